@@ -1,0 +1,1 @@
+"""Arcadia's month-end engine: metered usage to quotes to tenant invoices."""

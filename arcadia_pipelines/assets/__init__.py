@@ -1,0 +1,1 @@
+"""The assets, one module each: read, compute, replace the month, report. Thin."""

@@ -1,0 +1,169 @@
+"""Invoices from quote lines: their order, their GST line, their totals and their content hash.
+
+Belongs here: what stands on an invoice. Does not: what a deployment costs (quote.py), what becomes of an invoice that
+exists already (reconcile.py), numbers and dates (storage/ledger.py).
+"""
+
+import hashlib
+import uuid
+from decimal import Decimal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arcadia_pipelines.billing import gst
+from arcadia_pipelines.billing.money import CENTS, COUNT, QUANTITY, TEXT, arrow, cast, repeat, to_arrow, to_pandas
+from arcadia_pipelines.billing.month import BillingMonth
+
+TENANTS = pa.schema(
+    [
+        ("tenant_id", TEXT),
+        ("gst_free_reason", TEXT),  # null: GST applies
+        ("meta", TEXT),  # JSON for the invoice: the tenant's name and ABN, and the reason
+    ]
+)
+"""One row per tenant."""
+
+INVOICE_LINES = pa.schema(
+    [
+        ("id", TEXT),
+        ("invoice_id", TEXT),
+        ("deployment_id", TEXT),
+        ("kind", TEXT),
+        ("resource_kind", TEXT),
+        ("description", TEXT),
+        ("qty", QUANTITY),
+        ("unit", TEXT),
+        ("unit_price_cents", pa.decimal128(27, 8)),  # any 64-bit amount of GST fits
+        ("amount_cents", CENTS),
+        ("meta", TEXT),
+        ("line_no", COUNT),
+        ("deployment_name", TEXT),
+    ]
+)
+"""One row per line, ordered by invoice and line_no."""
+
+INVOICES = pa.schema(
+    [
+        ("id", TEXT),
+        ("tenant_id", TEXT),
+        ("subtotal_cents", CENTS),
+        ("tax_cents", CENTS),
+        ("total_cents", CENTS),
+        ("content_sha256", TEXT),
+        ("meta", TEXT),
+    ]
+)
+"""One row per tenant with something to bill, ordered by tenant."""
+
+_NAMESPACE = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
+_KIND_ORDER = {"plan_base": 1, "addon": 2, "overage": 3}
+
+
+def tenant_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
+    """The quote lines (quote.QUOTE_LINES) of each tenant and its GST line, in invoice order, as INVOICE_LINES.
+
+    Lines go by deployment name, then plan_base, addon, overage; the tax line is last. A GST-free tenant has none.
+    """
+    ordered = quote_lines.assign(kind_order=quote_lines["kind"].map(_KIND_ORDER)).sort_values(
+        ["tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "line_no"],
+        kind="stable",
+        ignore_index=True,
+    )
+    lines = pd.concat([ordered, _tax_lines(quote_lines, tenants)], ignore_index=True).sort_values(
+        "tenant_id", kind="stable", ignore_index=True
+    )
+    ids = _invoice_ids(lines["tenant_id"].drop_duplicates(), month)
+    lines = lines.drop(columns="line_no").merge(ids, on="tenant_id", how="left")
+    line_no = cast(lines.groupby("tenant_id", sort=False).cumcount() + 1, COUNT)
+    # An invoice's first 24 hex digits and the line's number make the line's id: unique, and the same on every run.
+    number = pd.Series(pc.utf8_lpad(arrow(line_no).cast(TEXT), 8, "0"), dtype=pd.ArrowDtype(TEXT))
+    return to_pandas(
+        to_arrow(lines.assign(line_no=line_no, id=lines["invoice_id"].str.slice(0, 28) + number), INVOICE_LINES)
+    )
+
+
+def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
+    """The invoices that the lines (INVOICE_LINES of whole invoices) make up, as INVOICES."""
+    is_tax = lines["kind"] == "tax"
+    sums = pd.DataFrame(
+        {
+            "total_cents": lines.groupby("invoice_id")["amount_cents"].sum(),
+            "tax_cents": lines[is_tax].groupby("invoice_id")["amount_cents"].sum(),
+        }
+    )
+    sums["tax_cents"] = cast(sums["tax_cents"].fillna(0), CENTS)
+    sums["subtotal_cents"] = sums["total_cents"] - sums["tax_cents"]
+    invoices = (
+        sums.rename_axis("id")
+        .reset_index()
+        .merge(_invoice_ids(tenants["tenant_id"], month), left_on="id", right_on="invoice_id")
+    )
+    invoices = invoices.merge(tenants, on="tenant_id").merge(_content(lines), on="invoice_id")
+    invoices = invoices.sort_values("tenant_id", ignore_index=True)
+    return to_pandas(to_arrow(invoices.assign(content_sha256=_hashes(invoices, month)), INVOICES))
+
+
+def _tax_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame) -> pd.DataFrame:
+    """One GST line per tenant that is not GST-free, at 0 too."""
+    taxable = quote_lines.groupby("tenant_id", as_index=False)["amount_cents"].sum().merge(tenants, on="tenant_id")
+    taxable = taxable[taxable["gst_free_reason"].isna()]
+    tax = gst.gst(cast(taxable["amount_cents"], pa.decimal128(19, 0)))
+    return pd.DataFrame(
+        {
+            "tenant_id": taxable["tenant_id"],
+            "kind": repeat("tax", TEXT, taxable),
+            "description": repeat(gst.DESCRIPTION, TEXT, taxable),
+            "qty": repeat(Decimal(1), QUANTITY, taxable),
+            "unit_price_cents": cast(tax, pa.decimal128(27, 8)),
+            "amount_cents": cast(tax, CENTS),
+            "meta": f'{{"rate": "{gst.RATE}", "taxable_cents": ' + cast(taxable["amount_cents"], TEXT) + "}",
+        }
+    )
+
+
+def _invoice_ids(tenants: "pd.Series[str]", month: BillingMonth) -> pd.DataFrame:
+    """Each tenant's invoice id for the month, the same whenever it is asked for."""
+    ids = [str(uuid.uuid5(_NAMESPACE, f"{tenant}/{month.key}")) for tenant in tenants]
+    return pd.DataFrame({"tenant_id": tenants, "invoice_id": pd.array(ids, dtype=pd.ArrowDtype(TEXT))})
+
+
+def _content(lines: pd.DataFrame) -> pd.DataFrame:
+    """Per invoice, what each line bills, as a list of texts.
+
+    Without the deployment's name and the line's place, which follows from it: a renamed deployment bills the same.
+    """
+    fields = [
+        arrow(lines["deployment_id"]),
+        arrow(lines["kind"]),
+        arrow(lines["resource_kind"]),
+        arrow(lines["description"]),
+        _digits(lines["qty"]),
+        arrow(lines["unit"]),
+        _digits(lines["unit_price_cents"]),
+        arrow(lines["amount_cents"]).cast(TEXT),
+        arrow(lines["meta"]),
+    ]
+    text = pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="\x00")
+    table = pa.table({"invoice_id": arrow(lines["invoice_id"]), "content": text})
+    return to_pandas(table.group_by("invoice_id").aggregate([("content", "list")])).rename(
+        columns={"content_list": "content"}
+    )
+
+
+def _hashes(invoices: pd.DataFrame, month: BillingMonth) -> list[str]:
+    """SHA-256 of each invoice's content, whatever order its lines are in."""
+    heads = [f"{tenant}\x1f{month.key}\x1fAUD\x1f" for tenant in invoices["tenant_id"]]
+    reasons = invoices["gst_free_reason"].fillna("")
+    contents = arrow(invoices["content"]).to_pylist()
+    return [
+        hashlib.sha256("\x1e".join([head + reason, *sorted(content)]).encode()).hexdigest()
+        for head, reason, content in zip(heads, reasons, contents, strict=True)
+    ]
+
+
+def _digits(column: "pd.Series[object]") -> pa.ChunkedArray:
+    """Decimals' digits without the point: one spelling per value, where Arrow's own text has 7.4E-7 beside 0.744."""
+    unscaled = [chunk.view(pa.decimal128(38, 0)) for chunk in arrow(column).chunks]
+    return pa.chunked_array(unscaled, pa.decimal128(38, 0)).cast(TEXT)

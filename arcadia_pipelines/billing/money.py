@@ -1,0 +1,72 @@
+"""Exact money: the column types and the one rounding function.
+
+Amounts are whole cents AUD, unit prices are cents to 8 decimals, quantities have 6 decimals. Columns compute as Arrow
+decimals: 18 + 18 digits multiply to 37, which decimal128 holds, so a product is exact until it is rounded.
+"""
+
+from decimal import Decimal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TEXT = pa.string()
+COUNT = pa.int64()
+FLAG = pa.bool_()
+CENTS = pa.int64()
+QUANTITY = pa.decimal128(18, 6)
+UNIT_PRICE = pa.decimal128(18, 8)
+QUANTITY_SUM = pa.decimal128(38, 6)
+"""A sum of quantities, which may be too large to bill."""
+
+QUANTITY_LIMIT = Decimal(10**12)
+UNIT_PRICE_LIMIT = 10**10
+"""Cents; a price of 100 million dollars a unit, or more, does not fit numeric(18,8)."""
+SUBTOTAL_LIMIT = Decimal(8 * 10**18)
+"""Cents; with GST on top it still fits 64 bits."""
+
+Row = tuple[object, ...]
+
+
+def frame(schema: pa.Schema, rows: list[Row] | None = None) -> pd.DataFrame:
+    """A frame of the schema's columns, Arrow-typed. Raises pyarrow.ArrowInvalid where a value does not fit its type."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return to_pandas(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """The table as Arrow-typed pandas columns; nothing is converted."""
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The schema's columns of the frame, in its order. Raises pyarrow.ArrowInvalid where a value does not fit."""
+    return pa.Table.from_pandas(data[schema.names], schema=schema, preserve_index=False)
+
+
+def arrow(column: "pd.Series[object]") -> pa.ChunkedArray:
+    """The Arrow data of an Arrow-typed column, also of an empty one."""
+    return pa.chunked_array(column.array.__arrow_array__())
+
+
+def cast(column: "pd.Series[object]", to: pa.DataType) -> "pd.Series[object]":
+    """The column as another Arrow type. Raises pyarrow.ArrowInvalid rather than lose a digit."""
+    if pa.types.is_decimal(to):  # Arrow wants room for 19 digits of an integer before it looks at the values
+        column = column.astype(pd.ArrowDtype(pa.decimal128(38, to.scale)))
+    return column.astype(pd.ArrowDtype(to))
+
+
+def round_half_up(column: "pd.Series[object]") -> "pd.Series[object]":
+    """Decimals rounded to whole numbers, half up (away from zero for negatives), still as decimals.
+
+    The only rounding in the project: a line's amount (quantity x unit price) and an invoice's GST go through here.
+    """
+    exact = arrow(column).cast(pa.decimal128(38, 14))
+    rounded = pc.round(exact, ndigits=0, round_mode="half_towards_infinity")
+    return pd.Series(rounded.cast(pa.decimal128(38, 0)), index=column.index, dtype=pd.ArrowDtype(pa.decimal128(38, 0)))
+
+
+def repeat(value: object, to: pa.DataType, like: pd.DataFrame) -> "pd.Series[object]":
+    """The value once for each row of `like`."""
+    return pd.Series(pa.repeat(pa.scalar(value, to), len(like)), index=like.index, dtype=pd.ArrowDtype(to))

@@ -1,0 +1,46 @@
+"""The billing month: a calendar month in UTC, half open. Its Dagster partitions are in partitions.py."""
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+
+
+class InvalidMonth(ValueError):
+    """The text names no calendar month."""
+
+
+@dataclass(frozen=True, order=True)
+class BillingMonth:
+    """The period [start, end): from the first day 00:00 UTC to the first day of the next month 00:00 UTC."""
+
+    start: dt.date
+
+    @classmethod
+    def parse(cls, text: str) -> "BillingMonth":
+        """The month that `2026-04` or `2026-04-01` names. Raises InvalidMonth."""
+        match = re.fullmatch(r"(\d{4})-(\d{2})(-01)?", text.strip(), re.ASCII)
+        if match is None or not 1 <= int(match[2]) <= 12 or not 1900 <= int(match[1]) <= 9998:
+            raise InvalidMonth(f"{text!r} is not a month: write it like 2026-04")
+        return cls(dt.date(int(match[1]), int(match[2]), 1))
+
+    @property
+    def end(self) -> dt.date:
+        """First day of the next month."""
+        return dt.date(self.start.year + self.start.month // 12, self.start.month % 12 + 1, 1)
+
+    @property
+    def key(self) -> str:
+        """The Dagster partition key, which is `period_start`: 2026-04-01."""
+        return self.start.isoformat()
+
+    @property
+    def next(self) -> "BillingMonth":
+        """The month after."""
+        return BillingMonth(self.end)
+
+    def closed_at(self, now: dt.datetime) -> bool:
+        """Whether the month is over at `now`, which must be aware."""
+        return now.astimezone(dt.UTC).date() >= self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m}"

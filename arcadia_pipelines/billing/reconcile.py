@@ -1,0 +1,72 @@
+"""What becomes of each invoice of a month when the month is computed again.
+
+Belongs here: the decision, per tenant. Does not: carrying it out (storage/ledger.py).
+"""
+
+import pandas as pd
+import pyarrow as pa
+
+from arcadia_pipelines.billing.money import CENTS, COUNT, FLAG, TEXT
+
+EXISTING = pa.schema(
+    [
+        ("id", TEXT),
+        ("tenant_id", TEXT),
+        ("status", TEXT),
+        ("pushed", FLAG),  # already in the finance system
+        ("total_cents", CENTS),
+        ("content_sha256", TEXT),
+        ("revision", COUNT),
+        ("invoice_number", TEXT),
+    ]
+)
+"""One row per invoice of the month as it stands."""
+
+ACTIONS = ("keep", "add", "revise", "void", "frozen", "held_back")
+
+
+def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: "pd.Series[str]") -> pd.DataFrame:
+    """One row per tenant with an invoice, before or after, ordered by tenant: its `action` and both totals.
+
+    `existing` has the columns of EXISTING, `recomputed` of invoice.INVOICES, `held_back` names tenants with a fault.
+    Columns: tenant_id, action, status, invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null:
+    nothing to bill), difference_cents. Actions:
+
+    - keep: the content is the same; the row is left alone
+    - add: there is no invoice yet
+    - revise: a draft or issued invoice is replaced
+    - void: a draft or issued invoice has nothing to bill any more
+    - frozen: a paid, void or pushed invoice differs from what would be billed now; left alone, reported
+    - held_back: the tenant has a fault; an invoice that stands is left alone
+    """
+    both = existing.merge(recomputed, on="tenant_id", how="outer", suffixes=("", "_new")).sort_values(
+        "tenant_id", ignore_index=True
+    )
+    stands, computed = both["id"].notna(), both["id_new"].notna()
+    owed = stands & (both["status"] != "void").fillna(False)
+    frozen = stands & (both["status"].isin(["paid", "void"]) | both["pushed"].fillna(False))
+    same = (owed & computed & (both["content_sha256"] == both["content_sha256_new"]).fillna(False)) | (
+        stands & ~owed & ~computed
+    )
+    action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
+    for name, applies in {
+        "add": ~stands,
+        "void": ~computed,
+        "frozen": frozen,
+        "keep": same,
+        "held_back": both["tenant_id"].isin(held_back),
+    }.items():  # the last that applies is the action
+        action = action.mask(applies, name)
+    standing = both["total_cents"].where(owed, 0).where(stands)
+    return pd.DataFrame(
+        {
+            "tenant_id": both["tenant_id"],
+            "action": action,
+            "status": both["status"],
+            "invoice_number": both["invoice_number"],
+            "standing_sha256": both["content_sha256"],
+            "standing_cents": standing,
+            "recomputed_cents": both["total_cents_new"],
+            "difference_cents": both["total_cents_new"].fillna(0) - standing.fillna(0),
+        }
+    )

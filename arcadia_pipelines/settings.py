@@ -1,0 +1,71 @@
+"""What the environment configures, read in one place. README.md documents each variable.
+
+Belongs here: names of environment variables, their defaults, and the forms of the database URL that each driver wants.
+Does not: connections (resources.py), the embedded server's life (embedded.py).
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+
+DAGSTER_SCHEMA = "dagster"
+
+
+class SettingsError(Exception):
+    """An environment variable has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration of one process."""
+
+    database_url: str | None
+    """Canonical `postgresql://` URL, or None for the embedded server under `home`."""
+    home: Path
+    first_month: BillingMonth
+    alert_webhook_url: str | None
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read the environment. Raises SettingsError naming the variable that is wrong."""
+        url = os.environ.get("ARCADIA_DATABASE_URL") or None
+        try:
+            first_month = BillingMonth.parse(os.environ.get("ARCADIA_FIRST_MONTH") or "2026-01")
+        except InvalidMonth as error:
+            raise SettingsError(f"ARCADIA_FIRST_MONTH: {error}") from error
+        return cls(
+            database_url=canonical(url) if url else None,
+            home=Path(os.environ.get("ARCADIA_HOME") or ".arcadia").absolute(),
+            first_month=first_month,
+            alert_webhook_url=os.environ.get("ARCADIA_ALERT_WEBHOOK_URL") or None,
+        )
+
+    def url(self) -> str:
+        """The canonical URL of the billing database; starts the embedded server when that is the one to use."""
+        return self.database_url or embedded.start(self.home)
+
+
+def canonical(url: str) -> str:
+    """`postgresql://...` for any spelling of a PostgreSQL URL. Raises SettingsError for anything else."""
+    match = re.match(r"^(postgres|postgresql)(\+\w+)?://(.+)$", url)
+    if match is None:
+        raise SettingsError(
+            "ARCADIA_DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:5432/database"
+        )
+    return f"postgresql://{match[3]}"
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL for our own engine, which runs on psycopg 3."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def dagster_url(url: str) -> str:
+    """The URL for Dagster's storage: psycopg 2 (it does not work on psycopg 3), in a schema of its own."""
+    separator = "&" if "?" in url else "?"
+    psycopg2_url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    return f"{psycopg2_url}{separator}options=-csearch_path%3D{DAGSTER_SCHEMA}"

@@ -1,0 +1,158 @@
+"""The invoices as they stand, and publishing a month's: rows, lines and events in one transaction."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.invoice import INVOICE_LINES, INVOICES
+from arcadia_pipelines.billing.money import TEXT
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.billing.reconcile import EXISTING
+from arcadia_pipelines.storage import copy, months
+from arcadia_pipelines.storage.database import PUBLISH_LOCK, StorageError
+
+_LINES = "tenant_invoice_lines"
+_CHANGES = pa.schema([("action", TEXT), ("standing_sha256", TEXT), *INVOICES])
+
+_LOCK_STANDING = """
+    select i.id from billing.tenant_invoices i
+    join changes c on c.tenant_id = i.tenant_id and c.standing_sha256 = i.content_sha256
+    where i.period_start = %(month)s and i.status in ('draft', 'issued')
+      and i.pushed_to_finance_at is null and i.finance_invoice_id is null
+    for update of i
+"""
+_ADD = """
+    with series as (
+        select coalesce(max(split_part(invoice_number, '-', 3)::integer), 0) as last
+        from billing.tenant_invoices where period_start = %(month)s
+    ),
+    numbered as (
+        select changes.*, (series.last + row_number() over (order by tenant_id collate "C"))::text as number
+        from changes, series where action = 'add'
+    )
+    insert into billing.tenant_invoices
+        (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents, total_cents, status, issued_at,
+         invoice_number, content_sha256, usage_cutoff, run_id, meta)
+    select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents, 'issued', now(),
+           %(series)s || lpad(number, greatest(5, length(number)), '0'), content_sha256, %(cutoff)s, %(run)s, meta
+    from numbered
+"""
+_KEEP_REPLACED = """
+    insert into billing.invoice_events
+        (invoice_id, tenant_id, period_start, event, revision, total_cents, content_sha256, operator, reason, run_id,
+         snapshot)
+    select i.id, i.tenant_id, i.period_start, 'reissued', i.revision + 1, c.total_cents, c.content_sha256,
+           %(operator)s, %(reason)s, %(run)s,
+           jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
+    from changes c
+    join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    left join lateral (
+        select jsonb_agg(to_jsonb(l) order by l.line_no) as lines
+        from billing.tenant_invoice_lines l where l.invoice_id = i.id and l.period_start = %(month)s
+    ) l on true
+    where c.action = 'revise'
+    order by i.tenant_id collate "C"
+"""
+_DROP_REPLACED_LINES = """
+    delete from billing.tenant_invoice_lines l using changes c
+    where c.action = 'revise' and l.invoice_id = c.id and l.period_start = %(month)s
+"""
+_REVISE = """
+    update billing.tenant_invoices i
+    set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
+        content_sha256 = c.content_sha256, meta = c.meta, usage_cutoff = %(cutoff)s, run_id = %(run)s,
+        revision = i.revision + 1, updated_at = now()
+    from changes c
+    where c.action = 'revise' and i.tenant_id = c.tenant_id and i.period_start = %(month)s
+"""
+_VOID = """
+    update billing.tenant_invoices i
+    set status = 'void', run_id = %(run)s, updated_at = now()
+    from changes c
+    where c.action = 'void' and i.tenant_id = c.tenant_id and i.period_start = %(month)s
+"""
+_RECORD = """
+    insert into billing.invoice_events
+        (invoice_id, tenant_id, period_start, event, revision, total_cents, content_sha256, operator, reason, run_id)
+    select i.id, i.tenant_id, i.period_start, case c.action when 'add' then 'issued' else 'voided' end, i.revision,
+           i.total_cents, i.content_sha256, %(operator)s, %(reason)s, %(run)s
+    from changes c
+    join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    where c.action in ('add', 'void')
+    order by i.tenant_id collate "C"
+"""
+_EXISTING = """
+    select *, pushed_to_finance_at is not null or finance_invoice_id is not null as pushed
+    from billing.tenant_invoices where period_start = %(month)s
+"""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Who publishes a month, why, and up to when its usage counts."""
+
+    month: BillingMonth
+    usage_cutoff: dt.datetime
+    run_id: str
+    operator: str = "month_end"
+    reason: str = "month end"
+
+
+def existing(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's invoices as they stand, as reconcile.EXISTING."""
+    return copy.read(connection, _EXISTING, EXISTING, {"month": month.start})
+
+
+def publish(
+    connection: Connection, publication: Publication, plan: pd.DataFrame, invoices: pd.DataFrame, lines: pd.DataFrame
+) -> None:
+    """Carry out the plan (reconcile.plan) with the recomputed invoices and their lines. Nothing else is touched.
+
+    The transaction must hold the month's lock. Raises StorageError when an invoice that is to change was paid, pushed or
+    changed by somebody else since the plan was made.
+    """
+    month = publication.month
+    changes = plan[plan["action"].isin(["add", "revise", "void"])]
+    is_new = not months.has_partition(connection, _LINES, month)
+    if is_new:  # attaching locks tables that the next statements write: two months at once would wait for each other
+        connection.exec_driver_sql("select pg_advisory_xact_lock(%(key)s)", {"key": PUBLISH_LOCK})
+    if len(changes):
+        _write_invoices(connection, publication, changes, invoices)
+    written = changes[["tenant_id", "action"]].merge(invoices[["id", "tenant_id"]], on="tenant_id")
+    new_lines = lines[lines["invoice_id"].isin(written["id"])]
+    if is_new:
+        months.create_partition(connection, _LINES, month, new_lines, INVOICE_LINES)
+    elif len(new_lines):
+        months.append(connection, months.partition_of(_LINES, month), month, new_lines, INVOICE_LINES)
+
+
+def _write_invoices(
+    connection: Connection, publication: Publication, changes: pd.DataFrame, invoices: pd.DataFrame
+) -> None:
+    month = publication.month
+    parameters = {
+        "month": month.start,
+        "end": month.end,
+        "series": f"INV-{month.start:%Y%m}-",
+        "cutoff": publication.usage_cutoff,
+        "run": publication.run_id,
+        "operator": publication.operator,
+        "reason": publication.reason,
+    }
+    connection.exec_driver_sql(
+        "create temporary table changes (action text, standing_sha256 text, id uuid, tenant_id text,"
+        " subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb) on commit drop"
+    )
+    columns = changes[["tenant_id", "action", "standing_sha256"]].merge(invoices, on="tenant_id", how="left")
+    copy.write(connection, "changes", columns, _CHANGES)
+    connection.exec_driver_sql("analyze changes")
+    standing = int(changes["action"].isin(["revise", "void"]).sum())
+    if connection.exec_driver_sql(_LOCK_STANDING, parameters).rowcount != standing:
+        raise StorageError(
+            f"an invoice of {month} was paid, pushed or changed while the month was computed: run it again"
+        )
+    for statement in (_ADD, _KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE, _VOID, _RECORD):
+        connection.exec_driver_sql(statement, parameters)

@@ -1,0 +1,79 @@
+"""The schema's migrations: the plain SQL files of sql/migrations, in order, each once, each in its own transaction.
+
+Why no migration library: alembic wants a Python file beside each SQL file and, like dbmate and yoyo, runs an edited
+file as if nothing had happened.
+"""
+
+import hashlib
+from pathlib import Path
+
+from sqlalchemy.engine import Connection, Engine
+
+from arcadia_pipelines.settings import DAGSTER_SCHEMA
+from arcadia_pipelines.storage.database import MIGRATE_LOCK, driver, transaction
+
+SQL = Path(__file__).parents[2] / "sql"
+
+
+class MigrationError(Exception):
+    """A migration file does not fit what the database has already; the message says which and what to do."""
+
+
+def migrate(engine: Engine, folder: Path = SQL / "migrations") -> list[str]:
+    """Apply what is missing and return the names of the files applied. Safe to run twice at once.
+
+    Raises MigrationError when a file that was applied has been edited or is gone, StorageError when SQL fails.
+    """
+    files = sorted(folder.glob("*.sql"))
+    applied_now = []
+    _refuse_edited(engine, files)
+    for file in files:
+        with transaction(engine) as connection:
+            if file.name not in _applied(connection):
+                _apply(connection, file)
+                applied_now.append(file.name)
+    return applied_now
+
+
+def run_file(connection: Connection, file: Path) -> None:
+    """Execute a whole SQL file in the transaction."""
+    driver(connection).execute(file.read_bytes())
+
+
+def _refuse_edited(engine: Engine, files: list[Path]) -> None:
+    """Before anything is applied: is every applied file here, as it was?"""
+    with transaction(engine) as connection:
+        applied = _applied(connection)
+    here = {file.name: _sha256(file) for file in files}
+    for name, sha256 in applied.items():
+        if name not in here:
+            raise MigrationError(f"sql/migrations/{name} was applied and is gone: restore it")
+        if here[name] != sha256:
+            raise MigrationError(
+                f"sql/migrations/{name} was edited after it was applied: restore it and put the change in a new file"
+            )
+
+
+def _applied(connection: Connection) -> dict[str, str]:
+    """File name to SHA-256 of what is applied; waits for another migration and keeps the lock until commit."""
+    connection.exec_driver_sql("select pg_advisory_xact_lock(%(key)s)", {"key": MIGRATE_LOCK})
+    connection.exec_driver_sql("create schema if not exists billing")
+    connection.exec_driver_sql(f"create schema if not exists {DAGSTER_SCHEMA}")
+    connection.exec_driver_sql(
+        "create table if not exists billing.schema_migrations ("
+        " name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
+    )
+    found = connection.exec_driver_sql("select name, sha256 from billing.schema_migrations order by name")
+    return {name: sha256 for name, sha256 in found}
+
+
+def _apply(connection: Connection, file: Path) -> None:
+    run_file(connection, file)
+    connection.exec_driver_sql(
+        "insert into billing.schema_migrations (name, sha256) values (%(name)s, %(sha256)s)",
+        {"name": file.name, "sha256": _sha256(file)},
+    )
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

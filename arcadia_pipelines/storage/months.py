@@ -1,0 +1,81 @@
+"""A month's rows of a table: its PostgreSQL partition, and replacing what is in it.
+
+Only tables of ours come here by name, never a user's words.
+"""
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.money import TEXT, repeat, to_arrow
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import copy
+
+PERIOD_START = pa.field("period_start", TEXT)
+
+
+def partition_of(table: str, month: BillingMonth) -> str:
+    """The name of the partition: billing.metered_usage_2026_04."""
+    return f"billing.{table}_{month.start:%Y_%m}"
+
+
+def has_partition(connection: Connection, table: str, month: BillingMonth) -> bool:
+    """Whether the month's partition is there; it is made together with its first rows."""
+    return bool(
+        connection.exec_driver_sql(
+            "select to_regclass(%(name)s) is not null", {"name": partition_of(table, month)}
+        ).scalar_one()
+    )
+
+
+def create_partition(
+    connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema
+) -> None:
+    """Make the month's partition with these rows. Loaded bare, indexed and attached last: a third of the time, and
+    the tables that foreign keys point to are locked against writers only from the attach to the commit."""
+    partition = partition_of(table, month)
+    bounds = f"from ('{month.start}') to ('{month.end}')"
+    connection.exec_driver_sql(
+        f"create table {partition} (like billing.{table} including defaults including constraints,"
+        f" constraint one_month check (period_start = date '{month.start}'))"
+    )
+    append(connection, partition, month, data, schema)
+    connection.exec_driver_sql(f"alter table billing.{table} attach partition {partition} for values {bounds}")
+    connection.exec_driver_sql(f"alter table {partition} drop constraint one_month")
+    connection.exec_driver_sql(f"analyze {partition}")
+
+
+def replace_partition(
+    connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema, order_by: str
+) -> bool:
+    """Make the month hold exactly these rows, which are in the order of `order_by`; write nothing if it does already.
+
+    Returns whether anything was written.
+    """
+    if has_partition(connection, table, month):
+        return replace_rows(connection, table, month, data, schema, order_by)
+    create_partition(connection, table, month, data, schema)
+    return True
+
+
+def replace_rows(
+    connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema, order_by: str
+) -> bool:
+    """As replace_partition, for a table or partition that is there."""
+    if rows(connection, table, month, schema, order_by).equals(to_arrow(data, schema)):
+        return False
+    connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", {"month": month.start})
+    append(connection, f"billing.{table}", month, data, schema)
+    return True
+
+
+def rows(connection: Connection, table: str, month: BillingMonth, schema: pa.Schema, order_by: str) -> pa.Table:
+    """The month's rows in order."""
+    query = f"select * from billing.{table} where period_start = %(month)s order by {order_by}"
+    return to_arrow(copy.read(connection, query, schema, {"month": month.start}), schema)
+
+
+def append(connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema) -> None:
+    """Append the rows as the month's."""
+    dated = data.assign(period_start=repeat(month.key, TEXT, data))
+    copy.write(connection, table, dated, schema.append(PERIOD_START))

@@ -1,0 +1,113 @@
+"""The month's metered usage: counted from the raw records, and frozen."""
+
+import datetime as dt
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing import quote
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import copy, months
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+
+METERED_USAGE = pa.schema(
+    [
+        ("deployment_id", TEXT),
+        ("resource_kind", TEXT),
+        ("quantity", QUANTITY_SUM),
+        ("subscription_id", TEXT),
+        ("record_count", COUNT),
+        ("unusable_records", COUNT),
+        ("duplicate_records", COUNT),
+    ]
+)
+"""One row per deployment, resource kind and the subscription active when it was recorded."""
+
+_ORDER = 'deployment_id, resource_kind collate "C", subscription_id'
+
+RECORDS = """
+    select * from cloud.usage_records
+    where recorded_at >= %(start)s and recorded_at < %(end)s
+      and coalesce(ingested_at, '-infinity') <= %(cutoff)s
+"""
+"""The raw records of a month up to its cut-off. Takes `start`, `end` and `cutoff`."""
+
+_USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number
+
+_COUNT = f"""
+    with windows as (  -- where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice
+        select id as subscription_id, deployment_id, started_at,
+               least(coalesce(ended_at, 'infinity'),
+                     lead(started_at) over (partition by deployment_id order by started_at, id)) as ended_at
+        from ({BILLED_SUBSCRIPTIONS}) s
+    ),
+    duplicates as ({{duplicates}})
+    select r.deployment_id, r.resource_kind,
+           coalesce(sum(r.quantity) filter (where {_USABLE}), 0)::numeric(38, 6) as quantity,
+           w.subscription_id, count(*) as record_count, count(*) filter (where not {_USABLE}) as unusable_records,
+           count(d.id) as duplicate_records
+    from ({RECORDS}) r
+    left join windows w
+        on w.deployment_id = r.deployment_id and r.recorded_at >= w.started_at and r.recorded_at < w.ended_at
+    left join duplicates d on d.id = r.id
+    group by r.deployment_id, r.resource_kind, w.subscription_id
+    order by r.deployment_id, r.resource_kind collate "C", w.subscription_id
+"""
+_NO_DUPLICATES = "select null::uuid as id where false"
+_DUPLICATES = f"select id from ({RECORDS}) r group by id having count(*) > 1"
+_IDS_ARE_UNIQUE = """
+    select exists (
+        select from pg_index i
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indrelid = 'cloud.usage_records'::regclass and i.indisunique and i.indisvalid and i.indnatts = 1
+          and i.indpred is null and a.attname = 'id'
+    )
+"""
+
+
+def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> pd.DataFrame:
+    """The month's usage ingested up to the cut-off, as METERED_USAGE, in order; grouped by PostgreSQL."""
+    unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
+    query = _COUNT.format(duplicates=_NO_DUPLICATES if unique else _DUPLICATES)
+    return copy.read(connection, query, METERED_USAGE, {**bounds(month), "cutoff": cutoff})
+
+
+def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cutoff: dt.datetime, run_id: str) -> bool:
+    """Make the usage (METERED_USAGE) the month's frozen usage; returns whether it differs from what was frozen.
+
+    An unchanged month keeps its earlier cut-off: no record has come since.
+    """
+    changed = months.replace_partition(connection, "metered_usage", month, usage, METERED_USAGE, _ORDER)
+    if changed:
+        connection.exec_driver_sql(
+            "insert into billing.billing_months (period_start, usage_cutoff, run_id) values (%(month)s, %(cutoff)s, %(run)s)"
+            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
+            {"month": month.start, "cutoff": cutoff, "run": run_id},
+        )
+    return changed
+
+
+def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's frozen usage, as quote.USAGE."""
+    return copy.read(
+        connection,
+        "select * from billing.metered_usage where period_start = %(month)s",
+        quote.USAGE,
+        {"month": month.start},
+    )
+
+
+def now(connection: Connection) -> dt.datetime:
+    """The database's clock, which stamps ingested_at too."""
+    instant = connection.exec_driver_sql("select clock_timestamp()").scalar_one()
+    assert isinstance(instant, dt.datetime)
+    return instant
+
+
+def cutoff_of(connection: Connection, month: BillingMonth) -> dt.datetime | None:
+    """The cut-off of the month's frozen usage; None if the month is not frozen."""
+    return connection.exec_driver_sql(
+        "select usage_cutoff from billing.billing_months where period_start = %(month)s", {"month": month.start}
+    ).scalar()

@@ -1,0 +1,295 @@
+"""The embedded PostgreSQL, with real servers: each test has a home of its own and stops what it started."""
+
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import pytest
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.embedded import EmbeddedError
+
+CALL = """
+import sys, pathlib
+from arcadia_pipelines import embedded
+print(getattr(embedded, sys.argv[1])(pathlib.Path(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home nobody has started yet; whatever runs in it is stopped afterwards."""
+    home = tmp_path / "home of a server"
+    yield home
+    embedded.stop(home)
+
+
+@pytest.fixture
+def bystander() -> Iterator[psutil.Process]:
+    """A live process which has nothing to do with PostgreSQL."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield psutil.Process(process.pid)
+        process.kill()
+
+
+def call(function: str, home: Path) -> subprocess.Popen[str]:
+    """Another process which calls a function of the module and prints what it returns."""
+    command = [sys.executable, "-W", "error", "-c", CALL, function, str(home)]
+    root = Path(embedded.__file__).parents[1]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ask(url: str, query: Any) -> Any:
+    """The only value of a query's answer."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+        assert row is not None
+        return row[0]
+
+
+def keep_a_fact(url: str) -> None:
+    """Commit a row, to be found again."""
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE fact AS SELECT 42 AS answer")
+
+
+def pid_file(home: Path) -> Path:
+    """Where the server notes its process."""
+    return home / "postgres" / "postmaster.pid"
+
+
+def kill_postmaster(home: Path) -> str:
+    """End the server as a power cut would; what it noted about itself remains, and is returned."""
+    noted = pid_file(home).read_text()
+    postmaster = psutil.Process(int(noted.split()[0]))
+    assert postmaster.name() == "postgres"
+    postmaster.kill()
+    return noted
+
+
+def starts(home: Path) -> int:
+    """How many servers have ever started in this home."""
+    return (home / "postgres.log").read_text().count("starting PostgreSQL")
+
+
+def test_start_gives_a_url_that_works(home: Path) -> None:
+    """The URL is the canonical one, and leads to the database it names."""
+    url = embedded.start(home)
+    password, port = (home / "password").read_text(), (home / "port").read_text()
+    assert url == f"postgresql://arcadia:{password}@127.0.0.1:{port}/arcadia"
+    assert ask(url, "SELECT current_database() || ' ' || current_user") == "arcadia arcadia"
+    assert embedded.url(home) == url
+
+
+def test_the_server_is_durable_and_speaks_utf8_and_utc(home: Path) -> None:
+    """A billing database syncs to disk, whatever else is tuned for a laptop, and no locale changes its order."""
+    url = embedded.start(home)
+    settings = ("fsync", "synchronous_commit", "full_page_writes", "server_encoding", "TimeZone")
+    assert [ask(url, f"SHOW {name}") for name in settings] == ["on", "on", "on", "UTF8", "UTC"]
+    assert ask(url, "SELECT string_agg(word, '' ORDER BY word) FROM (VALUES ('a'), ('B'), ('é')) AS t (word)") == "Baé"
+    assert ask(url, "SELECT upper('é')") == "É"
+
+
+def test_the_password_is_for_its_owner_only(home: Path) -> None:
+    """Nobody else on the machine may read it."""
+    embedded.start(home)
+    assert stat.S_IMODE((home / "password").stat().st_mode) == 0o600
+
+
+def test_start_twice_is_one_server(home: Path) -> None:
+    """The second call finds the server of the first."""
+    assert embedded.start(home) == embedded.start(home)
+    assert starts(home) == 1
+
+
+def test_eight_processes_at_once_start_one_server(home: Path) -> None:
+    """They wait for each other, and all get the same URL."""
+    callers = [call("start", home) for _ in range(8)]
+    answers = {caller.communicate(timeout=60)[0].strip() for caller in callers}
+    assert answers == {embedded.url(home)}
+    assert starts(home) == 1
+
+
+def test_starts_and_stops_at_once_do_not_trip_each_other(home: Path) -> None:
+    """Whoever comes last decides; nobody fails."""
+    embedded.start(home)
+    callers = [call(function, home) for function in ("stop", "start", "stop", "start")]
+    answers = [caller.communicate(timeout=60)[0].strip() for caller in callers]
+    assert set(answers[::2]) <= {"True", "False"}
+    assert set(answers[1::2]) == {embedded.start(home)}
+
+
+def test_stop_then_start_keeps_data_and_port(home: Path) -> None:
+    """A restart is invisible to a client which connects again."""
+    url = embedded.start(home)
+    keep_a_fact(url)
+    assert embedded.stop(home)
+    assert embedded.start(home) == url
+    assert ask(url, "SELECT answer FROM fact") == 42
+
+
+def test_a_stopped_server_has_no_url(home: Path) -> None:
+    """Neither before the first start, which url() does not make, nor after a stop."""
+    assert embedded.url(home) is None
+    assert not embedded.stop(home)
+    assert not home.exists()
+    embedded.start(home)
+    assert embedded.stop(home)
+    assert embedded.url(home) is None
+    assert not embedded.stop(home)
+
+
+def test_the_server_survives_its_starter_and_holds_no_pipe_of_it(home: Path) -> None:
+    """`make demo | cat` ends when make does: communicate() waits until the last holder of the pipe is gone."""
+    starter = call("start", home)
+    answer = starter.communicate(timeout=20)[0].strip()
+    assert starter.returncode == 0
+    assert embedded.url(home) == answer
+    assert starts(home) == 1
+
+
+def test_a_starter_killed_half_way_leaves_nothing_in_the_way(home: Path) -> None:
+    """Data counts as made only when it is whole."""
+    starter = call("start", home)
+    half_way: list[psutil.Process] = []
+    while not half_way and starter.poll() is None:
+        half_way = [child for child in psutil.Process(starter.pid).children() if "initdb" in child.name()]
+        time.sleep(0.002)
+    starter.kill()
+    starter.communicate()
+    assert half_way and not (home / "postgres").exists()
+    assert ask(embedded.start(home), "SELECT 1") == 1
+    with suppress(psutil.NoSuchProcess):
+        half_way[0].kill()
+
+
+def test_a_killed_server_starts_again_with_all_that_was_committed(home: Path) -> None:
+    """Crash recovery, with the pid file of the killed one in place."""
+    url = embedded.start(home)
+    keep_a_fact(url)
+    kill_postmaster(home)
+    assert embedded.start(home) == url
+    assert ask(url, "SELECT answer FROM fact") == 42
+    assert starts(home) == 2
+
+
+def test_a_pid_file_whose_pid_is_now_anothers_is_not_believed(home: Path, bystander: psutil.Process) -> None:
+    """After a reboot the noted pid may belong to anybody, who must neither stop us nor be stopped."""
+    url = embedded.start(home)
+    keep_a_fact(url)
+    noted = kill_postmaster(home)
+    pid_file(home).write_text(noted.replace(noted.split()[0], str(bystander.pid), 1))
+    assert not embedded.stop(home)
+    assert embedded.start(home) == url
+    assert ask(url, "SELECT answer FROM fact") == 42
+    assert embedded.stop(home)
+    assert bystander.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_moved_home_is_served_from_its_new_place(home: Path, tmp_path: Path) -> None:
+    """Even when it is moved under a running server, which is stopped first."""
+    moved = tmp_path / "moved"
+    url = embedded.start(home)
+    keep_a_fact(url)
+    home.rename(moved)
+    try:
+        assert embedded.start(moved) == url
+        assert ask(url, "SELECT answer FROM fact") == 42
+        assert ask(url, "SHOW data_directory") == str(moved / "postgres")
+    finally:
+        embedded.stop(moved)
+
+
+def test_a_copied_home_gets_a_server_of_its_own(home: Path, tmp_path: Path) -> None:
+    """The copy knows the original's port and password, and is still not mistaken for it."""
+    copy = tmp_path / "copy"
+    embedded.start(home)
+    embedded.stop(home)
+    shutil.copytree(home, copy)
+    url = embedded.start(home)
+    assert embedded.url(copy) is None
+    assert not embedded.stop(copy)
+    try:
+        assert embedded.start(copy) != url
+        assert embedded.url(home) == url
+    finally:
+        embedded.stop(copy)
+
+
+def test_a_taken_port_is_left_to_who_took_it(home: Path) -> None:
+    """The server comes back on another port, and the URL says so."""
+    url = embedded.start(home)
+    embedded.stop(home)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int((home / "port").read_text())))
+        moved = embedded.start(home)
+    assert moved != url
+    assert embedded.url(home) == moved
+    assert ask(moved, "SELECT 1") == 1
+
+
+def test_it_listens_on_127_0_0_1_only(home: Path) -> None:
+    """No other address of this machine answers, and there is no socket file."""
+    url = embedded.start(home)
+    port = int((home / "port").read_text())
+    for address in ("127.0.0.2", "::1"):
+        with pytest.raises(OSError):
+            socket.create_connection((address, port), timeout=2).close()
+    assert [ask(url, f"SHOW {name}") for name in ("listen_addresses", "unix_socket_directories")] == ["127.0.0.1", ""]
+
+
+def test_a_wrong_password_is_refused(home: Path) -> None:
+    """Being on the same machine is not enough."""
+    url = embedded.start(home)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(url.replace((home / "password").read_text(), "guess"))
+
+
+def test_data_whose_password_changed_is_refused_at_once(home: Path) -> None:
+    """The message names what is wrong instead of waiting until the time is up."""
+    embedded.start(home)
+    embedded.stop(home)
+    (home / "password").write_text("guess")
+    with pytest.raises(EmbeddedError, match="password authentication failed"):
+        embedded.start(home)
+    (home / "password").unlink()
+    embedded.stop(home)
+    with pytest.raises(EmbeddedError, match=r"password is missing or empty.*restore it"):
+        embedded.start(home)
+
+
+def test_data_of_another_major_version_is_refused(home: Path) -> None:
+    """The message says whose data it is, where, and how to go on; the data stays as it was."""
+    (home / "postgres").mkdir(parents=True)
+    (home / "postgres" / "PG_VERSION").write_text("17\n")
+    with pytest.raises(
+        EmbeddedError, match=r"postgres was created by PostgreSQL 17, .* 18; run `arcadia db down`, move"
+    ):
+        embedded.start(home)
+    assert [path.name for path in (home / "postgres").iterdir()] == ["PG_VERSION"]
+
+
+def test_a_server_that_cannot_start_says_why(home: Path) -> None:
+    """PostgreSQL's own reason is in the message, on one line, with the place of the log."""
+    embedded.start(home)
+    embedded.stop(home)
+    (home / "postgres" / "postgresql.conf").write_text("wal_level = nonsense\nno_such_setting = 1\n")
+    with pytest.raises(EmbeddedError, match=r"does not start: .*postgresql.conf.*; see .*postgres\.log$") as failure:
+        embedded.start(home)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_home_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
+    """What the operating system refuses is told with the folder's name and not as a traceback of its own."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedError, match=r"file cannot be managed: .*the folder must"):
+        embedded.start(tmp_path / "file")
