@@ -79,7 +79,7 @@ def start(home: Path) -> str:
 def stop(home: Path) -> bool:
     """Shut this home's server down, disconnecting its clients; False if none ran. Raises EmbeddedError."""
     home = home.resolve()
-    if not home.exists():
+    if not os.path.exists(home):
         return False
     with _locked(home):
         server = _postmaster(home)
@@ -177,14 +177,16 @@ def _initialise(home: Path) -> None:
     """Make the data folder unless there is one that fits; a killed attempt leaves nothing that counts."""
     data, password = home / "postgres", home / "password"
     if data.exists():
-        return _refuse_misfit(data, password)
+        _refuse_misfit(data, password)
+        return
     for leftover in home.glob("postgres.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if not (password.exists() and password.read_text()):
         password.touch(0o600)
         password.write_text(secrets.token_urlsafe(24))
     fresh = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=home))
-    access = ["--username=arcadia", f"--pwfile={password}", "--auth=scram-sha-256"]
+    # A random password needs no slow hash, and Dagster connects some hundred times a run.
+    access = ["--username=arcadia", f"--pwfile={password}", "--auth=scram-sha-256", "--set=scram_iterations=1"]
     text = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     made = _run(home, [_binary("initdb"), "-D", str(fresh), *access, *text], subprocess.STDOUT)
     if made.returncode:
@@ -212,7 +214,7 @@ def _launch(home: Path) -> None:
         with log.open("a+b") as output:
             before = output.tell()
             server = _postmaster(home) or _spawn(home, output)  # one may be starting for a caller who was killed
-            if server and _wait_until_ready(home, server):
+            if server and _is_ready(home, server, deadline):
                 return
             output.seek(before)
             said = output.read().decode(errors="replace")
@@ -240,8 +242,8 @@ def _run(home: Path, command: list[str], errors: int | IO[bytes]) -> subprocess.
     """Run a program of PostgreSQL's as an account it accepts, outside our session and our PG* variables."""
     prefix, uid, gid = _account(home)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    # The process on file is not our server, or we would not be here. PostgreSQL ignores it too if told that it is an
-    # ancestor, and still refuses while a backend of a killed server works on, which deleting the file would hide.
+    # The process on file is not our server, or we would not be here. PostgreSQL disregards it too if told that it is
+    # an ancestor, and still refuses while a backend of a killed server works on.
     environment |= {"LC_ALL": "C", "PG_GRANDPARENT_PID": str(_pid_on_file(home))}
     return subprocess.run(
         [*prefix, *command],
@@ -272,7 +274,7 @@ def _account(home: Path) -> tuple[list[str], int | None, int | None]:
     elif uid == 0:
         nobody = pwd.getpwnam("nobody")
         uid, gid = nobody.pw_uid, nobody.pw_gid
-    for path in (home, *home.glob("p*"), *home.glob("postgres*/**/*")):
+    for path in (home, home / "password", home / "port", *home.glob("postgres*"), *home.glob("postgres*/**/*")):
         with suppress(FileNotFoundError):
             os.chown(path, uid, gid, follow_symlinks=False)
     return prefix, uid or None, gid if uid else None
@@ -297,9 +299,9 @@ def _free_port(home: Path) -> int:
     raise EmbeddedError(f"{home}: of 100 ports between 20000 and 30000 none is free on 127.0.0.1; free some")
 
 
-def _wait_until_ready(home: Path, server: psutil.Process) -> bool:
-    """True once the server answers, False if it ends. Raises EmbeddedError when it does neither in time."""
-    deadline, trouble = time.monotonic() + START_SECONDS, "it is still starting"
+def _is_ready(home: Path, server: psutil.Process, deadline: float) -> bool:
+    """True once the server answers, False if it ends; EmbeddedError if it does neither by the deadline (monotonic)."""
+    trouble = "it is still starting, try again later"
     while _lives(server):
         try:
             # Who connects before it is ready gets a FATAL line written into the log.
@@ -308,7 +310,9 @@ def _wait_until_ready(home: Path, server: psutil.Process) -> bool:
         except (OSError, psycopg.Error) as error:
             trouble = str(error)
         if time.monotonic() > deadline or "password authentication failed" in trouble:
-            raise EmbeddedError(f"PostgreSQL in {home} does not answer: {_reason(trouble)}; see {home}/postgres.log")
+            raise EmbeddedError(
+                f"PostgreSQL in {home} does not answer: {_reason(trouble)}; see {home / 'postgres.log'}"
+            )
         time.sleep(0.02)
     return False
 

@@ -2,15 +2,13 @@
 
 from decimal import Decimal
 
-import pandas as pd
-
-from arcadia_pipelines.billing.money import round_half_up
+from arcadia_pipelines.billing.money import Series, round_half_up
 
 RATE = Decimal("0.10")
 DESCRIPTION = "GST 10%"
 
 
-def gst(taxable_cents: "pd.Series[object]") -> "pd.Series[object]":
+def gst(taxable_cents: Series) -> Series:
     """GST in cents on each invoice's taxable cents, as decimals: rounded once per invoice, half a cent upwards.
 
     The lines of an invoice are whole cents, so 10 % of their sum is the sum of their unrounded GST, which is what is to

@@ -13,7 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arcadia_pipelines.billing import gst
-from arcadia_pipelines.billing.money import CENTS, COUNT, QUANTITY, TEXT, arrow, cast, repeat, to_arrow, to_pandas
+from arcadia_pipelines.billing.money import (
+    CENTS,
+    COUNT,
+    QUANTITY,
+    TEXT,
+    Series,
+    arrow,
+    cast,
+    repeat,
+    to_arrow,
+    to_pandas,
+)
 from arcadia_pipelines.billing.month import BillingMonth
 
 TENANTS = pa.schema(
@@ -123,10 +134,10 @@ def _tax_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame) -> pd.DataFrame
     )
 
 
-def _invoice_ids(tenants: "pd.Series[str]", month: BillingMonth) -> pd.DataFrame:
+def _invoice_ids(tenants: Series, month: BillingMonth) -> pd.DataFrame:
     """Each tenant's invoice id for the month, the same whenever it is asked for."""
     ids = [str(uuid.uuid5(_NAMESPACE, f"{tenant}/{month.key}")) for tenant in tenants]
-    return pd.DataFrame({"tenant_id": tenants, "invoice_id": pd.array(ids, dtype=pd.ArrowDtype(TEXT))})
+    return pd.DataFrame({"tenant_id": tenants, "invoice_id": pd.Series(ids, tenants.index, pd.ArrowDtype(TEXT))})
 
 
 def _content(lines: pd.DataFrame) -> pd.DataFrame:
@@ -163,7 +174,7 @@ def _hashes(invoices: pd.DataFrame, month: BillingMonth) -> list[str]:
     ]
 
 
-def _digits(column: "pd.Series[object]") -> pa.ChunkedArray:
+def _digits(column: Series) -> pa.ChunkedArray:
     """Decimals' digits without the point: one spelling per value, where Arrow's own text has 7.4E-7 beside 0.744."""
     unscaled = [chunk.view(pa.decimal128(38, 0)) for chunk in arrow(column).chunks]
     return pa.chunked_array(unscaled, pa.decimal128(38, 0)).cast(TEXT)

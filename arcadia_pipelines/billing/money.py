@@ -5,6 +5,7 @@ decimals: 18 + 18 digits multiply to 37, which decimal128 holds, so a product is
 """
 
 from decimal import Decimal
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -26,6 +27,8 @@ SUBTOTAL_LIMIT = Decimal(8 * 10**18)
 """Cents; with GST on top it still fits 64 bits."""
 
 Row = tuple[object, ...]
+Series: TypeAlias = "pd.Series[Any]"
+"""An Arrow-typed column; pandas' stubs know no Arrow types."""
 
 
 def frame(schema: pa.Schema, rows: list[Row] | None = None) -> pd.DataFrame:
@@ -37,7 +40,8 @@ def frame(schema: pa.Schema, rows: list[Row] | None = None) -> pd.DataFrame:
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
     """The table as Arrow-typed pandas columns; nothing is converted."""
-    return table.to_pandas(types_mapper=pd.ArrowDtype)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
 
 
 def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -45,19 +49,19 @@ def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pandas(data[schema.names], schema=schema, preserve_index=False)
 
 
-def arrow(column: "pd.Series[object]") -> pa.ChunkedArray:
+def arrow(column: Series) -> pa.ChunkedArray:
     """The Arrow data of an Arrow-typed column, also of an empty one."""
-    return pa.chunked_array(column.array.__arrow_array__())
+    return pa.Table.from_pandas(column.to_frame(), preserve_index=False).column(0)
 
 
-def cast(column: "pd.Series[object]", to: pa.DataType) -> "pd.Series[object]":
+def cast(column: Series, to: pa.DataType) -> Series:
     """The column as another Arrow type. Raises pyarrow.ArrowInvalid rather than lose a digit."""
     if pa.types.is_decimal(to):  # Arrow wants room for 19 digits of an integer before it looks at the values
         column = column.astype(pd.ArrowDtype(pa.decimal128(38, to.scale)))
     return column.astype(pd.ArrowDtype(to))
 
 
-def round_half_up(column: "pd.Series[object]") -> "pd.Series[object]":
+def round_half_up(column: Series) -> Series:
     """Decimals rounded to whole numbers, half up (away from zero for negatives), still as decimals.
 
     The only rounding in the project: a line's amount (quantity x unit price) and an invoice's GST go through here.
@@ -67,6 +71,12 @@ def round_half_up(column: "pd.Series[object]") -> "pd.Series[object]":
     return pd.Series(rounded.cast(pa.decimal128(38, 0)), index=column.index, dtype=pd.ArrowDtype(pa.decimal128(38, 0)))
 
 
-def repeat(value: object, to: pa.DataType, like: pd.DataFrame) -> "pd.Series[object]":
+def repeat(value: object, to: pa.DataType, like: pd.DataFrame) -> Series:
     """The value once for each row of `like`."""
     return pd.Series(pa.repeat(pa.scalar(value, to), len(like)), index=like.index, dtype=pd.ArrowDtype(to))
+
+
+def dollars(cents: int) -> str:
+    """Cents as people write them: 1234567 is 12,345.67."""
+    whole, rest = divmod(abs(cents), 100)
+    return f"{'-' if cents < 0 else ''}{whole:,}.{rest:02d}"

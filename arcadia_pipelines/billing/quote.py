@@ -23,6 +23,7 @@ from arcadia_pipelines.billing.money import (
     TEXT,
     UNIT_PRICE,
     UNIT_PRICE_LIMIT,
+    Series,
     cast,
     repeat,
     round_half_up,
@@ -132,15 +133,15 @@ class _Fault:
     """A rule: the name of a fault, the rows it applies to, and what to tell whoever has to mend one of them."""
 
     name: str
-    applies: Callable[[pd.DataFrame], "pd.Series[bool]"]
-    detail: Callable[[pd.DataFrame], "pd.Series[str]"]
+    applies: Callable[[pd.DataFrame], Series]
+    detail: Callable[[pd.DataFrame], Series]
 
 
-def _price_out_of_range(column: str) -> Callable[[pd.DataFrame], "pd.Series[bool]"]:
+def _price_out_of_range(column: str) -> Callable[[pd.DataFrame], Series]:
     return lambda data: (data[column] < 0) | (data[column] >= UNIT_PRICE_LIMIT)
 
 
-def _usage(rated: pd.DataFrame) -> "pd.Series[str]":
+def _usage(rated: pd.DataFrame) -> Series:
     return rated["resource_kind"] + " of deployment " + rated["deployment_name"]
 
 
@@ -262,7 +263,7 @@ def quote(subscriptions: pd.DataFrame, addons: pd.DataFrame, rates: pd.DataFrame
             ignore_index=True,
         )
     )
-    too_large = _find(lines.groupby("tenant_id", as_index=False)["amount_cents"].sum(), TENANT_FAULTS)
+    too_large = _find(lines.groupby("tenant_id", as_index=False)[["amount_cents"]].sum(), TENANT_FAULTS)
     if len(too_large):
         lines = _without(lines, too_large["tenant_id"])
         faults = pd.concat([faults, too_large])
@@ -342,7 +343,7 @@ def _numbered(lines: pd.DataFrame) -> pd.DataFrame:
     return lines.assign(line_no=lines.groupby("subscription_id", sort=False).cumcount() + 1)
 
 
-def _unbilled(rated: pd.DataFrame, held: "pd.Series[str]") -> pd.DataFrame:
+def _unbilled(rated: pd.DataFrame, held: Series) -> pd.DataFrame:
     """The usage that no allowance and no line covers, with the reason, in order."""
     reasons = {
         "no_rate": rated["unit_price_cents"].isna(),
@@ -366,12 +367,12 @@ def _find(data: pd.DataFrame, rules: list[_Fault]) -> pd.DataFrame:
     return pd.concat(found).astype(pd.ArrowDtype(TEXT))
 
 
-def _without(data: pd.DataFrame, tenants: "pd.Series[str]") -> pd.DataFrame:
+def _without(data: pd.DataFrame, tenants: Series) -> pd.DataFrame:
     """The rows of known tenants that are not among `tenants`."""
     return data[data["tenant_id"].notna() & ~data["tenant_id"].isin(tenants)]
 
 
-def _meta(**values: "pd.Series[str]") -> "pd.Series[str]":
+def _meta(**values: Series) -> Series:
     """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first). Values need no escaping."""
     members = ['"' + key + '": "' + column + '"' for key, column in sorted(values.items(), key=lambda v: len(v[0]))]
     text = members[0]

@@ -6,7 +6,7 @@ Belongs here: the decision, per tenant. Does not: carrying it out (storage/ledge
 import pandas as pd
 import pyarrow as pa
 
-from arcadia_pipelines.billing.money import CENTS, COUNT, FLAG, TEXT
+from arcadia_pipelines.billing.money import CENTS, COUNT, FLAG, TEXT, Series
 
 EXISTING = pa.schema(
     [
@@ -25,12 +25,12 @@ EXISTING = pa.schema(
 ACTIONS = ("keep", "add", "revise", "void", "frozen", "held_back")
 
 
-def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: "pd.Series[str]") -> pd.DataFrame:
+def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series) -> pd.DataFrame:
     """One row per tenant with an invoice, before or after, ordered by tenant: its `action` and both totals.
 
     `existing` has the columns of EXISTING, `recomputed` of invoice.INVOICES, `held_back` names tenants with a fault.
-    Columns: tenant_id, action, status, invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null:
-    nothing to bill), difference_cents. Actions:
+    Columns: tenant_id, action, status, invoice_number, standing_sha256, standing_cents (null: no invoice),
+    recomputed_cents (null: nothing to bill), difference_cents. Actions:
 
     - keep: the content is the same; the row is left alone
     - add: there is no invoice yet

@@ -10,11 +10,12 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import copy
+from arcadia_pipelines.storage import bulk
 
 BILLED_SUBSCRIPTIONS = """
     select * from cloud.subscriptions
-    where status <> 'pending' and started_at < %(end)s and coalesce(ended_at, 'infinity') > greatest(started_at, %(start)s)
+    where status <> 'pending' and started_at < %(end)s
+      and coalesce(ended_at, 'infinity') > greatest(started_at, %(start)s)
 """
 """The subscriptions that a month bills: [started_at, ended_at) overlaps it. Takes `start` and `end`."""
 
@@ -29,15 +30,16 @@ _ADDON_PRICES = """
 _SUBSCRIPTIONS = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
     spans as (
-        select *, greatest(started_at, %(start)s) as active_from, least(coalesce(ended_at, 'infinity'), %(end)s) as active_to
+        select *, greatest(started_at, %(start)s) as active_from,
+               least(coalesce(ended_at, 'infinity'), %(end)s) as active_to
         from billed
     )
     select s.id as subscription_id, s.tenant_id, t.id is not null as tenant_exists, s.deployment_id,
            d.id is not null and owner.id is not null as deployment_exists,
            coalesce(d.name, s.deployment_id::text) as deployment_name,
            coalesce(lead(active_from) over by_start < active_to, false)
-               or coalesce(max(active_to) over (by_start rows between unbounded preceding and 1 preceding) > active_from,
-                           false) as overlapping,
+               or coalesce(max(active_to) over (by_start rows between unbounded preceding and 1 preceding)
+                               > active_from, false) as overlapping,
            coalesce(p.code, s.plan_id::text) as plan, price.base_price_cents, price.effective_from
     from spans s
     left join cloud.tenants t on t.id = s.tenant_id
@@ -58,8 +60,8 @@ _ADDONS = f"""
       and a.quantity <> 0
 """
 _RATES = """
-    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.included_quantity as included, r.unit,
-           r.unit_price_cents, r.effective_from
+    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.included_quantity as included,
+           r.unit, r.unit_price_cents, r.effective_from
     from cloud.plan_rates r join cloud.plans p on p.id = r.plan_id
     where r.effective_from <= %(start)s::date and r.unit_price_cents <> 'NaN' and r.included_quantity <> 'NaN'
     order by p.code, r.resource_kind, r.effective_from desc
@@ -84,35 +86,43 @@ def bounds(month: BillingMonth) -> dict[str, object]:
 
 def subscriptions(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """What the month bills, as quote.SUBSCRIPTIONS."""
-    return copy.read(connection, _SUBSCRIPTIONS, quote.SUBSCRIPTIONS, bounds(month))
+    return bulk.read(connection, _SUBSCRIPTIONS, quote.SUBSCRIPTIONS, bounds(month))
 
 
 def addons(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The addons of what the month bills, as quote.ADDONS."""
-    return copy.read(connection, _ADDONS, quote.ADDONS, bounds(month))
+    return bulk.read(connection, _ADDONS, quote.ADDONS, bounds(month))
 
 
 def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Every plan's rates in effect, as quote.RATES."""
-    return copy.read(connection, _RATES, quote.RATES, bounds(month))
+    return bulk.read(connection, _RATES, quote.RATES, bounds(month))
 
 
 def tenants(connection: Connection) -> pd.DataFrame:
     """Every tenant, as invoice.TENANTS."""
-    return copy.read(connection, _TENANTS, invoice.TENANTS, {})
+    return bulk.read(connection, _TENANTS, invoice.TENANTS, {})
 
 
 def plan_price(connection: Connection, plan: str, month: BillingMonth) -> tuple[int, dt.date]:
     """A plan's base price in cents and when it took effect. Raises UnknownCode."""
-    prices = _price_list(connection, f"select code, base_price_cents, effective_from from cloud.plans p "
-                                     f"join ({_PLAN_PRICES}) price on price.plan_id = p.id", month)
+    prices = _price_list(
+        connection,
+        f"select code, base_price_cents, effective_from from cloud.plans p "
+        f"join ({_PLAN_PRICES}) price on price.plan_id = p.id",
+        month,
+    )
     return _look_up("plan", plan, prices, month)
 
 
 def addon_price(connection: Connection, addon: str, month: BillingMonth) -> tuple[int, dt.date]:
     """An addon's price in cents and when it took effect. Raises UnknownCode."""
-    prices = _price_list(connection, f"select code, price_cents, effective_from from cloud.addons a "
-                                     f"join ({_ADDON_PRICES}) price on price.addon_id = a.id", month)
+    prices = _price_list(
+        connection,
+        f"select code, price_cents, effective_from from cloud.addons a "
+        f"join ({_ADDON_PRICES}) price on price.addon_id = a.id",
+        month,
+    )
     return _look_up("addon", addon, prices, month)
 
 

@@ -5,6 +5,7 @@ Everything below runs on one psycopg connection per transaction; SQL is written 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import psycopg
 import sqlalchemy
@@ -62,9 +63,7 @@ def month_transaction(on: Engine, month: BillingMonth) -> Iterator[Connection]:
 
 def driver(connection: Connection) -> "psycopg.Connection[tuple[object, ...]]":
     """The psycopg connection under a SQLAlchemy one, for COPY."""
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, psycopg.Connection)
-    return raw
+    return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
 
 
 def _refuse_old_server(raw: "psycopg.Connection[tuple[object, ...]]", _record: object) -> None:

@@ -8,10 +8,10 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.invoice import INVOICE_LINES, INVOICES
-from arcadia_pipelines.billing.money import TEXT
+from arcadia_pipelines.billing.money import CENTS, TEXT
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import EXISTING
-from arcadia_pipelines.storage import copy, months
+from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.database import PUBLISH_LOCK, StorageError
 
 _LINES = "tenant_invoice_lines"
@@ -103,7 +103,7 @@ class Publication:
 
 def existing(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The month's invoices as they stand, as reconcile.EXISTING."""
-    return copy.read(connection, _EXISTING, EXISTING, {"month": month.start})
+    return bulk.read(connection, _EXISTING, EXISTING, {"month": month.start})
 
 
 def publish(
@@ -111,8 +111,8 @@ def publish(
 ) -> None:
     """Carry out the plan (reconcile.plan) with the recomputed invoices and their lines. Nothing else is touched.
 
-    The transaction must hold the month's lock. Raises StorageError when an invoice that is to change was paid, pushed or
-    changed by somebody else since the plan was made.
+    The transaction must hold the month's lock. Raises StorageError when an invoice that is to change was paid, pushed
+    or changed by somebody else since the plan was made.
     """
     month = publication.month
     changes = plan[plan["action"].isin(["add", "revise", "void"])]
@@ -147,7 +147,7 @@ def _write_invoices(
         " subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb) on commit drop"
     )
     columns = changes[["tenant_id", "action", "standing_sha256"]].merge(invoices, on="tenant_id", how="left")
-    copy.write(connection, "changes", columns, _CHANGES)
+    bulk.write(connection, "changes", columns, _CHANGES)
     connection.exec_driver_sql("analyze changes")
     standing = int(changes["action"].isin(["revise", "void"]).sum())
     if connection.exec_driver_sql(_LOCK_STANDING, parameters).rowcount != standing:
@@ -156,3 +156,117 @@ def _write_invoices(
         )
     for statement in (_ADD, _KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE, _VOID, _RECORD):
         connection.exec_driver_sql(statement, parameters)
+
+
+STANDING = pa.schema(
+    [
+        ("tenant_id", TEXT),
+        ("invoice_number", TEXT),
+        ("status", TEXT),
+        ("subtotal_cents", CENTS),
+        ("tax_cents", CENTS),
+        ("total_cents", CENTS),
+    ]
+)
+"""One row per invoice of a month, by tenant."""
+
+REVENUE = pa.schema(
+    [
+        ("period_start", TEXT),
+        ("resource_kind", TEXT),
+        ("plan_base_cents", CENTS),
+        ("addon_cents", CENTS),
+        ("overage_cents", CENTS),
+        ("adjustment_cents", CENTS),
+        ("revenue_cents", CENTS),
+    ]
+)
+"""One row per month and resource kind, over all tenants, ex GST."""
+
+_REVENUE = """
+    select period_start, resource_kind, sum(plan_base_cents)::bigint as plan_base_cents,
+           sum(addon_cents)::bigint as addon_cents, sum(overage_cents)::bigint as overage_cents,
+           sum(adjustment_cents)::bigint as adjustment_cents, sum(revenue_cents)::bigint as revenue_cents
+    from billing.revenue_by_kind where period_start between %(earliest)s and %(month)s
+    group by period_start, resource_kind order by period_start, resource_kind
+"""
+
+
+def standing(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's invoices, as STANDING."""
+    query = 'select * from billing.tenant_invoices where period_start = %(month)s order by tenant_id collate "C"'
+    return bulk.read(connection, query, STANDING, {"month": month.start})
+
+
+def revenue(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """Revenue of the month and the eleven before it, as REVENUE."""
+    earliest = month.end.replace(year=month.end.year - 1)
+    return bulk.read(connection, _REVENUE, REVENUE, {"month": month.start, "earliest": earliest})
+
+
+def line_count(connection: Connection, month: BillingMonth) -> int:
+    """How many invoice lines the month has."""
+    query = "select count(*) from billing.tenant_invoice_lines where period_start = %(month)s"
+    return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
+
+
+def is_invoiced(connection: Connection, month: BillingMonth) -> bool:
+    """Whether the month's invoices have been published, be it none."""
+    return months.has_partition(connection, _LINES, month)
+
+
+_SHOWN = """
+    select id, tenant_id, period_start, period_end, currency, subtotal_cents, tax_cents, total_cents, status, issued_at,
+           paid_at, finance_invoice_id, pushed_to_finance_at, inserted_at, updated_at, invoice_number, revision,
+           content_sha256, usage_cutoff, run_id, meta
+    from billing.tenant_invoices where tenant_id = %(tenant)s and period_start = %(month)s
+"""
+_SHOWN_LINES = """
+    select kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents, deployment_id, deployment_name,
+           meta
+    from billing.tenant_invoice_lines where invoice_id = %(invoice)s and period_start = %(month)s order by line_no
+"""
+
+
+class NotInvoiced(Exception):
+    """There is no such invoice; the message says whether the tenant or the month is missing."""
+
+
+def invoice_of(connection: Connection, tenant: str, month: BillingMonth) -> dict[str, object]:
+    """The tenant's invoice of the month by column name, its lines in order under `lines`. Raises NotInvoiced."""
+    parameters = {"tenant": tenant, "month": month.start}
+    row = connection.exec_driver_sql(_SHOWN, parameters).mappings().one_or_none()
+    if row is None:
+        raise NotInvoiced(_why_not(connection, tenant, month))
+    lines = connection.exec_driver_sql(_SHOWN_LINES, {**parameters, "invoice": row["id"]}).mappings()
+    return {**row, "lines": [dict(line) for line in lines]}
+
+
+def _why_not(connection: Connection, tenant: str, month: BillingMonth) -> str:
+    known = connection.exec_driver_sql("select 1 from cloud.tenants where id = %(tenant)s", {"tenant": tenant}).scalar()
+    if known is None:
+        return f"no tenant {tenant!r}: see the table tenants for those there are"
+    if not is_invoiced(connection, month):
+        return f"{month} is not invoiced yet: run `arcadia invoice {month}`"
+    return f"tenant {tenant!r} has no invoice in {month}: nothing to bill, or held back (see quote_faults)"
+
+
+def row_versions(connection: Connection, month: BillingMonth) -> set[tuple[str, str, str]]:
+    """Every row of the month in our tables as (table, place, writing transaction): equal sets, nothing written."""
+    tables = [
+        "metered_usage",
+        "deployment_quote_lines",
+        "unbilled_usage",
+        "quote_faults",
+        "tenant_invoices",
+        "tenant_invoice_lines",
+        "invoice_events",
+    ]
+    union = " union all ".join(
+        f"select '{table}', tableoid::text || ctid::text, xmin::text"
+        f" from billing.{table} where period_start = %(month)s"
+        for table in tables
+    )
+    return {
+        (table, place, writer) for table, place, writer in connection.exec_driver_sql(union, {"month": month.start})
+    }

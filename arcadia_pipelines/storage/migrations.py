@@ -64,7 +64,7 @@ def _applied(connection: Connection) -> dict[str, str]:
         " name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
     )
     found = connection.exec_driver_sql("select name, sha256 from billing.schema_migrations order by name")
-    return {name: sha256 for name, sha256 in found}
+    return dict(list(found))
 
 
 def _apply(connection: Connection, file: Path) -> None:

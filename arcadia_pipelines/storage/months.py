@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import TEXT, repeat, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import copy
+from arcadia_pipelines.storage import bulk
 
 PERIOD_START = pa.field("period_start", TEXT)
 
@@ -31,8 +31,11 @@ def has_partition(connection: Connection, table: str, month: BillingMonth) -> bo
 def create_partition(
     connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema
 ) -> None:
-    """Make the month's partition with these rows. Loaded bare, indexed and attached last: a third of the time, and
-    the tables that foreign keys point to are locked against writers only from the attach to the commit."""
+    """Make the month's partition with these rows.
+
+    Loaded bare, indexed and attached last: that takes a third of the time, and the tables that foreign keys point to
+    are locked against writers only from the attach to the commit.
+    """
     partition = partition_of(table, month)
     bounds = f"from ('{month.start}') to ('{month.end}')"
     connection.exec_driver_sql(
@@ -72,10 +75,10 @@ def replace_rows(
 def rows(connection: Connection, table: str, month: BillingMonth, schema: pa.Schema, order_by: str) -> pa.Table:
     """The month's rows in order."""
     query = f"select * from billing.{table} where period_start = %(month)s order by {order_by}"
-    return to_arrow(copy.read(connection, query, schema, {"month": month.start}), schema)
+    return to_arrow(bulk.read(connection, query, schema, {"month": month.start}), schema)
 
 
 def append(connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema) -> None:
     """Append the rows as the month's."""
     dated = data.assign(period_start=repeat(month.key, TEXT, data))
-    copy.write(connection, table, dated, schema.append(PERIOD_START))
+    bulk.write(connection, table, dated, schema.append(PERIOD_START))

@@ -5,7 +5,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import FAULTS, QUOTE_LINES, UNBILLED, Quotes
-from arcadia_pipelines.storage import copy, months
+from arcadia_pipelines.storage import bulk, months
 
 
 def replace(connection: Connection, month: BillingMonth, quotes: Quotes) -> bool:
@@ -28,7 +28,7 @@ def replace(connection: Connection, month: BillingMonth, quotes: Quotes) -> bool
             month,
             quotes.faults,
             FAULTS,
-            'tenant_id collate "C", subscription_id, deployment_id, resource_kind collate "C", fault, detail collate "C"',
+            'tenant_id collate "C", subscription_id, deployment_id, resource_kind collate "C", fault, detail',
         ),
     ]
     return any(written)
@@ -37,13 +37,13 @@ def replace(connection: Connection, month: BillingMonth, quotes: Quotes) -> bool
 def lines(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The month's quote lines, as quote.QUOTE_LINES."""
     query = "select * from billing.deployment_quote_lines where period_start = %(month)s"
-    return copy.read(connection, query, QUOTE_LINES, {"month": month.start})
+    return bulk.read(connection, query, QUOTE_LINES, {"month": month.start})
 
 
 def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The month's faults, as quote.FAULTS."""
     query = "select * from billing.quote_faults where period_start = %(month)s"
-    return copy.read(connection, query, FAULTS, {"month": month.start})
+    return bulk.read(connection, query, FAULTS, {"month": month.start})
 
 
 def is_quoted(connection: Connection, month: BillingMonth) -> bool:

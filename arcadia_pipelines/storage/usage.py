@@ -1,6 +1,7 @@
 """The month's metered usage: counted from the raw records, and frozen."""
 
 import datetime as dt
+from typing import cast
 
 import pandas as pd
 import pyarrow as pa
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import copy, months
+from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 
 METERED_USAGE = pa.schema(
@@ -71,7 +72,7 @@ def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> p
     """The month's usage ingested up to the cut-off, as METERED_USAGE, in order; grouped by PostgreSQL."""
     unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
     query = _COUNT.format(duplicates=_NO_DUPLICATES if unique else _DUPLICATES)
-    return copy.read(connection, query, METERED_USAGE, {**bounds(month), "cutoff": cutoff})
+    return bulk.read(connection, query, METERED_USAGE, {**bounds(month), "cutoff": cutoff})
 
 
 def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cutoff: dt.datetime, run_id: str) -> bool:
@@ -82,7 +83,8 @@ def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cut
     changed = months.replace_partition(connection, "metered_usage", month, usage, METERED_USAGE, _ORDER)
     if changed:
         connection.exec_driver_sql(
-            "insert into billing.billing_months (period_start, usage_cutoff, run_id) values (%(month)s, %(cutoff)s, %(run)s)"
+            "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
+            " values (%(month)s, %(cutoff)s, %(run)s)"
             " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
             {"month": month.start, "cutoff": cutoff, "run": run_id},
         )
@@ -91,7 +93,7 @@ def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cut
 
 def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The month's frozen usage, as quote.USAGE."""
-    return copy.read(
+    return bulk.read(
         connection,
         "select * from billing.metered_usage where period_start = %(month)s",
         quote.USAGE,
@@ -101,9 +103,7 @@ def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 def now(connection: Connection) -> dt.datetime:
     """The database's clock, which stamps ingested_at too."""
-    instant = connection.exec_driver_sql("select clock_timestamp()").scalar_one()
-    assert isinstance(instant, dt.datetime)
-    return instant
+    return cast("dt.datetime", connection.exec_driver_sql("select clock_timestamp()").scalar_one())
 
 
 def cutoff_of(connection: Connection, month: BillingMonth) -> dt.datetime | None:

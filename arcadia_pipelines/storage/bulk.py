@@ -19,10 +19,9 @@ _PARSE = pa.csv.ParseOptions(newlines_in_values=True)
 def read(connection: Connection, query: str, schema: pa.Schema, parameters: Mapping[str, object]) -> pd.DataFrame:
     """The query's rows as the schema's columns, which it must select by those names."""
     names = ", ".join(schema.names)
-    with driver(connection).cursor() as cursor:
-        statement = f"copy (select {names} from ({query}) as q) to stdout with (format csv, header)"
-        with cursor.copy(statement, parameters) as rows:
-            text = b"".join(rows)
+    statement = f"copy (select {names} from ({query}) as q) to stdout with (format csv, header)"
+    with driver(connection).cursor() as cursor, cursor.copy(statement, parameters) as rows:
+        text = b"".join(rows)
     convert = pa.csv.ConvertOptions(
         column_types=schema,
         null_values=[""],
@@ -38,9 +37,9 @@ def write(connection: Connection, table: str, data: pd.DataFrame, schema: pa.Sch
     """Append the schema's columns of the frame to the table, which has columns of those names."""
     names = ", ".join(schema.names)
     columns = to_arrow(data, schema)
-    with driver(connection).cursor() as cursor:
-        with cursor.copy(f"copy {table} ({names}) from stdin with (format csv)") as rows:
-            for batch in columns.to_batches(max_chunksize=_BATCH_ROWS):
-                text = io.BytesIO()
-                pa.csv.write_csv(batch, text, _WRITE)
-                rows.write(text.getbuffer())
+    statement = f"copy {table} ({names}) from stdin with (format csv)"
+    with driver(connection).cursor() as cursor, cursor.copy(statement) as rows:
+        for batch in columns.to_batches(max_chunksize=_BATCH_ROWS):
+            text = io.BytesIO()
+            pa.csv.write_csv(batch, text, _WRITE)
+            rows.write(text.getbuffer())

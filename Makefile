@@ -1,0 +1,42 @@
+# make demo | test | check | ui | down | lock | clean;   PYTHON=python3.13 for another Python
+PYTHON ?= python3
+VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check ui down lock clean
+
+demo: $(INSTALLED)
+	@$(BIN)/arcadia demo
+
+test: $(INSTALLED)
+	@$(BIN)/pytest -n 2
+
+check: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
+
+ui: $(INSTALLED)
+	@$(BIN)/arcadia db up
+	@DAGSTER_HOME="$(CURDIR)" $(BIN)/dagster dev -h 127.0.0.1 -p 3000
+
+down: $(INSTALLED)
+	@$(BIN)/arcadia db down
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "$(PYTHON) is Python %d.%d: Arcadia needs 3.11 to 3.13, say make PYTHON=python3.12" % sys.version_info[:2])'
+	@echo "installing into $(VENV) (a minute, once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q arcadia_pipelines
+	@touch $@
+
+# Needs uv. One lock for every supported Python and platform, and no package index's address in it.
+lock:
+	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header -o requirements.lock pyproject.toml
+
+clean: down
+	rm -rf .venv* .arcadia

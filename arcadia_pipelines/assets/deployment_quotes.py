@@ -1,0 +1,49 @@
+"""The month's quotes: the quote engine applied to each subscription and its frozen usage."""
+
+import dagster as dg
+
+from arcadia_pipelines import reporting
+from arcadia_pipelines.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.assets.metered_usage import metered_usage
+from arcadia_pipelines.billing.quote import quote
+from arcadia_pipelines.partitions import MONTHS, month_of
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import catalogue, columns, quotes, usage
+
+_PRICED_BY = (
+    "subscriptions",
+    "subscription_addons",
+    "cloud_deployments",
+    "tenants",
+    "plans",
+    "plan_prices",
+    "plan_rates",
+    "addons",
+    "addon_prices",
+)
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    deps=[metered_usage, *(CLOUD_TABLES[name] for name in _PRICED_BY)],
+    group_name="month_end",
+    kinds={"postgres", "pandas"},
+    owners=["team:finance"],
+    metadata={"dagster/table_name": "billing.deployment_quote_lines"},
+)
+def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
+    """The preview of the month's invoices: each subscription priced by the prices in effect on the first of the month.
+
+    A tenant with a fault (see the check no_tenant_is_held_back) is not quoted; usage on no line is in unbilled_usage.
+    """
+    month = month_of(context)
+    with database.month(month) as connection:
+        quoted = quote(
+            catalogue.subscriptions(connection, month),
+            catalogue.addons(connection, month),
+            catalogue.rates(connection, month),
+            usage.frozen(connection, month),
+        )
+        changed = quotes.replace(connection, month, quoted)
+        schema = columns.of(connection, "deployment_quote_lines")
+        return dg.MaterializeResult(metadata=reporting.quotes(quoted, changed, schema))

@@ -1,0 +1,31 @@
+"""Usage of the month: counted per deployment and resource kind, and frozen at a cut-off."""
+
+import dagster as dg
+
+from arcadia_pipelines import reporting
+from arcadia_pipelines.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.partitions import MONTHS, month_of
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import columns, usage
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    deps=[CLOUD_TABLES["usage_records"], CLOUD_TABLES["subscriptions"]],
+    group_name="month_end",
+    kinds={"postgres"},
+    owners=["team:finance"],
+    metadata={"dagster/table_name": "billing.metered_usage"},
+)
+def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
+    """Usage of the month, summed per deployment, resource kind and subscription, frozen at the cut-off.
+
+    Materialising it again counts again: late records come in, and nothing is written if there are none.
+    """
+    month = month_of(context)
+    with database.month(month) as connection:
+        cutoff = usage.now(connection)
+        counted = usage.count(connection, month, cutoff)
+        changed = usage.freeze(connection, month, counted, cutoff, context.run.run_id)
+        schema = columns.of(connection, "metered_usage")
+        return dg.MaterializeResult(metadata=reporting.usage(counted, cutoff, changed, schema))

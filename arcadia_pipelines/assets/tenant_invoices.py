@@ -1,0 +1,105 @@
+"""The month's invoices and their lines, published together in one transaction."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pandas as pd
+
+from arcadia_pipelines import reporting
+from arcadia_pipelines.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
+from arcadia_pipelines.billing import invoice, reconcile
+from arcadia_pipelines.partitions import MONTHS, month_of
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import catalogue, columns, ledger, quotes, usage
+
+
+class NotQuoted(Exception):
+    """The month has no quotes to invoice."""
+
+
+def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        name,
+        description=description,
+        deps=deps,  # type: ignore[arg-type]
+        group_name="month_end",
+        kinds={"postgres", "pandas"},
+        owners=["team:finance"],
+        metadata={"dagster/table_name": f"billing.{name}"},
+    )
+
+
+FROZEN_CHECK = dg.AssetCheckSpec(
+    "frozen_invoices_agree",
+    asset="tenant_invoices",
+    description="Every paid, void or pushed invoice bills what would be billed now; if not, it is left as it is.",
+)
+
+
+@dg.multi_asset(
+    partitions_def=MONTHS,
+    specs=[
+        _spec(
+            "tenant_invoice_lines",
+            "The lines of the month's invoices: quote lines in invoice order, then GST; replaced with their invoice.",
+            [deployment_quotes, CLOUD_TABLES["tenants"]],
+        ),
+        _spec(
+            "tenant_invoices",
+            "One invoice per tenant and month. Materialising a month again leaves unchanged invoices alone, revises "
+            "changed ones, voids those with nothing to bill; paid, void and pushed ones are frozen and reported.",
+            ["tenant_invoice_lines"],
+        ),
+    ],
+    check_specs=[FROZEN_CHECK],
+)
+def publish_invoices(
+    context: dg.AssetExecutionContext, database: BillingDatabase
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Turn the month's quotes into invoices, reconcile them with those that stand, and publish what differs."""
+    month = month_of(context)
+    with database.month(month) as connection:
+        cutoff = usage.cutoff_of(connection, month)
+        if cutoff is None or not quotes.is_quoted(connection, month):
+            raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
+        tenants = catalogue.tenants(connection)
+        lines = invoice.tenant_lines(quotes.lines(connection, month), tenants, month)
+        invoices = invoice.totals(lines, tenants, month)
+        held_back = quotes.faults(connection, month)["tenant_id"]
+        plan = reconcile.plan(ledger.existing(connection, month), invoices, held_back)
+        ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plan, invoices, lines)
+
+        revenue = ledger.revenue(connection, month)
+        results: tuple[dg.MaterializeResult[None], ...] = (
+            dg.MaterializeResult(
+                asset_key="tenant_invoice_lines",
+                metadata=reporting.invoice_lines(
+                    ledger.line_count(connection, month),
+                    revenue[revenue["period_start"] == month.key],
+                    columns.of(connection, "tenant_invoice_lines"),
+                ),
+            ),
+            dg.MaterializeResult(
+                asset_key="tenant_invoices",
+                metadata=reporting.invoices(
+                    plan,
+                    ledger.standing(connection, month),
+                    revenue,
+                    columns.of(connection, "tenant_invoices"),
+                ),
+                check_results=[_frozen_result(plan)],
+            ),
+        )
+    yield from results
+
+
+def _frozen_result(plan: pd.DataFrame) -> dg.AssetCheckResult:
+    frozen = plan[plan["action"] == "frozen"]
+    return dg.AssetCheckResult(
+        check_name=FROZEN_CHECK.name,
+        asset_key="tenant_invoices",
+        passed=frozen.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=reporting.frozen(frozen),
+    )

@@ -1,0 +1,355 @@
+"""`arcadia`: the command line. Tables for people, --json for programs, and every error in one line."""
+
+import datetime as dt
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+import dotenv
+from rich.console import Console
+from rich.table import Table
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
+from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
+from arcadia_pipelines.storage import database, ledger, migrations
+from arcadia_pipelines.storage.catalogue import UnknownCode
+from arcadia_pipelines.storage.database import StorageError
+from arcadia_pipelines.storage.migrations import MigrationError
+
+_OUT = Console(highlight=False)
+_ERR = Console(stderr=True, highlight=False)
+
+_EXPECTED = (
+    embedded.EmbeddedError,
+    SettingsError,
+    StorageError,
+    MigrationError,
+    UnknownCode,
+    ledger.NotInvoiced,
+)
+"""Errors whose message is made for people. Those of modules that load slowly become CommandError below."""
+
+
+class CommandError(Exception):
+    """An error with a message for people."""
+
+
+class _Month(click.ParamType[BillingMonth]):
+    name = "YYYY-MM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BillingMonth:
+        if isinstance(value, BillingMonth):
+            return value
+        try:
+            return BillingMonth.parse(value)
+        except InvalidMonth as error:
+            self.fail(str(error))
+
+
+class _Usage(click.ParamType[tuple[str, Decimal]]):
+    name = "KIND=QUANTITY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Decimal]:
+        if isinstance(value, tuple):
+            return value
+        kind, _, text = value.partition("=")
+        try:
+            quantity = Decimal(text)
+        except InvalidOperation:
+            self.fail(f"{value!r}: write it like droplet_hours=2160")
+        if not kind or not quantity.is_finite() or not 0 <= quantity < QUANTITY_LIMIT:
+            self.fail(f"{value!r}: the quantity must be a number from 0 to below 1e12")
+        if quantity != quantity.quantize(Decimal("0.000001")):
+            self.fail(f"{value!r}: a quantity has at most 6 decimals")
+        return kind, quantity
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs: cents as integers.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="arcadia-pipelines")
+def arcadia() -> None:
+    """Arcadia's month end: metered usage to quotes to tenant invoices, in PostgreSQL.
+
+    Without ARCADIA_DATABASE_URL, an embedded PostgreSQL under .arcadia/ is used, and started when it is needed.
+    """
+
+
+@arcadia.group()
+def db() -> None:
+    """The billing database."""
+
+
+@db.command()
+def up() -> None:
+    """Start the embedded database if it is the one to use, and bring the schema up to date."""
+    settings = Settings.from_environment()
+    url = settings.url()
+    applied = migrations.migrate(database.engine(url))
+    what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
+    _OUT.print(f"{what} is up; {len(applied)} migrations applied")
+
+
+@db.command()
+def down() -> None:
+    """Stop the embedded database. Its data stays."""
+    stopped = embedded.stop(Settings.from_environment().home)
+    _OUT.print("the embedded database is stopped" if stopped else "the embedded database was not running")
+
+
+@db.command()
+def migrate() -> None:
+    """Apply the migrations of sql/migrations that are missing."""
+    applied = migrations.migrate(database.engine(Settings.from_environment().url()))
+    _OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+
+
+@db.command()
+def url() -> None:
+    """Print the database's URL, password included, as for psql "$(arcadia db url)"."""
+    click.echo(Settings.from_environment().url())
+
+
+@arcadia.command()
+@click.argument("month", type=_Month())
+@_JSON
+def invoice(month: BillingMonth, as_json: bool) -> None:
+    """Invoice MONTH (like 2026-04) through Dagster's month-end job, here and now.
+
+    A month that is invoiced already is computed again: unchanged invoices are left alone, changed ones are revised,
+    paid, void and pushed ones are frozen and reported.
+    """
+    with _month_end() as run, _ERR.status(f"invoicing {month}"):
+        outcome = run(month)
+    if as_json:
+        click.echo(_to_json({**vars(outcome), "month": str(month)}))
+    else:
+        _print_outcomes([outcome])
+
+
+@arcadia.command()
+@click.option("--plan", required=True, help="The plan's code.")
+@click.option("--addon", "addons", multiple=True, help="An addon's code; again for each further unit.")
+@click.option("--usage", multiple=True, type=_Usage(), help="Expected usage in the month; again for each kind.")
+@click.option("--month", type=_Month(), help="At the prices of this month; this month unless given.")
+@_JSON
+def quote(
+    plan: str,
+    addons: tuple[str, ...],
+    usage: tuple[tuple[str, Decimal], ...],
+    month: BillingMonth | None,
+    as_json: bool,
+) -> None:
+    """Price a deployment for a month, before it exists, by the same engine that invoices it."""
+    from arcadia_pipelines.projection import CannotQuote, project
+
+    month = month or BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
+    quantities: dict[str, Decimal] = {}
+    for kind, quantity in usage:
+        quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
+    with _database() as engine, database.transaction(engine) as connection:
+        try:
+            invoices, lines = project(connection, month, plan, addons, quantities)
+        except CannotQuote as error:
+            raise CommandError(str(error)) from error
+    totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
+    rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
+    document: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}
+    document["lines"] = [{**row, "meta": json.loads(row["meta"])} for row in rows]
+    if as_json:
+        click.echo(_to_json(_document(document)))
+    else:
+        _print_lines(f"Quote at the prices of {month}", document)
+
+
+@arcadia.command()
+@click.argument("tenant")
+@click.argument("month", type=_Month())
+@_JSON
+def show(tenant: str, month: BillingMonth, as_json: bool) -> None:
+    """Show TENANT's invoice of MONTH."""
+    with _database() as engine, database.transaction(engine) as connection:
+        found = ledger.invoice_of(connection, tenant, month)
+    if as_json:
+        click.echo(_to_json(_document(found)))
+    else:
+        _print_invoice(found)
+
+
+@arcadia.command()
+def demo() -> None:
+    """Load the sample data, invoice January to September 2026, and show what came of it. Safe to run again."""
+    settings = Settings.from_environment()
+    with _ERR.status("starting the database"):
+        engine = database.engine(settings.url())
+        migrations.migrate(engine)
+        with database.transaction(engine) as connection:
+            _load_sample(connection)
+    months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
+    april = months[3]
+    with _month_end() as run:
+        outcomes = []
+        with _ERR.status("") as status:
+            for month in months:
+                status.update(f"invoicing {month}")
+                outcomes.append(run(month))
+        _print_outcomes(outcomes)
+        with database.transaction(engine) as connection:
+            _print_invoice(ledger.invoice_of(connection, "pilot", april))
+            before = ledger.row_versions(connection, april)
+        with _ERR.status("invoicing April again"):
+            run(april)
+        with database.transaction(engine) as connection:
+            written = len(before ^ ledger.row_versions(connection, april))
+    _OUT.print(
+        f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events compared,"
+        f" {written} written. Nothing changed."
+        if not written
+        else f"\nApril a second time: {written} rows written."
+    )
+    _OUT.print(
+        "\nNext:\n"
+        "  make ui                           then open http://127.0.0.1:3000 and materialise October 2026\n"
+        "  .venv/bin/arcadia show pilot 2026-04 --json\n"
+        "  .venv/bin/arcadia quote --plan studio --addon storage_50gb --usage droplet_hours=2160\n"
+        '  psql "$(.venv/bin/arcadia db url)"   and: select * from revenue_by_deployment;\n'
+        "  make down                         stops the database"
+    )
+
+
+def main() -> None:
+    """The entry point: exit code 0, or 1 and one line on stderr (2 for a wrong call)."""
+    dotenv.load_dotenv(PROJECT / ".env")
+    try:
+        arcadia.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("stopped", 130)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "arcadia"
+        _fail(f"{error.format_message()} (see {command} --help)", 2)
+    except (*_EXPECTED, CommandError) as error:
+        _fail(str(error), 1)
+    except Exception as error:
+        if os.environ.get("ARCADIA_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (ARCADIA_DEBUG=1 shows where)", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"arcadia: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def _database() -> Iterator[Any]:
+    yield database.engine(Settings.from_environment().url())
+
+
+@contextmanager
+def _month_end() -> Iterator[Callable[[BillingMonth], Any]]:
+    """Runs month ends on the Dagster instance; Dagster is loaded only for this."""
+    with _ERR.status("loading Dagster"):
+        from arcadia_pipelines import month_end
+
+    def run(month: BillingMonth) -> month_end.Outcome:
+        try:
+            return month_end.run(month, instance)
+        except month_end.MonthEndFailed as error:
+            raise CommandError(str(error)) from error
+
+    with month_end.instance() as instance:
+        yield run
+
+
+def _load_sample(connection: Any) -> None:
+    own = connection.exec_driver_sql("select count(*), count(*) filter (where id = 'pilot') from cloud.tenants").one()
+    if own[0] and not own[1]:
+        raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")
+    migrations.run_file(connection, migrations.SQL / "sample_data.sql")
+
+
+def _print_outcomes(outcomes: list[Any]) -> None:
+    table = Table("month", title="Invoices, AUD", title_justify="left")
+    for column in ("invoices", "new", "revised", "unchanged", "subtotal", "GST", "total"):
+        table.add_column(column, justify="right")
+    for outcome in outcomes:
+        actions = outcome.actions
+        table.add_row(
+            str(outcome.month),
+            str(sum(actions.values())),
+            str(actions["add"]),
+            str(actions["revise"]),
+            str(actions["keep"]),
+            *(dollars(cents) for cents in (outcome.subtotal_cents, outcome.tax_cents, outcome.total_cents)),
+        )
+    _OUT.print(table)
+    for outcome in outcomes:
+        for action in ("void", "frozen", "held_back"):
+            if outcome.actions[action]:
+                _OUT.print(f"{outcome.month}: {outcome.actions[action]} {action.replace('_', ' ')}")
+        for check, why in outcome.failed_checks.items():
+            _OUT.print(f"{outcome.month}: check {check}: {why}", style="yellow")
+
+
+def _print_invoice(invoice: dict[str, Any]) -> None:
+    meta = invoice["meta"]
+    buyer = meta.get("tenant_name", invoice["tenant_id"])
+    abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
+    _OUT.print(
+        f"\nTax invoice {invoice['invoice_number']} for {buyer}{abn}\n"
+        f"{invoice['period_start']:%B %Y} (UTC), {invoice['status']}, issued {invoice['issued_at']:%Y-%m-%d},"
+        f" revision {invoice['revision']}"
+    )
+    _print_lines(None, invoice)
+    if "gst_free_reason" in meta:
+        _OUT.print(f"GST-free: {meta['gst_free_reason']}")
+
+
+def _print_lines(title: str | None, document: dict[str, Any]) -> None:
+    table = Table("deployment", "line", title=title, title_justify="left", show_footer=False)
+    for column in ("quantity", "unit price, c", "amount, AUD"):
+        table.add_column(column, justify="right")
+    for line in document["lines"]:
+        unit = f" {line['unit']}" if line["unit"] else ""
+        tax = line["kind"] == "tax"
+        table.add_row(
+            line["deployment_name"] or "",
+            line["description"],
+            "" if tax else f"{_plain(line['qty'])}{unit}",
+            "" if tax else _plain(line["unit_price_cents"]),
+            dollars(line["amount_cents"]),
+        )
+    table.add_section()
+    for label in ("subtotal", "tax", "total"):
+        name = {"subtotal": "Subtotal", "tax": "GST", "total": "Total"}[label]
+        table.add_row("", name, "", "", dollars(document[f"{label}_cents"]), style="bold" if label == "total" else None)
+    _OUT.print(table)
+
+
+def _plain(number: Decimal) -> str:
+    """A decimal without trailing zeros."""
+    return f"{number.normalize():,f}"
+
+
+def _document(found: dict[str, Any]) -> dict[str, Any]:
+    """The contract's JSON: the invoice's columns and its lines, without what is only for tables."""
+    lines = ("kind", "resource_kind", "description", "qty", "unit", "unit_price_cents", "amount_cents", "deployment_id")
+    shown = [{name: line[name] for name in (*lines, "meta")} for line in found["lines"]]
+    return {**found, "lines": shown}
+
+
+def _to_json(document: dict[str, Any]) -> str:
+    def spell(value: object) -> str:
+        if isinstance(value, Decimal):
+            return f"{value:f}"
+        return value.isoformat() if isinstance(value, dt.date | dt.datetime) else str(value)
+
+    return json.dumps(document, default=spell, indent=2, ensure_ascii=False)

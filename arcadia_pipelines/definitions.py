@@ -1,0 +1,29 @@
+"""The only wiring: what Dagster, the tests and the command line load."""
+
+import dagster as dg
+
+from arcadia_pipelines.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
+from arcadia_pipelines.assets.metered_usage import metered_usage
+from arcadia_pipelines.assets.tenant_invoices import publish_invoices
+from arcadia_pipelines.checks import CHECKS
+from arcadia_pipelines.jobs import month_end
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.schedules import month_end_schedule
+from arcadia_pipelines.sensors import alert_on_failure
+
+
+def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
+    """The definitions on this database; without one, on the one that the environment names."""
+    return dg.Definitions(
+        assets=[*CLOUD_TABLES.values(), metered_usage, deployment_quotes, publish_invoices],
+        asset_checks=CHECKS,
+        jobs=[month_end],
+        schedules=[month_end_schedule],
+        sensors=[alert_on_failure],
+        resources={"database": database or BillingDatabase()},
+        executor=dg.in_process_executor,  # a month takes seconds; a process per step would take longer to start
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,33 @@
+"""Dagster's own storage (runs, events, schedules): a schema of its own in the billing database. Named in dagster.yaml.
+
+Derived from our URL here, so that `dagster dev` in the folder needs no environment at all.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy import text
+
+from arcadia_pipelines.settings import DAGSTER_SCHEMA, Settings, dagster_url
+from arcadia_pipelines.storage import database
+
+
+class ArcadiaStorage(DagsterPostgresStorage):
+    """DagsterPostgresStorage on the database of ARCADIA_DATABASE_URL, or the embedded one, which is started."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing to configure here: the environment says it all."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> "ArcadiaStorage":
+        """Called by Dagster with what dagster.yaml says."""
+        url = Settings.from_environment().url()
+        with database.transaction(database.engine(url)) as connection:
+            connection.execute(text(f"create schema if not exists {DAGSTER_SCHEMA}"))
+        return cls(postgres_url=dagster_url(url), inst_data=inst_data)

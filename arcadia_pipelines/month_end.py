@@ -1,0 +1,89 @@
+"""Running a month end from the command line: Dagster's own job on Dagster's own storage, in this process."""
+
+import os
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.billing.reconcile import ACTIONS
+from arcadia_pipelines.definitions import defs
+from arcadia_pipelines.jobs import MONTH_END
+from arcadia_pipelines.partitions import MONTHS
+from arcadia_pipelines.settings import PROJECT
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class MonthEndFailed(Exception):
+    """The month could not be invoiced; the message says why in one line. Nothing of it was published."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a month end did: invoices by action, the sums as they stand now, and the checks that failed."""
+
+    month: BillingMonth
+    run_id: str
+    actions: dict[str, int]
+    subtotal_cents: int
+    tax_cents: int
+    total_cents: int
+    failed_checks: dict[str, str] = field(default_factory=dict)
+
+
+def instance() -> dg.DagsterInstance:
+    """The Dagster instance of dagster.yaml."""
+    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
+    created = dg.DagsterInstance.get()
+    # Keeps a connection between events, as the webserver does: a month end makes some two hundred otherwise.
+    created.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=4)
+    return created
+
+
+def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
+    """Materialise the month. Raises MonthEndFailed."""
+    if month.key not in MONTHS.get_partition_keys():
+        raise MonthEndFailed(
+            f"{month} cannot be invoiced: the first billing month is {MONTHS.get_first_partition_key()}"
+            f" and the last that is over is {MONTHS.get_last_partition_key()}"
+        )
+    result = defs.resolve_job_def(MONTH_END).execute_in_process(
+        partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False
+    )
+    failed = {
+        evaluation.check_name: evaluation.description or ""
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed
+    }
+    if not result.success:
+        raise MonthEndFailed(f"{month} was not invoiced: {_why(result, failed)} (run {result.run_id})")
+    metadata = next(
+        event.metadata
+        for event in result.asset_materializations_for_node("publish_invoices")
+        if event.asset_key == dg.AssetKey("tenant_invoices")
+    )
+
+    def number(name: str) -> int:
+        return int(str(metadata[name].value))
+
+    return Outcome(
+        month=month,
+        run_id=result.run_id,
+        actions={action: number(f"invoices_{action}") for action in ACTIONS},
+        subtotal_cents=number("subtotal_cents"),
+        tax_cents=number("tax_cents"),
+        total_cents=number("total_cents"),
+        failed_checks=failed,
+    )
+
+
+def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, str]) -> str:
+    """The first thing that went wrong, in one line."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error.cause if error and error.cause else error
+            if cause and cause.cls_name != "DagsterAssetCheckFailedError":
+                return " ".join(cause.message.split()).removeprefix(f"{cause.cls_name}: ")
+    return "; ".join(f"check {name} failed: {why}" for name, why in failed_checks.items()) or "see the run in Dagster"

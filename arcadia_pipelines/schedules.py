@@ -1,0 +1,36 @@
+"""What happens on the 1st: the month just ended is invoiced, unless it is already."""
+
+import datetime as dt
+
+import dagster as dg
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.jobs import month_end
+from arcadia_pipelines.partitions import MONTHS
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import ledger
+
+
+@dg.schedule(
+    job=month_end,
+    cron_schedule="0 3 1 * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="On the 1st at 03:00 UTC, invoice the month just ended. A month that is invoiced already is skipped.",
+)
+def month_end_schedule(
+    context: dg.ScheduleEvaluationContext, database: BillingDatabase
+) -> dg.RunRequest | dg.SkipReason:
+    """Ask for the month before the tick's, by the tick's own clock."""
+    tick = context.scheduled_execution_time.astimezone(dt.UTC)
+    month = BillingMonth((tick.date().replace(day=1) - dt.timedelta(days=1)).replace(day=1))
+    if month.key not in MONTHS.get_partition_keys(current_time=tick):
+        return dg.SkipReason(f"{month} is before the first billing month (ARCADIA_FIRST_MONTH).")
+    with database.transaction() as connection:
+        if ledger.is_invoiced(connection, month):
+            count = len(ledger.standing(connection, month))
+            return dg.SkipReason(
+                f"{month} is already invoiced ({count} invoices). To compute it again, materialise the partition"
+                f" {month.key} of the month-end assets."
+            )
+    return dg.RunRequest(run_key=month.key, partition_key=month.key)

@@ -1,0 +1,212 @@
+"""Controls: queries that look for what must not be, each written apart from the code it watches.
+
+A control's query selects offenders, worst first; none is the good answer. Takes `month` (a date), `start`, `end` and
+`cutoff` (instants).
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.usage import RECORDS, cutoff_of
+
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Control:
+    """One thing that must hold for a month of an asset."""
+
+    name: str
+    asset: str
+    description: str
+    query: str
+    remedy: str
+    blocking: bool = False
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The offenders: how many, and the first 20 as column name to value."""
+
+    count: int
+    offenders: list[dict[str, object]]
+
+
+CONTROLS = [
+    Control(
+        name="usage_equals_raw_records",
+        asset="metered_usage",
+        blocking=True,
+        description="The frozen usage equals a second count of the raw records, per deployment and resource kind.",
+        remedy="Records were changed, or were being written while the month was frozen: materialise the month again.",
+        query=f"""
+            with raw as (
+                select deployment_id, resource_kind, count(*) as records,
+                       coalesce(sum(case when abs(quantity) < 1e12 then quantity end), 0)::numeric(38, 6) as quantity
+                from ({RECORDS}) r group by 1, 2
+            ),
+            frozen as (
+                select deployment_id, resource_kind, sum(record_count) as records, sum(quantity) as quantity
+                from billing.metered_usage where period_start = %(month)s group by 1, 2
+            )
+            select deployment_id, resource_kind, raw.records as raw_records, frozen.records as frozen_records,
+                   raw.quantity as raw_quantity, frozen.quantity as frozen_quantity
+            from raw full join frozen using (deployment_id, resource_kind)
+            where (raw.records, raw.quantity) is distinct from (frozen.records, frozen.quantity)
+            order by deployment_id, resource_kind
+        """,
+    ),
+    Control(
+        name="usage_is_conserved",
+        asset="deployment_quotes",
+        blocking=True,
+        description="Metered = included + overage + unbilled, per deployment and resource kind.",
+        remedy="The quotes do not fit the frozen usage: materialise the month again; if it stays, the engine is wrong.",
+        query="""
+            with metered as (
+                select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
+                from billing.metered_usage where period_start = %(month)s group by 1, 2, 3
+            ),
+            overage as (
+                select deployment_id, resource_kind, sum(qty) as quantity from billing.deployment_quote_lines
+                where period_start = %(month)s and kind = 'overage' group by 1, 2
+            ),
+            unbilled as (
+                select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
+                from billing.unbilled_usage where period_start = %(month)s group by 1, 2, 3
+            ),
+            allowed as (
+                select m.deployment_id, m.resource_kind, sum(m.quantity) as metered, sum(u.quantity) as unbilled,
+                       sum(least(m.quantity, r.included_quantity)) filter (where u.quantity is null) as included
+                from metered m
+                left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
+                                    and u.subscription_id is not distinct from m.subscription_id
+                left join cloud.subscriptions s on s.id = m.subscription_id
+                left join cloud.plan_rates r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
+                    and r.effective_from = (select max(effective_from) from cloud.plan_rates
+                                            where plan_id = s.plan_id and resource_kind = m.resource_kind
+                                              and effective_from <= %(month)s)
+                group by 1, 2
+            )
+            select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled
+            from allowed a full join overage o using (deployment_id, resource_kind)
+            where a.metered is distinct from coalesce(a.included, 0) + coalesce(o.quantity, 0) + coalesce(a.unbilled, 0)
+            order by deployment_id, resource_kind
+        """,
+    ),
+    Control(
+        name="no_tenant_is_held_back",
+        asset="deployment_quotes",
+        description="No tenant has a fault that keeps it from being quoted and invoiced.",
+        remedy="Mend what `detail` says, then materialise the month again: the tenant is invoiced then.",
+        query="""
+            select tenant_id, fault, detail, deployment_id, subscription_id, resource_kind
+            from billing.quote_faults where period_start = %(month)s order by tenant_id, fault, detail
+        """,
+    ),
+    Control(
+        name="all_usage_is_billed",
+        asset="deployment_quotes",
+        warning=True,
+        description="No usage is without a subscription or a rate that it could be billed by.",
+        remedy="Add the missing rate or subscription, or accept that nobody pays for it; see unbilled_usage.",
+        query="""
+            select deployment_id, resource_kind, quantity, reason from billing.unbilled_usage
+            where period_start = %(month)s and reason <> 'tenant_held_back' order by abs(quantity) desc, deployment_id
+        """,
+    ),
+    Control(
+        name="totals_equal_lines",
+        asset="tenant_invoices",
+        description="Each invoice's subtotal and tax are the sums of its lines, numbered without a gap.",
+        remedy="An invoice or a line was changed outside the pipeline: compare it with invoice_events.",
+        query="""
+            with sums as (
+                select invoice_id, sum(amount_cents) filter (where kind <> 'tax') as subtotal,
+                       sum(amount_cents) filter (where kind = 'tax') as tax, count(*) as lines, max(line_no) as last
+                from billing.tenant_invoice_lines where period_start = %(month)s group by 1
+            )
+            select i.invoice_number, i.tenant_id, i.subtotal_cents, s.subtotal as lines_subtotal_cents, i.tax_cents,
+                   s.tax as lines_tax_cents
+            from billing.tenant_invoices i left join sums s on s.invoice_id = i.id
+            where i.period_start = %(month)s
+              and ((i.subtotal_cents, i.tax_cents) is distinct from (s.subtotal, coalesce(s.tax, 0))
+                   or s.lines <> s.last)
+            order by i.tenant_id
+        """,
+    ),
+    Control(
+        name="gst_recomputed_a_second_way",
+        asset="tenant_invoices",
+        description="Each invoice's GST is a tenth of its lines by integers, half a cent up; none if GST-free.",
+        remedy="The tax is not what the lines say: compare with invoice_events, then re-materialise the month.",
+        query="""
+            with taxable as (
+                select invoice_id, sum(amount_cents)::bigint as cents
+                from billing.tenant_invoice_lines where period_start = %(month)s and kind <> 'tax' group by 1
+            )
+            select i.invoice_number, i.tenant_id, t.cents as taxable_cents, i.tax_cents
+            from billing.tenant_invoices i join taxable t on t.invoice_id = i.id
+            where i.period_start = %(month)s
+              and i.tax_cents <> case when i.meta ? 'gst_free_reason' then 0
+                                      else sign(t.cents) * ((abs(t.cents) + 5) / 10) end
+            order by i.tenant_id
+        """,
+    ),
+    Control(
+        name="every_billable_tenant_is_invoiced",
+        asset="tenant_invoices",
+        description="Every tenant with a subscription in the month, and no fault, has an invoice that is not void.",
+        remedy="Materialise the month again; a void invoice stays void until an operator reopens it.",
+        query=f"""
+            select s.tenant_id, count(*) as subscriptions, max(i.status) as invoice_status
+            from ({BILLED_SUBSCRIPTIONS}) s
+            left join billing.tenant_invoices i on i.tenant_id = s.tenant_id and i.period_start = %(month)s
+            where (i.id is null or i.status = 'void')
+              and s.tenant_id not in (select tenant_id from billing.quote_faults
+                                      where period_start = %(month)s and tenant_id is not null)
+            group by 1 order by 1
+        """,
+    ),
+    Control(
+        name="earlier_months_are_unchanged",
+        asset="tenant_invoices",
+        description="Every invoice of an earlier month bills what its newest event says, and its lines sum to it.",
+        remedy="An invoice was changed outside the pipeline: compare it with invoice_events.",
+        query="""
+            with newest as (
+                select distinct on (invoice_id) invoice_id, revision, total_cents, content_sha256
+                from billing.invoice_events where period_start < %(month)s order by invoice_id, id desc
+            ),
+            sums as (
+                select invoice_id, sum(amount_cents) as cents
+                from billing.tenant_invoice_lines where period_start < %(month)s group by 1
+            )
+            select i.period_start, i.invoice_number, i.tenant_id, i.total_cents, e.total_cents as event_total_cents,
+                   s.cents as lines_total_cents
+            from billing.tenant_invoices i
+            left join newest e on e.invoice_id = i.id
+            left join sums s on s.invoice_id = i.id
+            where i.period_start < %(month)s
+              and ((i.revision, i.total_cents, i.content_sha256)
+                       is distinct from (e.revision, e.total_cents, e.content_sha256)
+                   or i.total_cents is distinct from s.cents)
+            order by i.period_start, i.tenant_id
+        """,
+    ),
+]
+
+
+def find(connection: Connection, control: Control, month: BillingMonth) -> Finding:
+    """Run the control for the month."""
+    found = connection.exec_driver_sql(
+        f"select count(*) over () as offenders_in_all, q.* from ({control.query}) q limit {MOST_SHOWN}",
+        {**bounds(month), "month": month.start, "cutoff": cutoff_of(connection, month)},
+    ).mappings()
+    rows = [dict(row) for row in found]
+    counts = [int(row.pop("offenders_in_all")) for row in rows]
+    return Finding(count=counts[0] if counts else 0, offenders=rows)

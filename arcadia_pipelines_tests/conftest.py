@@ -1,0 +1,116 @@
+"""What every test is given: one embedded PostgreSQL for the whole run, and a fresh database per test.
+
+Nothing here touches .arcadia/, a system PostgreSQL, or an environment variable that the developer has set.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import Engine
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines_tests.world import World
+
+_TEST_HOME = "ARCADIA_TEST_HOME"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One home for the server, made by the first process and shared with its workers."""
+    for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL", "DAGSTER_HOME"):
+        os.environ.pop(name, None)
+    if not hasattr(config, "workerinput"):
+        os.environ[_TEST_HOME] = tempfile.mkdtemp(prefix="arcadia-tests-")
+    os.environ["ARCADIA_HOME"] = os.environ[_TEST_HOME]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process that made the home stops its server."""
+    if not hasattr(config, "workerinput"):
+        home = Path(os.environ.pop(_TEST_HOME))
+        embedded.stop(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> str:
+    """The URL of the run's PostgreSQL, whose database nobody writes to."""
+    return embedded.start(Path(os.environ[_TEST_HOME]))
+
+
+@pytest.fixture(scope="session")
+def migrated(server_url: str) -> Iterator[str]:
+    """The name of a migrated database, to be copied."""
+    name = f"template_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    migrations.migrate(database.engine(_in(server_url, name)))
+    yield name
+    _drop(server_url, name)
+
+
+@pytest.fixture
+def empty_url(server_url: str) -> Iterator[str]:
+    """The URL of a database without our schema."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    yield _in(server_url, name)
+    _drop(server_url, name)
+
+
+@pytest.fixture
+def url(server_url: str, migrated: str) -> Iterator[str]:
+    """The URL of a fresh, migrated database."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {migrated}")
+        connection.execute(f"alter database {name} set search_path = billing, cloud, public")
+    yield _in(server_url, name)
+    _drop(server_url, name)
+
+
+@pytest.fixture
+def engine(url: str) -> Engine:
+    """An engine on the test's database."""
+    return database.engine(url)
+
+
+@pytest.fixture
+def world(url: str) -> World:
+    """What the platform sells and meters, to be filled by the test."""
+    return World(url)
+
+
+@pytest.fixture
+def sample(world: World) -> World:
+    """The sample data of sql/sample_data.sql."""
+    with psycopg.connect(world.url) as connection:
+        connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
+    return world
+
+
+@pytest.fixture
+def in_environment(monkeypatch: pytest.MonkeyPatch, url: str) -> Callable[..., None]:
+    """Sets environment variables for the test; ARCADIA_DATABASE_URL is the test's database."""
+
+    def set_variables(**variables: str) -> None:
+        for name, value in {"ARCADIA_DATABASE_URL": url, **variables}.items():
+            monkeypatch.setenv(name, value)
+
+    return set_variables
+
+
+def _in(server_url: str, name: str) -> str:
+    return f"{server_url.rpartition('/')[0]}/{name}"
+
+
+def _drop(server_url: str, name: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name} with (force)")

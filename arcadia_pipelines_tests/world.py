@@ -1,0 +1,186 @@
+"""A small world to bill: tenants, deployments, plans and usage, written to the cloud tables in one line each.
+
+Ids are the md5 of a name, so that a test can name a deployment `web` and find it again.
+"""
+
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+import psycopg
+
+from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.resources import BillingDatabase
+
+JANUARY = "2026-01-01"
+
+
+def uid(name: str) -> uuid.UUID:
+    """The id of what has this name."""
+    return uuid.UUID(hashlib.md5(name.encode()).hexdigest())
+
+
+class World:
+    """The platform, and the month end over it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run one statement in a transaction of its own; its rows, if it has any."""
+        with psycopg.connect(self.url) as connection:
+            cursor = connection.execute(sql.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def tenant(self, name: str, gst_free_reason: str | None = None) -> None:
+        """A tenant with this id."""
+        self.query("insert into cloud.tenants values (%s, %s, null, %s)", name, name.title(), gst_free_reason)
+
+    def plan(
+        self,
+        code: str,
+        base_cents: int | None = None,
+        rates: Mapping[str, tuple[int | str, int | str]] | None = None,
+        since: str = JANUARY,
+    ) -> None:
+        """A plan, or a new price of one: base price, and (included, cents a unit) by resource kind, from `since` on."""
+        plan = uid(code)
+        self.query("insert into cloud.plans values (%s, %s, %s) on conflict do nothing", plan, code, code.title())
+        if base_cents is not None:
+            self.query("insert into cloud.plan_prices values (%s, %s, %s)", plan, since, base_cents)
+        for kind, (included, price) in (rates or {}).items():
+            self.query(
+                "insert into cloud.plan_rates values (%s, %s, %s, %s, 'hour', %s)", plan, kind, since, included, price
+            )
+
+    def addon(self, code: str, cents: int, since: str = JANUARY) -> None:
+        """An addon with a price from `since` on."""
+        self.query("insert into cloud.addons values (%s, %s, %s) on conflict do nothing", uid(code), code, code)
+        self.query("insert into cloud.addon_prices values (%s, %s, %s)", uid(code), since, cents)
+
+    def deployment(
+        self,
+        tenant: str,
+        name: str,
+        plan: str | None = None,
+        addons: Sequence[str] = (),
+        start: str = JANUARY,
+        end: str | None = None,
+        status: str = "active",
+    ) -> None:
+        """A deployment, with a subscription of the same name if a plan is given."""
+        self.query("insert into cloud.cloud_deployments values (%s, %s, %s)", uid(name), tenant, name)
+        if plan:
+            self.subscribe(name, tenant, name, plan, start, end, status)
+        for addon in addons:
+            self.query(
+                "insert into cloud.subscription_addons values (%s, %s, %s, 1, %s, null)",
+                uid(f"{name}/{addon}"),
+                uid(name),
+                uid(addon),
+                start,
+            )
+
+    def subscribe(
+        self,
+        name: str,
+        tenant: str,
+        deployment: str,
+        plan: str,
+        start: str = JANUARY,
+        end: str | None = None,
+        status: str = "active",
+    ) -> None:
+        """A subscription of a deployment."""
+        self.query(
+            "insert into cloud.subscriptions values (%s, %s, %s, %s, %s, %s, %s)",
+            uid(name),
+            tenant,
+            uid(deployment),
+            uid(plan),
+            status,
+            start,
+            end,
+        )
+
+    def use(
+        self, deployment: str, kind: str, quantity: int | str | Decimal, at: str = "2026-04-15 12:00+00", **columns: Any
+    ) -> uuid.UUID:
+        """One usage record, ingested when it was recorded; returns its id."""
+        record = columns.get("id") or uuid.uuid4()
+        self.query(
+            "insert into cloud.usage_records values (%s, %s, %s, %s, %s, %s)",
+            record,
+            uid(deployment),
+            kind,
+            quantity,
+            at,
+            columns.get("ingested_at", at),
+        )
+        return record
+
+    def pilot(self) -> None:
+        """The worked example: 50.00 + 7.50 + 672 h x 1 c = 64.22, GST 6.42, total 70.64 for April 2026."""
+        self.tenant("pilot")
+        self.plan("studio", 5000, {"droplet_hours": (1488, 1)})
+        self.addon("storage_50gb", 750)
+        self.deployment("pilot", "web", "studio", ["storage_50gb"])
+        for droplet in range(3):
+            for day in range(1, 31):
+                self.use("web", "droplet_hours", 24, f"2026-04-{day:02d} 0{droplet}:00+00")
+
+    def month_end(
+        self, month: str, instance: dg.DagsterInstance | None = None, succeed: bool = True
+    ) -> dg.ExecuteInProcessResult:
+        """Run the month-end job for a month like 2026-04; expects it to succeed unless told otherwise."""
+        job = build_defs(BillingDatabase(url=self.url)).resolve_job_def("month_end")
+        result = job.execute_in_process(
+            partition_key=f"{month}-01",
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        assert result.success is succeed, failures(result)
+        return result
+
+    def invoices(self, month: str) -> dict[str, tuple[Any, ...]]:
+        """The month's invoices by tenant: status, revision, subtotal, tax and total in cents."""
+        rows = self.query(
+            "select tenant_id, status, revision, subtotal_cents, tax_cents, total_cents from billing.tenant_invoices"
+            " where period_start = %s order by 1",
+            f"{month}-01",
+        )
+        return {tenant: tuple(rest) for tenant, *rest in rows}
+
+    def lines(self, tenant: str, month: str) -> list[tuple[str, int]]:
+        """A tenant's invoice lines of the month in order: description and amount in cents."""
+        return [
+            (description, amount)
+            for description, amount in self.query(
+                "select l.description, l.amount_cents from billing.tenant_invoice_lines l"
+                " join billing.tenant_invoices i on i.id = l.invoice_id"
+                " where i.tenant_id = %s and i.period_start = %s order by l.line_no",
+                tenant,
+                f"{month}-01",
+            )
+        ]
+
+
+def failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Why steps of the run failed, each in a few words."""
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return [(error.cause or error).message.strip() for error in errors if error]
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """The checks of a run that failed, by name."""
+    return {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+
+
+def utc(text: str) -> dt.datetime:
+    """An instant from text like 2026-05-01T03:00."""
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
