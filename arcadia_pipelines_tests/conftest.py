@@ -21,6 +21,11 @@ from arcadia_pipelines_tests.world import World
 _TEST_HOME = "ARCADIA_TEST_HOME"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--write-golden` makes the golden files anew."""
+    parser.addoption("--write-golden", action="store_true", help="write the golden files instead of trusting them")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One home for the server, made by the first process and shared with its workers."""
     for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL", "DAGSTER_HOME"):

@@ -1,6 +1,23 @@
 """The month end through Dagster's own job: the worked example, and running a month again."""
 
-from arcadia_pipelines_tests.world import World, failed_checks
+import dagster as dg
+import pytest
+
+from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines_tests.world import World, failed_checks, failures, materialize, uid
+
+WRITTEN = """
+    select 'usage', ctid::text, xmin::text from billing.metered_usage
+    union all select 'month', ctid::text, xmin::text from billing.billing_months
+    union all select 'quote', ctid::text, xmin::text from billing.deployment_quote_lines
+    union all select 'unbilled', ctid::text, xmin::text from billing.unbilled_usage
+    union all select 'fault', ctid::text, xmin::text from billing.quote_faults
+    union all select 'invoice', ctid::text, xmin::text from billing.tenant_invoices
+    union all select 'line', ctid::text, xmin::text from billing.tenant_invoice_lines
+    union all select 'event', ctid::text, xmin::text from billing.invoice_events
+    order by 1, 2
+"""
 
 
 def test_the_pilot_owes_70_dollars_64_for_april(world: World) -> None:
@@ -15,3 +32,289 @@ def test_the_pilot_owes_70_dollars_64_for_april(world: World) -> None:
         ("GST 10%", 642),
     ]
     assert failed_checks(result) == {}
+
+
+def test_an_overage_line_explains_itself(world: World) -> None:
+    """Used 2160, included 1488, at the rate of January: 672 h at 1 c."""
+    world.pilot()
+    world.month_end("2026-04")
+    [line] = world.query(
+        "select qty::text, unit, unit_price_cents::text, meta from billing.tenant_invoice_lines where kind = 'overage'"
+    )
+    assert line == (
+        "672.000000",
+        "hour",
+        "1.00000000",
+        {"used": "2160.000000", "included": "1488.000000", "effective_from": "2026-01-01"},
+    )
+
+
+def test_a_rerun_of_an_unchanged_month_writes_no_row(sample: World) -> None:
+    """Not only equal values: the very same row versions, in every table of ours."""
+    sample.month_end("2026-04")
+    before = sample.query(WRITTEN)
+    assert len(before) > 200
+    result = sample.month_end("2026-04")
+    assert sample.query(WRITTEN) == before
+    metadata = result.asset_materializations_for_node("publish_invoices")[-1].metadata
+    assert (metadata["invoices_keep"].value, metadata["invoices_add"].value) == (15, 0)
+
+
+def test_late_usage_revises_the_invoice_in_place_and_keeps_the_old_one_whole(world: World) -> None:
+    """100 h more at 1 c: 64.22 -> 65.22, GST 6.52, total 71.74; the same id, number and issue date."""
+    world.pilot()
+    world.month_end("2026-04")
+    identity = "select id, invoice_number, issued_at from billing.tenant_invoices"
+    before = world.query(identity)
+    world.use("web", "droplet_hours", 100)
+    world.month_end("2026-04")
+    assert world.query(identity) == before
+    assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6522, 652, 7174)}
+    assert world.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 772)
+    events = world.query("select event, revision, total_cents, snapshot from billing.invoice_events order by id")
+    assert [event[:3] for event in events] == [("issued", 1, 7064), ("reissued", 2, 7174)]
+    old = events[1][3]
+    assert (old["invoice"]["revision"], old["invoice"]["total_cents"]) == (1, 7064)
+    assert [line["amount_cents"] for line in old["lines"]] == [5000, 750, 672, 642]
+
+
+def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
+    """An hour more for the pilot; the other fourteen invoices and their lines keep their row versions."""
+    sample.month_end("2026-04")
+    others = (
+        "select i.id, i.xmin::text, l.id, l.xmin::text from billing.tenant_invoices i"
+        " join billing.tenant_invoice_lines l on l.invoice_id = i.id where tenant_id <> 'pilot' order by 3"
+    )
+    before = sample.query(others)
+    sample.use("pilot-web", "droplet_hours", 1)
+    sample.month_end("2026-04")
+    assert sample.query(others) == before
+    assert sample.invoices("2026-04")["pilot"] == ("issued", 2, 6423, 642, 7065)
+
+
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        "status = 'paid', paid_at = now()",
+        "finance_invoice_id = 'F-1', pushed_to_finance_at = now()",
+        "status = 'void'",
+    ],
+    ids=["paid", "pushed", "void"],
+)
+def test_a_frozen_invoice_is_left_as_it_is_and_the_difference_reported(world: World, freeze: str) -> None:
+    """100 h more would be 110 c more with GST; nothing is written, and the check says who and how much."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query(f"update billing.tenant_invoices set {freeze}")
+    frozen = "select xmin::text, revision, total_cents from billing.tenant_invoices"
+    before = world.query(frozen)
+    world.use("web", "droplet_hours", 100)
+    check = failed_checks(world.month_end("2026-04"))["frozen_invoices_agree"]
+    assert world.query(frozen) == before
+    differences = check.metadata["differences"]
+    assert isinstance(differences, dg.TableMetadataValue)
+    [record] = differences.records
+    owed = 0 if "void" in freeze else 7064
+    assert record.data["tenant_id"] == "pilot"
+    assert check.metadata["difference_cents"].value == 7174 - owed
+
+
+def test_a_draft_is_replaced_and_stays_a_draft(world: World) -> None:
+    """An operator's draft is kept up to date, not issued."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query("update billing.tenant_invoices set status = 'draft'")
+    world.use("web", "droplet_hours", 100)
+    world.month_end("2026-04")
+    assert world.invoices("2026-04") == {"pilot": ("draft", 2, 6522, 652, 7174)}
+
+
+def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: World) -> None:
+    """The subscription turns out to be pending: the invoice is void, its lines stand, the history says so."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query("update cloud.subscriptions set status = 'pending'")
+    world.query("delete from cloud.usage_records")
+    world.month_end("2026-04")
+    assert world.invoices("2026-04") == {"pilot": ("void", 1, 6422, 642, 7064)}
+    assert len(world.lines("pilot", "2026-04")) == 4
+    assert world.query("select event from billing.invoice_events order by id") == [("issued",), ("voided",)]
+    assert world.query("select * from billing.revenue_by_deployment") == []
+
+
+def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) -> None:
+    """`aardvark` sorts first and comes second: the pilot keeps 00001."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.tenant("aardvark")
+    world.deployment("aardvark", "burrow", "studio")
+    world.month_end("2026-04")
+    assert world.query("select tenant_id, invoice_number from billing.tenant_invoices order by 2") == [
+        ("pilot", "INV-202604-00001"),
+        ("aardvark", "INV-202604-00002"),
+    ]
+
+
+def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:
+    """June's prices: 60.00 + 7.50 + nothing used; April is computed again at January's."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.plan("studio", 6000, {"droplet_hours": (1488, 2)}, since="2026-06-01")
+    world.month_end("2026-04")
+    world.month_end("2026-06")
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+    assert world.invoices("2026-06") == {"pilot": ("issued", 1, 6750, 675, 7425)}
+
+
+def test_a_renamed_deployment_revises_no_invoice(world: World) -> None:
+    """A tax invoice is not changed for a name; the next month carries the new one."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query("update cloud.cloud_deployments set name = 'shop'")
+    world.month_end("2026-04")
+    world.month_end("2026-05")
+    assert world.invoices("2026-04")["pilot"][1] == 1
+    names = "select distinct period_start::text, deployment_name from billing.tenant_invoice_lines where kind <> 'tax'"
+    assert sorted(world.query(names)) == [("2026-04-01", "web"), ("2026-05-01", "shop")]
+
+
+def test_usage_goes_to_the_subscription_that_was_active_when_it_was_recorded(world: World) -> None:
+    """Plan change on 16 April: 10 h before at 1 c, 20 h from the very instant on at 2 c; both plans a whole month."""
+    world.tenant("acme")
+    world.plan("small", 1000, {"droplet_hours": (0, 1)})
+    world.plan("large", 3000, {"droplet_hours": (0, 2)})
+    world.deployment("acme", "web")
+    world.subscribe("first", "acme", "web", "small", end="2026-04-16 00:00+00", status="cancelled")
+    world.subscribe("second", "acme", "web", "large", start="2026-04-16 00:00+00")
+    world.use("web", "droplet_hours", 10, "2026-04-15 23:59:59.999999+00")
+    world.use("web", "droplet_hours", 20, "2026-04-16 00:00+00")
+    assert failed_checks(world.month_end("2026-04")) == {}
+    assert sorted(world.lines("acme", "2026-04")) == [
+        ("GST 10%", 405),
+        ("Overage: droplet_hours", 10),
+        ("Overage: droplet_hours", 40),
+        ("Plan: large", 3000),
+        ("Plan: small", 1000),
+    ]
+
+
+def test_a_month_is_half_open_in_utc(world: World) -> None:
+    """The first instant of April counts in April, the first instant of May does not."""
+    world.tenant("acme")
+    world.plan("small", 0, {"droplet_hours": (0, 100)})
+    world.deployment("acme", "web", "small")
+    world.use("web", "droplet_hours", 1, "2026-04-01 00:00+00")
+    world.use("web", "droplet_hours", 2, "2026-05-01 09:59:59+10")  # still April in UTC
+    world.use("web", "droplet_hours", 4, "2026-05-01 00:00+00")
+    world.month_end("2026-04")
+    assert world.lines("acme", "2026-04")[1] == ("Overage: droplet_hours", 300)
+
+
+def test_a_gst_free_tenant_has_no_tax_line_and_the_reason_on_the_invoice(world: World) -> None:
+    """50.00 and no GST."""
+    world.plan("studio", 5000)
+    world.tenant("exports", gst_free_reason="Exported services, GST Act s 38-190")
+    world.deployment("exports", "web", "studio")
+    world.month_end("2026-04")
+    assert world.invoices("2026-04") == {"exports": ("issued", 1, 5000, 0, 5000)}
+    assert world.lines("exports", "2026-04") == [("Plan: studio", 5000)]
+    [(meta,)] = world.query("select meta from billing.tenant_invoices")
+    assert meta["gst_free_reason"] == "Exported services, GST Act s 38-190"
+
+
+def test_a_free_plan_still_makes_an_invoice_of_nothing_with_its_tax_line(world: World) -> None:
+    """0.00 + GST 0.00."""
+    world.plan("free", 0)
+    world.tenant("acme")
+    world.deployment("acme", "web", "free")
+    world.month_end("2026-04")
+    assert world.lines("acme", "2026-04") == [("Plan: free", 0), ("GST 10%", 0)]
+    assert world.invoices("2026-04") == {"acme": ("issued", 1, 0, 0, 0)}
+
+
+def test_invoices_alone_are_not_published_past_a_closed_gate(world: World) -> None:
+    """Somebody tampers with the quotes and materialises the invoices alone: refused, with what to do."""
+    world.pilot()
+    materialize(world, "2026-04", "metered_usage", "deployment_quotes")
+    world.query("update billing.deployment_quote_lines set qty = qty - 1 where kind = 'overage'")
+    result = materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices")
+    assert not result.success
+    assert "usage_is_conserved found 1" in failures(result)[0]
+    assert world.invoices("2026-04") == {}
+
+
+def test_a_failed_blocking_check_stops_the_run_before_the_invoices(world: World) -> None:
+    """A record that comes with an old ingestion time between two assets: the second count differs, nothing is issued.
+
+    The trigger adds it while the month is being frozen, as a transaction that was still open then would.
+    """
+    world.pilot()
+    world.query(f"""
+        create function billing.late() returns trigger language plpgsql as $$ begin
+            insert into cloud.usage_records values (gen_random_uuid(), '{uid("web")}', 'droplet_hours', 1,
+                                                    '2026-04-10', '2026-04-10');
+            return null;
+        end $$
+    """)
+    world.query("create trigger late after insert on billing.billing_months execute function billing.late()")
+    result = world.month_end("2026-04", succeed=False)
+    assert set(failed_checks(result)) == {"usage_equals_raw_records"}
+    assert world.invoices("2026-04") == {}
+    world.query("drop trigger late on billing.billing_months")
+    world.month_end("2026-04")
+    assert world.invoices("2026-04")["pilot"] == ("issued", 1, 6423, 642, 7065)
+
+
+def test_a_month_that_is_not_quoted_cannot_be_invoiced(world: World) -> None:
+    """The message says what to materialise first."""
+    result = materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices")
+    assert not result.success
+    assert "materialise metered_usage and deployment_quotes of 2026-04 first" in failures(result)[0]
+
+
+@pytest.mark.parametrize(
+    ("control", "corruption"),
+    [
+        (
+            "totals_equal_lines",
+            "update billing.tenant_invoice_lines set amount_cents = amount_cents + 1 where line_no = 1",
+        ),
+        (
+            "gst_recomputed_a_second_way",
+            "with t as (update billing.tenant_invoice_lines set amount_cents = 641 where kind = 'tax')"
+            " update billing.tenant_invoices set tax_cents = 641, total_cents = 7063",
+        ),
+        ("every_billable_tenant_is_invoiced", "delete from billing.tenant_invoices"),
+        (
+            "usage_equals_raw_records",
+            "update billing.metered_usage set quantity = quantity + 0.000001",
+        ),
+        ("usage_is_conserved", "delete from billing.deployment_quote_lines where kind = 'overage'"),
+    ],
+)
+def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str, corruption: str) -> None:
+    """The check alone, on a month somebody has tampered with: it fails and names the offender."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query(corruption)
+    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
+    keys = {key.name: key for key in job.asset_layer.asset_graph.asset_check_keys}
+    result = job.get_subset(asset_selection=set(), asset_check_selection={keys[control]}).execute_in_process(
+        partition_key="2026-04-01",
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    [check] = result.get_asset_check_evaluations()
+    assert (check.check_name, check.passed) == (control, False)
+    assert check.metadata["offenders"].value == 1
+    assert check.metadata["what_to_do"].value
+
+
+def test_a_tampered_earlier_month_is_noticed_by_the_next(world: World) -> None:
+    """April's total is raised by hand, with lines to match: May's run says so, and is not stopped."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query("update billing.tenant_invoice_lines set amount_cents = 5001 where line_no = 1")
+    world.query("update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065")
+    checks = failed_checks(world.month_end("2026-05"))
+    assert checks["earlier_months_are_unchanged"].metadata["offenders"].value == 1

@@ -170,6 +170,17 @@ class World:
         ]
 
 
+def materialize(world: World, month: str, *assets: str) -> dg.ExecuteInProcessResult:
+    """Materialise some assets of a month, as from the UI."""
+    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        partition_key=f"{month}-01",
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+
+
 def failures(result: dg.ExecuteInProcessResult) -> list[str]:
     """Why steps of the run failed, each in a few words."""
     errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]

@@ -9,6 +9,7 @@ from arcadia_pipelines import reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.billing import invoice, reconcile
+from arcadia_pipelines.checks import pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import catalogue, columns, ledger, quotes, usage
@@ -63,6 +64,7 @@ def publish_invoices(
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
+        pass_gate(context, connection, month)
         tenants = catalogue.tenants(connection)
         lines = invoice.tenant_lines(quotes.lines(connection, month), tenants, month)
         invoices = invoice.totals(lines, tenants, month)
