@@ -33,7 +33,7 @@ def engine(url: str) -> Engine:
         connect_args={
             "application_name": "arcadia",
             "connect_timeout": 10,
-            "options": "-c search_path=billing,cloud,public -c TimeZone=UTC -c client_min_messages=warning",
+            "options": "-c search_path=billing,cloud,public -c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=warning",
         },
     )
     event.listen(created, "connect", _refuse_old_server)

@@ -37,27 +37,45 @@ RECORDS = """
 
 _USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number
 
+# Only few subscriptions begin or end within a month, and a join with all records is dear: records of other deployments
+# are summed first, in parallel, and get their subscription afterwards.
+_PART_MONTH = f"""
+    select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
+    where s.deployment_id = r.deployment_id
+      and (s.started_at > %(start)s or coalesce(s.ended_at, 'infinity') < %(end)s)
+"""
+_SUMS = f"""
+    coalesce(sum(r.quantity) filter (where {_USABLE}), 0)::numeric(38, 6) as quantity,
+    count(*) as record_count, count(*) filter (where not {_USABLE}) as unusable_records,
+    {{duplicate_records}} as duplicate_records
+"""
 _COUNT = f"""
-    with windows as (  -- where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice
+    select r.*, s.subscription_id
+    from (
+        select r.deployment_id, r.resource_kind, {_SUMS}
+        from ({RECORDS}) r {{duplicates}} where not exists ({_PART_MONTH})
+        group by r.deployment_id, r.resource_kind
+    ) r
+    left join (
+        select distinct on (deployment_id) deployment_id, id as subscription_id
+        from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc, id desc
+    ) s using (deployment_id)
+    union all
+    select r.deployment_id, r.resource_kind, {_SUMS}, s.subscription_id
+    from ({RECORDS}) r {{duplicates}}
+    left join (  -- where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice
         select id as subscription_id, deployment_id, started_at,
                least(coalesce(ended_at, 'infinity'),
                      lead(started_at) over (partition by deployment_id order by started_at, id)) as ended_at
         from ({BILLED_SUBSCRIPTIONS}) s
-    ),
-    duplicates as ({{duplicates}})
-    select r.deployment_id, r.resource_kind,
-           coalesce(sum(r.quantity) filter (where {_USABLE}), 0)::numeric(38, 6) as quantity,
-           w.subscription_id, count(*) as record_count, count(*) filter (where not {_USABLE}) as unusable_records,
-           count(d.id) as duplicate_records
-    from ({RECORDS}) r
-    left join windows w
-        on w.deployment_id = r.deployment_id and r.recorded_at >= w.started_at and r.recorded_at < w.ended_at
-    left join duplicates d on d.id = r.id
-    group by r.deployment_id, r.resource_kind, w.subscription_id
-    order by r.deployment_id, r.resource_kind collate "C", w.subscription_id
+    ) s on s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at
+    where exists ({_PART_MONTH})
+    group by r.deployment_id, r.resource_kind, s.subscription_id
 """
-_NO_DUPLICATES = "select null::uuid as id where false"
-_DUPLICATES = f"select id from ({RECORDS}) r group by id having count(*) > 1"
+_ORDERED = f"select * from ({{count}}) c order by {_ORDER}"
+_DUPLICATES = f"""
+    left join (select id as copied_id from ({RECORDS}) r group by id having count(*) > 1) copies on copied_id = r.id
+"""
 _IDS_ARE_UNIQUE = """
     select exists (
         select from pg_index i
@@ -71,8 +89,10 @@ _IDS_ARE_UNIQUE = """
 def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> pd.DataFrame:
     """The month's usage ingested up to the cut-off, as METERED_USAGE, in order; grouped by PostgreSQL."""
     unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
-    query = _COUNT.format(duplicates=_NO_DUPLICATES if unique else _DUPLICATES)
-    return bulk.read(connection, query, METERED_USAGE, {**bounds(month), "cutoff": cutoff})
+    query = _COUNT.format(
+        duplicates="" if unique else _DUPLICATES, duplicate_records="0" if unique else "count(copied_id)"
+    )
+    return bulk.read(connection, _ORDERED.format(count=query), METERED_USAGE, {**bounds(month), "cutoff": cutoff})
 
 
 def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cutoff: dt.datetime, run_id: str) -> bool:
