@@ -37,6 +37,15 @@ _EXPECTED = (
 """Errors whose message is made for people. Those of modules that load slowly become CommandError below."""
 
 
+_NEXT = """
+Next:
+  make ui        then open http://127.0.0.1:3000 and materialise October 2026 (Jobs, month_end, Materialize all)
+  .venv/bin/arcadia show pilot 2026-04
+  .venv/bin/arcadia quote --plan studio --addon storage_50gb --usage droplet_hours=2160
+  .venv/bin/arcadia db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"
+  make down      stops the database and keeps its data"""
+
+
 class CommandError(Exception):
     """An error with a message for people."""
 
@@ -95,7 +104,7 @@ def up() -> None:
     url = settings.url()
     applied = migrations.migrate(database.engine(url))
     what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
-    _OUT.print(f"{what} is up; {len(applied)} migrations applied")
+    _OUT.print(f"{what} is up; migrations applied: {len(applied)}")
 
 
 @db.command()
@@ -114,8 +123,16 @@ def migrate() -> None:
 
 @db.command()
 def url() -> None:
-    """Print the database's URL, password included, as for psql "$(arcadia db url)"."""
+    """Print the database's URL, password included."""
     click.echo(Settings.from_environment().url())
+
+
+@db.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql on the database; ARGUMENTS are psql's, like -c "select ..."."""
+    program = embedded.binary("psql")
+    os.execv(program, [program, Settings.from_environment().url(), *arguments])
 
 
 @arcadia.command()
@@ -209,20 +226,9 @@ def demo() -> None:
             run(april)
         with database.transaction(engine) as connection:
             written = len(before ^ ledger.row_versions(connection, april))
-    _OUT.print(
-        f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events compared,"
-        f" {written} written. Nothing changed."
-        if not written
-        else f"\nApril a second time: {written} rows written."
-    )
-    _OUT.print(
-        "\nNext:\n"
-        "  make ui                           then open http://127.0.0.1:3000 and materialise October 2026\n"
-        "  .venv/bin/arcadia show pilot 2026-04 --json\n"
-        "  .venv/bin/arcadia quote --plan studio --addon storage_50gb --usage droplet_hours=2160\n"
-        '  psql "$(.venv/bin/arcadia db url)"   and: select * from revenue_by_deployment;\n'
-        "  make down                         stops the database"
-    )
+    changed = f"{written} written" if written else "none written: nothing changed"
+    _say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.")
+    _say(_NEXT)
 
 
 def main() -> None:
@@ -278,7 +284,7 @@ def _load_sample(connection: Any) -> None:
 
 def _print_outcomes(outcomes: list[Any]) -> None:
     table = Table("month", title="Invoices, AUD", title_justify="left")
-    for column in ("invoices", "new", "revised", "unchanged", "subtotal", "GST", "total"):
+    for column in ("invoices", "new", "revised", "kept", "subtotal", "GST", "total"):
         table.add_column(column, justify="right")
     for outcome in outcomes:
         actions = outcome.actions
@@ -291,22 +297,23 @@ def _print_outcomes(outcomes: list[Any]) -> None:
             *(dollars(cents) for cents in (outcome.subtotal_cents, outcome.tax_cents, outcome.total_cents)),
         )
     _OUT.print(table)
-    for outcome in outcomes:
-        for action in ("void", "frozen", "held_back"):
-            if outcome.actions[action]:
-                _OUT.print(f"{outcome.month}: {outcome.actions[action]} {action.replace('_', ' ')}")
-        for check, why in outcome.failed_checks.items():
-            _OUT.print(f"{outcome.month}: check {check}: {why}", style="yellow")
+    for action in ("void", "frozen", "held_back"):
+        if months := [f"{o.month}: {o.actions[action]}" for o in outcomes if o.actions[action]]:
+            _say(f"invoices {action.replace('_', ' ')}: {', '.join(months)}")
+    what_to_do = {check: failed["what_to_do"] for o in outcomes for check, failed in o.failed_checks.items()}
+    for check, advice in what_to_do.items():
+        months = [f"{o.month}: {o.failed_checks[check]['found']}" for o in outcomes if check in o.failed_checks]
+        _say(f"check {check} found, in {', '.join(months)}. {advice}")
 
 
 def _print_invoice(invoice: dict[str, Any]) -> None:
     meta = invoice["meta"]
     buyer = meta.get("tenant_name", invoice["tenant_id"])
     abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
+    issued = f"issued {invoice['issued_at']:%Y-%m-%d}, " if invoice["issued_at"] else ""
     _OUT.print(
         f"\nTax invoice {invoice['invoice_number']} for {buyer}{abn}\n"
-        f"{invoice['period_start']:%B %Y} (UTC), {invoice['status']}, issued {invoice['issued_at']:%Y-%m-%d},"
-        f" revision {invoice['revision']}"
+        f"{invoice['period_start']:%B %Y} (UTC), {issued}revision {invoice['revision']}, status {invoice['status']}"
     )
     _print_lines(None, invoice)
     if "gst_free_reason" in meta:
@@ -318,20 +325,23 @@ def _print_lines(title: str | None, document: dict[str, Any]) -> None:
     for column in ("quantity", "unit price, c", "amount, AUD"):
         table.add_column(column, justify="right")
     for line in document["lines"]:
-        unit = f" {line['unit']}" if line["unit"] else ""
-        tax = line["kind"] == "tax"
-        table.add_row(
-            line["deployment_name"] or "",
-            line["description"],
-            "" if tax else f"{_plain(line['qty'])}{unit}",
-            "" if tax else _plain(line["unit_price_cents"]),
-            dollars(line["amount_cents"]),
-        )
+        if line["kind"] != "tax":  # it is among the sums
+            table.add_row(
+                line["deployment_name"] or "",
+                line["description"],
+                f"{_plain(line['qty'])} {line['unit']}",
+                _plain(line["unit_price_cents"]),
+                dollars(line["amount_cents"]),
+            )
     table.add_section()
-    for label in ("subtotal", "tax", "total"):
-        name = {"subtotal": "Subtotal", "tax": "GST", "total": "Total"}[label]
-        table.add_row("", name, "", "", dollars(document[f"{label}_cents"]), style="bold" if label == "total" else None)
+    tax = next((line["description"] for line in document["lines"] if line["kind"] == "tax"), "GST")
+    for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total")):
+        table.add_row("", name, "", "", dollars(document[f"{sum_of}_cents"]), style="bold" if name == "Total" else None)
     _OUT.print(table)
+
+
+def _say(text: str) -> None:
+    _OUT.print(text, soft_wrap=True)
 
 
 def _plain(number: Decimal) -> str:

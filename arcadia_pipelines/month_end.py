@@ -29,7 +29,8 @@ class Outcome:
     subtotal_cents: int
     tax_cents: int
     total_cents: int
-    failed_checks: dict[str, str] = field(default_factory=dict)
+    failed_checks: dict[str, dict[str, int | str]] = field(default_factory=dict)
+    """By name: how many offenders were `found`, and `what_to_do`."""
 
 
 def instance() -> dg.DagsterInstance:
@@ -51,8 +52,11 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     result = defs.resolve_job_def(MONTH_END).execute_in_process(
         partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False
     )
-    failed = {
-        evaluation.check_name: evaluation.description or ""
+    failed: dict[str, dict[str, int | str]] = {
+        evaluation.check_name: {
+            "found": int(str(evaluation.metadata["offenders"].value)),
+            "what_to_do": str(evaluation.metadata["what_to_do"].value),
+        }
         for evaluation in result.get_asset_check_evaluations()
         if not evaluation.passed
     }
@@ -78,7 +82,7 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     )
 
 
-def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, str]) -> str:
+def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, dict[str, int | str]]) -> str:
     """The first thing that went wrong, in one line."""
     for event in result.all_events:
         if event.is_step_failure:
@@ -86,4 +90,7 @@ def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, str]) -> st
             cause = error.cause if error and error.cause else error
             if cause and cause.cls_name != "DagsterAssetCheckFailedError":
                 return " ".join(cause.message.split()).removeprefix(f"{cause.cls_name}: ")
-    return "; ".join(f"check {name} failed: {why}" for name, why in failed_checks.items()) or "see the run in Dagster"
+    reasons = [
+        f"check {name} found {failed['found']}: {failed['what_to_do']}" for name, failed in failed_checks.items()
+    ]
+    return " ".join(reasons) or "see the run in Dagster"

@@ -21,6 +21,15 @@ PUBLISH_LOCK = 0x50554253  # "PUBS": see ledger.py
 MIGRATE_LOCK = 0x4D494752  # "MIGR"
 
 
+# What our SQL and the text that COPY sends rely on, whatever the server's own settings are.
+_SESSION = {
+    "search_path": "billing,cloud,public",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "client_min_messages": "warning",
+}
+
+
 class StorageError(Exception):
     """The database is unreachable, too old, or refused; the message says what to do. The transaction left no trace."""
 
@@ -33,7 +42,7 @@ def engine(url: str) -> Engine:
         connect_args={
             "application_name": "arcadia",
             "connect_timeout": 10,
-            "options": "-c search_path=billing,cloud,public -c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=warning",
+            "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
         },
     )
     event.listen(created, "connect", _refuse_old_server)
