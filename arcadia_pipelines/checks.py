@@ -5,6 +5,8 @@ gate in the step that publishes. Where one tenant is at fault the check fails an
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 from sqlalchemy.engine import Connection
@@ -30,6 +32,14 @@ def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: 
             found = find(connection, control, month)
             if found.count:
                 raise GateClosed(f"{month} is not published: {control.name} found {found.count}. {control.remedy}")
+
+
+@contextmanager
+def partitioned_checks() -> Iterator[None]:
+    """Checks with partitions show a result per month. Their API is in preview, which warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*partitions_def", category=dg.PreviewWarning)
+        yield
 
 
 def _step(control: Control) -> str:
@@ -58,7 +68,5 @@ def _check(control: Control) -> dg.AssetChecksDefinition:
     return check
 
 
-with warnings.catch_warnings():
-    # A check with partitions shows its result per month; the API is in preview, and a test runs it.
-    warnings.filterwarnings("ignore", message=".*partitions_def", category=dg.PreviewWarning)
+with partitioned_checks():
     CHECKS = [_check(control) for control in CONTROLS]

@@ -13,6 +13,7 @@ from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.settings import PROJECT
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # shows the run on its job's page too
 
 
 class MonthEndFailed(Exception):
@@ -50,7 +51,7 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
             f" and the last that is over is {MONTHS.get_last_partition_key()}"
         )
     result = defs.resolve_job_def(MONTH_END).execute_in_process(
-        partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False
+        partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False, tags=_IN_THE_UI
     )
     failed: dict[str, dict[str, int | str]] = {
         evaluation.check_name: {

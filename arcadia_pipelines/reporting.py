@@ -6,6 +6,7 @@ Metadata is built inside the transaction that it reports: if it cannot be built,
 import base64
 import datetime as dt
 import decimal
+import re
 from collections.abc import Mapping
 
 import altair as alt
@@ -20,22 +21,30 @@ from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
 
 Metadata = Mapping[str, dg.MetadataValue]
+"""In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""
 
 LARGEST_SHOWN = 10
-_COLOURS = ["#30638e", "#edae49", "#00798c", "#d1495b", "#5f6b7a", "#8d6a9f", "#66a182", "#2e4057"]
+FROZEN_REMEDY = "Paid, void or with finance, so left as they are: settle each difference with the tenant."
+_PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
+_LOOK = {
+    "axis": {"labelFontSize": 12},
+    "legend": {"labelFontSize": 12},
+    "title": {"fontSize": 15},
+    "view": {"stroke": None},
+}
+_DONE = {"keep": "unchanged", "add": "added", "revise": "revised", "void": "voided", "held_back": "held back"}
 
 
 def usage(counted: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list[Column]) -> Metadata:
     """What the freezing of a month's usage did."""
     kinds = counted.groupby("resource_kind", as_index=False)[["quantity", "record_count"]].sum()
     return {
-        "rows": dg.MetadataValue.int(len(counted)),
+        "dagster/row_count": dg.MetadataValue.int(len(counted)),
         "records": dg.MetadataValue.int(int(counted["record_count"].sum())),
         "usage_cutoff": dg.MetadataValue.timestamp(cutoff),
         "changed": dg.MetadataValue.bool(changed),
         "usage_by_kind": table(kinds),
         "dagster/column_schema": _table_schema(columns),
-        "dagster/row_count": dg.MetadataValue.int(len(counted)),
     }
 
 
@@ -43,28 +52,31 @@ def quotes(quoted: Quotes, changed: bool, columns: list[Column]) -> Metadata:
     """What the quoting of a month found."""
     lines = quoted.lines
     subtotal = int(lines["amount_cents"].sum())
-    kinds = lines.groupby("kind", as_index=False)["amount_cents"].agg(lines="count", amount="sum")
+    kinds = lines.groupby("kind", as_index=False).agg(lines=("kind", "count"), amount_cents=("amount_cents", "sum"))
     return {
-        "rows": dg.MetadataValue.int(len(lines)),
-        "subscriptions": dg.MetadataValue.int(int(lines["subscription_id"].nunique())),
-        "subtotal_cents": dg.MetadataValue.int(subtotal),
         "subtotal": dg.MetadataValue.text(f"${dollars(subtotal)} ex GST"),
+        "dagster/row_count": dg.MetadataValue.int(len(lines)),
+        "subscriptions": dg.MetadataValue.int(int(lines["subscription_id"].nunique())),
         "unbilled_usage_rows": dg.MetadataValue.int(len(quoted.unbilled)),
         "tenants_held_back": dg.MetadataValue.int(int(quoted.faults["tenant_id"].nunique())),
         "changed": dg.MetadataValue.bool(changed),
-        "amount_by_kind": table(kinds.assign(amount=kinds["amount"].map(dollars))),
+        "amount_by_kind": table(_in_dollars(kinds)),
+        "subtotal_cents": dg.MetadataValue.int(subtotal),
         "dagster/column_schema": _table_schema(columns),
-        "dagster/row_count": dg.MetadataValue.int(len(lines)),
     }
 
 
 def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> Metadata:
-    """The lines of a month as they stand; `revenue` has period_start, resource_kind, revenue_cents."""
+    """The lines of a month as they stand; `revenue` has the month's rows of ledger.REVENUE."""
+    cents = int(revenue["revenue_cents"].sum())
+    kinds = revenue[["resource_kind", "revenue_cents"]].sort_values("revenue_cents", ascending=False)
     return {
-        "rows": dg.MetadataValue.int(lines),
-        "revenue_by_kind": dg.MetadataValue.md(picture(revenue_by_kind(revenue), "Revenue by kind")),
-        "dagster/column_schema": _table_schema(columns),
+        "revenue": dg.MetadataValue.text(f"${dollars(cents)} ex GST"),
         "dagster/row_count": dg.MetadataValue.int(lines),
+        "revenue_by_kind_picture": picture(revenue_by_kind(kinds)),
+        "revenue_by_kind": table(_in_dollars(kinds)),
+        "revenue_cents": dg.MetadataValue.int(cents),
+        "dagster/column_schema": _table_schema(columns),
     }
 
 
@@ -75,86 +87,118 @@ def invoices(plan: pd.DataFrame, standing: pd.DataFrame, revenue: pd.DataFrame, 
     """
     owed = standing[standing["status"] != "void"]
     sums = {column: int(owed[column].sum()) for column in ("subtotal_cents", "tax_cents", "total_cents")}
-    actions = plan["action"].value_counts()
-    changed = plan[~plan["action"].isin(["keep"])]
+    counts = {action: int((plan["action"] == action).sum()) for action in ACTIONS}
     largest = owed.sort_values(["total_cents", "tenant_id"], ascending=[False, True]).head(LARGEST_SHOWN)
+    changed = plan[plan["action"].isin(["add", "revise", "void"])]
+    changed = changed.sort_values("difference_cents", key=abs, ascending=False, kind="stable")
     return {
-        "rows": dg.MetadataValue.int(len(standing)),
-        **{column: dg.MetadataValue.int(cents) for column, cents in sums.items()},
         "total": dg.MetadataValue.text(
             f"${dollars(sums['total_cents'])} = ${dollars(sums['subtotal_cents'])} + GST ${dollars(sums['tax_cents'])}"
         ),
-        **{f"invoices_{name}": dg.MetadataValue.int(int(actions.get(name, 0))) for name in ACTIONS},
-        "largest_invoices": table(_in_dollars(largest)),
+        "this_run": dg.MetadataValue.text(
+            ", ".join(f"{count} {_DONE.get(action, action)}" for action, count in counts.items() if count)
+            or "nothing to invoice"
+        ),
+        "dagster/row_count": dg.MetadataValue.int(len(standing)),
+        "revenue_by_month_picture": picture(revenue_by_month(revenue)),
+        # Money before numbers: where the window is narrow, the UI cuts the right of a table off.
+        "largest_invoices": table(
+            _in_dollars(
+                largest[["tenant_id", "subtotal_cents", "tax_cents", "total_cents", "status", "invoice_number"]]
+            )
+        ),
         "changed_by_this_run": table(
             _in_dollars(changed[["tenant_id", "action", "standing_cents", "recomputed_cents", "difference_cents"]])
         ),
-        "revenue_by_month": dg.MetadataValue.md(picture(revenue_by_month(revenue), "Revenue by month")),
+        **{column: dg.MetadataValue.int(cents) for column, cents in sums.items()},
+        **{f"invoices_{action}": dg.MetadataValue.int(count) for action, count in counts.items()},
         "dagster/column_schema": _table_schema(columns),
-        "dagster/row_count": dg.MetadataValue.int(len(standing)),
     }
 
 
 def finding(found: Finding, remedy: str) -> Metadata:
-    """A check's offenders and what to do about them."""
+    """A check's offenders, worst first, and what to do about them."""
     metadata: dict[str, dg.MetadataValue] = {"offenders": dg.MetadataValue.int(found.count)}
     if found.count:
+        metadata["offenders_shown"] = table(_in_dollars(pd.DataFrame(found.offenders, dtype=object)))
         metadata["what_to_do"] = dg.MetadataValue.text(remedy)
-        metadata[f"first_{MOST_SHOWN}" if found.count > MOST_SHOWN else "all"] = table(pd.DataFrame(found.offenders))
+    return metadata
+
+
+def frozen(differing: pd.DataFrame) -> Metadata:
+    """The frozen invoices that would be billed differently now, and what to do; rows of reconcile.plan."""
+    metadata: dict[str, dg.MetadataValue] = {"offenders": dg.MetadataValue.int(len(differing))}
+    if len(differing):
+        shown = differing[
+            ["tenant_id", "standing_cents", "recomputed_cents", "difference_cents", "status", "invoice_number"]
+        ].sort_values("difference_cents", key=abs, ascending=False, kind="stable")
+        metadata["differences"] = table(_in_dollars(shown))
+        metadata["difference_cents"] = dg.MetadataValue.int(int(differing["difference_cents"].sum()))
+        metadata["what_to_do"] = dg.MetadataValue.text(FROZEN_REMEDY)
     return metadata
 
 
 def table(data: pd.DataFrame) -> dg.TableMetadataValue:
     """The frame as an inline table; at most 20 rows."""
-    rows = data.head(MOST_SHOWN).astype(object).where(data.head(MOST_SHOWN).notna(), None).to_dict("records")
-    records = [dg.TableRecord({str(name): _cell(value) for name, value in row.items()}) for row in rows]
-    schema = dg.TableSchema([dg.TableColumn(str(name), "string") for name in data.columns])
-    return dg.MetadataValue.table(records, schema)
+    columns = {str(name): _cells(list(data[name].head(MOST_SHOWN))) for name in data.columns}
+    records = [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name, "string") for name in columns]))
 
 
-def revenue_by_month(revenue: pd.DataFrame) -> alt.Chart:
-    """Stacked bars, a month each: plans, addons, overage, adjustments. Columns as view revenue_by_kind, summed."""
-    parts = {
-        "plan_base_cents": "plans",
-        "addon_cents": "addons",
-        "overage_cents": "overage",
-        "adjustment_cents": "adjustments",
-    }
-    long = revenue.melt("period_start", list(parts), "part", "cents")
-    drawn = _drawable(long.assign(part=long["part"].map(parts)), "period_start")
-    drawn = drawn[drawn["part"].isin([*list(parts.values())[:3], *drawn[drawn["dollars"] != 0]["part"]])]
-    chart: alt.Chart = (
-        alt.Chart(drawn, title="Revenue by month, AUD ex GST")
-        .mark_bar()
-        .encode(
-            x=alt.X("period_start:O", title=None, axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("sum(dollars):Q", title="dollars", axis=alt.Axis(format=",.0f")),
-            color=alt.Color("part:N", title=None, scale=alt.Scale(range=_COLOURS), sort=list(parts.values())),
-        )
-        .properties(width=520, height=240)
+def revenue_by_month(revenue: pd.DataFrame) -> alt.LayerChart:
+    """Stacked bars, a month each, with its total. Columns as ledger.REVENUE."""
+    columns = [f"{part}_cents" for part in _PARTS]
+    months = revenue.groupby("period_start", as_index=False)[columns].sum()
+    drawn = _drawable(months.melt("period_start", columns, "column", "cents"))
+    drawn = drawn.assign(
+        month=drawn["period_start"].astype(str).str[:7],
+        part=drawn["column"].str.removesuffix("_cents"),
+        rank=drawn["column"].map(columns.index),
+    )
+    adjusted = drawn.loc[drawn["part"] == "adjustment", "dollars"].ne(0).any()
+    parts = [part for part in _PARTS if part != "adjustment" or adjusted]
+    base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
+    bars = base.mark_bar(size=36).encode(
+        y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),
+        color=alt.Color(
+            "part:N",
+            title=None,
+            scale=alt.Scale(domain=parts, range=[_PARTS[part] for part in parts]),
+            legend=alt.Legend(orient="top"),
+        ),
+        order="rank:Q",
+    )
+    totals = (
+        base.transform_calculate(above="max(datum.dollars, 0)")
+        .transform_aggregate(total="sum(dollars)", top="sum(above)", groupby=["month"])
+        .mark_text(baseline="bottom", dy=-3)
+        .encode(y="top:Q", text=alt.Text("total:Q", format="$,.0f"))
+    )
+    chart: alt.LayerChart = (bars + totals).properties(title="Revenue by month, AUD ex GST", width=760, height=280)
+    return chart
+
+
+def revenue_by_kind(revenue: pd.DataFrame) -> alt.LayerChart:
+    """Bars, a kind each, in the order given. Columns resource_kind and revenue_cents."""
+    base = alt.Chart(_drawable(revenue.rename(columns={"revenue_cents": "cents"}))).encode(
+        x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0f", tickCount=6)),
+        y=alt.Y("resource_kind:N", title=None, sort=None),
+    )
+    bars = base.mark_bar(color=_PARTS["plan_base"])
+    amounts = base.mark_text(align="left", dx=4).encode(text=alt.Text("dollars:Q", format="$,.2f"))
+    chart: alt.LayerChart = (bars + amounts).properties(
+        title="Revenue of the month by kind, AUD ex GST", width=640, height=alt.Step(26)
     )
     return chart
 
 
-def revenue_by_kind(revenue: pd.DataFrame) -> alt.Chart:
-    """Bars, a kind each, largest first. Columns resource_kind and revenue_cents."""
-    drawn = _drawable(revenue.rename(columns={"revenue_cents": "cents"}), "resource_kind")
-    chart: alt.Chart = (
-        alt.Chart(drawn, title="Revenue of the month by kind, AUD ex GST")
-        .mark_bar(color=_COLOURS[0])
-        .encode(
-            y=alt.Y("resource_kind:N", title=None, sort="-x"),
-            x=alt.X("dollars:Q", title="dollars", axis=alt.Axis(format=",.0f")),
-        )
-        .properties(width=520, height=alt.Step(24))
-    )
-    return chart
+def picture(chart: alt.LayerChart) -> dg.MarkdownMetadataValue:
+    """The chart as Markdown that carries its own picture, which the UI shows behind a link.
 
-
-def picture(chart: alt.Chart, title: str) -> str:
-    """The chart as Markdown that carries its own PNG."""
-    png = vl_convert.vegalite_to_png(chart.to_dict(), scale=1.5)
-    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    SVG, because every event that the UI loads carries it: 25 KB where a PNG has 180.
+    """
+    svg = vl_convert.vegalite_to_svg({**chart.to_dict(), "config": _LOOK})
+    return dg.MetadataValue.md(f"![{chart.title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
 
 
 def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
@@ -165,35 +209,28 @@ def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
     )
 
 
-def _drawable(data: pd.DataFrame, label: str) -> pd.DataFrame:
-    return data.assign(
-        dollars=data["cents"].astype("float64") / 100, **{label: data[label].astype(str).str.removesuffix("-01")}
-    ).drop(columns="cents")
+def _drawable(data: pd.DataFrame) -> pd.DataFrame:
+    return data.assign(dollars=data["cents"].astype("float64") / 100).drop(columns="cents")
 
 
 def _in_dollars(data: pd.DataFrame) -> pd.DataFrame:
-    """`*_cents` columns as dollars for people, without the suffix."""
-    money = [column for column in data.columns if column.endswith("_cents")]
-    shown = data.assign(**{column: data[column].map(dollars, na_action="ignore") for column in money})
-    return shown.rename(columns={column: column.removesuffix("_cents") for column in money})
+    """The rows to show, with `*_cents` columns as dollars for people, without the suffix."""
+    shown = data.head(MOST_SHOWN)
+    money = [column for column in shown.columns if column.endswith("_cents")]
+    amounts = {name: ["" if pd.isna(cents) else dollars(int(cents)) for cents in shown[name]] for name in money}
+    return shown.assign(**amounts).rename(columns={column: column.removesuffix("_cents") for column in money})
+
+
+def _cells(values: list[object]) -> list[str]:
+    """A column of a table as text; numbers are lined up on the right by spaces that the browser keeps."""
+    cells = [_cell(value) for value in values]
+    if not all(re.fullmatch(r"-?[\d,.]*", cell) for cell in cells):
+        return cells
+    width = max(map(len, cells), default=0)
+    return [cell.rjust(width, "\N{NO-BREAK SPACE}") for cell in cells]
 
 
 def _cell(value: object) -> str:
-    if value is None:
+    if value is None or value is pd.NA:
         return ""
-    return f"{value.normalize():f}" if isinstance(value, decimal.Decimal) and value.is_finite() else str(value)
-
-
-def frozen(differing: pd.DataFrame) -> Metadata:
-    """The frozen invoices that would be billed differently now, and what to do; rows of reconcile.plan."""
-    metadata: dict[str, dg.MetadataValue] = {"offenders": dg.MetadataValue.int(len(differing))}
-    if len(differing):
-        shown = differing[
-            ["tenant_id", "invoice_number", "status", "standing_cents", "recomputed_cents", "difference_cents"]
-        ]
-        metadata["what_to_do"] = dg.MetadataValue.text(
-            "These invoices are paid, void or with finance, and stand as they are: settle the difference."
-        )
-        metadata["differences"] = table(_in_dollars(shown))
-        metadata["difference_cents"] = dg.MetadataValue.int(int(differing["difference_cents"].sum()))
-    return metadata
+    return f"{value:,}" if isinstance(value, int | decimal.Decimal) else str(value)

@@ -9,7 +9,7 @@ from arcadia_pipelines import reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.billing import invoice, reconcile
-from arcadia_pipelines.checks import pass_gate
+from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import catalogue, columns, ledger, quotes, usage
@@ -31,11 +31,13 @@ def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
     )
 
 
-FROZEN_CHECK = dg.AssetCheckSpec(
-    "frozen_invoices_agree",
-    asset="tenant_invoices",
-    description="Every paid, void or pushed invoice bills what would be billed now; if not, it is left as it is.",
-)
+with partitioned_checks():
+    FROZEN_CHECK = dg.AssetCheckSpec(
+        "frozen_invoices_agree",
+        asset="tenant_invoices",
+        description="Every paid, void or pushed invoice bills what would be billed now; if not, it is left as it is.",
+        partitions_def=MONTHS,
+    )
 
 
 @dg.multi_asset(
@@ -103,5 +105,6 @@ def _frozen_result(plan: pd.DataFrame) -> dg.AssetCheckResult:
         asset_key="tenant_invoices",
         passed=frozen.empty,
         severity=dg.AssetCheckSeverity.WARN,
+        description=FROZEN_CHECK.description if frozen.empty else f"{len(frozen)} found. {reporting.FROZEN_REMEDY}",
         metadata=reporting.frozen(frozen),
     )

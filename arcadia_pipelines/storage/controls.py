@@ -115,8 +115,10 @@ CONTROLS = [
         description="No usage is without a subscription or a rate that it could be billed by.",
         remedy="Add the missing rate or subscription, or accept that nobody pays for it; see unbilled_usage.",
         query="""
-            select deployment_id, resource_kind, quantity, reason from billing.unbilled_usage
-            where period_start = %(month)s and reason <> 'tenant_held_back' order by abs(quantity) desc, deployment_id
+            select d.tenant_id, d.name as deployment_name, u.resource_kind, u.quantity, u.reason, u.deployment_id
+            from billing.unbilled_usage u left join cloud.cloud_deployments d on d.id = u.deployment_id
+            where u.period_start = %(month)s and u.reason <> 'tenant_held_back'
+            order by abs(u.quantity) desc, u.deployment_id, u.resource_kind
         """,
     ),
     Control(
