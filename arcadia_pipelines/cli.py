@@ -13,6 +13,7 @@ import click
 import dotenv
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
@@ -23,8 +24,8 @@ from arcadia_pipelines.storage.catalogue import UnknownCode
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError
 
-_OUT = Console(highlight=False)
-_ERR = Console(stderr=True, highlight=False)
+_OUT = Console(highlight=False, markup=False)
+_ERR = Console(stderr=True, highlight=False, markup=False)
 
 _EXPECTED = (
     embedded.EmbeddedError,
@@ -70,10 +71,10 @@ class _Usage(click.ParamType[tuple[str, Decimal]]):
             return value
         kind, _, text = value.partition("=")
         try:
-            quantity = Decimal(text)
+            quantity = Decimal(text if kind else "")
         except InvalidOperation:
             self.fail(f"{value!r}: write it like droplet_hours=2160")
-        if not kind or not quantity.is_finite() or not 0 <= quantity < QUANTITY_LIMIT:
+        if not quantity.is_finite() or not 0 <= quantity < QUANTITY_LIMIT:
             self.fail(f"{value!r}: the quantity must be a number from 0 to below 1e12")
         if quantity != quantity.quantize(Decimal("0.000001")):
             self.fail(f"{value!r}: a quantity has at most 6 decimals")
@@ -117,7 +118,7 @@ def down() -> None:
 @db.command()
 def migrate() -> None:
     """Apply the migrations of sql/migrations that are missing."""
-    applied = migrations.migrate(database.engine(Settings.from_environment().url()))
+    applied = migrations.migrate(_engine())
     _OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
@@ -144,7 +145,7 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
     A month that is invoiced already is computed again: unchanged invoices are left alone, changed ones are revised,
     paid, void and pushed ones are frozen and reported.
     """
-    with _month_end() as run, _ERR.status(f"invoicing {month}"):
+    with _month_end(month) as run, _ERR.status(f"invoicing {month}"):
         outcome = run(month)
     if as_json:
         click.echo(_to_json({**vars(outcome), "month": str(month)}))
@@ -172,7 +173,7 @@ def quote(
     quantities: dict[str, Decimal] = {}
     for kind, quantity in usage:
         quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
-    with _database() as engine, database.transaction(engine) as connection:
+    with database.transaction(_engine()) as connection:
         try:
             invoices, lines = project(connection, month, plan, addons, quantities)
         except CannotQuote as error:
@@ -193,7 +194,7 @@ def quote(
 @_JSON
 def show(tenant: str, month: BillingMonth, as_json: bool) -> None:
     """Show TENANT's invoice of MONTH."""
-    with _database() as engine, database.transaction(engine) as connection:
+    with database.transaction(_engine()) as connection:
         found = ledger.invoice_of(connection, tenant, month)
     if as_json:
         click.echo(_to_json(_document(found)))
@@ -212,7 +213,7 @@ def demo() -> None:
             _load_sample(connection)
     months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
     april = months[3]
-    with _month_end() as run:
+    with _month_end(*months) as run:
         outcomes = []
         with _ERR.status("") as status:
             for month in months:
@@ -238,6 +239,8 @@ def main() -> None:
         arcadia.main(standalone_mode=False)
     except click.exceptions.Abort:
         _fail("stopped", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _fail(f"say what to do (see {error.ctx.command_path if error.ctx else 'arcadia'} --help)", 2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "arcadia"
         _fail(f"{error.format_message()} (see {command} --help)", 2)
@@ -255,27 +258,26 @@ def _fail(message: str, code: int) -> None:
 
 
 @contextmanager
-def _database() -> Iterator[Any]:
-    yield database.engine(Settings.from_environment().url())
-
-
-@contextmanager
-def _month_end() -> Iterator[Callable[[BillingMonth], Any]]:
-    """Runs month ends on the Dagster instance; Dagster is loaded only for this."""
+def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]:
+    """Runs month ends on the Dagster instance; Dagster is loaded only for this. Refuses before it writes anything."""
     with _ERR.status("loading Dagster"):
         from arcadia_pipelines import month_end
 
-    def run(month: BillingMonth) -> month_end.Outcome:
-        try:
-            return month_end.run(month, instance)
-        except month_end.MonthEndFailed as error:
-            raise CommandError(str(error)) from error
+    try:
+        for month in months:
+            month_end.refuse_unless_over(month)
+        migrations.require(_engine())
+        with month_end.instance() as instance:
+            yield lambda month: month_end.run(month, instance)
+    except month_end.MonthEndFailed as error:
+        raise CommandError(str(error)) from error
 
-    with month_end.instance() as instance:
-        yield run
+
+def _engine() -> Engine:
+    return database.engine(Settings.from_environment().url())
 
 
-def _load_sample(connection: Any) -> None:
+def _load_sample(connection: Connection) -> None:
     own = connection.exec_driver_sql("select count(*), count(*) filter (where id = 'pilot') from cloud.tenants").one()
     if own[0] and not own[1]:
         raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")

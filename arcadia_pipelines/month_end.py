@@ -10,7 +10,7 @@ from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.jobs import MONTH_END
 from arcadia_pipelines.partitions import MONTHS
-from arcadia_pipelines.settings import PROJECT
+from arcadia_pipelines.settings import PROJECT, Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # shows the run on its job's page too
@@ -37,19 +37,26 @@ class Outcome:
 def instance() -> dg.DagsterInstance:
     """The Dagster instance of dagster.yaml."""
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
+    os.chdir(os.environ["DAGSTER_HOME"])  # where the folders in dagster.yaml count from
     created = dg.DagsterInstance.get()
     # Keeps a connection between events, as the webserver does: a month end makes some two hundred otherwise.
     created.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=4)
     return created
 
 
+def refuse_unless_over(month: BillingMonth) -> None:
+    """Raise MonthEndFailed for a month that is not over, or before the first."""
+    if month.key not in MONTHS.get_partition_keys():
+        first, last = Settings.from_environment().first_month, MONTHS.get_last_partition_key()
+        raise MonthEndFailed(
+            f"{month} cannot be invoiced: the first billing month is {first} and the last that is over is"
+            f" {BillingMonth.parse(last) if last else 'before it'}"
+        )
+
+
 def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     """Materialise the month. Raises MonthEndFailed."""
-    if month.key not in MONTHS.get_partition_keys():
-        raise MonthEndFailed(
-            f"{month} cannot be invoiced: the first billing month is {MONTHS.get_first_partition_key()}"
-            f" and the last that is over is {MONTHS.get_last_partition_key()}"
-        )
+    refuse_unless_over(month)
     result = defs.resolve_job_def(MONTH_END).execute_in_process(
         partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False, tags=_IN_THE_UI
     )
@@ -90,7 +97,8 @@ def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, dict[str, i
             error = event.step_failure_data.error
             cause = error.cause if error and error.cause else error
             if cause and cause.cls_name != "DagsterAssetCheckFailedError":
-                return " ".join(cause.message.split()).removeprefix(f"{cause.cls_name}: ")
+                message = " ".join(cause.message.split())
+                return message.partition(f"{cause.cls_name}: ")[2] or message
     reasons = [
         f"check {name} found {failed['found']}: {failed['what_to_do']}" for name, failed in failed_checks.items()
     ]

@@ -14,11 +14,12 @@ import dagster as dg
 import pandas as pd
 import vl_convert
 
-from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.money import Series, cast, dollars
 from arcadia_pipelines.billing.quote import Quotes
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.storage.ledger import CENTS_SUM
 
 Metadata = Mapping[str, dg.MetadataValue]
 """In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""
@@ -51,8 +52,9 @@ def usage(counted: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: li
 def quotes(quoted: Quotes, changed: bool, columns: list[Column]) -> Metadata:
     """What the quoting of a month found."""
     lines = quoted.lines
-    subtotal = int(lines["amount_cents"].sum())
-    kinds = lines.groupby("kind", as_index=False).agg(lines=("kind", "count"), amount_cents=("amount_cents", "sum"))
+    subtotal = _sum(lines["amount_cents"])
+    exact = lines.assign(amount_cents=cast(lines["amount_cents"], CENTS_SUM))
+    kinds = exact.groupby("kind", as_index=False).agg(lines=("kind", "count"), amount_cents=("amount_cents", "sum"))
     return {
         "subtotal": dg.MetadataValue.text(f"${dollars(subtotal)} ex GST"),
         "dagster/row_count": dg.MetadataValue.int(len(lines)),
@@ -68,7 +70,7 @@ def quotes(quoted: Quotes, changed: bool, columns: list[Column]) -> Metadata:
 
 def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> Metadata:
     """The lines of a month as they stand; `revenue` has the month's rows of ledger.REVENUE."""
-    cents = int(revenue["revenue_cents"].sum())
+    cents = _sum(revenue["revenue_cents"])
     kinds = revenue[["resource_kind", "revenue_cents"]].sort_values("revenue_cents", ascending=False)
     return {
         "revenue": dg.MetadataValue.text(f"${dollars(cents)} ex GST"),
@@ -86,7 +88,7 @@ def invoices(plan: pd.DataFrame, standing: pd.DataFrame, revenue: pd.DataFrame, 
     `plan` is reconcile.plan's; `standing` and `revenue` are as ledger.STANDING and ledger.REVENUE.
     """
     owed = standing[standing["status"] != "void"]
-    sums = {column: int(owed[column].sum()) for column in ("subtotal_cents", "tax_cents", "total_cents")}
+    sums = {column: _sum(owed[column]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
     counts = {action: int((plan["action"] == action).sum()) for action in ACTIONS}
     largest = owed.sort_values(["total_cents", "tenant_id"], ascending=[False, True]).head(LARGEST_SHOWN)
     changed = plan[plan["action"].isin(["add", "revise", "void"])]
@@ -133,7 +135,7 @@ def frozen(differing: pd.DataFrame) -> Metadata:
             ["tenant_id", "standing_cents", "recomputed_cents", "difference_cents", "status", "invoice_number"]
         ].sort_values("difference_cents", key=abs, ascending=False, kind="stable")
         metadata["differences"] = table(_in_dollars(shown))
-        metadata["difference_cents"] = dg.MetadataValue.int(int(differing["difference_cents"].sum()))
+        metadata["difference_cents"] = dg.MetadataValue.int(_sum(differing["difference_cents"]))
         metadata["what_to_do"] = dg.MetadataValue.text(FROZEN_REMEDY)
     return metadata
 
@@ -207,6 +209,11 @@ def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
             [dg.TableColumn(c.name, c.type, c.comment, dg.TableColumnConstraints(nullable=c.nullable)) for c in columns]
         )
     )
+
+
+def _sum(cents: Series) -> int:
+    """The exact sum of a column of cents, also past 64 bits."""
+    return int(cast(cents, CENTS_SUM).sum())
 
 
 def _drawable(data: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,13 @@ Does not: connections (resources.py), the embedded server's life (embedded.py).
 
 import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
@@ -53,17 +58,17 @@ class Settings:
 
 def canonical(url: str) -> str:
     """`postgresql://...` for any spelling of a PostgreSQL URL. Raises SettingsError for anything else."""
-    match = re.match(r"^(postgres|postgresql)(\+\w+)?://(.+)$", url)
-    if match is None:
+    match = re.fullmatch(r"(postgres|postgresql)(\+\w+)?://(.+)", url)
+    if match is None or not _is_port(url):
         raise SettingsError(
             "ARCADIA_DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:5432/database"
         )
     return f"postgresql://{match[3]}"
 
 
-def sqlalchemy_url(url: str) -> str:
-    """The URL for our own engine, which runs on psycopg 3."""
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+def sqlalchemy_url(url: str, **session: str) -> str:
+    """The URL for our own engine, which runs on psycopg 3, with these settings for each session."""
+    return _driver_url(url, "psycopg", session)
 
 
 def dagster_url(url: str) -> str:
@@ -72,6 +77,20 @@ def dagster_url(url: str) -> str:
     Its hundreds of small commits a run do not wait for the disk; a crash of the server can lose the last half second of
     the event log, never a row of billing.
     """
-    separator = "&" if "?" in url else "?"
-    psycopg2_url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    return f"{psycopg2_url}{separator}options=-csearch_path%3D{DAGSTER_SCHEMA}%20-csynchronous_commit%3Doff"
+    return _driver_url(url, "psycopg2", {"search_path": DAGSTER_SCHEMA, "synchronous_commit": "off"})
+
+
+def _driver_url(url: str, driver: str, session: Mapping[str, str]) -> str:
+    """The URL for a driver; `session` goes after what the URL itself sets by `options`, which stays."""
+    parsed = make_url(url.replace("postgresql://", f"postgresql+{driver}://", 1))
+    given = parsed.query.get("options", ())
+    options = [*([given] if isinstance(given, str) else given), *(f"-c{key}={text}" for key, text in session.items())]
+    if options:
+        parsed = parsed.update_query_dict({"options": " ".join(options)})
+    return parsed.render_as_string(hide_password=False)
+
+
+def _is_port(url: str) -> bool:
+    with suppress(ValueError):
+        return urlsplit(url).port != 0
+    return False

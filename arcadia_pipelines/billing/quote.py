@@ -211,7 +211,7 @@ USAGE_FAULTS = [
     _Fault(
         "unusable_usage",
         lambda u: u["unusable_records"] > 0,
-        lambda u: _usage(u) + " has a record of NaN, infinity, or 1e12 and more: correct the usage records",
+        lambda u: _usage(u) + " has a record of NaN, null, infinity, or 1e12 and more: correct the usage records",
     ),
     _Fault(
         "duplicate_usage",
@@ -219,9 +219,11 @@ USAGE_FAULTS = [
         lambda u: _usage(u) + " has records that share an id: remove the copies",
     ),
     _Fault(
-        "negative_rate",
+        "rate_out_of_range",
         lambda u: (u["unit_price_cents"] < 0) | (u["included"] < 0),
-        lambda u: "the rate of plan " + u["plan"] + " for " + u["resource_kind"] + " is below 0: correct plan_rates",
+        lambda u: (
+            "the rate of plan " + u["plan"] + " for " + u["resource_kind"] + " is out of range: correct plan_rates"
+        ),
     ),
 ]
 TENANT_FAULTS = [

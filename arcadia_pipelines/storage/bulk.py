@@ -13,7 +13,7 @@ from arcadia_pipelines.storage.database import driver
 
 _BATCH_ROWS = 100_000
 _WRITE = pa.csv.WriteOptions(include_header=False, batch_size=_BATCH_ROWS)
-_PARSE = pa.csv.ParseOptions(newlines_in_values=True)
+_PARSE = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
 
 
 def read(connection: Connection, query: str, schema: pa.Schema, parameters: Mapping[str, object]) -> pd.DataFrame:

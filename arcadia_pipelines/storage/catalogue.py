@@ -59,11 +59,17 @@ _ADDONS = f"""
     where a.started_at < %(end)s and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, %(start)s)
       and a.quantity <> 0
 """
+# A view may show what numeric(18,6) and numeric(18,8) cannot hold: -1 there, which is a fault of the rate.
 _RATES = """
-    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.included_quantity as included,
-           r.unit, r.unit_price_cents, r.effective_from
+    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.unit, r.effective_from,
+           case when r.included_quantity between 0 and 999999999999.999999
+                 and r.included_quantity = round(r.included_quantity, 6) then r.included_quantity else -1
+           end as included,
+           case when r.unit_price_cents between 0 and 9999999999.99999999
+                 and r.unit_price_cents = round(r.unit_price_cents, 8) then r.unit_price_cents else -1
+           end as unit_price_cents
     from cloud.plan_rates r join cloud.plans p on p.id = r.plan_id
-    where r.effective_from <= %(start)s::date and r.unit_price_cents <> 'NaN' and r.included_quantity <> 'NaN'
+    where r.effective_from <= %(start)s::date
     order by p.code, r.resource_kind, r.effective_from desc
 """
 _TENANTS = """

@@ -37,13 +37,9 @@ class StorageError(Exception):
 def engine(url: str) -> Engine:
     """An engine on a canonical URL. Connections are not kept: a month needs a handful, and none may be stale."""
     created = sqlalchemy.create_engine(
-        sqlalchemy_url(url),
+        sqlalchemy_url(url, **_SESSION),
         poolclass=sqlalchemy.NullPool,
-        connect_args={
-            "application_name": "arcadia",
-            "connect_timeout": 10,
-            "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
-        },
+        connect_args={"application_name": "arcadia", "connect_timeout": 10},
     )
     event.listen(created, "connect", _refuse_old_server)
     return created

@@ -170,23 +170,26 @@ STANDING = pa.schema(
 )
 """One row per invoice of a month, by tenant."""
 
+CENTS_SUM = pa.decimal128(38, 0)
+"""A sum over tenants, which may be past 64 bits."""
+
 REVENUE = pa.schema(
     [
         ("period_start", TEXT),
         ("resource_kind", TEXT),
-        ("plan_base_cents", CENTS),
-        ("addon_cents", CENTS),
-        ("overage_cents", CENTS),
-        ("adjustment_cents", CENTS),
-        ("revenue_cents", CENTS),
+        ("plan_base_cents", CENTS_SUM),
+        ("addon_cents", CENTS_SUM),
+        ("overage_cents", CENTS_SUM),
+        ("adjustment_cents", CENTS_SUM),
+        ("revenue_cents", CENTS_SUM),
     ]
 )
 """One row per month and resource kind, over all tenants, ex GST."""
 
 _REVENUE = """
-    select period_start, resource_kind, sum(plan_base_cents)::bigint as plan_base_cents,
-           sum(addon_cents)::bigint as addon_cents, sum(overage_cents)::bigint as overage_cents,
-           sum(adjustment_cents)::bigint as adjustment_cents, sum(revenue_cents)::bigint as revenue_cents
+    select period_start, resource_kind, sum(plan_base_cents) as plan_base_cents, sum(addon_cents) as addon_cents,
+           sum(overage_cents) as overage_cents, sum(adjustment_cents) as adjustment_cents,
+           sum(revenue_cents) as revenue_cents
     from billing.revenue_by_kind where period_start between %(earliest)s and %(month)s
     group by period_start, resource_kind order by period_start, resource_kind
 """

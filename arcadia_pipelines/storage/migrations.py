@@ -35,6 +35,12 @@ def migrate(engine: Engine, folder: Path = SQL / "migrations") -> list[str]:
     return applied_now
 
 
+def require(engine: Engine) -> None:
+    """Raise StorageError if the schema is not there; the message says how to make it."""
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("select from billing.tenant_invoices limit 0")
+
+
 def run_file(connection: Connection, file: Path) -> None:
     """Execute a whole SQL file in the transaction."""
     driver(connection).execute(file.read_bytes())

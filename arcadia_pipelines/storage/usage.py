@@ -35,7 +35,7 @@ RECORDS = """
 """
 """The raw records of a month up to its cut-off. Takes `start`, `end` and `cutoff`."""
 
-_USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number
+_USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number; a view may show null
 
 # Only few subscriptions begin or end within a month, and a join with all records is dear: records of other deployments
 # are summed first, in parallel, and get their subscription afterwards.
@@ -46,7 +46,7 @@ _PART_MONTH = f"""
 """
 _SUMS = f"""
     coalesce(sum(r.quantity) filter (where {_USABLE}), 0)::numeric(38, 6) as quantity,
-    count(*) as record_count, count(*) filter (where not {_USABLE}) as unusable_records,
+    count(*) as record_count, count(*) filter (where {_USABLE} is not true) as unusable_records,
     {{duplicate_records}} as duplicate_records
 """
 _COUNT = f"""

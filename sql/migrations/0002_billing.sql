@@ -35,7 +35,7 @@ comment on column billing.metered_usage.quantity is 'Sum of the usable records, 
 comment on column billing.metered_usage.subscription_id is 'The subscription that was active at recorded_at; null if none.';
 comment on column billing.metered_usage.record_count is 'How many raw records the row sums.';
 comment on column billing.metered_usage.unusable_records is
-    'Of these, the records with a quantity of NaN, infinity, or 1e12 and more: left out of the sum, the tenant is held back.';
+    'Of these, those with a quantity of NaN, null, infinity, or 1e12 and more: not in the sum, the tenant is held back.';
 comment on column billing.metered_usage.duplicate_records is
     'Records whose id occurs more than once in the month: the tenant is held back.';
 
@@ -194,10 +194,11 @@ create index on billing.tenant_invoice_lines (resource_kind);
 alter table billing.tenant_invoice_lines
     add foreign key (invoice_id) references billing.tenant_invoices on delete cascade;
 
--- PostgreSQL cannot reference a view: where the platform shows one, the deployment is not enforced.
+-- PostgreSQL cannot reference a view, nor a table without the right to: there the deployment is not enforced.
 do $$
 begin
-    if (select relkind in ('r', 'p') from pg_class where oid = to_regclass('cloud.cloud_deployments')) then
+    if (select relkind in ('r', 'p') from pg_class where oid = to_regclass('cloud.cloud_deployments'))
+       and has_table_privilege('cloud.cloud_deployments', 'references') then
         alter table billing.tenant_invoice_lines
             add foreign key (deployment_id) references cloud.cloud_deployments on delete set null;
     end if;

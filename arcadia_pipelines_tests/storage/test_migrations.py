@@ -1,0 +1,481 @@
+"""The schema: applied once whoever applies it, never over what somebody edited, and what it refuses by itself."""
+
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines.storage.database import StorageError
+from arcadia_pipelines.storage.migrations import MigrationError, migrate
+from arcadia_pipelines_tests.world import World, failed_checks
+
+FILES = sorted(file.name for file in (migrations.SQL / "migrations").glob("*.sql"))
+
+PLATFORM = """
+    create schema platform;
+    create table platform.accounts (account text, title text, abn text, gst_free text);
+    create table platform.apps (app uuid, account text, label text);
+    create table platform.products (product uuid, sku text, title text);
+    create table platform.product_prices (product uuid, since date, cents bigint);
+    create table platform.product_rates
+        (product uuid, meter text, since date, included numeric, unit text, cents numeric);
+    create table platform.extras (extra uuid, sku text, title text);
+    create table platform.extra_prices (extra uuid, since date, cents bigint);
+    create table platform.contracts
+        (contract uuid, account text, app uuid, product uuid, state text, "from" timestamptz, "until" timestamptz);
+    create table platform.contract_extras
+        (id uuid, contract uuid, extra uuid, pieces integer, "from" timestamptz, "until" timestamptz);
+    create table platform.readings
+        (id uuid, app uuid, meter text, amount numeric, read_at timestamptz, sent_at timestamptz);
+
+    create schema cloud;
+    create view cloud.tenants (id, name, abn, gst_free_reason) as select * from platform.accounts;
+    create view cloud.cloud_deployments (id, tenant_id, name) as select * from platform.apps;
+    create view cloud.plans (id, code, name) as select * from platform.products;
+    create view cloud.plan_prices (plan_id, effective_from, base_price_cents) as select * from platform.product_prices;
+    create view cloud.plan_rates
+        (plan_id, resource_kind, effective_from, included_quantity, unit, unit_price_cents)
+        as select * from platform.product_rates;
+    create view cloud.addons (id, code, name) as select * from platform.extras;
+    create view cloud.addon_prices (addon_id, effective_from, price_cents) as select * from platform.extra_prices;
+    create view cloud.subscriptions (id, tenant_id, deployment_id, plan_id, status, started_at, ended_at)
+        as select * from platform.contracts;
+    create view cloud.subscription_addons (id, subscription_id, addon_id, quantity, started_at, ended_at)
+        as select * from platform.contract_extras;
+    create view cloud.usage_records (id, deployment_id, resource_kind, quantity, recorded_at, ingested_at)
+        as select * from platform.readings;
+"""
+"""A platform with names and tables of its own, without a constraint, and views over them as the contract wants them."""
+
+
+def write(folder: Path, **files: str) -> Path:
+    """A folder of migrations."""
+    folder.mkdir(exist_ok=True)
+    for name, sql in files.items():
+        (folder / f"{name}.sql").write_text(sql)
+    return folder
+
+
+@contextmanager
+def copy_of(server_url: str, template: str) -> Iterator[str]:
+    """The URL of a copy of a database, which is dropped afterwards; for fixtures that outlive a test."""
+    url = f"{server_url.rpartition('/')[0]}/copy_{uuid.uuid4().hex}"
+    name = url.rpartition("/")[2]
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}".encode())
+    try:
+        yield url
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+def schema_of(url: str) -> list[tuple[Any, ...]]:
+    """Every relation, column, constraint, function, trigger and comment of ours, and what is applied."""
+    return World(url).query("""
+        with ours as (select oid, nspname from pg_namespace where nspname in ('billing', 'cloud', 'dagster'))
+        select 'column', format('%s.%s.%s', nspname, relname, attname), format_type(atttypid, atttypmod), c.xmin::text
+        from pg_attribute a join pg_class c on c.oid = attrelid join ours on ours.oid = relnamespace where attnum > 0
+        union all select 'constraint', conname, pg_get_constraintdef(c.oid), c.xmin::text
+        from pg_constraint c join ours on ours.oid = connamespace
+        union all select 'function', proname, prosrc, p.xmin::text from pg_proc p join ours on ours.oid = pronamespace
+        union all select 'trigger', tgname, pg_get_triggerdef(oid), xmin::text from pg_trigger where not tgisinternal
+        union all select 'comment', objoid::text || '/' || objsubid, description, d.xmin::text
+        from pg_description d where objoid in (select c.oid from pg_class c join ours on ours.oid = relnamespace)
+        union all select 'applied', name, sha256 || applied_at, xmin::text from billing.schema_migrations
+        order by 1, 2, 3
+    """)
+
+
+def test_a_second_time_changes_nothing(empty_url: str) -> None:
+    """The first call applies every file in order, the second none; not a row of the catalogue is written again."""
+    engine = database.engine(empty_url)
+    assert migrate(engine) == FILES
+    before = schema_of(empty_url)
+    assert migrate(engine) == []
+    assert schema_of(empty_url) == before
+
+
+@pytest.mark.parametrize("callers", [2, 8])
+def test_at_once_each_file_is_applied_once(empty_url: str, callers: int) -> None:
+    """Whoever is first applies a file, the others wait for it and go on; nobody fails."""
+    start = threading.Barrier(callers)
+
+    def call(_: int) -> list[str]:
+        start.wait()
+        return migrate(database.engine(empty_url))
+
+    with ThreadPoolExecutor(callers) as pool:
+        applied = [name for names in pool.map(call, range(callers)) for name in names]
+    assert sorted(applied) == FILES
+    assert World(empty_url).query("select name from billing.schema_migrations order by 1") == [(n,) for n in FILES]
+
+
+def test_a_new_file_is_applied_after_the_others(empty_url: str, tmp_path: Path) -> None:
+    """Only what is missing is applied."""
+    engine = database.engine(empty_url)
+    migrate(engine, write(tmp_path, **{"0001_first": "create table billing.first ()"}))
+    assert migrate(engine, write(tmp_path, **{"0002_second": "create table billing.second ()"})) == ["0002_second.sql"]
+
+
+def test_an_edited_file_is_refused_and_nothing_is_applied(empty_url: str, tmp_path: Path) -> None:
+    """A comment is enough: what was applied is not what is there. The new file beside it waits."""
+    engine = database.engine(empty_url)
+    folder = shutil.copytree(migrations.SQL / "migrations", tmp_path / "migrations")
+    migrate(engine, folder)
+    before = schema_of(empty_url)
+    with (folder / FILES[1]).open("a") as file:
+        file.write("-- edited\n")
+    write(folder, **{"9999_new": "create table billing.new ()"})
+    with pytest.raises(MigrationError, match=rf"^sql/migrations/{FILES[1]} was edited after .* in a new file$"):
+        migrate(engine, folder)
+    assert schema_of(empty_url) == before
+
+
+def test_a_file_that_is_gone_is_refused_and_nothing_is_applied(empty_url: str, tmp_path: Path) -> None:
+    """Also one that was renamed: it would be applied a second time."""
+    engine = database.engine(empty_url)
+    folder = write(tmp_path, **{"0001_first": "create table billing.first ()"})
+    migrate(engine, folder)
+    before = schema_of(empty_url)
+    (folder / "0001_first.sql").rename(folder / "0002_first.sql")
+    with pytest.raises(MigrationError, match=r"^sql/migrations/0001_first\.sql was applied and is gone: restore it$"):
+        migrate(engine, folder)
+    assert schema_of(empty_url) == before
+
+
+@pytest.mark.parametrize(
+    "mistake", ["select 1 / 0;", "create tabel t ();", "create table billing.first ();", "select '"], ids=str
+)
+def test_a_broken_file_leaves_nothing_of_itself(empty_url: str, tmp_path: Path, mistake: str) -> None:
+    """The file before it stays, the one after it waits; mended, both are applied."""
+    engine = database.engine(empty_url)
+    good = "create table billing.second (); comment on table billing.first is 'changed by the second';"
+    folder = write(
+        tmp_path,
+        **{
+            "0001_first": "create table billing.first ()",
+            "0002_second": good + mistake,
+            "0003_third": "create table billing.third ()",
+        },
+    )
+    with pytest.raises(StorageError) as refused:
+        migrate(engine, folder)
+    assert "\n" not in str(refused.value)
+    world = World(empty_url)
+    made = "select relname from pg_class where relname in ('first', 'second', 'third') order by 1"
+    assert world.query(made) == [("first",)]
+    assert world.query("select obj_description('billing.first'::regclass)") == [(None,)]
+    assert world.query("select name from billing.schema_migrations") == [("0001_first.sql",)]
+    write(folder, **{"0002_second": good})
+    assert migrate(engine, folder) == ["0002_second.sql", "0003_third.sql"]
+
+
+def test_a_per_cent_sign_and_a_colon_in_a_file_are_only_that(empty_url: str, tmp_path: Path) -> None:
+    """SQL is executed as it stands, not as a template."""
+    sql = "create table billing.signs as select '100 %% of %s and %(name)s at :noon' as text, 7 % 4 as rest"
+    migrate(database.engine(empty_url), write(tmp_path, **{"0001_signs": sql}))
+    assert World(empty_url).query("select * from billing.signs") == [("100 %% of %s and %(name)s at :noon", 3)]
+
+
+def test_the_platforms_views_are_left_alone_and_billed(empty_url: str) -> None:
+    """Where cloud.* are views over tables with other names, nothing is created there, and the pilot owes 70.64."""
+    world = World(empty_url)
+    world.query(PLATFORM)
+    catalogue = """
+        select c.oid::text, c.xmin::text, relname, relkind::text, pg_get_viewdef(c.oid)
+        from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = 'cloud' order by relname
+    """
+    before = world.query(catalogue)
+    assert len(before) == 10
+    assert migrate(database.engine(empty_url)) == FILES
+    assert world.query(catalogue) == before
+    world.pilot()
+    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+    assert world.lines("pilot", "2026-04") == [
+        ("Plan: studio", 5000),
+        ("Addon: storage_50gb", 750),
+        ("Overage: droplet_hours", 672),
+        ("GST 10%", 642),
+    ]
+    assert world.query("select count(*) from platform.readings") == [(90,)]
+
+
+@pytest.fixture
+def billing_role(empty_url: str) -> Iterator[str]:
+    """The URL of a role that may read the platform's views and make schemas of its own, but owns neither."""
+    role = f"billing_{uuid.uuid4().hex}"
+    world = World(empty_url)
+    name = empty_url.rpartition("/")[2]
+    world.query(PLATFORM)
+    for statement in (
+        f"create role {role} login password 'pw'",
+        f"grant create on database {name} to {role}",
+        f"grant usage on schema cloud to {role}",
+        f"grant select on all tables in schema cloud to {role}",
+    ):
+        world.query(statement)
+    yield f"postgresql://{role}:pw@{empty_url.rpartition('@')[2]}"
+    world.query(f"drop owned by {role} cascade")
+    world.query(f"drop role {role}")
+
+
+def test_a_role_that_may_only_read_the_platforms_schema_can_migrate_and_bill(empty_url: str, billing_role: str) -> None:
+    """Billing never writes to cloud, so it needs no right to."""
+    assert migrate(database.engine(billing_role)) == FILES
+    World(empty_url).pilot()
+    billing = World(billing_role)
+    billing.month_end("2026-04")
+    assert billing.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+
+
+def test_every_column_an_analyst_sees_has_a_comment(world: World) -> None:
+    """Every table and view of billing and each of its columns, but for the migrations' own table."""
+    relations = """
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where nspname = 'billing' and relkind in ('r', 'p', 'v', 'm') and relname <> 'schema_migrations'
+    """
+    found = {name for (name,) in world.query(f"select relname {relations}")}
+    assert found >= {"tenant_invoices", "tenant_invoice_lines", "unbilled_usage", "invoice_events", "revenue_by_kind"}
+    assert world.query(f"select relname {relations} and coalesce(obj_description(c.oid), '') = ''") == []
+    assert (
+        world.query(f"""
+            select c.relname || '.' || attname
+            from pg_attribute a join (select c.oid, relname {relations}) c on c.oid = attrelid
+            where attnum > 0 and not attisdropped and coalesce(col_description(attrelid, attnum), '') = ''
+        """)
+        == []
+    )
+
+
+def test_bare_names_work_for_whoever_connects(empty_url: str) -> None:
+    """The database's search_path is billing, cloud, public: psql and a dashboard need no prefix."""
+    migrate(database.engine(empty_url))
+    world = World(empty_url)
+    assert world.query("show search_path") == [("billing, cloud, public",)]
+    for name in ("tenant_invoices", "revenue_by_kind", "tenants", "usage_records"):
+        assert world.query(f"select count(*) from {name}") == [(0,)]
+
+
+# What the database refuses by itself, whoever writes.
+
+PARTITIONS = ("metered_usage", "deployment_quote_lines", "tenant_invoice_lines")
+
+
+@pytest.fixture
+def ledger(world: World) -> World:
+    """A world with room for April 2026 and an invoice of 64.22 + 6.42 = 70.64 of tenant a."""
+    return prepared(world)
+
+
+@pytest.fixture(scope="module")
+def refusing(server_url: str, migrated: str) -> Iterator[World]:
+    """The same, for tests whose every statement is refused."""
+    with copy_of(server_url, migrated) as url:
+        yield prepared(World(url))
+
+
+def prepared(world: World) -> World:
+    """Partitions for April 2026, and the invoice."""
+    for table in PARTITIONS:
+        world.query(
+            f"create table billing.{table}_2026_04 partition of billing.{table}"
+            " for values from ('2026-04-01') to ('2026-05-01')"
+        )
+    insert(world, "tenant_invoices", **INVOICE)
+    return world
+
+
+INVOICE: dict[str, object] = {
+    "id": uuid.UUID(int=1),
+    "tenant_id": "a",
+    "period_start": "2026-04-01",
+    "period_end": "2026-05-01",
+    "subtotal_cents": 6422,
+    "tax_cents": 642,
+    "total_cents": 7064,
+    "issued_at": "2026-05-01 03:00+00",
+    "invoice_number": "INV-202604-00001",
+    "content_sha256": "0" * 64,
+    "usage_cutoff": "2026-05-01 03:00+00",
+    "run_id": "run",
+}
+SECOND = {**INVOICE, "id": uuid.UUID(int=2), "tenant_id": "b", "invoice_number": "INV-202604-00002"}
+LINE: dict[str, object] = {
+    "invoice_id": uuid.UUID(int=1),
+    "kind": "overage",
+    "description": "Overage: droplet_hours",
+    "qty": 672,
+    "unit_price_cents": 1,
+    "amount_cents": 672,
+    "period_start": "2026-04-01",
+    "line_no": 1,
+}
+QUOTE_LINE: dict[str, object] = {
+    "period_start": "2026-04-01",
+    "subscription_id": uuid.UUID(int=3),
+    "deployment_id": uuid.UUID(int=4),
+    "tenant_id": "a",
+    "line_no": 1,
+    "kind": "overage",
+    "description": "Overage: droplet_hours",
+    "qty": 672,
+    "unit": "hour",
+    "unit_price_cents": 1,
+    "amount_cents": 672,
+    "deployment_name": "web",
+}
+USAGE: dict[str, object] = {
+    "period_start": "2026-04-01",
+    "deployment_id": uuid.UUID(int=4),
+    "resource_kind": "droplet_hours",
+    "quantity": 2160,
+    "record_count": 90,
+    "unusable_records": 0,
+    "duplicate_records": 0,
+}
+UNBILLED: dict[str, object] = {
+    "period_start": "2026-04-01",
+    "deployment_id": uuid.UUID(int=4),
+    "resource_kind": "droplet_hours",
+    "quantity": 2160,
+    "reason": "no_rate",
+}
+EVENT: dict[str, object] = {
+    "invoice_id": uuid.UUID(int=1),
+    "tenant_id": "a",
+    "period_start": "2026-04-01",
+    "event": "issued",
+    "revision": 1,
+    "total_cents": 7064,
+    "content_sha256": "0" * 64,
+    "operator": "month_end",
+    "reason": "month end",
+    "run_id": "run",
+}
+
+
+def insert(world: World, table: str, **columns: object) -> None:
+    """One row of a billing table."""
+    places = ", ".join(["%s"] * len(columns))
+    world.query(f"insert into billing.{table} ({', '.join(columns)}) values ({places})", *columns.values())
+
+
+def test_what_the_pipeline_writes_is_taken(ledger: World) -> None:
+    """The rows that the next tests spoil are good before they are spoilt."""
+    insert(ledger, "tenant_invoices", **SECOND)
+    insert(ledger, "tenant_invoice_lines", **LINE)
+    insert(ledger, "deployment_quote_lines", **QUOTE_LINE)
+    insert(ledger, "metered_usage", **USAGE)
+    insert(ledger, "unbilled_usage", **UNBILLED)
+    insert(ledger, "invoice_events", **EVENT)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "spoilt"),
+    [
+        ("tenant_invoices", SECOND, {"total_cents": 7065}),
+        ("tenant_invoices", SECOND, {"tax_cents": 643}),
+        ("tenant_invoices", SECOND, {"subtotal_cents": 2**63 - 1, "tax_cents": 1, "total_cents": -(2**63)}),
+        ("tenant_invoices", SECOND, {"status": "sent"}),
+        ("tenant_invoices", SECOND, {"status": "Issued"}),
+        ("tenant_invoices", SECOND, {"currency": "USD"}),
+        ("tenant_invoices", SECOND, {"period_start": "2026-04-02", "period_end": "2026-05-02"}),
+        ("tenant_invoices", SECOND, {"period_end": "2026-04-30"}),
+        ("tenant_invoices", SECOND, {"revision": 0}),
+        ("tenant_invoices", SECOND, {"content_sha256": "none"}),
+        ("tenant_invoices", SECOND, {"invoice_number": None}),
+        ("tenant_invoices", SECOND, {"issued_at": None}),
+        ("tenant_invoice_lines", LINE, {"kind": "discount"}),
+        ("tenant_invoice_lines", LINE, {"qty": "NaN"}),
+        ("tenant_invoice_lines", LINE, {"unit_price_cents": "NaN"}),
+        ("tenant_invoice_lines", LINE, {"line_no": 0}),
+        ("deployment_quote_lines", QUOTE_LINE, {"kind": "tax"}),
+        ("deployment_quote_lines", QUOTE_LINE, {"qty": "NaN"}),
+        ("deployment_quote_lines", QUOTE_LINE, {"unit_price_cents": "NaN"}),
+        ("metered_usage", USAGE, {"quantity": "NaN"}),
+        ("metered_usage", USAGE, {"record_count": 0}),
+        ("metered_usage", USAGE, {"unusable_records": 91}),
+        ("unbilled_usage", UNBILLED, {"quantity": "NaN"}),
+        ("unbilled_usage", UNBILLED, {"reason": "forgotten"}),
+        ("invoice_events", EVENT, {"event": "forgotten"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) and len(value) < 4 else "",
+)
+def test_a_row_that_must_not_be_is_refused(
+    refusing: World, table: str, row: dict[str, object], spoilt: dict[str, object]
+) -> None:
+    """By a check of the database itself, whatever program writes it."""
+    with pytest.raises(psycopg.errors.CheckViolation, match="violates check constraint"):
+        insert(refusing, table, **{**row, **spoilt})
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "missing"),
+    [
+        ("tenant_invoices", SECOND, "total_cents"),
+        ("tenant_invoices", SECOND, "tax_cents"),
+        ("tenant_invoice_lines", LINE, "amount_cents"),
+        ("deployment_quote_lines", QUOTE_LINE, "amount_cents"),
+        ("metered_usage", USAGE, "quantity"),
+    ],
+)
+def test_an_amount_is_never_missing(refusing: World, table: str, row: dict[str, object], missing: str) -> None:
+    """Null cents are no cents."""
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        insert(refusing, table, **{**row, missing: None})
+
+
+@pytest.mark.parametrize("same", ["tenant_id", "invoice_number", "id"])
+def test_a_second_invoice_of_a_tenants_month_is_refused(refusing: World, same: str) -> None:
+    """One invoice per tenant and month, one per number."""
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        insert(refusing, "tenant_invoices", **{**SECOND, same: INVOICE[same]})
+
+
+def test_a_line_without_its_invoice_is_refused(refusing: World) -> None:
+    """Lines go with their invoice."""
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        insert(refusing, "tenant_invoice_lines", **{**LINE, "invoice_id": uuid.UUID(int=9)})
+
+
+def test_a_deployment_that_is_deleted_leaves_its_lines(ledger: World) -> None:
+    """The line stays on the invoice, without the deployment."""
+    ledger.tenant("a")
+    ledger.deployment("a", "web")
+    [[web]] = ledger.query("select id from cloud.cloud_deployments")
+    insert(ledger, "tenant_invoice_lines", **LINE, deployment_id=web)
+    ledger.query("delete from cloud.cloud_deployments")
+    assert ledger.query("select deployment_id, amount_cents from billing.tenant_invoice_lines") == [(None, 672)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update billing.invoice_events set total_cents = 0",
+        "delete from billing.invoice_events",
+        "truncate billing.invoice_events",
+        "insert into billing.invoice_events (id, invoice_id, tenant_id, period_start, event, revision, total_cents,"
+        " content_sha256, operator, reason, run_id) overriding system value select id, invoice_id, tenant_id,"
+        " period_start, event, revision, 0, content_sha256, operator, reason, run_id from billing.invoice_events"
+        " on conflict (id) do update set total_cents = 0",
+    ],
+    ids=["update", "delete", "truncate", "upsert"],
+)
+def test_history_is_never_changed(ledger: World, change: str) -> None:
+    """The table refuses, and says what to do instead."""
+    insert(ledger, "invoice_events", **EVENT)
+    with pytest.raises(
+        psycopg.errors.RaiseException, match=r"invoice_events is history: .* append a new event instead"
+    ):
+        ledger.query(change)
+    assert ledger.query("select total_cents from billing.invoice_events") == [(7064,)]

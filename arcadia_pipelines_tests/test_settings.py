@@ -1,0 +1,155 @@
+"""What the environment may say: spellings of the database's URL, what each driver is given of it, the first month."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from arcadia_pipelines.settings import PROJECT, Settings, SettingsError, canonical, dagster_url, sqlalchemy_url
+from arcadia_pipelines.storage import database
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test starts without a variable of ours but the home of the tests' server."""
+    for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("postgresql://ada:pw@db:5433/books", "postgresql://ada:pw@db:5433/books"),
+        ("postgres://ada:pw@db:5433/books", "postgresql://ada:pw@db:5433/books"),
+        ("postgresql+psycopg://ada:pw@db/books", "postgresql://ada:pw@db/books"),
+        ("postgresql+psycopg2://ada:pw@db/books", "postgresql://ada:pw@db/books"),
+        ("postgres://db/books?sslmode=require&application_name=x", "postgresql://db/books?sslmode=require&application_name=x"),
+        ("postgres://ada:p%40ss%2Fword@db/books", "postgresql://ada:p%40ss%2Fword@db/books"),
+        ("postgresql://[::1]:5432/books", "postgresql://[::1]:5432/books"),
+        ("postgresql:///books?host=/run/postgresql", "postgresql:///books?host=/run/postgresql"),
+    ],
+)  # fmt: skip
+def test_any_spelling_of_a_postgresql_url_is_understood(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: str
+) -> None:
+    """Whatever a hosting provider prints can be pasted; user, password, port and query stay as they are."""
+    monkeypatch.setenv("ARCADIA_DATABASE_URL", written)
+    assert Settings.from_environment().database_url == meant
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "mysql://ada:secret@db/books",
+        "sqlite:///secret.db",
+        "postgresqlx://ada:secret@db/books",
+        "postgresql:/secret/books",
+        "postgresql://",
+        "host=db password=secret dbname=books",
+        "secret",
+        "postgresql://ada:secret@db:port/books",
+        "postgresql://ada:secret@db:543210/books",
+        "postgresql://ada:secret@db/books\nselect 1",
+    ],
+)
+def test_what_is_no_postgresql_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """The error names the variable and shows how to write it, in one line that does not print the password."""
+    monkeypatch.setenv("ARCADIA_DATABASE_URL", written)
+    with pytest.raises(SettingsError, match=r"^ARCADIA_DATABASE_URL .*postgresql://user:password@host") as refused:
+        Settings.from_environment().url()
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_our_engine_is_given_psycopg_3() -> None:
+    """Everything but the driver's name stays."""
+    assert (
+        sqlalchemy_url("postgresql://ada:p%40ss@db:5433/books?sslmode=require")
+        == "postgresql+psycopg://ada:p%40ss@db:5433/books?sslmode=require"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "query"),
+    [
+        ("postgresql://ada:p%40ss@db:5433/books", {}),
+        ("postgresql://ada:p%40ss@db:5433/books?sslmode=require", {"sslmode": "require"}),
+    ],
+)
+def test_dagster_is_given_psycopg_2_and_its_own_schema(url: str, query: dict[str, str]) -> None:
+    """It does not work on psycopg 3; what the URL asked for stays."""
+    parsed = sqlalchemy.make_url(dagster_url(url))
+    assert parsed.drivername == "postgresql+psycopg2"
+    assert (parsed.username, parsed.password, parsed.host, parsed.port, parsed.database) == (
+        "ada",
+        "p@ss",
+        "db",
+        5433,
+        "books",
+    )
+    assert dict(parsed.query) == {**query, "options": "-csearch_path=dagster -csynchronous_commit=off"}
+
+
+def asked(engine: sqlalchemy.Engine, *settings: str) -> dict[str, str]:
+    """What the server says of a connection's settings."""
+    with engine.connect() as connection:
+        found = {name: str(connection.exec_driver_sql(f"show {name}").scalar_one()) for name in settings}
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?sslmode=disable&application_name=books", "?options=-cstatement_timeout%3D5000"],
+    ids=["no query", "query", "options"],
+)
+def test_both_urls_open_the_database_with_what_the_url_asks_for(url: str, query: str) -> None:
+    """Ours sees billing first and Dagster's its own schema, whatever options the operator's URL has besides."""
+    given = canonical(url + query)
+    ours = asked(database.engine(given), "search_path", "TimeZone", "statement_timeout")
+    dagsters = asked(sqlalchemy.create_engine(dagster_url(given)), "search_path", "statement_timeout")
+    timeout = "5s" if "statement_timeout" in query else "0"
+    assert ours == {"search_path": "billing,cloud,public", "TimeZone": "UTC", "statement_timeout": timeout}
+    assert dagsters == {"search_path": "dagster", "statement_timeout": timeout}
+
+
+def test_without_a_url_the_embedded_server_is_used(server_url: str) -> None:
+    """It is started when it is asked for; the tests' own is running."""
+    settings = Settings.from_environment()
+    assert settings.database_url is None
+    assert settings.url() == server_url
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a line `ARCADIA_FIRST_MONTH=` of an .env file."""
+    for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL", "ARCADIA_HOME"):
+        monkeypatch.setenv(name, "")
+    settings = Settings.from_environment()
+    assert (settings.database_url, settings.alert_webhook_url) == (None, None)
+    assert settings.first_month.key == "2026-01-01"
+    assert settings.home == PROJECT / ".arcadia"
+
+
+def test_a_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A command that changes its folder keeps its database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCADIA_HOME", "here")
+    assert Settings.from_environment().home == tmp_path / "here"
+
+
+@pytest.mark.parametrize("written", ["2025-07", "2025-07-01", " 2025-07 "])
+def test_the_first_month_can_be_set(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """A month or its first day."""
+    monkeypatch.setenv("ARCADIA_FIRST_MONTH", written)
+    assert Settings.from_environment().first_month.key == "2025-07-01"
+
+
+@pytest.mark.parametrize(
+    "written", ["soon", "2026", "2026-13", "2026-00", "2026-01-15", "26-01", "0000-01", "\u0662\u0660\u0662\u0666-01"]
+)
+def test_a_first_month_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """The error names the variable, repeats what it says and shows how to write it."""
+    monkeypatch.setenv("ARCADIA_FIRST_MONTH", written)
+    with pytest.raises(SettingsError, match=r"^ARCADIA_FIRST_MONTH: .*write it like 2026-04$") as refused:
+        Settings.from_environment()
+    assert repr(written) in str(refused.value)
