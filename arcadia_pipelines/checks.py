@@ -1,7 +1,7 @@
 """The asset checks: one per control (storage/controls.py), for the month of the run.
 
-Blocking ones are the release gate: what is downstream in the run does not start, and a run without them passes the
-gate in the step that publishes. Where one tenant is at fault the check fails and the others are invoiced.
+Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks
+once more at what it is about to publish. Where one tenant is at fault the check fails and the others are invoiced.
 """
 
 import warnings
@@ -22,13 +22,13 @@ class GateClosed(Exception):
     """A blocking control fails: the month must not be invoiced."""
 
 
-def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: BillingMonth) -> None:
-    """Look for what the run's own blocking checks have not looked for, as when one asset is materialised alone.
+def pass_gate(connection: Connection, month: BillingMonth) -> None:
+    """Run the blocking controls in the transaction that publishes. Raises GateClosed.
 
-    Raises GateClosed.
+    The checks alone are not enough: another run may have replaced the quotes since, or they were not part of the run.
     """
     for control in CONTROLS:
-        if control.blocking and not context.job_def.has_node_named(_step(control)):
+        if control.blocking:
             found = find(connection, control, month)
             if found.count:
                 raise GateClosed(f"{month} is not published: {control.name} found {found.count}. {control.remedy}")
@@ -40,11 +40,6 @@ def partitioned_checks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*partitions_def", category=dg.PreviewWarning)
         yield
-
-
-def _step(control: Control) -> str:
-    """The name of the control's step in a run."""
-    return f"{control.asset}_{control.name}"
 
 
 def _check(control: Control) -> dg.AssetChecksDefinition:

@@ -13,7 +13,7 @@ import click
 import dotenv
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, make_url
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
@@ -132,8 +132,11 @@ def url() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the database; ARGUMENTS are psql's, like -c "select ..."."""
+    url = make_url(Settings.from_environment().url())
+    if url.password:  # not on the command line, where everybody on the machine can read it
+        os.environ["PGPASSWORD"] = str(url.password)
     program = embedded.binary("psql")
-    os.execv(program, [program, Settings.from_environment().url(), *arguments])
+    os.execv(program, [program, url.set(password=None).render_as_string(), *arguments])
 
 
 @arcadia.command()
@@ -235,6 +238,8 @@ def demo() -> None:
 def main() -> None:
     """The entry point: exit code 0, or 1 and one line on stderr (2 for a wrong call)."""
     dotenv.load_dotenv(PROJECT / ".env")
+    if home := os.environ.get("ARCADIA_HOME"):  # counts from here, also for what runs elsewhere
+        os.environ["ARCADIA_HOME"] = os.path.abspath(home)
     try:
         arcadia.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -278,10 +283,11 @@ def _engine() -> Engine:
 
 
 def _load_sample(connection: Connection) -> None:
-    own = connection.exec_driver_sql("select count(*), count(*) filter (where id = 'pilot') from cloud.tenants").one()
-    if own[0] and not own[1]:
-        raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")
+    tenants = "select array_agg(id order by id) from cloud.tenants"
+    before = connection.exec_driver_sql(tenants).scalar_one()
     migrations.run_file(connection, migrations.SQL / "sample_data.sql")
+    if before and before != connection.exec_driver_sql(tenants).scalar_one():  # and the transaction is undone
+        raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")
 
 
 def _print_outcomes(outcomes: list[Any]) -> None:

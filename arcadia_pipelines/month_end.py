@@ -17,7 +17,7 @@ _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # show
 
 
 class MonthEndFailed(Exception):
-    """The month could not be invoiced; the message says why in one line. Nothing of it was published."""
+    """The run failed; the message says in one line why, and whether the month's invoices were published."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,9 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
         if not evaluation.passed
     }
     if not result.success:
-        raise MonthEndFailed(f"{month} was not invoiced: {_why(result, failed)} (run {result.run_id})")
+        published = any(event.is_step_success and event.step_key == "publish_invoices" for event in result.all_events)
+        what = "is invoiced, but a check could not run" if published else "was not invoiced"
+        raise MonthEndFailed(f"{month} {what}: {_why(result, failed)} (run {result.run_id})")
     metadata = next(
         event.metadata
         for event in result.asset_materializations_for_node("publish_invoices")

@@ -471,7 +471,8 @@ def test_a_month_that_is_no_partition_is_refused(month: str) -> None:
 
 def test_the_running_month_is_refused() -> None:
     """Whatever month it is now."""
-    running = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1)).next  # the next one, should midnight pass
+    this_month = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
+    running = BillingMonth(this_month.end)  # the next one, should midnight pass
     with dg.DagsterInstance.ephemeral() as instance:
         with pytest.raises(MonthEndFailed, match="the last that is over is"):
             month_end.run(running, instance)

@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing.context import ForkServerProcess
 
+import psycopg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -60,7 +62,8 @@ def finish(process: ForkServerProcess) -> int | None:
         "insert into billing.invoice_events",
         "create table billing.tenant_invoice_lines",
         "attach partition billing.tenant_invoice_lines",
-        "analyze billing.tenant_invoice_lines",  # all is written, nothing is committed
+        "drop constraint one_month",
+        "select count(*) from billing.tenant_invoice_lines",  # all is written, nothing is committed
     ],
 )
 def test_a_first_run_that_is_killed_publishes_nothing_and_the_next_run_completes_it(world: World, fatal: str) -> None:
@@ -111,6 +114,25 @@ def test_eight_runs_of_one_month_at_once_leave_one_invoice_per_tenant(sample: Wo
     assert sample.query("select event, count(*) from billing.invoice_events group by 1") == [("issued", 15)]
     sample.month_end("2026-04")
     assert sample.query(STATE) == at_once
+
+
+def test_a_transaction_of_the_platform_that_lingers_holds_up_neither_the_platform_nor_the_month(world: World) -> None:
+    """It has written a deployment and not committed: others can write on, and the month waits until it is done."""
+    world.pilot()
+    with psycopg.connect(world.url) as lingering:
+        lingering.execute("update cloud.cloud_deployments set name = name")
+        process = start(world.url, "2026-04")
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        while world.query(waiting) == [(0,)]:
+            assert process.is_alive()
+        started = time.monotonic()
+        world.query("insert into cloud.cloud_deployments values (gen_random_uuid(), 'pilot', 'another')")
+        assert time.monotonic() - started < 20  # two seconds at most, were the machine idle; for ever without a limit
+        assert process.is_alive()
+    assert finish(process) == 0
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
 
 
 def test_eight_months_at_once_do_not_wait_for_each_other_for_ever(sample: World) -> None:

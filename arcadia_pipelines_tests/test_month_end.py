@@ -132,14 +132,68 @@ def test_a_draft_is_replaced_and_stays_a_draft(world: World) -> None:
 def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: World) -> None:
     """The subscription turns out to be pending: the invoice is void, its lines stand, the history says so."""
     world.pilot()
+    world.tenant("acme")
+    world.deployment("acme", "api", "studio")
+    world.month_end("2026-04")
+    world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'pilot'")
+    world.month_end("2026-04")
+    assert world.invoices("2026-04")["pilot"] == ("void", 1, 6422, 642, 7064)
+    assert len(world.lines("pilot", "2026-04")) == 4
+    events = "select event from billing.invoice_events where tenant_id = 'pilot' order by id"
+    assert world.query(events) == [("issued",), ("voided",)]
+    assert world.query("select tenant_id from billing.revenue_by_deployment") == [("acme",)]
+
+
+def test_a_month_in_which_nobody_has_anything_to_bill_any_more_voids_nothing(world: World) -> None:
+    """The subscriptions are gone for a moment: the run fails and says so, and the invoices stand."""
+    world.pilot()
     world.month_end("2026-04")
     world.query("update cloud.subscriptions set status = 'pending'")
-    world.query("delete from cloud.usage_records")
+    result = world.month_end("2026-04", succeed=False)
+    assert "nobody has anything to bill in 2026-04, and 1 invoices stand" in failures(result)[0]
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+    world.query("update cloud.subscriptions set status = 'active'")
     world.month_end("2026-04")
-    assert world.invoices("2026-04") == {"pilot": ("void", 1, 6422, 642, 7064)}
-    assert len(world.lines("pilot", "2026-04")) == 4
-    assert world.query("select event from billing.invoice_events order by id") == [("issued",), ("voided",)]
-    assert world.query("select * from billing.revenue_by_deployment") == []
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+
+
+def test_usage_that_was_frozen_and_has_vanished_stops_the_rerun_until_it_is_accepted(world: World) -> None:
+    """Three of 90 records are purged: nothing is written. Accepted, 3 x 24 h less: 64.22 - 0.72 = 63.50, GST 6.35."""
+    world.pilot()
+    world.month_end("2026-04")
+    before = world.query(WRITTEN)
+    world.query("delete from cloud.usage_records where recorded_at < '2026-04-02'")
+    result = world.month_end("2026-04", succeed=False)
+    assert f"droplet_hours of deployment {uid('web')}: 90 records, now 87" in failures(result)[0]
+    assert world.query(WRITTEN) == before
+    world.query("delete from billing.metered_usage where period_start = '2026-04-01'")
+    world.month_end("2026-04")
+    assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6350, 635, 6985)}
+
+
+def test_usage_that_comes_after_its_month_was_frozen_is_named_by_the_next_month(world: World) -> None:
+    """One late record of April: May's run warns, April's re-run bills it, and then May's is content."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.use("web", "droplet_hours", 100, "2026-04-20", ingested_at="2026-04-20")
+    check = failed_checks(world.month_end("2026-05"))["no_late_usage_in_the_month_before"]
+    assert (check.metadata["offenders"].value, check.severity) == (1, dg.AssetCheckSeverity.WARN)
+    world.month_end("2026-04")
+    assert world.invoices("2026-04")["pilot"] == ("issued", 2, 6522, 652, 7174)
+    assert failed_checks(world.month_end("2026-05")) == {}
+
+
+def test_a_number_that_was_issued_is_never_issued_again(world: World) -> None:
+    """Somebody deletes the pilot's invoice: May notices, and April's re-run goes on with 00002."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.query("delete from billing.tenant_invoices")
+    check = failed_checks(world.month_end("2026-05"))["earlier_months_are_unchanged"]
+    assert check.metadata["offenders"].value == 1
+    world.month_end("2026-04")
+    assert world.query("select invoice_number from billing.tenant_invoices where period_start = '2026-04-01'") == [
+        ("INV-202604-00002",)
+    ]
 
 
 def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) -> None:
@@ -233,7 +287,7 @@ def test_a_free_plan_still_makes_an_invoice_of_nothing_with_its_tax_line(world: 
 
 
 def test_invoices_alone_are_not_published_past_a_closed_gate(world: World) -> None:
-    """Somebody tampers with the quotes and materialises the invoices alone: refused, with what to do."""
+    """Somebody tampers with the quotes and materialises the invoices: refused, with what to do."""
     world.pilot()
     materialize(world, "2026-04", "metered_usage", "deployment_quotes")
     world.query("update billing.deployment_quote_lines set qty = qty - 1 where kind = 'overage'")

@@ -19,6 +19,10 @@ class NotQuoted(Exception):
     """The month has no quotes to invoice."""
 
 
+class NothingToBill(Exception):
+    """Every invoice that stands would be voided."""
+
+
 def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
     return dg.AssetSpec(
         name,
@@ -66,21 +70,26 @@ def publish_invoices(
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
-        pass_gate(context, connection, month)
+        pass_gate(connection, month)
         tenants = catalogue.tenants(connection)
         lines = invoice.tenant_lines(quotes.lines(connection, month), tenants, month)
         invoices = invoice.totals(lines, tenants, month)
         held_back = quotes.faults(connection, month)["tenant_id"]
         plan = reconcile.plan(ledger.existing(connection, month), invoices, held_back)
+        if invoices.empty and (plan["action"] == "void").any():
+            raise NothingToBill(
+                f"nobody has anything to bill in {month}, and {len(plan)} invoices stand, which would all be void: see"
+                " that cloud.subscriptions is whole, then materialise the month again"
+            )
+        earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
         ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plan, invoices, lines)
-
-        revenue = ledger.revenue(connection, month)
+        revenue = ledger.revenue_of(connection, month)
         results: tuple[dg.MaterializeResult[None], ...] = (
             dg.MaterializeResult(
                 asset_key="tenant_invoice_lines",
                 metadata=reporting.invoice_lines(
                     ledger.line_count(connection, month),
-                    revenue[revenue["period_start"] == month.key],
+                    revenue,
                     columns.of(connection, "tenant_invoice_lines"),
                 ),
             ),
@@ -89,7 +98,7 @@ def publish_invoices(
                 metadata=reporting.invoices(
                     plan,
                     ledger.standing(connection, month),
-                    revenue,
+                    pd.concat([earlier, revenue]),
                     columns.of(connection, "tenant_invoices"),
                 ),
                 check_results=[_frozen_result(plan)],

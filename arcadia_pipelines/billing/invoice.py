@@ -26,6 +26,7 @@ from arcadia_pipelines.billing.money import (
     to_pandas,
 )
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.billing.quote import KIND_ORDER
 
 TENANTS = pa.schema(
     [
@@ -69,7 +70,6 @@ INVOICES = pa.schema(
 """One row per tenant with something to bill, ordered by tenant."""
 
 _NAMESPACE = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
-_KIND_ORDER = {"plan_base": 1, "addon": 2, "overage": 3}
 
 
 def tenant_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def tenant_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: Billin
 
     Lines go by deployment name, then plan_base, addon, overage; the tax line is last. A GST-free tenant has none.
     """
-    ordered = quote_lines.assign(kind_order=quote_lines["kind"].map(_KIND_ORDER)).sort_values(
+    ordered = quote_lines.assign(kind_order=quote_lines["kind"].map(KIND_ORDER)).sort_values(
         ["tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "line_no"],
         kind="stable",
         ignore_index=True,

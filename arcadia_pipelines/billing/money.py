@@ -34,8 +34,16 @@ Series: TypeAlias = "pd.Series[Any]"
 def frame(schema: pa.Schema, rows: list[Row] | None = None) -> pd.DataFrame:
     """A frame of the schema's columns, Arrow-typed. Raises pyarrow.ArrowInvalid where a value does not fit its type."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    arrays = [_exact(column, field) for column, field in zip(columns, schema, strict=True)]
     return to_pandas(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _exact(column: Row, field: pa.Field) -> pa.Array:
+    """The column as the field's type; Arrow itself would cut half a cent off without a word."""
+    array = pa.array(column, field.type)
+    if array.to_pylist() != list(column):
+        raise pa.ArrowInvalid(f"{field.name}: {column} does not fit {field.type}")
+    return array
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:

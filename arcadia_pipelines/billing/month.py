@@ -33,14 +33,5 @@ class BillingMonth:
         """The Dagster partition key, which is `period_start`: 2026-04-01."""
         return self.start.isoformat()
 
-    @property
-    def next(self) -> "BillingMonth":
-        """The month after."""
-        return BillingMonth(self.end)
-
-    def closed_at(self, now: dt.datetime) -> bool:
-        """Whether the month is over at `now`, which must be aware."""
-        return now.astimezone(dt.UTC).date() >= self.end
-
     def __str__(self) -> str:
         return f"{self.start:%Y-%m}"

@@ -125,7 +125,7 @@ FAULTS = pa.schema(
 )
 """One row per reason that a tenant cannot be quoted."""
 
-_KIND_ORDER = {"plan_base": 1, "addon": 2, "overage": 3}
+KIND_ORDER = {"plan_base": 1, "addon": 2, "overage": 3}
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ def _price(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _numbered(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines in order, numbered from 1 within each subscription."""
-    lines = lines.assign(kind_order=lines["kind"].map(_KIND_ORDER).astype("int64")).sort_values(
+    lines = lines.assign(kind_order=lines["kind"].map(KIND_ORDER).astype("int64")).sort_values(
         ["subscription_id", "kind_order", "description", "sort_key"], kind="stable", ignore_index=True
     )
     return lines.assign(line_no=lines.groupby("subscription_id", sort=False).cumcount() + 1)

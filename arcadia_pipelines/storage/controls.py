@@ -61,6 +61,29 @@ CONTROLS = [
         """,
     ),
     Control(
+        name="no_late_usage_in_the_month_before",
+        asset="metered_usage",
+        warning=True,
+        description="No record of the month before came after that month was frozen.",
+        remedy="Materialise the month before again to bill it; a paid or pushed invoice is left as it is.",
+        query="""
+            with raw as (
+                select deployment_id, resource_kind, count(*) as records from cloud.usage_records
+                where recorded_at >= %(start)s - interval '1 month' and recorded_at < %(start)s group by 1, 2
+            ),
+            frozen as (
+                select deployment_id, resource_kind, sum(record_count) as records from billing.metered_usage
+                where period_start = (%(month)s::date - interval '1 month')::date group by 1, 2
+            )
+            select raw.deployment_id, raw.resource_kind, raw.records as raw_records, frozen.records as frozen_records
+            from raw left join frozen using (deployment_id, resource_kind)
+            where raw.records > coalesce(frozen.records, 0)
+              and exists (select from billing.billing_months
+                          where period_start = (%(month)s::date - interval '1 month')::date)
+            order by raw.records - coalesce(frozen.records, 0) desc, raw.deployment_id, raw.resource_kind
+        """,
+    ),
+    Control(
         name="usage_is_conserved",
         asset="deployment_quotes",
         blocking=True,
@@ -177,27 +200,36 @@ CONTROLS = [
     Control(
         name="earlier_months_are_unchanged",
         asset="tenant_invoices",
-        description="Every invoice of an earlier month bills what its newest event says, and its lines sum to it.",
+        description="Every invoice of the twelve months before bills what its newest event says; its lines sum to it.",
         remedy="An invoice was changed outside the pipeline: compare it with invoice_events.",
         query="""
             with newest as (
-                select distinct on (invoice_id) invoice_id, revision, total_cents, content_sha256
-                from billing.invoice_events where period_start < %(month)s order by invoice_id, id desc
+                select distinct on (invoice_id) invoice_id, period_start, invoice_number, tenant_id, revision,
+                       total_cents, content_sha256
+                from billing.invoice_events
+                where period_start >= %(month)s::date - interval '12 months' and period_start < %(month)s
+                order by invoice_id, id desc
             ),
             sums as (
-                select invoice_id, sum(amount_cents) as cents
-                from billing.tenant_invoice_lines where period_start < %(month)s group by 1
+                select invoice_id, sum(amount_cents) as cents from billing.tenant_invoice_lines
+                where period_start >= %(month)s::date - interval '12 months' and period_start < %(month)s group by 1
+            ),
+            standing as (
+                select id as invoice_id, period_start, invoice_number, tenant_id, revision, total_cents, content_sha256
+                from billing.tenant_invoices
+                where period_start >= %(month)s::date - interval '12 months' and period_start < %(month)s
             )
-            select i.period_start, i.invoice_number, i.tenant_id, i.total_cents, e.total_cents as event_total_cents,
-                   s.cents as lines_total_cents
-            from billing.tenant_invoices i
-            left join newest e on e.invoice_id = i.id
-            left join sums s on s.invoice_id = i.id
-            where i.period_start < %(month)s
-              and ((i.revision, i.total_cents, i.content_sha256)
-                       is distinct from (e.revision, e.total_cents, e.content_sha256)
-                   or i.total_cents is distinct from s.cents)
-            order by i.period_start, i.tenant_id
+            select coalesce(i.period_start, e.period_start) as period_start,
+                   coalesce(i.invoice_number, e.invoice_number) as invoice_number,
+                   coalesce(i.tenant_id, e.tenant_id) as tenant_id, i.total_cents,
+                   e.total_cents as event_total_cents, s.cents as lines_total_cents
+            from standing i
+            full join newest e using (invoice_id)
+            left join sums s using (invoice_id)
+            where (i.revision, i.total_cents, i.content_sha256)
+                      is distinct from (e.revision, e.total_cents, e.content_sha256)
+               or i.total_cents is distinct from s.cents
+            order by 1, 3
         """,
     ),
 ]

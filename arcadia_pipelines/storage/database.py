@@ -89,5 +89,7 @@ def _explain(error: Exception, on: Engine) -> str:
     if isinstance(cause, psycopg.errors.DiskFull):
         return f"the disk of the database {where} is full ({message}): make room and run again"
     if isinstance(cause, psycopg.OperationalError):
+        if cause.sqlstate and cause.sqlstate[:2] in ("40", "53", "54", "55"):  # a lock, a deadlock, a limit
+            return f"the database {where} could not do it now ({message}): run it again"
         return f"cannot work with PostgreSQL at {where} ({message}): see that it runs and ARCADIA_DATABASE_URL is right"
     return f"the database {where} refused: {message}"

@@ -25,9 +25,12 @@ _LOCK_STANDING = """
     for update of i
 """
 _ADD = """
-    with series as (
+    with series as (  -- a number that was ever issued is not issued again, even if its invoice is gone
         select coalesce(max(split_part(invoice_number, '-', 3)::integer), 0) as last
-        from billing.tenant_invoices where period_start = %(month)s
+        from (
+            select invoice_number from billing.tenant_invoices where period_start = %(month)s
+            union all select invoice_number from billing.invoice_events where period_start = %(month)s
+        ) n
     ),
     numbered as (
         select changes.*, (series.last + row_number() over (order by tenant_id collate "C"))::text as number
@@ -42,10 +45,10 @@ _ADD = """
 """
 _KEEP_REPLACED = """
     insert into billing.invoice_events
-        (invoice_id, tenant_id, period_start, event, revision, total_cents, content_sha256, operator, reason, run_id,
-         snapshot)
-    select i.id, i.tenant_id, i.period_start, 'reissued', i.revision + 1, c.total_cents, c.content_sha256,
-           %(operator)s, %(reason)s, %(run)s,
+        (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
+         reason, run_id, snapshot)
+    select i.id, i.invoice_number, i.tenant_id, i.period_start, 'reissued', i.revision + 1, c.total_cents,
+           c.content_sha256, %(operator)s, %(reason)s, %(run)s,
            jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
     from changes c
     join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
@@ -76,9 +79,11 @@ _VOID = """
 """
 _RECORD = """
     insert into billing.invoice_events
-        (invoice_id, tenant_id, period_start, event, revision, total_cents, content_sha256, operator, reason, run_id)
-    select i.id, i.tenant_id, i.period_start, case c.action when 'add' then 'issued' else 'voided' end, i.revision,
-           i.total_cents, i.content_sha256, %(operator)s, %(reason)s, %(run)s
+        (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
+         reason, run_id)
+    select i.id, i.invoice_number, i.tenant_id, i.period_start,
+           case c.action when 'add' then 'issued' else 'voided' end, i.revision, i.total_cents, i.content_sha256,
+           %(operator)s, %(reason)s, %(run)s
     from changes c
     join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
     where c.action in ('add', 'void')
@@ -92,13 +97,11 @@ _EXISTING = """
 
 @dataclass(frozen=True)
 class Publication:
-    """Who publishes a month, why, and up to when its usage counts."""
+    """Which run publishes a month, and up to when its usage counts."""
 
     month: BillingMonth
     usage_cutoff: dt.datetime
     run_id: str
-    operator: str = "month_end"
-    reason: str = "month end"
 
 
 def existing(connection: Connection, month: BillingMonth) -> pd.DataFrame:
@@ -139,8 +142,8 @@ def _write_invoices(
         "series": f"INV-{month.start:%Y%m}-",
         "cutoff": publication.usage_cutoff,
         "run": publication.run_id,
-        "operator": publication.operator,
-        "reason": publication.reason,
+        "operator": "month_end",
+        "reason": "month end",
     }
     connection.exec_driver_sql(
         "create temporary table changes (action text, standing_sha256 text, id uuid, tenant_id text,"
@@ -190,7 +193,7 @@ _REVENUE = """
     select period_start, resource_kind, sum(plan_base_cents) as plan_base_cents, sum(addon_cents) as addon_cents,
            sum(overage_cents) as overage_cents, sum(adjustment_cents) as adjustment_cents,
            sum(revenue_cents) as revenue_cents
-    from billing.revenue_by_kind where period_start between %(earliest)s and %(month)s
+    from billing.revenue_by_kind where period_start >= %(first)s and period_start < %(end)s
     group by period_start, resource_kind order by period_start, resource_kind
 """
 
@@ -201,10 +204,15 @@ def standing(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     return bulk.read(connection, query, STANDING, {"month": month.start})
 
 
-def revenue(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """Revenue of the month and the eleven before it, as REVENUE."""
-    earliest = month.end.replace(year=month.end.year - 1)
-    return bulk.read(connection, _REVENUE, REVENUE, {"month": month.start, "earliest": earliest})
+def revenue_of(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """Revenue of the month, as REVENUE."""
+    return bulk.read(connection, _REVENUE, REVENUE, {"first": month.start, "end": month.end})
+
+
+def revenue_before(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """Revenue of the eleven months before, as REVENUE."""
+    first = month.end.replace(year=month.end.year - 1)
+    return bulk.read(connection, _REVENUE, REVENUE, {"first": first, "end": month.start})
 
 
 def line_count(connection: Connection, month: BillingMonth) -> int:

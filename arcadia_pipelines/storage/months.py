@@ -3,13 +3,21 @@
 Only tables of ours come here by name, never a user's words.
 """
 
+import random
+import time
+
 import pandas as pd
 import pyarrow as pa
+from psycopg.errors import LockNotAvailable
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 
 from arcadia_pipelines.billing.money import TEXT, repeat, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
+
+_ATTACH_WAIT_MS = 2000
+_ATTACH_TRIES = 30
 
 PERIOD_START = pa.field("period_start", TEXT)
 
@@ -43,9 +51,27 @@ def create_partition(
         f" constraint one_month check (period_start = date '{month.start}'))"
     )
     append(connection, partition, month, data, schema)
-    connection.exec_driver_sql(f"alter table billing.{table} attach partition {partition} for values {bounds}")
-    connection.exec_driver_sql(f"alter table {partition} drop constraint one_month")
     connection.exec_driver_sql(f"analyze {partition}")
+    _attach(connection, f"alter table billing.{table} attach partition {partition} for values {bounds}")
+    connection.exec_driver_sql(f"alter table {partition} drop constraint one_month")
+
+
+def _attach(connection: Connection, statement: str) -> None:
+    """Attach without standing in the platform's way: whoever wants to write a table that we wait for waits behind us.
+
+    So we wait a little, let the others pass, and try again. Raises psycopg's LockNotAvailable when that never works.
+    """
+    for patience in range(_ATTACH_TRIES, 0, -1):
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(f"set local lock_timeout = {_ATTACH_WAIT_MS}")
+                connection.exec_driver_sql(statement)
+                connection.exec_driver_sql("set local lock_timeout = default")
+            return
+        except OperationalError as error:
+            if patience == 1 or not isinstance(error.orig, LockNotAvailable):
+                raise
+        time.sleep(random.uniform(0.5, 1.5))
 
 
 def replace_partition(

@@ -28,7 +28,8 @@ def replace(connection: Connection, month: BillingMonth, quotes: Quotes) -> bool
             month,
             quotes.faults,
             FAULTS,
-            'tenant_id collate "C", subscription_id, deployment_id, resource_kind collate "C", fault, detail',
+            'tenant_id collate "C", subscription_id, deployment_id, resource_kind collate "C", fault collate "C",'
+            ' detail collate "C"',
         ),
     ]
     return any(written)

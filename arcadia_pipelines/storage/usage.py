@@ -95,11 +95,17 @@ def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> p
     return bulk.read(connection, _ORDERED.format(count=query), METERED_USAGE, {**bounds(month), "cutoff": cutoff})
 
 
+class UsageVanished(Exception):
+    """Records that the frozen usage counts are gone; the message names the worst case and says what to do."""
+
+
 def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cutoff: dt.datetime, run_id: str) -> bool:
     """Make the usage (METERED_USAGE) the month's frozen usage; returns whether it differs from what was frozen.
 
-    An unchanged month keeps its earlier cut-off: no record has come since.
+    An unchanged month keeps its earlier cut-off: no record has come since. Raises UsageVanished.
     """
+    if months.has_partition(connection, "metered_usage", month):
+        _refuse_vanished(connection, month, usage)
     changed = months.replace_partition(connection, "metered_usage", month, usage, METERED_USAGE, _ORDER)
     if changed:
         connection.exec_driver_sql(
@@ -109,6 +115,32 @@ def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cut
             {"month": month.start, "cutoff": cutoff, "run": run_id},
         )
     return changed
+
+
+def _refuse_vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> None:
+    """Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged.
+
+    Records that could not be used may go: removing them is how such a fault is mended.
+    """
+    frozen = bulk.read(
+        connection,
+        "select * from billing.metered_usage where period_start = %(month)s",
+        METERED_USAGE,
+        {"month": month.start},
+    )
+    of = ["deployment_id", "resource_kind"]
+    usable = frozen["record_count"] - frozen["unusable_records"] - frozen["duplicate_records"]
+    before = frozen.assign(before=usable).groupby(of, as_index=False)[["before"]].sum()
+    now = usage.groupby(of, as_index=False)[["record_count"]].sum()
+    both = before.merge(now, on=of, how="left").fillna({"record_count": 0})
+    lost = both[both["before"] > both["record_count"]]
+    if len(lost):
+        first = lost.iloc[0]
+        raise UsageVanished(
+            f"usage of {month} that is frozen has vanished for {len(lost)} deployments and kinds, first"
+            f" {first['resource_kind']} of deployment {first['deployment_id']}: {first['before']} records, now"
+            f" {first['record_count']}. Restore them; or accept it by deleting these rows from billing.metered_usage"
+        )
 
 
 def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:

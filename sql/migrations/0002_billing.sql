@@ -165,7 +165,7 @@ comment on column billing.tenant_invoices.invoice_number is 'INV-202604-00001: g
 comment on column billing.tenant_invoices.revision is 'Counts up each time the content is replaced; see invoice_events.';
 comment on column billing.tenant_invoices.content_sha256 is
     'Hash of what is billed (lines, amounts, GST status), without names: equal hashes bill the same.';
-comment on column billing.tenant_invoices.usage_cutoff is 'Usage ingested up to this instant is billed.';
+comment on column billing.tenant_invoices.usage_cutoff is 'Usage ingested after this instant is not billed.';
 comment on column billing.tenant_invoices.run_id is 'The Dagster run that wrote this revision.';
 comment on column billing.tenant_invoices.meta is
     'tenant_name and tenant_abn as of the run; gst_free_reason where there is no GST.';
@@ -227,6 +227,7 @@ comment on column billing.tenant_invoice_lines.deployment_name is 'The deploymen
 create table billing.invoice_events (
     id             bigint generated always as identity primary key,
     invoice_id     uuid not null,
+    invoice_number text,
     tenant_id      text not null,
     period_start   date not null,
     event          text not null check (event in ('issued', 'reissued', 'voided')),
@@ -244,6 +245,7 @@ create index on billing.invoice_events (period_start);
 comment on table billing.invoice_events is 'What happened to each invoice, in order; rows are never changed or deleted.';
 comment on column billing.invoice_events.id is 'Order of the events.';
 comment on column billing.invoice_events.invoice_id is 'The invoice it happened to.';
+comment on column billing.invoice_events.invoice_number is 'Its number; null for a draft.';
 comment on column billing.invoice_events.tenant_id is 'Who pays.';
 comment on column billing.invoice_events.period_start is 'First day of the billing month, UTC.';
 comment on column billing.invoice_events.event is 'issued, reissued (the content was replaced) or voided.';

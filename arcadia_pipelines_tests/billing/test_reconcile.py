@@ -1,0 +1,218 @@
+"""What becomes of each invoice when its month is computed again."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcadia_pipelines.billing import invoice, reconcile
+from arcadia_pipelines.billing.money import TEXT, Row, frame
+from arcadia_pipelines_tests.billing.columns import LAWS, rows
+
+CENTS = {"old": 7064, "new": 6964}
+"""What an invoice of each content comes to."""
+
+
+def standing(tenant: str, status: str = "issued", pushed: bool = False, content: str = "old") -> Row:
+    """An invoice as it stands."""
+    return (f"{tenant}-id", tenant, status, pushed, CENTS[content], content, 1, f"INV-{tenant}")
+
+
+def due(tenant: str, content: str = "old") -> Row:
+    """An invoice as it is computed now."""
+    return (f"{tenant}-id", tenant, CENTS[content], 0, CENTS[content], content, "{}")
+
+
+def plan(existing: Sequence[Row] = (), recomputed: Sequence[Row] = (), held_back: Sequence[str] = ()) -> pd.DataFrame:
+    """The plan for these."""
+    held = frame(pa.schema([("tenant_id", TEXT)]), [(tenant,) for tenant in held_back])["tenant_id"]
+    return reconcile.plan(frame(reconcile.EXISTING, list(existing)), frame(invoice.INVOICES, list(recomputed)), held)
+
+
+class Case(NamedTuple):
+    """An invoice as it stands, as it is computed now, and what becomes of it."""
+
+    status: str | None
+    pushed: bool
+    content: str | None
+    action: str
+    difference: int
+
+
+CASES = [
+    Case("draft", False, "old", "keep", 0),
+    Case("issued", False, "old", "keep", 0),
+    Case("issued", True, "old", "keep", 0),
+    Case("paid", False, "old", "keep", 0),
+    Case("paid", True, "old", "keep", 0),
+    Case("void", False, None, "keep", 0),
+    Case("void", True, None, "keep", 0),
+    Case(None, False, "new", "add", 6964),
+    Case("draft", False, "new", "revise", -100),
+    Case("issued", False, "new", "revise", -100),
+    Case("draft", False, None, "void", -7064),
+    Case("issued", False, None, "void", -7064),
+    Case("draft", True, "new", "frozen", -100),
+    Case("issued", True, "new", "frozen", -100),
+    Case("paid", False, "new", "frozen", -100),
+    Case("paid", True, "new", "frozen", -100),
+    Case("issued", True, None, "frozen", -7064),
+    Case("paid", False, None, "frozen", -7064),
+    Case("void", False, "old", "frozen", 7064),
+    Case("void", False, "new", "frozen", 6964),
+    Case("void", True, "old", "frozen", 7064),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{c.status}{'-pushed' * c.pushed}-to-{c.content}" for c in CASES])
+def test_an_invoice_is_kept_added_revised_voided_or_left_frozen(case: Case) -> None:
+    """Standing at 70.64 and now 69.64 is -1.00; a void one owes nothing, so 70.64 now is +70.64."""
+    existing = [standing("a", case.status, case.pushed)] if case.status else []
+    recomputed = [due("a", case.content)] if case.content else []
+    assert rows(plan(existing, recomputed), "tenant_id", "action", "difference_cents") == [
+        ("a", case.action, case.difference)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "pushed"),
+    [("draft", False), ("issued", False), ("issued", True), ("paid", False), ("void", False)],
+)
+def test_the_invoice_of_a_tenant_held_back_is_left_alone(status: str, pushed: bool) -> None:
+    """The tenant has a fault, so nothing is computed for it: its invoice is neither voided nor called frozen."""
+    assert rows(plan([standing("a", status, pushed)], [], ["a"]), "tenant_id", "action", "status") == [
+        ("a", "held_back", status)
+    ]
+
+
+def test_a_tenant_held_back_without_an_invoice_is_not_in_the_plan() -> None:
+    """b has a fault and no invoice, so there is nothing to leave alone; a is added as if b were not there."""
+    assert rows(plan([], [due("a")], ["b"]), "tenant_id", "action") == [("a", "add")]
+
+
+def test_a_fault_of_one_tenant_changes_nothing_for_another() -> None:
+    """a is held back; b goes from 70.64 to 69.64, c is gone, d is new."""
+    existing = [standing("a"), standing("b"), standing("c")]
+    assert rows(plan(existing, [due("d"), due("b", "new")], ["a"]), "tenant_id", "action") == [
+        ("a", "held_back"),
+        ("b", "revise"),
+        ("c", "void"),
+        ("d", "add"),
+    ]
+
+
+def test_the_table_of_cases_knows_every_action() -> None:
+    """Five of the six actions are in the table above, and the sixth is for tenants held back."""
+    assert {case.action for case in CASES} | {"held_back"} == set(reconcile.ACTIONS)
+
+
+def test_a_plan_names_both_totals_and_the_difference() -> None:
+    """Every column of every action: what stands, what would be billed now, null where there is none."""
+    existing = [standing("e", "void"), standing("d", "paid"), standing("c"), standing("b")]
+    recomputed = [due("e", "new"), due("d", "new"), due("b", "new"), due("a")]
+    data = plan(existing, recomputed)
+    assert list(data) == [
+        "tenant_id",
+        "action",
+        "status",
+        "invoice_number",
+        "standing_sha256",
+        "standing_cents",
+        "recomputed_cents",
+        "difference_cents",
+    ]
+    assert rows(data) == [
+        ("a", "add", None, None, None, None, 7064, 7064),
+        ("b", "revise", "issued", "INV-b", "old", 7064, 6964, -100),
+        ("c", "void", "issued", "INV-c", "old", 7064, None, -7064),
+        ("d", "frozen", "paid", "INV-d", "old", 7064, 6964, -100),
+        ("e", "frozen", "void", "INV-e", "old", 0, 6964, 6964),
+    ]
+
+
+def test_the_same_total_of_other_content_is_revised() -> None:
+    """Two droplets swapped their hours: 70.64 before and after, and yet another invoice."""
+    now = ("a-id", "a", 7064, 0, 7064, "other", "{}")
+    assert rows(plan([standing("a")], [now]), "action", "difference_cents") == [("revise", 0)]
+
+
+def test_nothing_before_and_nothing_after_is_an_empty_plan() -> None:
+    """An empty month, run for the first time or again, has no invoices to decide on, and the columns of any plan."""
+    for empty in (plan(), plan(held_back=["a"])):
+        assert len(empty) == 0
+        assert list(empty.dtypes.items()) == list(plan([standing("a")], [due("b")]).dtypes.items())
+
+
+def test_a_plan_has_texts_and_whole_cents() -> None:
+    """Five columns of text, then 7064, 6964 and -100 as three columns of cents: never a float."""
+    types = [dtype.pyarrow_dtype for dtype in plan([standing("a")], [due("a", "new")]).dtypes]
+    assert types == [pa.string()] * 5 + [pa.int64()] * 3
+
+
+def test_every_standing_invoice_is_voided_when_nothing_is_to_be_billed() -> None:
+    """Both of two go; 70.64 each."""
+    assert rows(plan([standing("b"), standing("a")]), "tenant_id", "action", "difference_cents") == [
+        ("a", "void", -7064),
+        ("b", "void", -7064),
+    ]
+
+
+TENANTS = [f"t{number}" for number in range(6)]
+contents = st.sampled_from(["old", "new"])
+
+
+def carried_out(done: pd.DataFrame, existing: dict[str, Row], recomputed: dict[str, Row]) -> list[Row]:
+    """The invoices after the plan, as the ledger leaves them."""
+    after = dict(existing)
+    for tenant, action in rows(done, "tenant_id", "action"):
+        if action in ("add", "revise"):
+            after[tenant] = standing(tenant, "issued", content=str(recomputed[tenant][5]))
+        elif action == "void":
+            after[tenant] = standing(tenant, "void", content=str(existing[tenant][5]))
+    return list(after.values())
+
+
+@LAWS
+@given(
+    st.dictionaries(
+        st.sampled_from(TENANTS),
+        st.tuples(st.sampled_from(["draft", "issued", "paid", "void"]), st.booleans(), contents),
+    ),
+    st.dictionaries(st.sampled_from(TENANTS), contents),
+    st.sets(st.sampled_from(TENANTS)),
+)
+def test_running_a_month_again_changes_nothing(before: dict[str, Any], now: dict[str, str], held: set[str]) -> None:
+    """Law: what was added, revised, voided or kept is kept by the next run; frozen and held back stay what they are."""
+    existing = {tenant: standing(tenant, *invoiced) for tenant, invoiced in before.items()}
+    recomputed = {tenant: due(tenant, content) for tenant, content in now.items() if tenant not in held}
+    first = plan(list(existing.values()), list(recomputed.values()), sorted(held))
+    assert [tenant for (tenant,) in rows(first, "tenant_id")] == sorted(existing.keys() | recomputed.keys())
+    second = plan(carried_out(first, existing, recomputed), list(recomputed.values()), sorted(held))
+    for (tenant, was, before_cents), (same, action, difference) in zip(
+        rows(first, "tenant_id", "action", "difference_cents"),
+        rows(second, "tenant_id", "action", "difference_cents"),
+        strict=True,
+    ):
+        assert tenant == same
+        if was in ("frozen", "held_back"):
+            assert (action, difference) == (was, before_cents)
+        else:
+            assert (action, difference) == ("keep", 0)
+
+
+@LAWS
+@given(st.permutations([standing(tenant) for tenant in TENANTS[:4]]), st.permutations([due(t) for t in TENANTS[2:]]))
+def test_the_order_of_the_invoices_does_not_matter(existing: list[Row], recomputed: list[Row]) -> None:
+    """Law: t0 and t1 are gone, t2 and t3 are the same, t4 and t5 are new, whoever is read first."""
+    assert rows(plan(existing, recomputed), "tenant_id", "action") == [
+        ("t0", "void"),
+        ("t1", "void"),
+        ("t2", "keep"),
+        ("t3", "keep"),
+        ("t4", "add"),
+        ("t5", "add"),
+    ]
