@@ -136,7 +136,7 @@ def psql(arguments: tuple[str, ...]) -> None:
     if url.password:  # not on the command line, where everybody on the machine can read it
         os.environ["PGPASSWORD"] = str(url.password)
     program = embedded.binary("psql")
-    os.execv(program, [program, url.set(password=None).render_as_string(), *arguments])
+    os.execv(program, [program, url._replace(password=None).render_as_string(), *arguments])
 
 
 @arcadia.command()
