@@ -1,0 +1,77 @@
+"""`arcadia api` and `arcadia token`."""
+
+import click
+import psycopg
+import uvicorn
+
+from arcadia_pipelines.api import auth
+from arcadia_pipelines.api.observe import log_to_stdout
+from arcadia_pipelines.settings import Settings, SettingsError
+from arcadia_pipelines.storage import database, migrations
+
+HOST = "127.0.0.1"
+GRACE_SECONDS = 20  # for requests under way when the server is asked to stop
+
+_ADMITTED = """
+    select to_regrole('arcadia_api') is not null and pg_has_role(current_user, 'arcadia_api', 'member')
+           and has_table_privilege('arcadia_api', 'billing.tenant_invoices', 'select')
+"""
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
+def api(port: int) -> None:
+    """Serve the read API on 127.0.0.1 until Ctrl-C or SIGTERM; the log is JSON on stdout."""
+    from arcadia_pipelines.api.app import create_app
+
+    settings = Settings.from_environment()
+    url = settings.url()
+    if not settings.database_url:
+        migrations.migrate(database.engine(url))
+    app = create_app(settings)
+    _refuse_unadmitted(url)
+    log_to_stdout()
+    click.echo(f"the read API is on http://{HOST}:{port} (OpenAPI: /api/v1/openapi.json); Ctrl-C stops it", err=True)
+    config = uvicorn.Config(
+        app,
+        host=HOST,
+        port=port,
+        log_config=None,
+        access_log=False,  # ours is in JSON, with the request id
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run()
+
+
+@click.command()
+@click.option("--role", type=click.Choice(["platform_admin", "tenant"]), required=True)
+@click.option("--tenant", metavar="ID", help="Whose invoices a tenant's token shows.")
+@click.option("--hours", type=click.IntRange(1, 24 * 365), default=12, show_default=True, help="Until it expires.")
+def token(role: str, tenant: str | None, hours: int) -> None:
+    """Print a token for the read API over the embedded database."""
+    if role == "platform_admin":
+        if tenant:
+            raise click.UsageError("a platform_admin sees every tenant: leave --tenant out")
+        principal = auth.Principal("platform_admin")
+    elif auth.is_tenant_id(tenant):
+        principal = auth.Principal("tenant", tenant)
+    else:
+        raise click.UsageError("say whose token it is: --tenant ID")
+    click.echo(auth.embedded_token(Settings.from_environment(), principal, hours))
+
+
+def _refuse_unadmitted(url: str) -> None:
+    """Say so now if the database does not let the API read. One that is down is left to /ready."""
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            [[admitted]] = connection.execute(_ADMITTED).fetchall()
+    except psycopg.OperationalError:
+        return
+    except psycopg.errors.Error as error:
+        raise SettingsError(f"the database lacks our tables ({error}): run `arcadia db migrate`") from error
+    if not admitted:
+        raise SettingsError(
+            "the database does not let the API read: as a superuser `create role arcadia_api; grant arcadia_api to` the "
+            "user of ARCADIA_DATABASE_URL, then as that user `select billing.admit_api();`"
+        )
