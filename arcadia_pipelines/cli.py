@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arcadia_pipelines import embedded
+from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
@@ -223,6 +224,10 @@ def demo() -> None:
         '  psql "$(.venv/bin/arcadia db url)"   and: select * from revenue_by_deployment;\n'
         "  make down                         stops the database"
     )
+
+
+arcadia.add_command(commands.api)
+arcadia.add_command(commands.token)
 
 
 def main() -> None:

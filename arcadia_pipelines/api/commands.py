@@ -1,11 +1,10 @@
-"""`arcadia api` and `arcadia token`."""
+"""`arcadia api` and `arcadia token`. What loads slowly is loaded when one of them runs."""
+
+import socket
 
 import click
 import psycopg
-import uvicorn
 
-from arcadia_pipelines.api import auth
-from arcadia_pipelines.api.observe import log_to_stdout
 from arcadia_pipelines.settings import Settings, SettingsError
 from arcadia_pipelines.storage import database, migrations
 
@@ -22,7 +21,10 @@ _ADMITTED = """
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
 def api(port: int) -> None:
     """Serve the read API on 127.0.0.1 until Ctrl-C or SIGTERM; the log is JSON on stdout."""
+    import uvicorn
+
     from arcadia_pipelines.api.app import create_app
+    from arcadia_pipelines.api.observe import log_to_stdout
 
     settings = Settings.from_environment()
     url = settings.url()
@@ -30,18 +32,18 @@ def api(port: int) -> None:
         migrations.migrate(database.engine(url))
     app = create_app(settings)
     _refuse_unadmitted(url)
+    listening = _listen(port)
+    where = f"http://{HOST}:{listening.getsockname()[1]}"
+    click.echo(f"the read API is on {where} (OpenAPI: {where}/api/v1/openapi.json); Ctrl-C stops it", err=True)
     log_to_stdout()
-    click.echo(f"the read API is on http://{HOST}:{port} (OpenAPI: /api/v1/openapi.json); Ctrl-C stops it", err=True)
     config = uvicorn.Config(
         app,
-        host=HOST,
-        port=port,
         log_config=None,
         access_log=False,  # ours is in JSON, with the request id
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run([listening])
 
 
 @click.command()
@@ -50,6 +52,8 @@ def api(port: int) -> None:
 @click.option("--hours", type=click.IntRange(1, 24 * 365), default=12, show_default=True, help="Until it expires.")
 def token(role: str, tenant: str | None, hours: int) -> None:
     """Print a token for the read API over the embedded database."""
+    from arcadia_pipelines.api import auth
+
     if role == "platform_admin":
         if tenant:
             raise click.UsageError("a platform_admin sees every tenant: leave --tenant out")
@@ -59,6 +63,13 @@ def token(role: str, tenant: str | None, hours: int) -> None:
     else:
         raise click.UsageError("say whose token it is: --tenant ID")
     click.echo(auth.embedded_token(Settings.from_environment(), principal, hours))
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {HOST}:{port} ({error.strerror}): choose another --port") from error
 
 
 def _refuse_unadmitted(url: str) -> None:
@@ -72,6 +83,6 @@ def _refuse_unadmitted(url: str) -> None:
         raise SettingsError(f"the database lacks our tables ({error}): run `arcadia db migrate`") from error
     if not admitted:
         raise SettingsError(
-            "the database does not let the API read: as a superuser `create role arcadia_api; grant arcadia_api to` the "
-            "user of ARCADIA_DATABASE_URL, then as that user `select billing.admit_api();`"
+            "the database does not let the API read: as a superuser `create role arcadia_api; grant arcadia_api to` "
+            "the user of ARCADIA_DATABASE_URL, then as that user `select billing.admit_api();`"
         )

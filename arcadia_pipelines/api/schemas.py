@@ -1,7 +1,7 @@
 """The documents that go in and out, as the OpenAPI document shows them.
 
-Cents are integers, quantities and unit prices are strings of exact decimals, instants are UTC. Invoices, lines and events
-are written as JSON by PostgreSQL (queries.py) in these shapes; the tests hold them to it.
+Cents are integers, quantities and unit prices are strings of exact decimals, instants are UTC. Invoices, lines and
+events are written as JSON by PostgreSQL (queries.py) in these shapes; the tests hold them to it.
 """
 
 import datetime as dt
@@ -41,7 +41,7 @@ Quantity = (
     | Annotated[StrictStr, StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$")]
 )
 
-PILOT = {
+PILOT: dict[str, Any] = {
     "id": "5b9ab0ad-3ba9-5f0c-9a1e-0d3f1d9e2a10",
     "invoice_number": "INV-202604-00010",
     "tenant_id": "pilot",
@@ -63,7 +63,7 @@ PILOT = {
     "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "meta": {"tenant_name": "Pilot Studio Pty Ltd", "tenant_abn": "71690944157"},
 }
-OVERAGE = {
+OVERAGE: dict[str, Any] = {
     "deployment_id": "8c7dd922-ad47-494f-802b-3a1e2e5c1d11",
     "kind": "overage",
     "resource_kind": "droplet_hours",
