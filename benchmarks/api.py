@@ -34,6 +34,7 @@ from arcadia_pipelines.storage import database, migrations
 
 CONNECTIONS = 32
 SECONDS = 8.0
+WARM_UP_SECONDS = 2.0  # plans are cached, connections are up
 MONTHS = 24
 PAGE = 50
 ADMIN = Principal("platform_admin")
@@ -65,10 +66,14 @@ def _fill(url: str, count: int) -> None:
     template = (Path(__file__).parent / "api_data.sql").read_text()
     with psycopg.connect(url) as connection:
         connection.execute(
-            "with t as (insert into cloud.tenants select 'tenant-' || lpad(n::text, 7, '0'), 'Tenant ' || n"
-            "           from generate_series(1, %s) n returning id)"
-            " insert into cloud.cloud_deployments select md5('deployment ' || id::int)::uuid, 'tenant-' || id, 'web-' || id::int"
-            " from (select substr(id, 8) as id from t) s",
+            "insert into cloud.tenants"
+            " select 'tenant-' || lpad(n::text, 7, '0'), 'Tenant ' || n from generate_series(1, %s) n",
+            [tenants],
+        )
+        connection.execute(
+            "insert into cloud.cloud_deployments"
+            " select md5('deployment ' || n)::uuid, 'tenant-' || lpad(n::text, 7, '0'), 'web-' || n"
+            " from generate_series(1, %s) n",
             [tenants],
         )
     for _ in range(MONTHS):
@@ -113,17 +118,14 @@ def _token(secret: str) -> str:
 
 async def _measure(url: str, port: int, token: str) -> dict[str, Any]:
     ids = await _some_ids(url)
-    deep = queries.Place(BillingMonth.parse("2024-01").start, max(ids)).cursor
-    clients = [await _Client.connect(port, token) for _ in range(CONNECTIONS)]
-    connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(CONNECTIONS)]
     chosen = itertools.cycle(ids)
-
-    def get(path: Callable[[], str]) -> list[Ask]:
-        return [lambda client=client: client.get(path()) for client in clients]
-
-    def bare(ask: Callable[[Any], Awaitable[object]]) -> list[Ask]:
-        return [lambda connection=connection: ask(connection) for connection in connections]
-
+    deep = queries.Place(BillingMonth.parse("2024-01").start, max(ids)).cursor
+    paths: dict[str, Callable[[], str]] = {
+        "health": lambda: "/health",
+        "list_page": lambda: "/api/v1/invoices",
+        "deep_page": lambda: f"/api/v1/invoices?cursor={deep}",
+        "invoice": lambda: f"/api/v1/invoices/{next(chosen)}",
+    }
     page, parameters = queries._list("row_to_json(i)::text, period_start, id", ADMIN, queries.Wanted(), None)
 
     async def bare_page(connection: Any) -> None:
@@ -135,31 +137,38 @@ async def _measure(url: str, port: int, token: str) -> dict[str, Any]:
         assert found
         await queries.lines(connection, invoice_id, found[1])
 
-    measured = {
-        "health": get(lambda: "/health"),
-        "list_page": get(lambda: "/api/v1/invoices"),
-        "invoice": get(lambda: f"/api/v1/invoices/{next(chosen)}"),
-        "bare_list_page": bare(bare_page),
-        "bare_invoice": bare(bare_invoice),
-    }
     figures: dict[str, Any] = {}
-    for name, asks in measured.items():
-        await _load(asks, SECONDS / 4)  # plans are cached, connections are up
-        figures[name] = await _load(asks, SECONDS)
+    for name, path in paths.items():
+        figures[name] = await _over_http(port, token, path, CONNECTIONS)
         print(f"{name:16}", figures[name], flush=True)
+    for name, ask in {"bare_list_page": bare_page, "bare_invoice": bare_invoice}.items():
+        figures[name] = await _over_sql(url, ask)
+        print(f"{name:16}", figures[name], flush=True)
+    for name in ("list_page", "deep_page"):
+        figures[f"{name}_alone"] = await _over_http(port, token, paths[name], 1)
+        print(f"{name:10} alone", figures[f"{name}_alone"], flush=True)
     for name in ("list_page", "invoice"):
         figures[f"{name}_p99_over_bare"] = round(figures[name]["p99"] / figures[f"bare_{name}"]["p99"], 2)
         figures[f"{name}_rate_over_health"] = round(figures[name]["rate"] / figures["health"]["rate"], 2)
-    first = get(lambda: "/api/v1/invoices")[:1]
-    last = get(lambda: f"/api/v1/invoices?cursor={deep}")[:1]
-    for name, asks in {"first_page_alone": first, "deep_page_alone": last}.items():
-        figures[name] = await _load(asks, SECONDS / 4)
-        print(f"{name:16}", figures[name], flush=True)
-    for connection in connections:
-        await connection.close()
-    for client in clients:
-        client.close()
     return figures
+
+
+async def _over_http(port: int, token: str, path: Callable[[], str], connections: int) -> dict[str, float]:
+    clients = [await _Client.connect(port, token) for _ in range(connections)]
+    try:
+        return await _load([lambda client=client: client.get(path()) for client in clients])  # type: ignore[misc]
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def _over_sql(url: str, ask: Callable[[Any], Awaitable[object]]) -> dict[str, float]:
+    connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(CONNECTIONS)]
+    try:
+        return await _load([lambda connection=connection: ask(connection) for connection in connections])  # type: ignore[misc]
+    finally:
+        for connection in connections:
+            await connection.close()
 
 
 async def _some_ids(url: str) -> list[uuid.UUID]:
@@ -170,19 +179,21 @@ async def _some_ids(url: str) -> list[uuid.UUID]:
     return ids
 
 
-async def _load(asks: list[Ask], seconds: float) -> dict[str, float]:
-    """Every asker asks again and again for so long: how many answers a second, and how long one takes."""
-    until, took = time.perf_counter() + seconds, list[float]()
+async def _load(asks: list[Ask]) -> dict[str, float]:
+    """Every asker asks again and again: how many answers a second, and how long one takes, once all is warm."""
+    took: list[tuple[float, float]] = []
+    begin = time.perf_counter() + WARM_UP_SECONDS
+    until = begin + SECONDS
 
     async def again(ask: Ask) -> None:
         while (started := time.perf_counter()) < until:
             await ask()
-            took.append(time.perf_counter() - started)
+            took.append((started, time.perf_counter() - started))
 
     await asyncio.gather(*(again(ask) for ask in asks))
-    took.sort()
-    p50, p99 = (round(took[int(len(took) * share)] * 1000, 2) for share in (0.5, 0.99))
-    return {"rate": round(len(took) / seconds), "p50": p50, "p99": p99}
+    counted = sorted(seconds for started, seconds in took if started >= begin)
+    p50, p99 = (round(counted[int(len(counted) * share)] * 1000, 2) for share in (0.5, 0.99))
+    return {"rate": round(len(counted) / SECONDS), "p50": p50, "p99": p99}
 
 
 class _Client(asyncio.Protocol):
@@ -200,8 +211,8 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, _, body = self._received.partition(b"\r\n\r\n")
-        if _ and len(body) >= int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]):
+        head, complete, body = self._received.partition(b"\r\n\r\n")
+        if complete and len(body) >= int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]):
             self._received = b""
             self._answer.set_result(head.startswith(b"HTTP/1.1 200"))
 

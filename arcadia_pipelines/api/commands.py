@@ -1,5 +1,6 @@
 """`arcadia api` and `arcadia token`. What loads slowly is loaded when one of them runs."""
 
+import signal
 import socket
 
 import click
@@ -43,6 +44,8 @@ def api(port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has stopped: that is all
+        signal.signal(asked_to_stop, signal.SIG_IGN)
     uvicorn.Server(config).run([listening])
 
 

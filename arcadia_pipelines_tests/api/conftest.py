@@ -21,7 +21,7 @@ from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import migrations
 from arcadia_pipelines_tests.world import World
 
-SECRET = "a secret of the tests, longer than 32 bytes"
+SECRET = "a secret of the tests, long enough for every algorithm that a token could be signed with"
 ISSUER, AUDIENCE = "https://id.example.com", "arcadia-api"
 
 Serve = Callable[..., httpx.Client]
@@ -75,8 +75,10 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def billed(server_url: str, migrated: str) -> Iterator[World]:
-    """The sample's March and April, invoiced, for tests that only look. In April, by tenant, the second, third and fourth
-    are draft, paid and void; the pilot's is issued."""
+    """The sample's March and April, invoiced, for tests that only look.
+
+    In April the first tenants but the pilot are draft, paid and void; the pilot's invoice is issued.
+    """
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"create database {name} template {migrated}".encode())
