@@ -126,10 +126,10 @@ async def _measure(url: str, port: int, token: str) -> dict[str, Any]:
         "deep_page": lambda: f"/api/v1/invoices?cursor={deep}",
         "invoice": lambda: f"/api/v1/invoices/{next(chosen)}",
     }
-    page, parameters = queries._list("row_to_json(i)::text, period_start, id", ADMIN, queries.Wanted(), None)
+    page, parameters = queries.list_query(ADMIN, queries.Wanted(), None, PAGE + 1)
 
     async def bare_page(connection: Any) -> None:
-        await (await connection.execute(page, {**parameters, "limit": PAGE + 1})).fetchall()
+        await (await connection.execute(page, parameters)).fetchall()
 
     async def bare_invoice(connection: Any) -> None:
         invoice_id = next(chosen)

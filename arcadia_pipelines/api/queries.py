@@ -1,5 +1,8 @@
 """The API's SQL: read-only transactions as the role arcadia_api, for one principal, with bound parameters only.
 
+A connection has that role from its first byte on, and a transaction says for whom it is before it reads: what forgets
+to sees nothing.
+
 Each statement says itself which rows it wants, so that an index finds them; row-level security would drop the others
 anyway (sql/migrations/0004_api.sql). PostgreSQL writes the JSON documents of schemas.py, exact, in one pass.
 """
@@ -13,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
@@ -28,9 +30,13 @@ LONGEST_QUEUE = 500  # requests that wait for one
 RECONNECT_SECONDS = 10.0  # then the next request tries again: after an outage nobody waits for a long back-off
 STATEMENT_MILLISECONDS = 15_000
 
-_ROLE: LiteralString = (
-    "select set_config('role', 'arcadia_api', true), set_config('arcadia.role', %(role)s, true),"
-    " set_config('arcadia.tenant_id', %(tenant)s, true)"
+_OPTIONS = (
+    "-c role=arcadia_api -c search_path=billing,cloud,public -c TimeZone=UTC -c default_transaction_read_only=on"
+    rf" -c default_transaction_isolation=repeatable\ read -c statement_timeout={STATEMENT_MILLISECONDS}"
+    f" -c idle_in_transaction_session_timeout={STATEMENT_MILLISECONDS}"
+)
+_WHO: LiteralString = (
+    "select set_config('arcadia.role', %(role)s, true), set_config('arcadia.tenant_id', %(tenant)s, true)"
 )
 _INVOICE: LiteralString = """
     id, invoice_number, tenant_id, to_char(period_start, 'YYYY-MM') as period, period_start, period_end, currency,
@@ -99,11 +105,9 @@ def pool(url: str, connections: int) -> Pool:
         kwargs={
             "application_name": "arcadia api",
             "connect_timeout": 5,
-            "options": "-c search_path=billing,cloud,public -c TimeZone=UTC -c default_transaction_read_only=on"
-            f" -c statement_timeout={STATEMENT_MILLISECONDS}"
-            f" -c idle_in_transaction_session_timeout={STATEMENT_MILLISECONDS}",
+            "options": _OPTIONS,
+            "autocommit": True,
         },
-        configure=_configure,
         min_size=min(2, connections),
         max_size=connections,
         timeout=WAIT_SECONDS,
@@ -113,42 +117,38 @@ def pool(url: str, connections: int) -> Pool:
     )
 
 
-async def _configure(connection: Connection) -> None:
-    """Every transaction of the connection sees the database at one instant and cannot write."""
-    await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-    await connection.set_read_only(True)
-
-
 @asynccontextmanager
 async def snapshot(on: Pool, who: Principal) -> AsyncIterator[Connection]:
     """A transaction that sees the database at one instant, and of it what the principal may.
 
     Raises psycopg.OperationalError where no connection is to be had.
     """
-    async with on.connection() as connection:
-        await connection.execute(_ROLE, {"role": who.role, "tenant": who.tenant_id or ""})
+    async with on.connection() as connection, connection.transaction():
+        await connection.execute(_WHO, _settings(who))
         yield connection
+
+
+async def _ask(on: Pool, who: Principal, query: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The same for one query: both statements go out together, and what goes out together is one transaction."""
+    async with on.connection() as connection:
+        async with connection.pipeline():
+            await connection.execute(_WHO, _settings(who))
+            cursor = await connection.execute(query, parameters)
+        return await cursor.fetchall()
+
+
+def _settings(who: Principal) -> dict[str, str]:
+    return {"role": who.role, "tenant": who.tenant_id or ""}
 
 
 async def page(
     on: Pool, who: Principal, wanted: Wanted, after: Place | None, size: int
 ) -> tuple[list[str], Place | None]:
     """So many invoices as JSON (schemas.Invoice), newest first, and the place of the last if there are more."""
-    query, parameters = _list("row_to_json(i)::text, period_start, id", who, wanted, after)
-    async with snapshot(on, who) as connection:
-        cursor = await connection.execute(query, {**parameters, "limit": size + 1})
-        found = await cursor.fetchall()
+    query, parameters = list_query(who, wanted, after, size + 1)
+    found = await _ask(on, who, query, parameters)
     last = Place(*found[size - 1][1:]) if len(found) > size else None
     return [document for document, _, _ in found[:size]], last
-
-
-async def sheet(on: Pool, who: Principal, wanted: Wanted, after: Place | None, size: int) -> list[dict[str, Any]]:
-    """So many invoices by column name, newest first."""
-    query, parameters = _list("*", who, wanted, after)
-    async with snapshot(on, who) as connection:
-        cursor = await connection.execute(query, {**parameters, "limit": size})
-        names = [column.name for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
 
 
 async def invoice(connection: Connection, who: Principal, invoice_id: uuid.UUID) -> tuple[str, dt.date] | None:
@@ -175,18 +175,15 @@ async def events(connection: Connection, invoice_id: uuid.UUID) -> str:
 
 async def ready(on: Pool) -> None:
     """Return if invoices could be read now. Raises psycopg.Error."""
-    async with snapshot(on, Principal("tenant")) as connection:
-        await connection.execute("select from billing.tenant_invoices limit 1")
+    await _ask(on, Principal("tenant"), "select from billing.tenant_invoices limit 1", {})
 
 
 def _own(who: Principal) -> LiteralString:
     return "" if who.is_admin else " and tenant_id = %(tenant)s and status <> 'draft'"
 
 
-def _list(
-    columns: LiteralString, who: Principal, wanted: Wanted, after: Place | None
-) -> tuple[LiteralString, dict[str, Any]]:
-    """The query of a page and its parameters; `limit` is left to the caller."""
+def list_query(who: Principal, wanted: Wanted, after: Place | None, size: int) -> tuple[LiteralString, dict[str, Any]]:
+    """The query of so many invoices as JSON, each with its place in the list, and its parameters."""
     conditions: LiteralString = "true" + _own(who)
     if wanted.period_start:
         conditions += " and period_start = %(period)s"
@@ -197,13 +194,15 @@ def _list(
     if after:
         conditions += " and (period_start, id) < (%(after_period)s, %(after_id)s)"
     query: LiteralString = (
-        f"select {columns} from (select {_INVOICE} from billing.tenant_invoices where {conditions}"
+        "select row_to_json(i)::text, period_start, id"
+        f" from (select {_INVOICE} from billing.tenant_invoices where {conditions}"
         " order by period_start desc, id desc limit %(limit)s) i"
     )
     return query, {
         "period": wanted.period_start,
         "status": wanted.status,
         "tenant": who.tenant_id or wanted.tenant_id,
+        "limit": size,
         "after_period": after and after.period_start,
         "after_id": after and after.invoice_id,
     }

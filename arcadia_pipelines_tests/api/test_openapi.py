@@ -71,14 +71,14 @@ def test_requests_made_out_of_the_document_are_answered_as_it_says(
         max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
     @hypothesis.given(case=schema[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE))
-    def valid(case: schemathesis.Case) -> None:
+    def valid(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS)
 
     @hypothesis.settings(
         max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
     @hypothesis.given(case=schema[path][method].as_strategy(generation_mode=GenerationMode.NEGATIVE))
-    def invalid(case: schemathesis.Case) -> None:
+    def invalid(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS)
 
     valid()
