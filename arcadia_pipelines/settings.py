@@ -36,8 +36,8 @@ class Settings:
     """Or the secret that they are signed with, at least 32 bytes."""
     api_issuer: str | None = None
     api_audience: str | None = None
-    api_connections: int = 10
-    """How many connections to the database one API process keeps at most."""
+    api_connections: int = 5
+    """How many connections to the database one API process keeps at most; more of them made it slower."""
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -56,7 +56,7 @@ class Settings:
             api_secret=os.environ.get("ARCADIA_API_SECRET") or None,
             api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
             api_audience=os.environ.get("ARCADIA_API_AUDIENCE") or None,
-            api_connections=_count("ARCADIA_API_CONNECTIONS", 10),
+            api_connections=_count("ARCADIA_API_CONNECTIONS", 5),
         )
 
     def url(self) -> str:
