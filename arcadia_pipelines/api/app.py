@@ -15,16 +15,16 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
 import anyio
 import psycopg
 from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.api import auth, problems, queries, schemas
@@ -45,6 +45,9 @@ _SHEET = [
     "issued_at", "paid_at", "revision", "id",
 ]  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  spreadsheets take these too
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -96,27 +99,31 @@ def _told(*kinds: str) -> dict[int | str, dict[str, Any]]:
 _READING = ("invalid-token", "invalid-request", "unavailable")
 _operations = APIRouter(tags=["operations"])
 _v1 = APIRouter(prefix="/api/v1", tags=["invoices"])
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A JWT with role, and tenant_id for a tenant.")
+_SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "With the claims iss, aud, exp, role (platform_admin or tenant), and tenant_id for a tenant.",
+    }
+}
 
 
-async def _principal(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    if credentials is None:
+async def _principal(request: Request) -> Principal:
+    """Who asks. Raises InvalidToken and KeysUnavailable."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not given:
         raise InvalidToken("send a token: Authorization: Bearer TOKEN")
-    principal: Principal = await request.app.state.tokens.principal(credentials.credentials)
+    principal: Principal = await request.app.state.tokens.principal(given.strip())
     request.state.principal = principal
     return principal
 
 
-async def _admin(who: Annotated[Principal, Depends(_principal)]) -> Principal:
+async def _admin(request: Request) -> Principal:
+    who = await _principal(request)
     if not who.is_admin:
         raise Problem("forbidden", "this is for platform admins")
     return who
-
-
-Who = Annotated[Principal, Depends(_principal)]
-Admin = Annotated[Principal, Depends(_admin)]
 
 
 class Filters(BaseModel):
@@ -143,6 +150,22 @@ class Page(Filters):
     cursor: str | None = Field(None, max_length=64, description="next_cursor of the page before")
 
 
+def _read(request: Request, model: type[Asked]) -> Asked:
+    """The query string as the model. FastAPI would do the same in a multiple of the time that the database takes."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError([{**one, "loc": ("query", *one["loc"])} for one in error.errors()]) from error
+
+
+def _asks(query: type[BaseModel] | None = None, *headers: str) -> dict[str, Any]:
+    """What the OpenAPI document says of a route that reads its request itself: the token, query string and headers."""
+    fields = query.model_json_schema()["properties"] if query else {}
+    parameters = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]
+    parameters += [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in headers]
+    return {"security": [{"bearer": []}], "parameters": parameters}
+
+
 @_operations.get("/health", responses=_told())
 async def health() -> schemas.Health:
     """Liveness: the process answers. It looks at nothing else."""
@@ -162,9 +185,15 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health()
 
 
-@_v1.get("/invoices", response_model=schemas.InvoicePage, responses=_told("forbidden", *_READING))
-async def invoices(request: Request, who: Who, page: Annotated[Page, Query()]) -> Response:
+@_v1.get(
+    "/invoices",
+    response_model=schemas.InvoicePage,
+    responses=_told("forbidden", *_READING),
+    openapi_extra=_asks(Page),
+)
+async def invoices(request: Request) -> Response:
     """Invoices, newest month first. Follow `next_cursor` until it is null: no invoice comes twice."""
+    who, page = await _principal(request), _read(request, Page)
     try:
         after = queries.Place.parse(page.cursor) if page.cursor is not None else None
     except queries.InvalidCursor as error:
@@ -177,10 +206,12 @@ async def invoices(request: Request, who: Who, page: Annotated[Page, Query()]) -
     "/invoices.csv",
     response_class=StreamingResponse,
     responses=_told("forbidden", *_READING) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    openapi_extra=_asks(Filters),
 )
-async def invoices_csv(request: Request, who: Who, filters: Annotated[Filters, Query()]) -> Response:
+async def invoices_csv(request: Request) -> Response:
     """The same list whole, for spreadsheets: amounts in dollars, and text that a spreadsheet would run is quoted."""
-    pool, wanted = request.app.state.pool, filters.wanted(who)
+    who = await _principal(request)
+    pool, wanted = request.app.state.pool, _read(request, Filters).wanted(who)
     first, last = await queries.page(pool, who, wanted, None, SHEET_ROWS)  # an error comes before the first byte
 
     async def parts() -> AsyncIterator[str]:
@@ -203,11 +234,11 @@ async def invoices_csv(request: Request, who: Who, filters: Annotated[Filters, Q
         200: {"headers": {"ETag": {"description": "changes when the invoice does", "schema": {"type": "string"}}}},
         304: {"description": "It is as the If-None-Match says: no body"},
     },
+    openapi_extra=_asks(None, "If-None-Match"),
 )
-async def invoice(
-    request: Request, who: Who, invoice_id: uuid.UUID, if_none_match: Annotated[str | None, Header()] = None
-) -> Response:
+async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
     """An invoice with its lines in order. Somebody else's is not found, like one that does not exist."""
+    who = await _principal(request)
     async with queries.snapshot(request.app.state.pool, who) as connection:
         found = await queries.invoice(connection, who, invoice_id)
         if found is None:
@@ -215,7 +246,7 @@ async def invoice(
         head, period_start = found
         # Weak: it covers revision, status and content hash, not the name of a deployment that was deleted since.
         etag = f'W/"{hashlib.sha256(head.encode()).hexdigest()[:32]}"'
-        if _matches(if_none_match, etag):
+        if _matches(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers={**PRIVATE, "ETag": etag})
         lines = await queries.lines(connection, invoice_id, period_start)
     return _json(f'{head[:-1]},"lines":{lines}}}', {"ETag": etag})
@@ -225,9 +256,11 @@ async def invoice(
     "/invoices/{invoice_id}/events",
     response_model=schemas.InvoiceEvents,
     responses=_told("forbidden", "not-found", *_READING),
+    openapi_extra=_asks(),
 )
-async def events(request: Request, who: Admin, invoice_id: uuid.UUID) -> Response:
+async def events(request: Request, invoice_id: uuid.UUID) -> Response:
     """What happened to an invoice, oldest first, with each replaced revision whole. For platform admins."""
+    who = await _admin(request)
     async with queries.snapshot(request.app.state.pool, who) as connection:
         if await queries.invoice(connection, who, invoice_id) is None:
             raise Problem("not-found", "no invoice of this id")
@@ -235,8 +268,13 @@ async def events(request: Request, who: Admin, invoice_id: uuid.UUID) -> Respons
     return _json(f'{{"items":{history}}}')
 
 
-@_v1.post("/quotes", response_model=schemas.Quote, responses=_told("too-large", *_READING))
-async def quotes(request: Request, who: Who, wanted: schemas.QuoteRequest) -> schemas.Quote:
+@_v1.post(
+    "/quotes",
+    dependencies=[Depends(_principal)],
+    responses=_told("too-large", *_READING),
+    openapi_extra=_asks(),
+)
+async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quote:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored."""
     state = request.app.state
     return await to_thread.run_sync(_quote, state.engine, wanted, limiter=state.quoting)
@@ -322,5 +360,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name, model in components.items():
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             made["components"]["schemas"][name] = {k: v for k, v in schema.items() if k != "$defs"}
+        made["components"]["securitySchemes"] = _SECURITY
         app.openapi_schema = made
     return app.openapi_schema

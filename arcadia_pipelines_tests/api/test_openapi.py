@@ -53,7 +53,7 @@ def test_the_document_is_openapi_3_1_with_examples_and_typed_errors(document: di
         assert document["components"]["schemas"][name]["examples"]
     for path, item in document["paths"].items():
         for operation in item.values():
-            assert operation.get("security") == ([{"HTTPBearer": []}] if path.startswith("/api/") else None)
+            assert operation.get("security") == ([{"bearer": []}] if path.startswith("/api/") else None)
             for status, answer in operation["responses"].items():
                 assert int(status) < 400 or list(answer["content"]) == ["application/problem+json"], (path, status)
 
