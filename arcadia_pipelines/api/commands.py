@@ -12,11 +12,6 @@ from arcadia_pipelines.storage import database, migrations
 HOST = "127.0.0.1"
 GRACE_SECONDS = 20  # for requests under way when the server is asked to stop
 
-_ADMITTED = """
-    select to_regrole('arcadia_api') is not null and pg_has_role(current_user, 'arcadia_api', 'member')
-           and has_table_privilege('arcadia_api', 'billing.tenant_invoices', 'select')
-"""
-
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
@@ -79,13 +74,15 @@ def _refuse_unadmitted(url: str) -> None:
     """Say so now if the database does not let the API read. One that is down is left to /ready."""
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
-            [[admitted]] = connection.execute(_ADMITTED).fetchall()
+            [[migrated]] = connection.execute("select to_regproc('billing.admit_api') is not null").fetchall()
+            if not migrated:
+                raise SettingsError("the database lacks our tables: run `arcadia db migrate`")
+            connection.execute("set role arcadia_api")
+            connection.execute("select from billing.tenant_invoices limit 0")
     except psycopg.OperationalError:
         return
-    except psycopg.errors.Error as error:
-        raise SettingsError(f"the database lacks our tables ({error}): run `arcadia db migrate`") from error
-    if not admitted:
+    except psycopg.Error as error:
         raise SettingsError(
             "the database does not let the API read: as a superuser `create role arcadia_api; grant arcadia_api to` "
             "the user of ARCADIA_DATABASE_URL, then as that user `select billing.admit_api();`"
-        )
+        ) from error
