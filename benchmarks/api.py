@@ -6,6 +6,7 @@ take their part of the same cores. The last line of output is JSON; times are mi
 """
 
 import asyncio
+import datetime as dt
 import itertools
 import json
 import os
@@ -117,14 +118,14 @@ def _token(secret: str) -> str:
 
 
 async def _measure(url: str, port: int, token: str) -> dict[str, Any]:
-    ids = await _some_ids(url)
-    chosen = itertools.cycle(ids)
-    deep = queries.Place(BillingMonth.parse("2024-01").start, max(ids)).cursor
+    some = await _some_invoices(url)
+    invoices = itertools.cycle(some)
+    deep = queries.Place(BillingMonth.parse("2024-01").start, max(some)[0]).cursor
     paths: dict[str, Callable[[], str]] = {
         "health": lambda: "/health",
         "list_page": lambda: "/api/v1/invoices",
         "deep_page": lambda: f"/api/v1/invoices?cursor={deep}",
-        "invoice": lambda: f"/api/v1/invoices/{next(chosen)}",
+        "invoice": lambda: f"/api/v1/invoices/{next(invoices)[0]}",
     }
     page, parameters = queries.list_query(ADMIN, queries.Wanted(), None, PAGE + 1)
 
@@ -132,10 +133,8 @@ async def _measure(url: str, port: int, token: str) -> dict[str, Any]:
         await (await connection.execute(page, parameters)).fetchall()
 
     async def bare_invoice(connection: Any) -> None:
-        invoice_id = next(chosen)
-        found = await queries.invoice(connection, ADMIN, invoice_id)
-        assert found
-        await queries.lines(connection, invoice_id, found[1])
+        query, parameters = queries.with_lines_query(ADMIN, *next(invoices))
+        await (await connection.execute(query, parameters)).fetchall()
 
     figures: dict[str, Any] = {}
     for name, path in paths.items():
@@ -171,12 +170,15 @@ async def _over_sql(url: str, ask: Callable[[Any], Awaitable[object]]) -> dict[s
             await connection.close()
 
 
-async def _some_ids(url: str) -> list[uuid.UUID]:
+async def _some_invoices(url: str) -> list[tuple[uuid.UUID, dt.date]]:
+    """Ids and months, all over the table."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
-        cursor = await connection.execute("select id from billing.tenant_invoices tablesample system (1) limit 20000")
-        ids = [row[0] for row in await cursor.fetchall()]
-    random.Random(1).shuffle(ids)
-    return ids
+        cursor = await connection.execute(
+            "select id, period_start from billing.tenant_invoices tablesample bernoulli (1)"
+        )
+        found = [(invoice_id, period_start) for invoice_id, period_start in await cursor.fetchall()]
+    random.Random(1).shuffle(found)
+    return found
 
 
 async def _load(asks: list[Ask]) -> dict[str, float]:

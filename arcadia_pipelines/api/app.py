@@ -239,17 +239,15 @@ async def invoices_csv(request: Request) -> Response:
 async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
     """An invoice with its lines in order. Somebody else's is not found, like one that does not exist."""
     who = await _principal(request)
-    async with queries.snapshot(request.app.state.pool, who) as connection:
-        found = await queries.invoice(connection, who, invoice_id)
-        if found is None:
-            raise Problem("not-found", "no invoice of this id")
-        head, period_start = found
-        # Weak: it covers revision, status and content hash, not the name of a deployment that was deleted since.
-        etag = f'W/"{hashlib.sha256(head.encode()).hexdigest()[:32]}"'
-        if _matches(request.headers.get("if-none-match"), etag):
-            return Response(status_code=304, headers={**PRIVATE, "ETag": etag})
-        lines = await queries.lines(connection, invoice_id, period_start)
-    return _json(f'{head[:-1]},"lines":{lines}}}', {"ETag": etag})
+    pool = request.app.state.pool
+    standing = await queries.invoice(pool, who, invoice_id)
+    if standing and _matches(request.headers.get("if-none-match"), _etag(standing[0])):
+        return Response(status_code=304, headers={**PRIVATE, "ETag": _etag(standing[0])})
+    found = await queries.invoice_with_lines(pool, who, invoice_id, standing[1]) if standing else None
+    if found is None:
+        raise Problem("not-found", "no invoice of this id")
+    head, lines = found
+    return _json(f'{head[:-1]},"lines":{lines}}}', {"ETag": _etag(head)})
 
 
 @_v1.get(
@@ -261,10 +259,10 @@ async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
 async def events(request: Request, invoice_id: uuid.UUID) -> Response:
     """What happened to an invoice, oldest first, with each replaced revision whole. For platform admins."""
     who = await _admin(request)
-    async with queries.snapshot(request.app.state.pool, who) as connection:
-        if await queries.invoice(connection, who, invoice_id) is None:
-            raise Problem("not-found", "no invoice of this id")
-        history = await queries.events(connection, invoice_id)
+    pool = request.app.state.pool
+    if await queries.invoice(pool, who, invoice_id) is None:
+        raise Problem("not-found", "no invoice of this id")
+    history = await queries.events(pool, who, invoice_id)
     return _json(f'{{"items":{history}}}')
 
 
@@ -308,6 +306,11 @@ def _spelled(line: dict[str, Any]) -> dict[str, Any]:
 
 def _json(body: str, headers: dict[str, str] | None = None) -> Response:
     return Response(body, media_type="application/json", headers={**PRIVATE, **(headers or {})})
+
+
+def _etag(head: str) -> str:
+    """Weak: it covers revision, status and content hash, but not that a line's deployment was deleted since."""
+    return f'W/"{hashlib.sha256(head.encode()).hexdigest()[:32]}"'
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:

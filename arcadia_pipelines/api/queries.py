@@ -11,8 +11,6 @@ import base64
 import binascii
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -27,7 +25,7 @@ Pool = AsyncConnectionPool[Connection]
 
 WAIT_SECONDS = 5.0  # for a free connection
 LONGEST_QUEUE = 500  # requests that wait for one
-RECONNECT_SECONDS = 10.0  # then the next request tries again: after an outage nobody waits for a long back-off
+RECONNECT_SECONDS = 4.0  # then the next request tries again: after an outage nobody waits for a long back-off
 STATEMENT_MILLISECONDS = 15_000
 
 _OPTIONS = (
@@ -117,28 +115,17 @@ def pool(url: str, connections: int) -> Pool:
     )
 
 
-@asynccontextmanager
-async def snapshot(on: Pool, who: Principal) -> AsyncIterator[Connection]:
-    """A transaction that sees the database at one instant, and of it what the principal may.
+async def _ask(on: Pool, who: Principal, query: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The query's rows: of the database at one instant, what the principal may see.
 
+    Both statements go out together, and what goes out together is one transaction: the settings end with it.
     Raises psycopg.OperationalError where no connection is to be had.
     """
-    async with on.connection() as connection, connection.transaction():
-        await connection.execute(_WHO, _settings(who))
-        yield connection
-
-
-async def _ask(on: Pool, who: Principal, query: LiteralString, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The same for one query: both statements go out together, and what goes out together is one transaction."""
     async with on.connection() as connection:
         async with connection.pipeline():
-            await connection.execute(_WHO, _settings(who))
+            await connection.execute(_WHO, {"role": who.role, "tenant": who.tenant_id or ""})
             cursor = await connection.execute(query, parameters)
         return await cursor.fetchall()
-
-
-def _settings(who: Principal) -> dict[str, str]:
-    return {"role": who.role, "tenant": who.tenant_id or ""}
 
 
 async def page(
@@ -151,26 +138,34 @@ async def page(
     return [document for document, _, _ in found[:size]], last
 
 
-async def invoice(connection: Connection, who: Principal, invoice_id: uuid.UUID) -> tuple[str, dt.date] | None:
+async def invoice(on: Pool, who: Principal, invoice_id: uuid.UUID) -> tuple[str, dt.date] | None:
     """The invoice without its lines as JSON (schemas.Invoice), and its month; None where there is none to be seen."""
     query: LiteralString = (
-        f"select row_to_json(i)::text, period_start"
+        "select row_to_json(i)::text, period_start"
         f" from (select {_INVOICE} from billing.tenant_invoices where id = %(id)s{_own(who)}) i"
     )
-    cursor = await connection.execute(query, {"id": invoice_id, "tenant": who.tenant_id})
-    return await cursor.fetchone()
+    for document, period_start in await _ask(on, who, query, {"id": invoice_id, "tenant": who.tenant_id}):
+        return document, period_start
+    return None
 
 
-async def lines(connection: Connection, invoice_id: uuid.UUID, period_start: dt.date) -> str:
-    """The invoice's lines in order, as JSON (a list of schemas.InvoiceLine)."""
-    cursor = await connection.execute(_LINES, {"id": invoice_id, "period": period_start})
-    return str((await cursor.fetchall())[0][0])
+async def invoice_with_lines(
+    on: Pool, who: Principal, invoice_id: uuid.UUID, period_start: dt.date
+) -> tuple[str, str] | None:
+    """The invoice of this month as JSON (schemas.Invoice), and its lines in order (a list of schemas.InvoiceLine).
+
+    One statement, so that both are of one instant; the month, which an invoice never changes, names the partition.
+    """
+    query, parameters = with_lines_query(who, invoice_id, period_start)
+    for document, lines in await _ask(on, who, query, parameters):
+        return document, lines
+    return None
 
 
-async def events(connection: Connection, invoice_id: uuid.UUID) -> str:
+async def events(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str:
     """What happened to the invoice, in order, as JSON (a list of schemas.InvoiceEvent)."""
-    cursor = await connection.execute(_EVENTS, {"id": invoice_id})
-    return str((await cursor.fetchall())[0][0])
+    [[document]] = await _ask(on, who, _EVENTS, {"id": invoice_id})
+    return str(document)
 
 
 async def ready(on: Pool) -> None:
@@ -180,6 +175,17 @@ async def ready(on: Pool) -> None:
 
 def _own(who: Principal) -> LiteralString:
     return "" if who.is_admin else " and tenant_id = %(tenant)s and status <> 'draft'"
+
+
+def with_lines_query(
+    who: Principal, invoice_id: uuid.UUID, period_start: dt.date
+) -> tuple[LiteralString, dict[str, Any]]:
+    """The query of an invoice and its lines, both as JSON, and its parameters."""
+    query: LiteralString = (
+        f"select row_to_json(i)::text, ({_LINES})"
+        f" from (select {_INVOICE} from billing.tenant_invoices where id = %(id)s{_own(who)}) i"
+    )
+    return query, {"id": invoice_id, "period": period_start, "tenant": who.tenant_id}
 
 
 def list_query(who: Principal, wanted: Wanted, after: Place | None, size: int) -> tuple[LiteralString, dict[str, Any]]:
