@@ -151,7 +151,7 @@ class Page(Filters):
 
 
 def _read(request: Request, model: type[Asked]) -> Asked:
-    """The query string as the model. FastAPI would do the same in a multiple of the time that the database takes."""
+    """The query string as the model. FastAPI does the same, for a tenth of a millisecond more on every request."""
     try:
         return model.model_validate(dict(request.query_params))
     except ValidationError as error:
