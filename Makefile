@@ -1,10 +1,10 @@
-# make demo | test | check | ui | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | check | ui | api | bench-api | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check ui down lock clean
+.PHONY: demo test check ui api bench-api down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -21,6 +21,12 @@ check: $(INSTALLED)
 ui: $(INSTALLED)
 	@$(BIN)/arcadia db up
 	@DAGSTER_HOME="$(CURDIR)" $(BIN)/dagster dev -h 127.0.0.1 -p 3000
+
+api: $(INSTALLED)
+	@$(BIN)/arcadia api
+
+bench-api: $(INSTALLED)
+	@$(BIN)/python benchmarks/api.py $(N)
 
 down: $(INSTALLED)
 	@$(BIN)/arcadia db down

@@ -16,6 +16,7 @@ from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
 from arcadia_pipelines import embedded
+from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
@@ -233,6 +234,10 @@ def demo() -> None:
     changed = f"{written} written" if written else "none written: nothing changed"
     _say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.")
     _say(_NEXT)
+
+
+arcadia.add_command(commands.api)
+arcadia.add_command(commands.token)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +35,14 @@ class Settings:
     home: Path
     first_month: BillingMonth
     alert_webhook_url: str | None
+    api_jwks: str | None = None
+    """File or URL of the keys that the API's tokens are signed with."""
+    api_secret: str | None = field(default=None, repr=False)
+    """Or the secret that they are signed with, at least 32 bytes."""
+    api_issuer: str | None = None
+    api_audience: str | None = None
+    api_connections: int = 5
+    """How many connections to the database one API process keeps at most; more of them made it slower."""
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -49,11 +57,23 @@ class Settings:
             home=Path(os.environ.get("ARCADIA_HOME") or PROJECT / ".arcadia").absolute(),
             first_month=first_month,
             alert_webhook_url=os.environ.get("ARCADIA_ALERT_WEBHOOK_URL") or None,
+            api_jwks=os.environ.get("ARCADIA_API_JWKS") or None,
+            api_secret=os.environ.get("ARCADIA_API_SECRET") or None,
+            api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
+            api_audience=os.environ.get("ARCADIA_API_AUDIENCE") or None,
+            api_connections=_count("ARCADIA_API_CONNECTIONS", 5),
         )
 
     def url(self) -> str:
         """The canonical URL of the billing database; starts the embedded server when that is the one to use."""
         return self.database_url or embedded.start(self.home)
+
+
+def _count(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII):
+        raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to 9999")
+    return int(text)
 
 
 def canonical(url: str) -> str:

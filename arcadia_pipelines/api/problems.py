@@ -1,0 +1,97 @@
+"""Errors as RFC 9457 problem documents, application/problem+json, each with a type that programs can rely on.
+
+Belongs here: what can go wrong for a caller, and how it is put. No message repeats a token, a password or SQL.
+"""
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from arcadia_pipelines.api.auth import InvalidToken, KeysUnavailable
+from arcadia_pipelines.storage.database import StorageError
+
+MEDIA_TYPE = "application/problem+json"
+TITLES = {
+    "bad-request": (400, "The request cannot be read"),
+    "invalid-token": (401, "No valid token"),
+    "forbidden": (403, "Not for this role"),
+    "not-found": (404, "There is no such thing here"),
+    "method-not-allowed": (405, "Not this method"),
+    "too-large": (413, "The request is too large"),
+    "invalid-request": (422, "The request does not make sense"),
+    "internal-error": (500, "Our mistake"),
+    "unavailable": (503, "Not available at the moment"),
+}
+"""Problem types by the last part of their URI, with status and title."""
+
+
+class Problem(Exception):
+    """An answer other than the one asked for; `kind` is a key of TITLES."""
+
+    def __init__(self, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.kind, self.detail, self.headers = kind, detail, headers or {}
+
+
+def document(kind: str, detail: str, request_id: str, errors: list[dict[str, str]] | None = None) -> dict[str, object]:
+    """The problem as schemas.Problem."""
+    status, title = TITLES[kind]
+    told: dict[str, object] = {"type": f"urn:arcadia:problem:{kind}", "title": title, "status": status}
+    return told | {"detail": detail, "request_id": request_id} | ({"errors": errors} if errors else {})
+
+
+def respond(request: Request, problem: Problem, errors: list[dict[str, str]] | None = None) -> Response:
+    """The response that tells the problem."""
+    body = document(problem.kind, problem.detail, request.state.request_id, errors)
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    return JSONResponse(body, TITLES[problem.kind][0], headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every exception with a problem."""
+    app.add_exception_handler(Problem, _known)
+    app.add_exception_handler(InvalidToken, _unauthenticated)
+    app.add_exception_handler(KeysUnavailable, _unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(psycopg.OperationalError, _unavailable)
+    app.add_exception_handler(StorageError, _unavailable)
+
+
+def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return respond(request, error)
+
+
+def _unauthenticated(request: Request, error: Exception) -> Response:
+    challenge = 'Bearer realm="arcadia"'
+    if "authorization" in request.headers:
+        challenge += ', error="invalid_token"'
+    return respond(request, Problem("invalid-token", str(error), {"WWW-Authenticate": challenge}))
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    request.state.error = f"{type(error).__name__}: {error}"
+    what = "the token keys" if isinstance(error, KeysUnavailable) else "the database"
+    detail = f"{what} cannot be reached or is too busy: try again"
+    return respond(request, Problem("unavailable", detail, {"Retry-After": "1"}))
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": ".".join(map(str, one["loc"])), "what": str(one["msg"])} for one in error.errors()][:20]
+    detail = "; ".join(f"{one['where']}: {one['what']}" for one in found)
+    return respond(request, Problem("invalid-request", detail), found)
+
+
+def _http(request: Request, error: Exception) -> Response:
+    """What Starlette answers itself: an unknown path, a method that a path does not have, JSON that is none."""
+    assert isinstance(error, HTTPException)
+    kind = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "bad-request")
+    detail = {
+        "not-found": "no such path: see /api/v1/openapi.json",
+        "method-not-allowed": f"{request.method} is not served here: see /api/v1/openapi.json",
+    }.get(kind, str(error.detail))
+    return respond(request, Problem(kind, detail, dict(error.headers or {})))

@@ -1,0 +1,260 @@
+"""The documents that go in and out, as the OpenAPI document shows them.
+
+Cents are integers, quantities and unit prices are strings of exact decimals, instants are UTC. Invoices, lines and
+events are written as JSON by PostgreSQL (queries.py) in these shapes; the tests hold them to it.
+"""
+
+import datetime as dt
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints
+
+from arcadia_pipelines.api.auth import LONGEST_TENANT_ID, is_tenant_id
+from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+
+Status = Literal["draft", "issued", "paid", "void"]
+Kind = Literal["plan_base", "addon", "overage", "credit", "adjustment", "tax"]
+DECIMAL = r"^-?\d+(\.\d+)?$"
+
+
+def _a_month(text: str) -> str:
+    try:
+        return str(BillingMonth.parse(text))
+    except InvalidMonth as error:
+        raise ValueError(str(error)) from error
+
+
+def _a_tenant(text: str) -> str:
+    if not is_tenant_id(text):
+        raise ValueError("a tenant's id is printable text")
+    return text
+
+
+Period = Annotated[
+    str, StringConstraints(pattern=r"^(19|[2-9]\d)\d\d-(0[1-9]|1[0-2])$", max_length=7), AfterValidator(_a_month)
+]
+TenantId = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TENANT_ID), AfterValidator(_a_tenant)]
+Code = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,100}$")]
+Quantity = (
+    Annotated[StrictInt, Field(ge=0, lt=10**12)]
+    | Annotated[StrictStr, StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$")]
+)
+
+PILOT: dict[str, Any] = {
+    "id": "5b9ab0ad-3ba9-5f0c-9a1e-0d3f1d9e2a10",
+    "invoice_number": "INV-202604-00010",
+    "tenant_id": "pilot",
+    "period": "2026-04",
+    "period_start": "2026-04-01",
+    "period_end": "2026-05-01",
+    "currency": "AUD",
+    "subtotal_cents": 6422,
+    "tax_cents": 642,
+    "total_cents": 7064,
+    "status": "issued",
+    "issued_at": "2026-05-01T03:00:07.123456+00:00",
+    "paid_at": None,
+    "finance_invoice_id": None,
+    "pushed_to_finance_at": None,
+    "updated_at": "2026-05-01T03:00:07.123456+00:00",
+    "usage_cutoff": "2026-05-01T03:00:01.654321+00:00",
+    "revision": 1,
+    "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "meta": {"tenant_name": "Pilot Studio Pty Ltd", "tenant_abn": "71690944157"},
+}
+OVERAGE: dict[str, Any] = {
+    "deployment_id": "8c7dd922-ad47-494f-802b-3a1e2e5c1d11",
+    "kind": "overage",
+    "resource_kind": "droplet_hours",
+    "description": "Overage: droplet_hours",
+    "qty": "672.000000",
+    "unit": "hour",
+    "unit_price_cents": "1.00000000",
+    "amount_cents": 672,
+    "meta": {"used": "2160.000000", "included": "1488.000000", "effective_from": "2026-01-01"},
+}
+
+
+class Line(BaseModel):
+    """What is charged once. `meta` explains it: for overage what was used and included, in `unit`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    deployment_id: uuid.UUID | None = Field(description="null for tax, credits and adjustments, or once it is deleted")
+    kind: Kind
+    resource_kind: str | None = Field(description="the metered kind of an overage; else null")
+    description: str
+    qty: str = Field(pattern=DECIMAL)
+    unit: str | None
+    unit_price_cents: str = Field(pattern=DECIMAL, description="cents AUD ex GST, to 8 decimals")
+    amount_cents: int = Field(description="qty x unit_price_cents, rounded once, half up; ex GST but for tax")
+    meta: dict[str, Any]
+
+
+class InvoiceLine(Line):
+    """A line of an invoice."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"line_no": 3, "deployment_name": "pilot-web", **OVERAGE}]}
+    )
+
+    line_no: int = Field(ge=1, description="order on the invoice, from 1")
+    deployment_name: str | None
+
+
+class Invoice(BaseModel):
+    """An invoice without its lines: one per tenant and month."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [PILOT]})
+
+    id: uuid.UUID = Field(description="the same however often the month is run again")
+    invoice_number: str | None
+    tenant_id: str
+    period: str = Field(description="the calendar month, UTC")
+    period_start: dt.date
+    period_end: dt.date = Field(description="first day of the next month: the period is half open")
+    currency: Literal["AUD"]
+    subtotal_cents: int = Field(description="ex GST")
+    tax_cents: int = Field(description="GST")
+    total_cents: int
+    status: Status
+    issued_at: dt.datetime | None
+    paid_at: dt.datetime | None
+    finance_invoice_id: str | None
+    pushed_to_finance_at: dt.datetime | None
+    updated_at: dt.datetime
+    usage_cutoff: dt.datetime = Field(description="usage that was known at this instant is billed")
+    revision: int = Field(ge=1, description="counts up each time the content is replaced")
+    content_sha256: str
+    meta: dict[str, Any] = Field(description="the tenant's name and ABN; gst_free_reason where there is no GST")
+
+
+class InvoiceWithLines(Invoice):
+    """An invoice with its lines in order."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{**PILOT, "lines": [{"line_no": 3, "deployment_name": "pilot-web", **OVERAGE}]}]
+        },
+    )
+
+    lines: list[InvoiceLine]
+
+
+class InvoicePage(BaseModel):
+    """Invoices, newest month first. `next_cursor` asks for the page after; null on the last."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"items": [PILOT], "next_cursor": None}]})
+
+    items: list[Invoice]
+    next_cursor: str | None
+
+
+class InvoiceEvent(BaseModel):
+    """Something that happened to an invoice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    event: str = Field(examples=["issued", "reissued", "voided"])
+    revision: int
+    total_cents: int
+    content_sha256: str
+    operator: str
+    reason: str
+    run_id: str
+    occurred_at: dt.datetime
+    snapshot: dict[str, Any] | None = Field(description="for reissued: the replaced revision whole; else null")
+
+
+class InvoiceEvents(BaseModel):
+    """An invoice's history, oldest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[InvoiceEvent]
+
+
+class QuoteRequest(BaseModel):
+    """A deployment that does not exist yet."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"plan": "studio", "addons": ["storage_50gb"], "usage": {"droplet_hours": 2160}, "month": "2026-04"}
+            ]
+        },
+    )
+
+    plan: Code = Field(description="the plan's code")
+    addons: list[Code] = Field(default=[], max_length=100, description="addons' codes; again for each further unit")
+    usage: dict[Code, Quantity] = Field(
+        default={}, max_length=100, description="expected usage in the month by resource kind: an integer, or a string"
+    )
+    month: Period | None = Field(default=None, description="at the prices of this month; this month unless given")
+
+
+class Quote(BaseModel):
+    """What the deployment would cost in the month: what its invoice would say."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "currency": "AUD",
+                    "subtotal_cents": 6422,
+                    "tax_cents": 642,
+                    "total_cents": 7064,
+                    "lines": [{**OVERAGE, "deployment_id": None}],
+                }
+            ]
+        },
+    )
+
+    currency: Literal["AUD"] = "AUD"
+    subtotal_cents: int
+    tax_cents: int
+    total_cents: int
+    lines: list[Line]
+
+
+class InvalidPart(BaseModel):
+    """A part of a request that does not make sense."""
+
+    where: str = Field(examples=["query.period"])
+    what: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:arcadia:problem:not-found",
+                    "title": "There is no such thing here",
+                    "status": 404,
+                    "detail": "no invoice of this id",
+                    "request_id": "0b6f0c1e5b4f4f7e9a55a3e1c7a3d0aa",
+                }
+            ]
+        }
+    )
+
+    type: str = Field(description="what kind of problem, for programs: it stays the same")
+    title: str
+    status: int
+    detail: str = Field(description="what is wrong and what to do, for people")
+    request_id: str = Field(description="names the request in our log; also the header X-Request-ID")
+    errors: list[InvalidPart] | None = None
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"

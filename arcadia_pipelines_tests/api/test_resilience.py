@@ -1,0 +1,280 @@
+"""The API while something goes on: a month is run again, connections run out, PostgreSQL restarts, it is shut down."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.api import queries
+from arcadia_pipelines_tests.api.conftest import ADMIN, AUDIENCE, ISSUER, SECRET, Serve, bearer, tenant, token
+from arcadia_pipelines_tests.api.test_invoices import pages
+from arcadia_pipelines_tests.world import World
+
+ARCADIA = [sys.executable, "-c", "from arcadia_pipelines.cli import main; main()"]
+UNSET = dict.fromkeys(
+    ("ARCADIA_DATABASE_URL", "ARCADIA_API_JWKS", "ARCADIA_API_SECRET", "ARCADIA_API_ISSUER", "ARCADIA_API_AUDIENCE"), ""
+)
+
+
+@contextmanager
+def command(folder: Path, **environment: str) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client, Path]]:
+    """`arcadia api` on a free port: the process, a client for it, and the file of its log."""
+    log = folder / "api.log"
+    with (
+        log.open("w") as written,
+        subprocess.Popen(
+            [*ARCADIA, "api", "--port", "0"],
+            env=os.environ | UNSET | environment,
+            stdout=written,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        try:
+            base = said.split("the read API is on ")[1].split()[0]
+            with httpx.Client(base_url=base, timeout=30, trust_env=False) as client:
+                until(lambda: answers(client))
+                yield process, client, log
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what must come; it fails only where it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Whoever reads invoices waits."""
+    with psycopg.connect(url) as connection:
+        connection.execute("lock table billing.tenant_invoices in access exclusive mode")
+        yield
+        connection.rollback()
+
+
+def waiting(url: str) -> int:
+    """How many of the API's statements wait for a lock."""
+    [(number,)] = World(url).query(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    return int(number)
+
+
+def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serve, world: World) -> None:
+    """Forty tenants, usage added and the month run again twice, while lists are paged and invoices read."""
+    world.plan("studio", 5000, {"droplet_hours": (0, 1)})
+    for number in range(40):
+        world.tenant(f"t{number}")
+        world.deployment(f"t{number}", f"web{number}", "studio")
+        world.use(f"web{number}", "droplet_hours", 100)
+    world.month_end("2026-04")
+    client, over = serve(world.url), threading.Event()
+    seen = {"lists": 0, "invoices": 0}
+    revisions = set()
+
+    def page() -> None:
+        while not over.is_set():
+            listed = [invoice for page in pages(client, ADMIN, limit=7) for invoice in page]
+            assert len({invoice["id"] for invoice in listed}) == len(listed) == 40
+            seen["lists"] += 1
+
+    def read() -> None:
+        ids = [invoice["id"] for invoice in pages(client, ADMIN, limit=200)[0]]
+        while not over.is_set():
+            for invoice_id in ids:
+                found = client.get(f"/api/v1/invoices/{invoice_id}", headers=ADMIN).json()
+                lines = found["lines"]
+                assert [line["line_no"] for line in lines] == [1, 2, 3]
+                assert sum(line["amount_cents"] for line in lines) == found["total_cents"]
+                # 5000 + 100 c + as much for each revision after the first
+                assert found["subtotal_cents"] == 5000 + 100 * found["revision"]
+                revisions.add(found["revision"])
+                seen["invoices"] += 1
+
+    with ThreadPoolExecutor(4) as readers:
+        readings = [readers.submit(reading) for reading in (page, page, read, read)]
+        try:
+            for _ in range(2):
+                for number in range(40):
+                    world.use(f"web{number}", "droplet_hours", 100)
+                world.month_end("2026-04")
+        finally:
+            over.set()
+        for reading in readings:
+            reading.result()
+    assert min(seen.values()) > 3
+    assert len(revisions) > 1
+
+
+def test_when_connections_run_out_the_rest_is_told_to_come_again_and_liveness_holds(
+    serve: Serve, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection, held up by a lock: it is answered late, the others soon with 503; then all is as before."""
+    monkeypatch.setattr(queries, "WAIT_SECONDS", 0.2)
+    client = serve(url, api_connections=1)
+    with ThreadPoolExecutor(1) as first:
+        with locked(url):
+            late = first.submit(client.get, "/api/v1/invoices", headers=ADMIN)
+            until(lambda: waiting(url) == 1)
+            with ThreadPoolExecutor(8) as others:
+                refused = list(others.map(lambda _: client.get("/api/v1/invoices", headers=ADMIN), range(16)))
+            assert {answer.status_code for answer in refused} == {503}
+            assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+            assert client.get("/health").status_code == 200
+            assert client.get("/ready").status_code == 503
+        assert late.result().status_code == 200
+    assert client.get("/api/v1/invoices", headers=ADMIN).status_code == 200
+    assert client.get("/ready").status_code == 200
+
+
+def test_a_database_that_refuses_is_our_mistake_and_no_detail_of_it_is_told(serve: Serve, world: World) -> None:
+    """Somebody revoked the role's right: 500 without SQL, not ready, and back once it is granted."""
+    client = serve(world.url)
+    world.query("revoke select on billing.tenant_invoices from arcadia_api")
+    answer = client.get("/api/v1/invoices", headers=ADMIN)
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "tenant_invoices" not in answer.text
+    assert client.get("/ready").status_code == 503
+    world.query("select billing.admit_api()")
+    assert client.get("/api/v1/invoices", headers=ADMIN).status_code == 200
+
+
+def test_a_newcomer_asks_with_a_printed_token_and_postgresql_may_restart_under_load(tmp_path: Path) -> None:
+    """`arcadia api` and `arcadia token` with nothing configured; while PostgreSQL is down only 503, then 200 again."""
+    home = tmp_path / "home"
+    try:
+        with command(tmp_path, ARCADIA_HOME=str(home)) as (_, client, _):
+            printed = subprocess.check_output(
+                [*ARCADIA, "token", "--role", "tenant", "--tenant", "pilot"],
+                env=os.environ | UNSET | {"ARCADIA_HOME": str(home)},
+                text=True,
+            ).strip()
+            assert stat.S_IMODE((home / "api-secret").stat().st_mode) == 0o600
+            restart_under_load(home, client, bearer(printed))
+    finally:
+        embedded.stop(home)
+
+
+def restart_under_load(home: Path, client: httpx.Client, headers: dict[str, str]) -> None:
+    statuses, over = list[int](), threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            statuses.append(client.get("/api/v1/invoices", headers=headers).status_code)
+            assert client.get("/health").status_code == 200
+
+    def sees(status: int) -> Callable[[], bool]:
+        start = len(statuses)
+        return lambda: status in statuses[start:]
+
+    with ThreadPoolExecutor(6) as clients:
+        loads = [clients.submit(load) for _ in range(6)]
+        try:
+            until(sees(200))
+            embedded.stop(home)
+            until(sees(503))
+            assert client.get("/ready").status_code == 503
+            embedded.start(home)
+            until(sees(200))
+            until(lambda: client.get("/ready").status_code == 200)
+        finally:
+            over.set()
+        for one in loads:
+            one.result()
+    assert set(statuses) == {200, 503}
+
+
+def test_a_shutdown_finishes_what_is_under_way_and_the_log_is_json_without_secrets(tmp_path: Path, url: str) -> None:
+    """A request waits for a lock when SIGTERM comes: it is answered, new ones are not, and the exit code is 0."""
+    environment = {
+        "ARCADIA_DATABASE_URL": url,
+        "ARCADIA_API_SECRET": SECRET,
+        "ARCADIA_API_ISSUER": ISSUER,
+        "ARCADIA_API_AUDIENCE": AUDIENCE,
+    }
+    bad = token(key="another secret, quite as long as it has to be for HMAC with any of the algorithms")
+    with command(tmp_path, **environment) as (process, client, log), ThreadPoolExecutor(1) as slow:
+        client.get(f"/api/v1/invoices?cursor={token()[:64]}", headers=tenant("pilot"))
+        client.get(f"/api/v1/invoices?access_token={token()}", headers=bearer(bad))
+        with locked(url):
+            late = slow.submit(client.get, "/api/v1/invoices", headers=ADMIN | {"X-Request-ID": "the-late-one"})
+            until(lambda: waiting(url) == 1)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: "Shutting down" in log.read_text())
+        assert late.result().status_code == 200
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        said = log.read_text() + process.stderr.read()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    requests = {line["request_id"]: line for line in lines if line["message"] == "request"}
+    assert requests["the-late-one"].items() >= {
+        ("method", "GET"), ("route", "/api/v1/invoices"), ("status", 200), ("role", "platform_admin"),
+    }  # fmt: skip
+    assert sorted(line["status"] for line in requests.values() if line["path"] != "/health") == [200, 400, 401]
+    [asked] = [line for line in requests.values() if line["status"] == 400]
+    assert (asked["role"], asked["tenant_id"]) == ("tenant", "pilot")
+    for secret in (SECRET, token()[:20], bad[-20:], url.split(":")[2].split("@")[0]):
+        assert secret not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["token", "--role", "tenant"], {}, "--tenant ID"),
+        (["token", "--role", "platform_admin"], {"ARCADIA_API_JWKS": "https://id.example.com/jwks"}, "your issuer"),
+        (["token", "--role", "platform_admin"], {"ARCADIA_DATABASE_URL": "postgresql://x"}, "ARCADIA_API_JWKS"),
+        (
+            ["api"],
+            {
+                "ARCADIA_DATABASE_URL": "{empty}",
+                "ARCADIA_API_SECRET": SECRET,
+                "ARCADIA_API_ISSUER": "i",
+                "ARCADIA_API_AUDIENCE": "a",
+            },
+            "arcadia db migrate",
+        ),
+        (["api"], {"ARCADIA_API_CONNECTIONS": "many"}, "ARCADIA_API_CONNECTIONS"),
+    ],
+)
+def test_the_commands_say_in_one_line_what_is_missing(
+    tmp_path: Path, empty_url: str, arguments: list[str], environment: dict[str, Any], said: str
+) -> None:
+    given = {name: value.format(empty=empty_url) for name, value in environment.items()}
+    done = subprocess.run(
+        [*ARCADIA, *arguments],
+        env=os.environ | UNSET | {"ARCADIA_HOME": str(tmp_path)} | given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert (len(done.stderr.splitlines()), done.stdout) == (1, "")

@@ -1,0 +1,200 @@
+"""The database enforces it too: what the API's role sees when a query has no WHERE at all."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines_tests.world import World
+
+TABLES = ("tenant_invoices", "tenant_invoice_lines", "invoice_events")
+
+
+@contextmanager
+def as_api(url: str, **settings: str) -> Iterator["psycopg.Connection[Any]"]:
+    """A transaction as the API's role with these settings."""
+    with psycopg.connect(url) as connection:
+        connection.execute("set local role arcadia_api")
+        for name, value in settings.items():
+            connection.execute("select set_config(%s, %s, true)", [f"arcadia.{name}", value])
+        yield connection
+
+
+def counts(connection: "psycopg.Connection[Any]") -> tuple[int, ...]:
+    """How many invoices, lines and events a query without a WHERE shows."""
+    found = [connection.execute(f"select count(*) from billing.{name}".encode()).fetchall() for name in TABLES]
+    return tuple(number for [(number,)] in found)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"tenant_id": "pilot"},
+        {"role": "tenant"},
+        {"role": "tenant", "tenant_id": ""},
+        {"role": "tenant", "tenant_id": "nobody"},
+        {"role": "", "tenant_id": "pilot"},
+        {"role": "Platform_Admin", "tenant_id": "pilot"},
+    ],
+)
+def test_who_is_not_said_sees_nothing(billed: World, settings: dict[str, str]) -> None:
+    with as_api(billed.url, **settings) as connection:
+        assert counts(connection) == (0, 0, 0)
+
+
+def test_a_tenant_sees_its_rows_only_without_any_where(billed: World) -> None:
+    with as_api(billed.url, role="tenant", tenant_id="pilot") as connection:
+        tenants = connection.execute("select distinct tenant_id from billing.tenant_invoices").fetchall()
+        owners = connection.execute(
+            "select distinct i.tenant_id from billing.tenant_invoice_lines l"
+            " left join billing.tenant_invoices i on i.id = l.invoice_id"
+        ).fetchall()
+        seen = counts(connection)
+    mine = billed.query(
+        "select count(distinct i.id), count(*) from billing.tenant_invoices i"
+        " join billing.tenant_invoice_lines l on l.invoice_id = i.id where tenant_id = 'pilot'"
+    )
+    assert (tenants, owners) == ([("pilot",)], [("pilot",)])
+    assert seen == (*mine[0], 0)
+
+
+def test_a_tenant_sees_neither_its_draft_nor_the_lines_of_it(billed: World, drafted: str) -> None:
+    with as_api(billed.url, role="tenant", tenant_id=drafted) as connection:
+        assert connection.execute("select distinct status from billing.tenant_invoices").fetchall() == [("issued",)]
+        months = connection.execute("select distinct period_start::text from billing.tenant_invoice_lines").fetchall()
+        assert months == [("2026-03-01",)]
+
+
+def test_an_admin_sees_what_the_owner_sees(billed: World) -> None:
+    with psycopg.connect(billed.url) as owner:
+        everything = counts(owner)
+    with as_api(billed.url, role="platform_admin") as connection:
+        assert counts(connection) == everything
+
+
+def test_the_settings_end_with_the_transaction(billed: World) -> None:
+    """The next one on the same connection is nobody again."""
+    with psycopg.connect(billed.url, autocommit=True) as connection:
+        with connection.transaction():
+            connection.execute("select set_config('arcadia.role', 'platform_admin', true)")
+        with connection.transaction():
+            connection.execute("set local role arcadia_api")
+            assert counts(connection) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into billing.tenant_invoices select * from billing.tenant_invoices",
+        "update billing.tenant_invoices set status = 'paid'",
+        "delete from billing.tenant_invoice_lines",
+        "truncate billing.invoice_events",
+        "select * from billing.tenant_invoice_lines_2026_04",  # around the parent's policy
+        "select * from billing.metered_usage",
+        "select * from billing.revenue_by_deployment",
+        "select * from cloud.tenants",
+        "select * from cloud.usage_records",
+        "select billing.admit_api()",
+        "create table billing.mine ()",
+    ],
+)
+def test_the_role_can_only_read_and_only_what_the_api_shows(billed: World, statement: str) -> None:
+    with as_api(billed.url, role="platform_admin") as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement.encode())
+
+
+def test_others_who_were_granted_the_tables_read_them_as_before(billed: World) -> None:
+    """An analyst's role is not the API's: row-level security must not empty the dashboard."""
+    analyst = f"analyst_{uuid.uuid4().hex}"
+    with psycopg.connect(billed.url) as connection:
+        everything = counts(connection)
+        connection.execute(f"create role {analyst}".encode())
+        connection.execute(f"grant usage on schema billing to {analyst}".encode())
+        connection.execute(f"grant select on all tables in schema billing to {analyst}".encode())
+        connection.execute(f"set local role {analyst}".encode())
+        assert counts(connection) == everything
+        connection.rollback()
+
+
+@pytest.mark.parametrize("condition", ["", "status = 'issued' and ", "tenant_id = 'pilot' and "])
+def test_a_deep_page_is_read_from_an_index_under_the_policies(url: str, condition: str) -> None:
+    """The plan, not the clock: an index gives the order and the place, and nothing is sorted whole."""
+    world = World(url)
+    world.query(
+        "insert into billing.tenant_invoices (tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
+        " total_cents, issued_at, invoice_number, content_sha256, usage_cutoff, run_id)"
+        " select case n when 7 then 'pilot' else 't' || n end, m, m + interval '1 month', 0, 0, 0, now(),"
+        "        m || '/' || n, repeat('0', 64), now(), ''"
+        " from generate_series(1, 2000) n, generate_series(date '2026-01-01', '2026-06-01', '1 month') m"
+    )
+    world.query("analyze billing.tenant_invoices")
+    with as_api(url, role="platform_admin") as connection:
+        plan = connection.execute(
+            f"explain (format json) select * from billing.tenant_invoices where {condition}(period_start, id) <"
+            " ('2026-02-01', 'ffffffff-0000-0000-0000-000000000000') order by period_start desc, id desc limit 50"
+            "".encode()
+        ).fetchone()
+    text = str(plan)
+    assert "Index Cond" in text
+    assert "Seq Scan" not in text
+    assert ("Sort" in text) is ("pilot" in condition)  # of the tenant's few rows
+
+
+def migrate_at_once(urls: list[str]) -> list[str]:
+    """Migrate databases in threads that start together; what went wrong, one text each."""
+    together, errors = threading.Barrier(len(urls)), list[str]()
+
+    def migrate(url: str) -> None:
+        together.wait()
+        try:
+            migrations.migrate(database.engine(url))
+        except Exception as error:  # noqa: BLE001  told to the test
+            errors.append(repr(error))
+
+    threads = [threading.Thread(target=migrate, args=(url,)) for url in urls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def test_databases_of_one_cluster_migrate_at_once(server_url: str) -> None:
+    """Four at once make the one role, twice over."""
+    base = server_url.rpartition("/")[0]
+    for _ in range(2):
+        names = [f"test_{uuid.uuid4().hex}" for _ in range(4)]
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            for name in names:
+                connection.execute(f"create database {name}".encode())
+            try:
+                assert migrate_at_once([f"{base}/{name}" for name in names]) == []
+            finally:
+                for name in names:
+                    connection.execute(f"drop database {name} with (force)".encode())
+
+
+def test_an_owner_who_may_not_make_roles_migrates_and_is_admitted_later(server_url: str) -> None:
+    """A database of an ordinary user's: the tables are made; the API is let in once a superuser granted the role."""
+    user, base = f"plain_{uuid.uuid4().hex}", server_url.rpartition("@")[2].rpartition("/")[0]
+    with psycopg.connect(server_url, autocommit=True) as superuser:
+        superuser.execute(f"create role {user} login password 'x'".encode())
+        superuser.execute(f"create database {user} owner {user}".encode())
+        try:
+            own = f"postgresql://{user}:x@{base}/{user}"
+            migrations.migrate(database.engine(own))
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), as_api(own):
+                pass
+            superuser.execute(f"grant arcadia_api to {user}".encode())
+            World(own).query("select billing.admit_api()")
+            with as_api(own, role="platform_admin") as connection:
+                assert counts(connection) == (0, 0, 0)
+        finally:
+            superuser.execute(f"drop database {user} with (force)".encode())
+            superuser.execute(f"drop role {user}".encode())
