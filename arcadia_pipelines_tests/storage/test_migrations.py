@@ -187,11 +187,11 @@ def test_a_per_cent_sign_and_a_colon_in_a_file_are_only_that(empty_url: str, tmp
 
 
 def test_the_platforms_views_are_left_alone_and_billed(empty_url: str) -> None:
-    """Where cloud.* are views over tables with other names, nothing is created there, and the pilot owes 70.64."""
+    """Where cloud.* are views over tables with other names, nothing but a right to read is added; 70.64 is owed."""
     world = World(empty_url)
     world.query(PLATFORM)
     catalogue = """
-        select c.oid::text, c.xmin::text, relname, relkind::text, pg_get_viewdef(c.oid)
+        select c.oid::text, relname, relkind::text, pg_get_viewdef(c.oid)
         from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = 'cloud' order by relname
     """
     before = world.query(catalogue)
