@@ -319,6 +319,18 @@ def test_a_failed_blocking_check_stops_the_run_before_the_invoices(world: World)
     assert world.invoices("2026-04")["pilot"] == ("issued", 1, 6423, 642, 7065)
 
 
+def test_a_tenant_that_is_gone_since_it_was_quoted_stops_the_invoices_and_voids_none(world: World) -> None:
+    """Another is invoiced beside it, and nothing of the month changes until it is quoted again."""
+    world.pilot()
+    world.tenant("acme")
+    world.deployment("acme", "api", "studio")
+    world.month_end("2026-04")
+    world.query("set session_replication_role = replica; delete from cloud.tenants where id = 'acme'")
+    result = materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices")
+    assert "tenant acme was quoted and is not in tenants: quote the month again" in failures(result)[0]
+    assert world.invoices("2026-04")["acme"] == ("issued", 1, 5000, 500, 5500)
+
+
 def test_a_month_that_is_not_quoted_cannot_be_invoiced(world: World) -> None:
     """The message says what to materialise first."""
     result = materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices")

@@ -72,11 +72,21 @@ INVOICES = pa.schema(
 _NAMESPACE = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
 
 
+class TenantMissing(Exception):
+    """A tenant that was quoted is gone: without it nobody knows whether GST applies, and its invoice would be lost."""
+
+
 def tenant_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
     """The quote lines (quote.QUOTE_LINES) of each tenant and its GST line, in invoice order, as INVOICE_LINES.
 
     Lines go by deployment name, then plan_base, addon, overage; the tax line is last. A GST-free tenant has none.
+    Raises TenantMissing.
     """
+    gone = quote_lines[~quote_lines["tenant_id"].isin(tenants["tenant_id"])]
+    if len(gone):
+        raise TenantMissing(
+            f"tenant {gone['tenant_id'].iloc[0]} was quoted and is not in tenants: quote the month again"
+        )
     ordered = quote_lines.assign(kind_order=quote_lines["kind"].map(KIND_ORDER)).sort_values(
         ["tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "line_no"],
         kind="stable",

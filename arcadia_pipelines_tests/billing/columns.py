@@ -20,7 +20,7 @@ APRIL = BillingMonth.parse("2026-04")
 SINCE = "2026-01-01"
 LAWS = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 """The same examples on every run, and no stopwatch: a law that fails, fails for what was changed."""
-PRICED_LAWS = settings(LAWS, max_examples=8)
+PRICED_LAWS = settings(LAWS, max_examples=6)
 """For laws whose every example prices a month: few, and each of them a crowd, which costs no more than one."""
 
 

@@ -571,6 +571,7 @@ def test_all_faults_of_all_tenants_are_named_in_order() -> None:
         ("b", "usage_out_of_range"),
         ("b", "plan_without_price"),
     ]
+    assert list(quotes.faults.index) == [0, 1, 2, 3]
     assert len(quotes.lines) == 0
 
 
