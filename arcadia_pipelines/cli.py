@@ -334,7 +334,7 @@ def _print_invoice(invoice: dict[str, Any]) -> None:
 
 
 def _print_lines(title: str | None, document: dict[str, Any]) -> None:
-    table = Table("deployment", "line", title=title, title_justify="left", show_footer=False)
+    table = Table("deployment", "line", title=title, title_justify="left")
     for column in ("quantity", "unit price, c", "amount, AUD"):
         table.add_column(column, justify="right")
     for line in document["lines"]:

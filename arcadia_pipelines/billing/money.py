@@ -32,7 +32,10 @@ Series: TypeAlias = "pd.Series[Any]"
 
 
 def frame(schema: pa.Schema, rows: list[Row] | None = None) -> pd.DataFrame:
-    """A frame of the schema's columns, Arrow-typed. Raises pyarrow.ArrowInvalid where a value does not fit its type."""
+    """A frame of the schema's columns, Arrow-typed.
+
+    Raises pyarrow.ArrowInvalid, pyarrow.ArrowTypeError or OverflowError where a value does not fit its type.
+    """
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     arrays = [_exact(column, field) for column, field in zip(columns, schema, strict=True)]
     return to_pandas(pa.Table.from_arrays(arrays, schema=schema))

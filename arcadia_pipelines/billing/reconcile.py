@@ -6,7 +6,7 @@ Belongs here: the decision, per tenant. Does not: carrying it out (storage/ledge
 import pandas as pd
 import pyarrow as pa
 
-from arcadia_pipelines.billing.money import CENTS, COUNT, FLAG, TEXT, Series
+from arcadia_pipelines.billing.money import CENTS, FLAG, TEXT, Series
 
 EXISTING = pa.schema(
     [
@@ -16,7 +16,6 @@ EXISTING = pa.schema(
         ("pushed", FLAG),  # already in the finance system
         ("total_cents", CENTS),
         ("content_sha256", TEXT),
-        ("revision", COUNT),
         ("invoice_number", TEXT),
     ]
 )

@@ -19,7 +19,7 @@ CENTS = {"old": 7064, "new": 6964}
 
 def standing(tenant: str, status: str = "issued", pushed: bool = False, content: str = "old") -> Row:
     """An invoice as it stands."""
-    return (f"{tenant}-id", tenant, status, pushed, CENTS[content], content, 1, f"INV-{tenant}")
+    return (f"{tenant}-id", tenant, status, pushed, CENTS[content], content, f"INV-{tenant}")
 
 
 def due(tenant: str, content: str = "old") -> Row:
