@@ -11,22 +11,30 @@ from typing import Any
 
 import click
 import dotenv
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
-from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.console import (
+    ERR,
+    JSON,
+    OUT,
+    CommandError,
+    Month,
+    document,
+    print_invoice,
+    print_lines,
+    say,
+    to_json,
+)
 from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
 from arcadia_pipelines.storage import database, ledger, migrations
 from arcadia_pipelines.storage.catalogue import UnknownCode
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError
-
-_OUT = Console(highlight=False, markup=False)
-_ERR = Console(stderr=True, highlight=False, markup=False)
 
 _EXPECTED = (
     embedded.EmbeddedError,
@@ -48,22 +56,6 @@ Next:
   make down      stops the database and keeps its data"""
 
 
-class CommandError(Exception):
-    """An error with a message for people."""
-
-
-class _Month(click.ParamType[BillingMonth]):
-    name = "YYYY-MM"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BillingMonth:
-        if isinstance(value, BillingMonth):
-            return value
-        try:
-            return BillingMonth.parse(value)
-        except InvalidMonth as error:
-            self.fail(str(error))
-
-
 class _Usage(click.ParamType[tuple[str, Decimal]]):
     name = "KIND=QUANTITY"
 
@@ -80,9 +72,6 @@ class _Usage(click.ParamType[tuple[str, Decimal]]):
         if quantity != quantity.quantize(Decimal("0.000001")):
             self.fail(f"{value!r}: a quantity has at most 6 decimals")
         return kind, quantity
-
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs: cents as integers.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -106,21 +95,21 @@ def up() -> None:
     url = settings.url()
     applied = migrations.migrate(database.engine(url))
     what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
-    _OUT.print(f"{what} is up; migrations applied: {len(applied)}")
+    OUT.print(f"{what} is up; migrations applied: {len(applied)}")
 
 
 @db.command()
 def down() -> None:
     """Stop the embedded database. Its data stays."""
     stopped = embedded.stop(Settings.from_environment().home)
-    _OUT.print("the embedded database is stopped" if stopped else "the embedded database was not running")
+    OUT.print("the embedded database is stopped" if stopped else "the embedded database was not running")
 
 
 @db.command()
 def migrate() -> None:
     """Apply the migrations of sql/migrations that are missing."""
     applied = migrations.migrate(_engine())
-    _OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+    OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
 @db.command()
@@ -141,18 +130,18 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 
 @arcadia.command()
-@click.argument("month", type=_Month())
-@_JSON
+@click.argument("month", type=Month())
+@JSON
 def invoice(month: BillingMonth, as_json: bool) -> None:
     """Invoice MONTH (like 2026-04) through Dagster's month-end job, here and now.
 
     A month that is invoiced already is computed again: unchanged invoices are left alone, changed ones are revised,
     paid, void and pushed ones are frozen and reported.
     """
-    with _month_end(month) as run, _ERR.status(f"invoicing {month}"):
+    with _month_end(month) as run, ERR.status(f"invoicing {month}"):
         outcome = run(month)
     if as_json:
-        click.echo(_to_json({**vars(outcome), "month": str(month)}))
+        click.echo(to_json({**vars(outcome), "month": str(month)}))
     else:
         _print_outcomes([outcome])
 
@@ -161,8 +150,8 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
 @click.option("--plan", required=True, help="The plan's code.")
 @click.option("--addon", "addons", multiple=True, help="An addon's code; again for each further unit.")
 @click.option("--usage", multiple=True, type=_Usage(), help="Expected usage in the month; again for each kind.")
-@click.option("--month", type=_Month(), help="At the prices of this month; this month unless given.")
-@_JSON
+@click.option("--month", type=Month(), help="At the prices of this month; this month unless given.")
+@JSON
 def quote(
     plan: str,
     addons: tuple[str, ...],
@@ -184,33 +173,33 @@ def quote(
             raise CommandError(str(error)) from error
     totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
     rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
-    document: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}
-    document["lines"] = [{**row, "meta": json.loads(row["meta"])} for row in rows]
+    quoted: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}
+    quoted["lines"] = [{**row, "meta": json.loads(row["meta"])} for row in rows]
     if as_json:
-        click.echo(_to_json(_document(document)))
+        click.echo(to_json(document(quoted)))
     else:
-        _print_lines(f"Quote at the prices of {month}", document)
+        print_lines(f"Quote at the prices of {month}", quoted)
 
 
 @arcadia.command()
 @click.argument("tenant")
-@click.argument("month", type=_Month())
-@_JSON
+@click.argument("month", type=Month())
+@JSON
 def show(tenant: str, month: BillingMonth, as_json: bool) -> None:
     """Show TENANT's invoice of MONTH."""
     with database.transaction(_engine()) as connection:
         found = ledger.invoice_of(connection, tenant, month)
     if as_json:
-        click.echo(_to_json(_document(found)))
+        click.echo(to_json(document(found)))
     else:
-        _print_invoice(found)
+        print_invoice(found)
 
 
 @arcadia.command()
 def demo() -> None:
     """Load the sample data, invoice January to September 2026, and show what came of it. Safe to run again."""
     settings = Settings.from_environment()
-    with _ERR.status("starting the database"):
+    with ERR.status("starting the database"):
         engine = database.engine(settings.url())
         migrations.migrate(engine)
         with database.transaction(engine) as connection:
@@ -219,21 +208,21 @@ def demo() -> None:
     april = months[3]
     with _month_end(*months) as run:
         outcomes = []
-        with _ERR.status("") as status:
+        with ERR.status("") as status:
             for month in months:
                 status.update(f"invoicing {month}")
                 outcomes.append(run(month))
         _print_outcomes(outcomes)
         with database.transaction(engine) as connection:
-            _print_invoice(ledger.invoice_of(connection, "pilot", april))
+            print_invoice(ledger.invoice_of(connection, "pilot", april))
             before = ledger.row_versions(connection, april)
-        with _ERR.status("invoicing April again"):
+        with ERR.status("invoicing April again"):
             run(april)
         with database.transaction(engine) as connection:
             written = len(before ^ ledger.row_versions(connection, april))
     changed = f"{written} written" if written else "none written: nothing changed"
-    _say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.")
-    _say(_NEXT)
+    say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.")
+    say(_NEXT)
 
 
 arcadia.add_command(commands.api)
@@ -270,7 +259,7 @@ def _fail(message: str, code: int) -> None:
 @contextmanager
 def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]:
     """Runs month ends on the Dagster instance; Dagster is loaded only for this. Refuses before it writes anything."""
-    with _ERR.status("loading Dagster"):
+    with ERR.status("loading Dagster"):
         from arcadia_pipelines import month_end
 
     try:
@@ -309,70 +298,11 @@ def _print_outcomes(outcomes: list[Any]) -> None:
             str(actions["keep"]),
             *(dollars(cents) for cents in (outcome.subtotal_cents, outcome.tax_cents, outcome.total_cents)),
         )
-    _OUT.print(table)
+    OUT.print(table)
     for action in ("void", "frozen", "held_back"):
         if months := [f"{o.month}: {o.actions[action]}" for o in outcomes if o.actions[action]]:
-            _say(f"invoices {action.replace('_', ' ')}: {', '.join(months)}")
+            say(f"invoices {action.replace('_', ' ')}: {', '.join(months)}")
     what_to_do = {check: failed["what_to_do"] for o in outcomes for check, failed in o.failed_checks.items()}
     for check, advice in what_to_do.items():
         months = [f"{o.month}: {o.failed_checks[check]['found']}" for o in outcomes if check in o.failed_checks]
-        _say(f"check {check} found, in {', '.join(months)}. {advice}")
-
-
-def _print_invoice(invoice: dict[str, Any]) -> None:
-    meta = invoice["meta"]
-    buyer = meta.get("tenant_name", invoice["tenant_id"])
-    abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
-    issued = f"issued {invoice['issued_at']:%Y-%m-%d}, " if invoice["issued_at"] else ""
-    _OUT.print(
-        f"\nTax invoice {invoice['invoice_number']} for {buyer}{abn}\n"
-        f"{invoice['period_start']:%B %Y} (UTC), {issued}revision {invoice['revision']}, status {invoice['status']}"
-    )
-    _print_lines(None, invoice)
-    if "gst_free_reason" in meta:
-        _OUT.print(f"GST-free: {meta['gst_free_reason']}")
-
-
-def _print_lines(title: str | None, document: dict[str, Any]) -> None:
-    table = Table("deployment", "line", title=title, title_justify="left")
-    for column in ("quantity", "unit price, c", "amount, AUD"):
-        table.add_column(column, justify="right")
-    for line in document["lines"]:
-        if line["kind"] != "tax":  # it is among the sums
-            table.add_row(
-                line["deployment_name"] or "",
-                line["description"],
-                f"{_plain(line['qty'])} {line['unit']}",
-                _plain(line["unit_price_cents"]),
-                dollars(line["amount_cents"]),
-            )
-    table.add_section()
-    tax = next((line["description"] for line in document["lines"] if line["kind"] == "tax"), "GST")
-    for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total")):
-        table.add_row("", name, "", "", dollars(document[f"{sum_of}_cents"]), style="bold" if name == "Total" else None)
-    _OUT.print(table)
-
-
-def _say(text: str) -> None:
-    _OUT.print(text, soft_wrap=True)
-
-
-def _plain(number: Decimal) -> str:
-    """A decimal without trailing zeros."""
-    return f"{number.normalize():,f}"
-
-
-def _document(found: dict[str, Any]) -> dict[str, Any]:
-    """The contract's JSON: the invoice's columns and its lines, without what is only for tables."""
-    lines = ("kind", "resource_kind", "description", "qty", "unit", "unit_price_cents", "amount_cents", "deployment_id")
-    shown = [{name: line[name] for name in (*lines, "meta")} for line in found["lines"]]
-    return {**found, "lines": shown}
-
-
-def _to_json(document: dict[str, Any]) -> str:
-    def spell(value: object) -> str:
-        if isinstance(value, Decimal):
-            return f"{value:f}"
-        return value.isoformat() if isinstance(value, dt.date | dt.datetime) else str(value)
-
-    return json.dumps(document, default=spell, indent=2, ensure_ascii=False)
+        say(f"check {check} found, in {', '.join(months)}. {advice}")

@@ -123,6 +123,7 @@ def test_a_draft_is_replaced_and_stays_a_draft(world: World) -> None:
     """An operator's draft is kept up to date, not issued."""
     world.pilot()
     world.month_end("2026-04")
+    world.query("update billing.tenant_invoices set status = 'void'")
     world.query("update billing.tenant_invoices set status = 'draft'")
     world.use("web", "droplet_hours", 100)
     world.month_end("2026-04")
@@ -187,7 +188,7 @@ def test_a_number_that_was_issued_is_never_issued_again(world: World) -> None:
     """Somebody deletes the pilot's invoice: May notices, and April's re-run goes on with 00002."""
     world.pilot()
     world.month_end("2026-04")
-    world.query("delete from billing.tenant_invoices")
+    world.tamper("delete from billing.tenant_invoices")
     check = failed_checks(world.month_end("2026-05"))["earlier_months_are_unchanged"]
     assert check.metadata["offenders"].value == 1
     world.month_end("2026-04")
@@ -325,7 +326,7 @@ def test_a_tenant_that_is_gone_since_it_was_quoted_stops_the_invoices_and_voids_
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
     world.month_end("2026-04")
-    world.query("set session_replication_role = replica; delete from cloud.tenants where id = 'acme'")
+    world.tamper("delete from cloud.tenants where id = 'acme'")
     result = materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices")
     assert "tenant acme was quoted and is not in tenants: quote the month again" in failures(result)[0]
     assert world.invoices("2026-04")["acme"] == ("issued", 1, 5000, 500, 5500)
@@ -362,7 +363,7 @@ def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str,
     """The check alone, on a month somebody has tampered with: it fails and names the offender."""
     world.pilot()
     world.month_end("2026-04")
-    world.query(corruption)
+    world.tamper(corruption)
     job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
     keys = {key.name: key for key in job.asset_layer.asset_graph.asset_check_keys}
     result = job.get_subset(asset_selection=set(), asset_check_selection={keys[control]}).execute_in_process(
@@ -381,6 +382,6 @@ def test_a_tampered_earlier_month_is_noticed_by_the_next(world: World) -> None:
     world.pilot()
     world.month_end("2026-04")
     world.query("update billing.tenant_invoice_lines set amount_cents = 5001 where line_no = 1")
-    world.query("update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065")
+    world.tamper("update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065")
     checks = failed_checks(world.month_end("2026-05"))
     assert checks["earlier_months_are_unchanged"].metadata["offenders"].value == 1

@@ -2,13 +2,12 @@
 
 import dagster as dg
 
-from arcadia_pipelines import reporting
+from arcadia_pipelines import recompute, reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.metered_usage import metered_usage
-from arcadia_pipelines.billing.quote import quote
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import catalogue, columns, quotes, usage
+from arcadia_pipelines.storage import columns, quotes, usage
 
 _PRICED_BY = (
     "subscriptions",
@@ -38,12 +37,7 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     """
     month = month_of(context)
     with database.month(month) as connection:
-        quoted = quote(
-            catalogue.subscriptions(connection, month),
-            catalogue.addons(connection, month),
-            catalogue.rates(connection, month),
-            usage.frozen(connection, month),
-        )
+        quoted = recompute.quotes(connection, month, usage.frozen(connection, month))
         changed = quotes.replace(connection, month, quoted)
         schema = columns.of(connection, "deployment_quote_lines")
         return dg.MaterializeResult(metadata=reporting.quotes(quoted, changed, schema))

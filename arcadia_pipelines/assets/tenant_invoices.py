@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import dagster as dg
 import pandas as pd
 
-from arcadia_pipelines import reporting
+from arcadia_pipelines import recompute, reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
-from arcadia_pipelines.billing import invoice, reconcile
+from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import catalogue, columns, ledger, quotes, usage
+from arcadia_pipelines.storage import columns, ledger, quotes, usage
 
 
 class NotQuoted(Exception):
@@ -71,9 +71,7 @@ def publish_invoices(
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
         pass_gate(connection, month)
-        tenants = catalogue.tenants(connection)
-        lines = invoice.tenant_lines(quotes.lines(connection, month), tenants, month)
-        invoices = invoice.totals(lines, tenants, month)
+        invoices, lines = recompute.invoices(connection, month, quotes.lines(connection, month))
         held_back = quotes.faults(connection, month)["tenant_id"]
         plan = reconcile.plan(ledger.existing(connection, month), invoices, held_back)
         if invoices.empty and (plan["action"] == "void").any():

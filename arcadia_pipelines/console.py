@@ -1,0 +1,102 @@
+"""What the commands of `arcadia` share on a terminal: arguments, tables for people, JSON for programs."""
+
+import datetime as dt
+import json
+from decimal import Decimal
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+
+OUT = Console(highlight=False, markup=False)
+ERR = Console(stderr=True, highlight=False, markup=False)
+
+
+class CommandError(Exception):
+    """An error with a message for people."""
+
+
+class Month(click.ParamType[BillingMonth]):
+    """A month like 2026-04."""
+
+    name = "YYYY-MM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BillingMonth:
+        """The month that the text names."""
+        if isinstance(value, BillingMonth):
+            return value
+        try:
+            return BillingMonth.parse(value)
+        except InvalidMonth as error:
+            self.fail(str(error))
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs: cents as integers.")
+
+
+def print_invoice(invoice: dict[str, Any]) -> None:
+    """An invoice as ledger.invoice_of gives it."""
+    meta = invoice["meta"]
+    buyer = meta.get("tenant_name", invoice["tenant_id"])
+    abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
+    issued = f"issued {invoice['issued_at']:%Y-%m-%d}, " if invoice["issued_at"] else ""
+    OUT.print(
+        f"\nTax invoice {invoice['invoice_number']} for {buyer}{abn}\n"
+        f"{invoice['period_start']:%B %Y} (UTC), {issued}revision {invoice['revision']}, status {invoice['status']}"
+    )
+    print_lines(None, invoice)
+    if "gst_free_reason" in meta:
+        OUT.print(f"GST-free: {meta['gst_free_reason']}")
+
+
+def print_lines(title: str | None, document: dict[str, Any]) -> None:
+    """The lines and the sums of an invoice or a quote, as a table."""
+    table = Table("deployment", "line", title=title, title_justify="left")
+    for column in ("quantity", "unit price, c", "amount, AUD"):
+        table.add_column(column, justify="right")
+    for line in document["lines"]:
+        if line["kind"] != "tax":  # it is among the sums
+            table.add_row(
+                line["deployment_name"] or "",
+                line["description"],
+                f"{plain(line['qty'])} {line['unit'] or ''}".rstrip(),
+                plain(line["unit_price_cents"]),
+                dollars(line["amount_cents"]),
+            )
+    table.add_section()
+    tax = next((line["description"] for line in document["lines"] if line["kind"] == "tax"), "GST")
+    for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total")):
+        table.add_row("", name, "", "", dollars(document[f"{sum_of}_cents"]), style="bold" if name == "Total" else None)
+    OUT.print(table)
+
+
+def say(text: str) -> None:
+    """A sentence, however long, on one line."""
+    OUT.print(text, soft_wrap=True)
+
+
+def plain(number: Decimal) -> str:
+    """A decimal without trailing zeros."""
+    return f"{number.normalize():,f}"
+
+
+def document(found: dict[str, Any]) -> dict[str, Any]:
+    """The contract's JSON: the invoice's columns and its lines, without what is only for tables."""
+    lines = ("kind", "resource_kind", "description", "qty", "unit", "unit_price_cents", "amount_cents", "deployment_id")
+    shown = [{name: line[name] for name in (*lines, "meta")} for line in found["lines"]]
+    return {**found, "lines": shown}
+
+
+def to_json(document: dict[str, Any]) -> str:
+    """JSON with decimals as strings and instants in ISO 8601."""
+
+    def spell(value: object) -> str:
+        if isinstance(value, Decimal):
+            return f"{value:f}"
+        return value.isoformat() if isinstance(value, dt.date | dt.datetime) else str(value)
+
+    return json.dumps(document, default=spell, indent=2, ensure_ascii=False)
