@@ -1,6 +1,7 @@
-"""Running a month end from the command line: Dagster's own job on Dagster's own storage, in this process."""
+"""Running a month end or an operator's job from the command line: Dagster's own jobs and storage, in this process."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -17,7 +18,7 @@ _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # show
 
 
 class MonthEndFailed(Exception):
-    """The run failed; the message says in one line why, and whether the month's invoices were published."""
+    """The run failed; the message says in one line why, and whether anything was published or done."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,19 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
         total_cents=number("total_cents"),
         failed_checks=failed,
     )
+
+
+def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue]:
+    """Run an operator's job; returns what it reports (reporting.py). Raises MonthEndFailed."""
+    result = defs.resolve_job_def(operation).execute_in_process(
+        instance=on,
+        run_config={**_QUIET, "ops": {operation: {"config": config}}},
+        raise_on_error=False,
+        tags=_IN_THE_UI,
+    )
+    if not result.success:
+        raise MonthEndFailed(f"{operation} did nothing: {_why(result, {})} (run {result.run_id})")
+    return next(event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
 
 
 def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, dict[str, int | str]]) -> str:

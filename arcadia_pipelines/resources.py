@@ -16,9 +16,13 @@ class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     url: str | None = None
 
-    def month(self, month: BillingMonth) -> AbstractContextManager[Connection]:
-        """A transaction that is the month's only writer and commits at the end. Raises StorageError."""
-        return database.month_transaction(self.engine(), month)
+    def month(self, *months: BillingMonth) -> AbstractContextManager[Connection]:
+        """A transaction that is the only writer of these months and commits at the end. Raises StorageError."""
+        return database.month_transaction(self.engine(), *months)
+
+    def alone(self) -> AbstractContextManager[Connection]:
+        """A transaction that no month runs beside. Raises StorageError."""
+        return database.transaction(self.engine())
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction for reading. Raises StorageError."""
