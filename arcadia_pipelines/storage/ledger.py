@@ -264,6 +264,14 @@ def line_count(connection: Connection, month: BillingMonth) -> int:
     return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
 
 
+def invoiced_months(connection: Connection) -> list[BillingMonth]:
+    """The months whose invoices have been published, be it none, oldest first."""
+    partitions = connection.exec_driver_sql(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'billing.tenant_invoice_lines'::regclass"
+    ).scalars()
+    return sorted(BillingMonth.parse(name[-7:].replace("_", "-")) for name in partitions)
+
+
 def is_invoiced(connection: Connection, month: BillingMonth) -> bool:
     """Whether the month's invoices have been published, be it none."""
     return months.has_partition(connection, _LINES, month)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
-from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, to_arrow, to_pandas
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
@@ -160,6 +160,33 @@ def _refuse_vanished(connection: Connection, month: BillingMonth, usage: pd.Data
             f" {first['resource_kind']} of deployment {first['deployment_id']}: {first['frozen_records']} records, now"
             f" {first['remaining_records']}. Restore them; or accept it, by the job accept_vanished_usage"
         )
+
+
+LATE = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("raw_records", COUNT), ("frozen_records", COUNT)])
+"""One row per deployment and resource kind with more records than the frozen usage counts."""
+
+# By number, not by time of ingestion: a record may be stamped before the cut-off and committed after it.
+_LATE = """
+    with raw as (
+        select deployment_id, resource_kind, count(*) as raw_records from cloud.usage_records
+        where recorded_at >= %(start)s and recorded_at < %(end)s group by 1, 2
+    ),
+    frozen as (
+        select deployment_id, resource_kind, sum(record_count)::bigint as frozen_records from billing.metered_usage
+        where period_start = %(start)s::date group by 1, 2
+    )
+    select deployment_id, resource_kind, raw_records, coalesce(frozen_records, 0) as frozen_records
+    from raw left join frozen using (deployment_id, resource_kind)
+    where raw_records > coalesce(frozen_records, 0)
+    order by raw_records - coalesce(frozen_records, 0) desc, deployment_id, resource_kind
+"""
+
+
+def late(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The usage that came after the month was frozen, as LATE; none if it is not frozen."""
+    if cutoff_of(connection, month) is None:
+        return frame(LATE)
+    return bulk.read(connection, _LATE, LATE, bounds(month))
 
 
 def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:
