@@ -166,9 +166,7 @@ class InvoiceEvent(BaseModel):
     reason: str
     run_id: str
     occurred_at: dt.datetime
-    snapshot: dict[str, Any] | None = Field(
-        description="for reissued and redrafted: the replaced revision whole; else null"
-    )
+    snapshot: dict[str, Any] | None = Field(description="the revision that was replaced, whole; null if none was")
 
 
 class InvoiceEvents(BaseModel):
