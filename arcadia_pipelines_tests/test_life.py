@@ -1,13 +1,19 @@
 """The life of an invoice: what operators do to it, what the database refuses to everybody, and holds."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import dagster as dg
 import psycopg
 import pytest
 
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import database, operations
+from arcadia_pipelines.storage.ledger import Author
 from arcadia_pipelines_tests.test_cli import contents
 from arcadia_pipelines_tests.world import World, uid
 
 PILOT, NUMBER = "pilot", "INV-202604-00001"
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
 
 
 @pytest.fixture
@@ -310,3 +316,39 @@ def test_nothing_is_accepted_where_nothing_has_vanished(billed: World) -> None:
     """It says so."""
     assert billed.done("accept_vanished_usage", month="2026-04") == "no frozen usage has vanished"
     assert billed.query("select count(*) from billing.usage_acceptances") == [(0,)]
+
+
+# Beside a running month
+
+
+@pytest.mark.parametrize(
+    ("operation", "config"),
+    [("void_invoice", {"invoices": [NUMBER]}), ("hold_tenant", {"tenants": ["pilot"]})],
+)
+def test_an_operator_waits_for_the_month_that_is_running(
+    billed: World, operation: str, config: dict[str, object]
+) -> None:
+    """While April is being published nothing is done; when that is over, it is."""
+    with ThreadPoolExecutor(1) as threads:
+        with database.month_transaction(database.engine(billed.url), BillingMonth.parse("2026-04")):
+            acting = threads.submit(billed.done, operation, **config)
+            while billed.query(WAITING) == [(0,)]:
+                assert not acting.done()
+            assert len(billed.events()) == 1
+        assert acting.result(60).startswith("1 ")
+    assert len(billed.events()) == 2
+
+
+def test_a_month_waits_for_the_operator_that_is_at_it(billed: World) -> None:
+    """The run begins while the pilot is being held; what it publishes knows of the hold."""
+    billed.tenant("acme")
+    billed.deployment("acme", "api", "studio")
+    author = Author("ada", "asked by the tenant", "by hand")
+    with ThreadPoolExecutor(1) as threads:
+        with database.exclusive_transaction(database.engine(billed.url)) as connection:
+            operations.hold(connection, ["acme"], author)
+            running = threads.submit(billed.month_end, "2026-04")
+            while billed.query(WAITING) == [(0,)]:
+                assert not running.done()
+        running.result(60)
+    assert billed.invoices("2026-04")["acme"][0] == "draft"
