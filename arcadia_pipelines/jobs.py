@@ -58,16 +58,21 @@ class _OnUsage(_Operation):
 _WHO = {"operator": "", "reason": "", "dry_run": True}
 
 
+def step_of(operation: str) -> str:
+    """The name of the job's one step; Dagster wants another one than the job's."""
+    return f"do_{operation}"
+
+
 def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]], dg.JobDefinition]:
     """A job of one op, which the launchpad opens with the example in it."""
 
     def decorate(act: Callable[..., None]) -> dg.JobDefinition:
-        step = dg.op(out=dg.Out(dg.Nothing))(act)
+        step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(act)
         graph = dg.GraphDefinition(name=act.__name__, node_defs=[step])
         return graph.to_job(
             name=act.__name__,
             description=act.__doc__,
-            config={"ops": {act.__name__: {"config": {**example, **_WHO}}}},
+            config={"ops": {step.name: {"config": {**example, **_WHO}}}},
             tags={"arcadia/operation": act.__name__},
         )
 

@@ -15,7 +15,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
-from arcadia_pipelines.jobs import MONTH_END
+from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import RETRIES
 from arcadia_pipelines.settings import PROJECT, Settings
@@ -107,7 +107,7 @@ def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance
     with _on_record(f"look whether {operation} was done"):
         result = defs.resolve_job_def(operation).execute_in_process(
             instance=on,
-            run_config={**_QUIET, "ops": {operation: {"config": config}}},
+            run_config={**_QUIET, "ops": {step_of(operation): {"config": config}}},
             raise_on_error=False,
             tags=_IN_THE_UI,
         )

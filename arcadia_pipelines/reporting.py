@@ -157,7 +157,7 @@ def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[s
     """What an operator's job did to invoices (rows of operations.change)."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in done})
     total = sum(int(str(row["total_cents"])) for row in done)
-    summary = f"{len(done)} invoices {what}"
+    summary = f"{_count(len(done), 'invoice')} {what}"
     if done:
         summary += f", ${dollars(total)} with GST, of {', '.join(months)}"
     if on_hold:
@@ -173,9 +173,9 @@ def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[s
 def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
     """What an operator's job did to tenants, and the drafts that they have."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in drafts})
-    summary = f"{len(tenants)} tenants {what}: {', '.join(tenants)}"
+    summary = f"{_count(len(tenants), 'tenant')} {what}: {', '.join(tenants)}"
     if drafts:
-        summary += f"; drafts: {len(drafts)}, of {', '.join(months)}"
+        summary += f"; {_count(len(drafts), 'draft')} of {', '.join(months)}"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
         "tenants_changed": dg.MetadataValue.int(len(tenants)),
@@ -187,13 +187,17 @@ def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool
 def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
     """What was accepted as lost; columns as usage.VANISHED."""
     records = _sum(lost["frozen_records"]) - _sum(lost["remaining_records"])
-    summary = f"{records} records of {len(lost)} deployments and kinds accepted as lost"
+    summary = f"{_count(records, 'record')} accepted as lost, of {_count(len(lost), 'deployment and kind', 'deployments and kinds')}"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary if len(lost) else "no frozen usage has vanished", dry_run)),
         "records_lost": dg.MetadataValue.int(records),
         "vanished": table(lost),
         "dry_run": dg.MetadataValue.bool(dry_run),
     }
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _if_dry(summary: str, dry_run: bool) -> str:

@@ -110,7 +110,7 @@ def test_an_invoice_that_is_with_finance_is_not_reopened(billed: World) -> None:
 
 def test_a_void_invoice_is_reopened_and_reissued_by_a_rerun_with_its_number(billed: World) -> None:
     """Voided, left alone by a re-run, reopened, and by the next run issued again: with 100 h more, as revision 2."""
-    assert billed.done("void_invoice", invoices=[NUMBER]) == "1 invoices void now, $70.64 with GST, of 2026-04"
+    assert billed.done("void_invoice", invoices=[NUMBER]) == "1 invoice void now, $70.64 with GST, of 2026-04"
     billed.use("web", "droplet_hours", 100)
     billed.month_end("2026-04")
     assert row(billed) == ("void", NUMBER, 1, 7064)
@@ -153,7 +153,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(billed: World) -> None
     result = billed.operate("void_invoice", invoices=[NUMBER], dry_run=True)
     [output] = [event for event in result.all_events if event.is_successful_output]
     metadata = output.step_output_data.metadata
-    said = "dry run, nothing is written: 1 invoices void now, $70.64 with GST, of 2026-04"
+    said = "dry run, nothing is written: 1 invoice void now, $70.64 with GST, of 2026-04"
     assert metadata["summary"].value == said
     assert metadata["invoices_changed"].value == 1
     assert not any(event.is_asset_observation for event in result.all_events)
@@ -223,7 +223,7 @@ def test_a_tenant_on_hold_gets_a_draft_and_its_number_only_when_it_is_issued(wor
     for name in ("acme", "bulk"):
         world.tenant(name)
         world.deployment(name, name, "studio")
-    assert world.done("hold_tenant", tenants=["bulk"]) == "1 tenants on hold now: bulk"
+    assert world.done("hold_tenant", tenants=["bulk"]) == "1 tenant on hold now: bulk"
     world.month_end("2026-04")
     numbers = "select tenant_id, status, invoice_number, issued_at is null from billing.tenant_invoices order by 1"
     assert world.query(numbers) == [
@@ -235,8 +235,8 @@ def test_a_tenant_on_hold_gets_a_draft_and_its_number_only_when_it_is_issued(wor
     assert "bulk is on hold: release the tenant first" in world.refused(
         "issue_drafts", month="2026-04", tenants=["bulk"]
     )
-    assert world.done("release_tenant", tenants=["bulk"]) == "1 tenants released: bulk; drafts: 1, of 2026-04"
-    assert world.done("issue_drafts", month="2026-04") == "1 invoices issued now, $55.00 with GST, of 2026-04"
+    assert world.done("release_tenant", tenants=["bulk"]) == "1 tenant released: bulk; 1 draft of 2026-04"
+    assert world.done("issue_drafts", month="2026-04") == "1 invoice issued now, $55.00 with GST, of 2026-04"
     assert world.query(numbers)[1] == ("bulk", "issued", "INV-202604-00003", False)
     history = [(event, tenant, number, by) for event, tenant, number, _, by in world.events() if tenant == "bulk"]
     assert history == [
@@ -294,7 +294,7 @@ def test_vanished_usage_is_accepted_with_a_reason_and_what_is_left_is_billed(bil
     billed.query("delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)")
     billed.month_end("2026-04", succeed=False)
     said = billed.done("accept_vanished_usage", month="2026-04")
-    assert said == "1 records of 1 deployments and kinds accepted as lost"
+    assert said == "1 record accepted as lost, of 1 deployment and kind"
     billed.month_end("2026-04")
     assert billed.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 648)
     assert billed.query(

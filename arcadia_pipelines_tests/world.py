@@ -14,6 +14,7 @@ import dagster as dg
 import psycopg
 
 from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.jobs import step_of
 from arcadia_pipelines.resources import BillingDatabase
 
 JANUARY = "2026-01-01"
@@ -165,7 +166,7 @@ class World:
                 instance=instance,
                 raise_on_error=False,
                 run_config={
-                    "ops": {operation: {"config": {**who, **config}}},
+                    "ops": {step_of(operation): {"config": {**who, **config}}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },
             )
