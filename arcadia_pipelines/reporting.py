@@ -187,7 +187,7 @@ def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool
 def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
     """What was accepted as lost; columns as usage.VANISHED."""
     records = _sum(lost["frozen_records"]) - _sum(lost["remaining_records"])
-    summary = f"{_count(records, 'record')} accepted as lost, of {_count(len(lost), 'deployment and kind', 'deployments and kinds')}"
+    summary = f"{_count(records, 'record')} accepted as lost, of {_count(len(lost), 'meter')}"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary if len(lost) else "no frozen usage has vanished", dry_run)),
         "records_lost": dg.MetadataValue.int(records),
@@ -196,8 +196,8 @@ def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
     }
 
 
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun if number == 1 else noun + 's'}"
 
 
 def _if_dry(summary: str, dry_run: bool) -> str:

@@ -294,7 +294,7 @@ def test_vanished_usage_is_accepted_with_a_reason_and_what_is_left_is_billed(bil
     billed.query("delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)")
     billed.month_end("2026-04", succeed=False)
     said = billed.done("accept_vanished_usage", month="2026-04")
-    assert said == "1 record accepted as lost, of 1 deployment and kind"
+    assert said == "1 record accepted as lost, of 1 meter"
     billed.month_end("2026-04")
     assert billed.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 648)
     assert billed.query(
