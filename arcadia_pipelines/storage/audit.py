@@ -38,8 +38,9 @@ _OWED = """
         where effective_from <= %(month)s and (until is null or until > %(month)s)
     ),
     used as (
-        select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
-        from billing.metered_usage where period_start = %(month)s and subscription_id is not null group by 1, 2, 3
+        select s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind, sum(u.quantity) as quantity
+        from billing.metered_usage u join billed s on s.id = u.subscription_id
+        where u.period_start = %(month)s group by s.id, s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind
     ),
     priced as (
         select s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
@@ -56,11 +57,9 @@ _OWED = """
         where a.quantity <> 0 and a.started_at < %(end)s
           and (a.ended_at is null or a.ended_at > %(start)s and a.ended_at > a.started_at)
         union all
-        select s.tenant_id, u.deployment_id, 'overage', u.resource_kind, 'Overage: ' || u.resource_kind,
+        select u.tenant_id, u.deployment_id, 'overage', u.resource_kind, 'Overage: ' || u.resource_kind,
                u.quantity - r.included_quantity, r.unit, r.unit_price_cents, r.effective_from
-        from used u
-        join billed s on s.id = u.subscription_id
-        join plan_rate r on r.plan_id = s.plan_id and r.resource_kind = u.resource_kind
+        from used u join plan_rate r on r.plan_id = u.plan_id and r.resource_kind = u.resource_kind
         where u.quantity > r.included_quantity
     ),
     owed as (
@@ -79,17 +78,16 @@ _STANDING = """
         where period_start = %(month)s and deployment_id is null and kind in ('plan_base', 'addon', 'overage')
     ),
     standing as (
-        select i.*,
-               case when i.status = 'void' then 'void'
-                    when held.tenant_id is not null then 'held back'
-                    when i.status = 'paid' or i.finance_invoice_id is not null or i.pushed_to_finance_at is not null
-                        then 'by sum, frozen'
-                    when orphaned.invoice_id is not null then 'by sum, deployment deleted'
-                    else 'by line'
-               end as compared
+        select i.*, is_void, is_held, is_frozen, is_orphaned, not (is_void or is_held or is_frozen or is_orphaned) as by_line,
+               (is_frozen or is_orphaned) and not (is_void or is_held) as by_sum
         from billing.tenant_invoices i
         left join held on held.tenant_id = i.tenant_id
         left join orphaned on orphaned.invoice_id = i.id
+        cross join lateral (
+            select i.status = 'void' as is_void, held.tenant_id is not null as is_held,
+                   i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen,
+                   orphaned.invoice_id is not null as is_orphaned
+        ) flags
         where i.period_start = %(month)s
     )
 """
@@ -193,13 +191,12 @@ AUDITS = [
                 select q.tenant_id, q.deployment_id, q.kind, q.resource_kind, q.description, q.qty, q.unit,
                        q.unit_price_cents, q.amount_cents, q.meta ->> 'effective_from' as effective_from, 1 as side
                 from billing.deployment_quote_lines q left join standing s on s.tenant_id = q.tenant_id
-                where q.period_start = %(month)s and coalesce(s.compared, 'by line') = 'by line'
+                where q.period_start = %(month)s and coalesce(s.by_line, true)
                 union all
                 select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
                        l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
                 from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
-                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage')
-                  and s.compared = 'by line'
+                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
             ),
             {_LINES}
         """,
@@ -218,13 +215,12 @@ AUDITS = [
                 from owed o
                 left join standing s on s.tenant_id = o.tenant_id
                 left join held on held.tenant_id = o.tenant_id
-                where s.compared = 'by line' or s.id is null and held.tenant_id is null
+                where coalesce(s.by_line, held.tenant_id is null)
                 union all
                 select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
                        l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
                 from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
-                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage')
-                  and s.compared = 'by line'
+                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
             ),
             {_LINES}
         """,
@@ -248,8 +244,7 @@ AUDITS = [
             left join sums o on o.tenant_id = s.tenant_id
             left join billed_sums b on b.invoice_id = s.id
             left join billing.invoice_corrections c on c.tenant_id = s.tenant_id and c.period_start = %(month)s
-            where s.compared like 'by sum%%'
-              and coalesce(b.cents, 0) + coalesce(c.difference_cents, 0) <> coalesce(o.cents, 0)
+            where s.by_sum and coalesce(b.cents, 0) + coalesce(c.difference_cents, 0) <> coalesce(o.cents, 0)
             order by abs(coalesce(b.cents, 0) + coalesce(c.difference_cents, 0) - coalesce(o.cents, 0)) desc, s.tenant_id
         """,
     ),
@@ -329,8 +324,7 @@ AUDITS = [
             left join cloud.tenants t on t.id = s.tenant_id
             where coalesce(tax.lines, 0) <> case when s.meta ? 'gst_free_reason' then 0 else 1 end
                or tax.taxable <> s.subtotal_cents::text
-               or s.compared = 'by line'
-                  and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
+               or s.by_line and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
             order by s.tenant_id
         """,
     ),
@@ -351,7 +345,7 @@ AUDITS = [
             hashes as ({_HASHES})
             select s.invoice_number, s.tenant_id, s.status, s.content_sha256, h.sha256 as lines_sha256
             from standing s left join hashes h on h.key = s.id
-            where s.id not in (select invoice_id from orphaned) and h.sha256 is distinct from s.content_sha256
+            where not s.is_orphaned and h.sha256 is distinct from s.content_sha256
             order by s.tenant_id
         """,
     ),
@@ -501,9 +495,8 @@ AUDITS = [
 _LOOKED_AT = f"""
     with {_STANDING},
     lines as (
-        select count(*) as lines, count(*) filter (where l.kind in ('plan_base', 'addon', 'overage')
-                                                     and s.compared = 'by line') as supply_lines,
-               count(*) filter (where l.kind in ('credit', 'adjustment') and s.status <> 'void') as corrections
+        select count(*) as lines, count(*) filter (where s.by_line and l.kind in ('plan_base', 'addon', 'overage')) as supply_lines,
+               count(*) filter (where not s.is_void and l.kind in ('credit', 'adjustment')) as corrections
         from billing.tenant_invoice_lines l left join standing s on s.id = l.invoice_id
         where l.period_start = %(month)s
     ),
@@ -514,17 +507,15 @@ _LOOKED_AT = f"""
     quoted as (
         select count(*) as quote_lines from billing.deployment_quote_lines q
         left join standing s on s.tenant_id = q.tenant_id
-        where q.period_start = %(month)s and coalesce(s.compared, 'by line') = 'by line'
+        where q.period_start = %(month)s and coalesce(s.by_line, true)
     ),
     events as (select count(*) as events from billing.invoice_events where period_start = %(month)s),
     invoices as (
         select count(*) as invoices, count(invoice_number) as numbers,
-               count(*) filter (where compared like 'by sum%%') as compared_by_sum,
-               count(*) filter (where compared = 'by sum, deployment deleted') as deployment_deleted,
-               count(*) filter (where compared = 'by sum, frozen') as frozen,
-               count(*) filter (where compared = 'held back') as held_back,
-               count(*) filter (where compared = 'void') as void,
-               count(*) filter (where id not in (select invoice_id from orphaned)) as hashed
+               count(*) filter (where by_sum) as compared_by_sum, count(*) filter (where not is_orphaned) as hashed,
+               count(*) filter (where is_void) as void, count(*) filter (where is_held and not is_void) as held_back,
+               count(*) filter (where by_sum and is_frozen) as frozen,
+               count(*) filter (where by_sum and not is_frozen) as deployment_deleted
         from standing
     )
     select * from lines, usage, quoted, events, invoices
