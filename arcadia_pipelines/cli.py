@@ -14,7 +14,7 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import embedded
+from arcadia_pipelines import embedded, proof_commands
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -227,6 +227,8 @@ def demo() -> None:
 
 arcadia.add_command(commands.api)
 arcadia.add_command(commands.token)
+arcadia.add_command(proof_commands.audit)
+arcadia.add_command(proof_commands.replay)
 
 
 def main() -> None:

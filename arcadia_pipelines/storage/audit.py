@@ -78,7 +78,8 @@ _STANDING = """
         where period_start = %(month)s and deployment_id is null and kind in ('plan_base', 'addon', 'overage')
     ),
     standing as (
-        select i.*, is_void, is_held, is_frozen, is_orphaned, not (is_void or is_held or is_frozen or is_orphaned) as by_line,
+        select i.*, is_void, is_held, is_frozen, is_orphaned,
+               not (is_void or is_held or is_frozen or is_orphaned) as by_line,
                (is_frozen or is_orphaned) and not (is_void or is_held) as by_sum
         from billing.tenant_invoices i
         left join held on held.tenant_id = i.tenant_id
@@ -226,10 +227,10 @@ AUDITS = [
         """,
     ),
     _audit(
-        "compared_by_sum",
-        "frozen_sums_follow_from_usage_and_prices",
-        "The supply lines of each invoice that is paid or pushed, or whose deployment is deleted, and its difference in "
-        "invoice_corrections sum to what usage, subscriptions and prices make.",
+        "sums",
+        "frozen_sums_and_corrections_agree",
+        "The supply lines of each invoice that is paid or pushed, or whose deployment is deleted, and its difference "
+        "in invoice_corrections sum to what usage, subscriptions and prices make.",
         "Materialise the month again, which finds the difference and puts it on the tenant's next invoice.",
         f"""
             with {_OWED}, {_STANDING},
@@ -238,14 +239,18 @@ AUDITS = [
                 select invoice_id, sum(amount_cents) as cents from billing.tenant_invoice_lines
                 where period_start = %(month)s and kind in ('plan_base', 'addon', 'overage') group by 1
             )
-            select s.invoice_number, s.tenant_id, s.status, coalesce(b.cents, 0) as billed_cents,
-                   coalesce(c.difference_cents, 0) as correction_cents, coalesce(o.cents, 0) as owed_cents
-            from standing s
-            left join sums o on o.tenant_id = s.tenant_id
-            left join billed_sums b on b.invoice_id = s.id
-            left join billing.invoice_corrections c on c.tenant_id = s.tenant_id and c.period_start = %(month)s
-            where s.by_sum and coalesce(b.cents, 0) + coalesce(c.difference_cents, 0) <> coalesce(o.cents, 0)
-            order by abs(coalesce(b.cents, 0) + coalesce(c.difference_cents, 0) - coalesce(o.cents, 0)) desc, s.tenant_id
+            select invoice_number, tenant_id, status, billed_cents, correction_cents, owed_cents
+            from (
+                select s.*, coalesce(b.cents, 0) as billed_cents, coalesce(c.difference_cents, 0) as correction_cents,
+                       coalesce(o.cents, 0) as owed_cents
+                from standing s
+                left join sums o on o.tenant_id = s.tenant_id
+                left join billed_sums b on b.invoice_id = s.id
+                left join billing.invoice_corrections c on c.tenant_id = s.tenant_id and c.period_start = %(month)s
+                where s.by_sum
+            ) s
+            where billed_cents + correction_cents <> owed_cents
+            order by abs(billed_cents + correction_cents - owed_cents) desc, tenant_id
         """,
     ),
     _audit(
@@ -278,7 +283,8 @@ AUDITS = [
         _TAMPERED,
         """
             with placed as (
-                select l.*, case kind when 'tax' then 3 when 'credit' then 2 when 'adjustment' then 2 else 1 end as part,
+                select l.*,
+                       case when kind = 'tax' then 3 when kind in ('credit', 'adjustment') then 2 else 1 end as part,
                        case kind when 'plan_base' then 1 when 'addon' then 2 when 'overage' then 3 end as kind_order
                 from billing.tenant_invoice_lines l where period_start = %(month)s
             ),
@@ -329,10 +335,10 @@ AUDITS = [
         """,
     ),
     _audit(
-        "hashed",
+        "hashes",
         "content_hash_is_of_the_lines",
-        "content_sha256, worked out again from tenant, month, GST status and lines, byte for byte; not of invoices whose "
-        "deployment is deleted, which their lines do not name any more.",
+        "content_sha256, worked out again from tenant, month, GST status and lines, byte for byte; not of invoices "
+        "whose deployment is deleted, which their lines do not name any more.",
         _TAMPERED,
         f"""
             with {_STANDING},
@@ -352,7 +358,7 @@ AUDITS = [
     _audit(
         "invoices",
         "newest_event_is_the_invoice",
-        "Each invoice's newest event says its revision, total, hash, number and status, and each event has its invoice.",
+        "Each invoice's newest event says its revision, total, hash, number and status; each event has its invoice.",
         "An invoice was changed, paid or deleted by another program, without an event: compare it with invoice_events.",
         """
             with newest as (
@@ -380,13 +386,15 @@ AUDITS = [
         "events",
         "every_revision_is_kept",
         "An invoice begins with revision 1, drafted or issued; each later one has its event, which keeps the revision "
-        "before it whole, with the hash that the event before says and that its lines have. Other events change nothing.",
+        "before it whole, with the hash that the event before says and that its lines have. Other events change no "
+        "content.",
         "History was changed, which the database refuses to all but its owner: restore invoice_events from a backup.",
         f"""
             with told as (
                 select *, snapshot -> 'invoice' ->> 'revision' as kept_revision,
                        snapshot -> 'invoice' ->> 'content_sha256' as kept_sha256,
-                       lag(revision) over of_invoice as revision_before, lag(content_sha256) over of_invoice as sha256_before
+                       lag(revision) over of_invoice as revision_before,
+                       lag(content_sha256) over of_invoice as sha256_before
                 from billing.invoice_events where period_start = %(month)s
                 window of_invoice as (partition by invoice_id order by id)
             ),
@@ -417,7 +425,7 @@ AUDITS = [
     _audit(
         "numbers",
         "numbers_have_no_gap",
-        "The month's invoice numbers are INV-YYYYMM-00001 and so on without a gap, none twice, none without its invoice.",
+        "The month's invoice numbers are INV-YYYYMM-00001 and so on: no gap, none twice, none without its invoice.",
         "An invoice was deleted or renumbered outside the pipeline: invoice_events says which it was.",
         """
             with numbers as (
@@ -447,8 +455,8 @@ AUDITS = [
         "corrections",
         "corrections_are_carried_once",
         "Each adjustment or credit says which earlier month it corrects. What a tenant's standing invoices carry of a "
-        "month sums to no more than its difference in invoice_corrections, and has its sign; beyond that only while the "
-        "tenant's next invoice, which takes it back, is still to come. Not yet carried is fine.",
+        "month sums to no more than its difference in invoice_corrections, and has its sign; beyond that only while "
+        "the tenant's next invoice, which takes it back, is still to come. Not yet carried is fine.",
         "Materialise the tenant's newest month again; if it stays, compare the lines named with invoice_corrections.",
         r"""
             with carried as (
@@ -466,7 +474,8 @@ AUDITS = [
             beyond as (
                 select s.*, coalesce(c.difference_cents, 0) as difference_cents, c.found_at
                 from sums s
-                left join billing.invoice_corrections c on c.tenant_id = s.tenant_id and c.period_start::text = s.corrects
+                left join billing.invoice_corrections c
+                    on c.tenant_id = s.tenant_id and c.period_start::text = s.corrects
                 where s.cents not between least(coalesce(c.difference_cents, 0), 0)
                                       and greatest(coalesce(c.difference_cents, 0), 0)
             ),
@@ -495,7 +504,8 @@ AUDITS = [
 _LOOKED_AT = f"""
     with {_STANDING},
     lines as (
-        select count(*) as lines, count(*) filter (where s.by_line and l.kind in ('plan_base', 'addon', 'overage')) as supply_lines,
+        select count(*) as lines,
+               count(*) filter (where s.by_line and l.kind in ('plan_base', 'addon', 'overage')) as supply_lines,
                count(*) filter (where not s.is_void and l.kind in ('credit', 'adjustment')) as corrections
         from billing.tenant_invoice_lines l left join standing s on s.id = l.invoice_id
         where l.period_start = %(month)s
@@ -512,7 +522,7 @@ _LOOKED_AT = f"""
     events as (select count(*) as events from billing.invoice_events where period_start = %(month)s),
     invoices as (
         select count(*) as invoices, count(invoice_number) as numbers,
-               count(*) filter (where by_sum) as compared_by_sum, count(*) filter (where not is_orphaned) as hashed,
+               count(*) filter (where by_sum) as sums, count(*) filter (where not is_orphaned) as hashes,
                count(*) filter (where is_void) as void, count(*) filter (where is_held and not is_void) as held_back,
                count(*) filter (where by_sum and is_frozen) as frozen,
                count(*) filter (where by_sum and not is_frozen) as deployment_deleted
