@@ -14,7 +14,7 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import embedded, operator_commands
+from arcadia_pipelines import embedded, operator_commands, proof_commands
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -225,7 +225,13 @@ def demo() -> None:
     say(_NEXT)
 
 
-for command in (commands.api, commands.token, *operator_commands.COMMANDS):
+for command in (
+    commands.api,
+    commands.token,
+    proof_commands.audit,
+    proof_commands.replay,
+    *operator_commands.COMMANDS,
+):
     arcadia.add_command(command)
 
 

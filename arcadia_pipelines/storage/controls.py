@@ -88,10 +88,11 @@ CONTROLS = [
                 left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                                     and u.subscription_id is not distinct from m.subscription_id
                 left join cloud.subscriptions s on s.id = m.subscription_id
-                left join cloud.plan_rates r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
-                    and r.effective_from = (select max(effective_from) from cloud.plan_rates
-                                            where plan_id = s.plan_id and resource_kind = m.resource_kind
-                                              and effective_from <= %(month)s)
+                left join (
+                    select plan_id, resource_kind, included_quantity,
+                           effective_from = max(effective_from) over (partition by plan_id, resource_kind) as in_effect
+                    from cloud.plan_rates where effective_from <= %(month)s
+                ) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind and r.in_effect
                 group by 1, 2
             )
             select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled

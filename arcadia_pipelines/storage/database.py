@@ -75,6 +75,14 @@ def transaction(on: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def snapshot(on: Engine) -> Iterator[Connection]:
+    """A transaction for proofs: it sees one state of the database throughout, and can write nothing."""
+    with transaction(on) as connection:
+        connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
+        yield connection
+
+
+@contextmanager
 def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]:
     """A transaction that is the only writer of the month, or months: others wait at its start until this one ends."""
     with transaction(on) as connection:

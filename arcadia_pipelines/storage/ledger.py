@@ -277,6 +277,12 @@ def is_invoiced(connection: Connection, month: BillingMonth) -> bool:
     return months.has_partition(connection, _LINES, month)
 
 
+def corrected(connection: Connection, month: BillingMonth) -> list[str]:
+    """The tenants whose frozen invoice of the month is known to differ from what would be billed now."""
+    query = "select tenant_id from billing.invoice_corrections where period_start = %(month)s"
+    return list(connection.exec_driver_sql(query, {"month": month.start}).scalars())
+
+
 _SHOWN = """
     select id, tenant_id, period_start, period_end, currency, subtotal_cents, tax_cents, total_cents, status, issued_at,
            paid_at, finance_invoice_id, pushed_to_finance_at, inserted_at, updated_at, invoice_number, revision,
