@@ -117,8 +117,10 @@ def _refuse_old_server(raw: "psycopg.Connection[tuple[object, ...]]", _record: o
         raise StorageError(f"this is PostgreSQL {version}; Arcadia needs {OLDEST_VERSION} or newer: upgrade the server")
 
 
-def _cause(error: Exception) -> object:
-    """The driver's error."""
+def _cause(error: BaseException) -> object:
+    """The driver's error; where undoing the transaction failed too, the one that came first."""
+    while isinstance(error.__context__, sqlalchemy.exc.DBAPIError | psycopg.Error):
+        error = error.__context__
     return error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
 
 
