@@ -2,7 +2,7 @@
 
 import pytest
 
-from arcadia_pipelines_tests.test_crash_and_concurrency import finish, start
+from arcadia_pipelines_tests.test_faults import finish, start
 from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 APRIL = "INV-202604-00001"
