@@ -8,7 +8,7 @@ from sqlalchemy.engine import Engine
 
 from arcadia_pipelines import replay
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import audit, database
+from arcadia_pipelines.storage import audit, database, ledger
 from arcadia_pipelines.storage.controls import find
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
@@ -92,7 +92,7 @@ def test_the_sample_months_are_proved_both_ways(sample: World, engine: Engine) -
     for number in range(1, 10):
         sample.month_end(f"2026-{number:02}")
     with database.snapshot(engine) as connection:
-        months = audit.invoiced_months(connection)
+        months = ledger.invoiced_months(connection)
     assert [str(month) for month in months] == [f"2026-{number:02}" for number in range(1, 10)]
     for month in months:
         assert differences(run(engine, str(month))) == {}

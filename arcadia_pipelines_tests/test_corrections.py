@@ -50,6 +50,7 @@ def test_late_usage_of_a_paid_month_goes_on_the_next_invoice(paid: World) -> Non
     )
     assert (deployment, resource) == (None, None)
     assert meta == {"corrects": "2026-04-01", "invoice_number": APRIL}
+    assert paid.disproved() == []
 
 
 def test_a_pushed_invoice_is_corrected_like_a_paid_one(world: World) -> None:
@@ -61,6 +62,7 @@ def test_a_pushed_invoice_is_corrected_like_a_paid_one(world: World) -> None:
     world.month_end("2026-04")
     world.month_end("2026-05")
     assert world.lines("pilot", "2026-05") == [*MAY, CREDITED, ("GST 10%", 565)]
+    assert world.disproved() == []
 
 
 def test_a_correction_is_billed_once_however_often_either_month_is_run_again(paid: World) -> None:
@@ -82,6 +84,7 @@ def test_a_correction_that_two_months_could_carry_is_on_the_newest_and_stays_the
     assert paid.lines("pilot", "2026-05")[2] == ADJUSTED
     assert paid.lines("pilot", "2026-06")[2] == ("Adjustment: 2026-04, INV-202604-00001", 50)
     assert [row[:2] for row in paid.invoices("2026-05").values()] == [("issued", 1)]
+    assert paid.disproved() == []
 
 
 def test_a_correction_whose_cause_goes_away_is_taken_off_the_invoice_that_carries_it(paid: World) -> None:
@@ -92,6 +95,7 @@ def test_a_correction_whose_cause_goes_away_is_taken_off_the_invoice_that_carrie
     paid.month_end("2026-05")
     assert paid.lines("pilot", "2026-05") == [*MAY, ("GST 10%", 575)]
     assert paid.invoices("2026-05")["pilot"][1] == 2
+    assert paid.disproved() == []
 
 
 def test_a_correction_whose_cause_goes_away_after_it_was_paid_is_credited(paid: World) -> None:
@@ -104,6 +108,7 @@ def test_a_correction_whose_cause_goes_away_after_it_was_paid_is_credited(paid: 
     for _ in range(2):
         paid.month_end("2026-06")
         assert paid.lines("pilot", "2026-06") == [*MAY, CREDITED, ("GST 10%", 565)]
+    assert paid.disproved() == []
 
 
 def test_a_void_invoice_carries_nothing(paid: World) -> None:
@@ -112,6 +117,7 @@ def test_a_void_invoice_carries_nothing(paid: World) -> None:
     paid.done("void_invoice", invoices=["INV-202605-00001"])
     paid.month_end("2026-06")
     assert paid.lines("pilot", "2026-06")[2] == ADJUSTED
+    assert paid.disproved() == []
 
 
 def test_a_tenant_that_has_left_still_gets_its_correction(paid: World) -> None:
@@ -119,6 +125,7 @@ def test_a_tenant_that_has_left_still_gets_its_correction(paid: World) -> None:
     paid.query("update cloud.subscriptions set ended_at = '2026-05-01'")
     paid.month_end("2026-05")
     assert paid.lines("pilot", "2026-05") == [ADJUSTED, ("GST 10%", 10)]
+    assert paid.disproved() == []
 
 
 def test_a_tenant_with_a_fault_is_not_invoiced_for_its_correction_alone(paid: World) -> None:
@@ -146,6 +153,7 @@ def test_two_months_that_are_first_run_at_once_carry_a_correction_once(paid: Wor
     assert [finish(process) for process in processes] == [0, 0]
     lines = [*paid.lines("pilot", "2026-05"), *paid.lines("pilot", "2026-06")]
     assert lines.count(ADJUSTED) == 1
+    assert paid.disproved() == []
 
 
 def test_a_difference_that_no_invoice_carries_yet_is_named_by_the_check(paid: World) -> None:

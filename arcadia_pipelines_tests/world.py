@@ -13,9 +13,11 @@ from typing import Any
 import dagster as dg
 import psycopg
 
+from arcadia_pipelines import replay
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.jobs import step_of
 from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import audit, database, ledger
 
 JANUARY = "2026-01-01"
 
@@ -184,6 +186,18 @@ class World:
         result = self.operate(operation, **config)
         assert not result.success
         return failures(result)[0].partition(": ")[2]
+
+    def disproved(self) -> list[tuple[str, str]]:
+        """Whatever the audits find in any month, and months that do not replay: month, and what."""
+        with database.snapshot(database.engine(self.url)) as connection:
+            months = ledger.invoiced_months(connection)
+            found = [
+                (str(month), proof.audit.control.name)
+                for month in months
+                for proof in audit.run(connection, month).proofs
+                if proof.finding.count
+            ]
+            return found + [(str(month), "replay") for month in months if replay.replay(connection, month).differing]
 
     def events(self) -> list[tuple[Any, ...]]:
         """The history in order: event, tenant, number, revision, operator."""
