@@ -179,7 +179,7 @@ def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) ->
 
 def _worded(line: Line, cents: Decimal, included: Decimal | None, since: object) -> str:
     allowance = "" if included is None else f" beyond {plain(included)}"
-    return f"{plain(cents)} c per {line['unit']}{allowance}, in effect since {since}"
+    return f"{plain(cents)} c per {line['unit']}{allowance}, since {since}"
 
 
 def _is_billed(line: Line, price: Price | None) -> bool:

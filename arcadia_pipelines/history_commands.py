@@ -55,8 +55,8 @@ def diff(tenant: str, month: BillingMonth, since: int | None, until: int | None,
     with _reading() as connection:
         standing: Invoice = ledger.invoice_of(connection, tenant, month)
         past = history.replaced(connection, standing["id"])
-        later: int = until or standing["revision"]
-        earlier = since or max((revision for revision in past if revision < later), default=later)
+        later: int = standing["revision"] if until is None else until
+        earlier = max((revision for revision in past if revision < later), default=later) if since is None else since
         after = history.invoice_of(connection, tenant, month, later)
         before = history.invoice_of(connection, tenant, month, earlier)
         changes = compare.compare(history.lines_of(connection, before), history.lines_of(connection, after))
@@ -123,7 +123,7 @@ def _diff_document(
     unseen: list[tuple[str, object, object]],
 ) -> dict[str, Any]:
     return {
-        "from": _head(before),
+        "from": None if before["revision"] == after["revision"] else _head(before),
         "to": _head(after),
         "difference_cents": after["total_cents"] - before["total_cents"],
         "replacements": steps,
@@ -152,7 +152,7 @@ def _print_diff(
     for step in steps:
         say(_replacement(step))
     table = Table("deployment", "line")
-    for column in (f"revision {before['revision']}", f"revision {after['revision']}", "difference, AUD"):
+    for column in (f"rev. {before['revision']}", f"rev. {after['revision']}", "change"):
         table.add_column(column, justify="right")
     table.add_column("cause")
     for change in changes:
@@ -162,10 +162,11 @@ def _print_diff(
             *("" if cents is None else dollars(cents) for cents in _amounts(change)),
             _signed(change["difference_cents"]),
             change["cause"],
+            style="bold red" if change["cause"] == "code" else None,
         )
     table.add_section()
     sums = [dollars(invoice["total_cents"]) for invoice in (before, after)]
-    table.add_row("", "Total", *sums, _signed(after["total_cents"] - before["total_cents"]), style="bold")
+    table.add_row("", "Total, AUD", *sums, _signed(after["total_cents"] - before["total_cents"]), style="bold")
     OUT.print(table)
     for change in changes:
         say(f"{_name(change)}: {_why(change, before, after)}")
@@ -195,13 +196,21 @@ def _why(change: Change, before: Invoice, after: Invoice) -> str:
         return f"10 % of {dollars(before['subtotal_cents'])}, then of {dollars(after['subtotal_cents'])}"
     if change["change"] == "changed":
         return "; ".join(_differing(change)) or "see its amount"
-    when, revision = ("after", before) if change["change"] == "added" else ("before", after)
-    stood = f"{plain(change[f'qty_{when}'])} {change[f'unit_{when}'] or ''}".rstrip()
-    if change["kind"] == "overage":
-        used, included = (change[f"{name}_{when}"] for name in ("used", "included"))
-        if used is not None and included is not None:
-            stood = f"used {plain(used)}, included {plain(included)}, {stood} over"
-    return f"{stood}; not on revision {revision['revision']}"
+    when, other, invoice = ("after", before, after) if change["change"] == "added" else ("before", after, before)
+    return f"{_stood(change, when, invoice)}; not on revision {other['revision']}"
+
+
+def _stood(change: Change, when: str, invoice: Invoice) -> str:
+    """What stood on the only revision that has the line."""
+    if change["kind"] == "tax":
+        return f"10 % of {dollars(invoice['subtotal_cents'])}"
+    if change["kind"] in ("adjustment", "credit"):
+        return dollars(change[f"amount_cents_{when}"])
+    quantity = f"{plain(change[f'qty_{when}'])} {change[f'unit_{when}'] or ''}".rstrip()
+    used, included = (change[f"{name}_{when}"] for name in ("used", "included"))
+    if used is None or included is None:
+        return quantity
+    return f"used {plain(used)}, included {plain(included)}, {quantity} over"
 
 
 def _differing(change: Change) -> Iterable[str]:

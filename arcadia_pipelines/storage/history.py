@@ -234,6 +234,8 @@ def subscriptions(
 
     Records count up to the invoice's usage_cutoff; later ones are counted apart.
     """
+    if not deployments:
+        return []
     parameters = {
         **bounds(BillingMonth(invoice["period_start"])),
         "cutoff": "infinity",
