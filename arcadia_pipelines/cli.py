@@ -14,7 +14,7 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import embedded, operator_commands, proof_commands
+from arcadia_pipelines import embedded, history_commands, operator_commands, proof_commands
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -31,7 +31,7 @@ from arcadia_pipelines.console import (
     to_json,
 )
 from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
-from arcadia_pipelines.storage import database, ledger, migrations
+from arcadia_pipelines.storage import database, history, ledger, migrations
 from arcadia_pipelines.storage.catalogue import UnknownCode
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError
@@ -184,15 +184,21 @@ def quote(
 @arcadia.command()
 @click.argument("tenant")
 @click.argument("month", type=Month())
+@click.option("--revision", type=int, metavar="N", help="This revision as it stood; unless given, the one that stands.")
 @JSON
-def show(tenant: str, month: BillingMonth, as_json: bool) -> None:
-    """Show TENANT's invoice of MONTH."""
-    with database.transaction(_engine()) as connection:
-        found = ledger.invoice_of(connection, tenant, month)
+def show(tenant: str, month: BillingMonth, revision: int | None, as_json: bool) -> None:
+    """Show TENANT's invoice of MONTH, or an earlier revision of it as it stood."""
+    with history.reading(_engine()) as connection:
+        if revision is None:
+            found = ledger.invoice_of(connection, tenant, month)
+        else:
+            found = history.invoice_of(connection, tenant, month, revision)
     if as_json:
         click.echo(to_json(document(found)))
     else:
         print_invoice(found)
+        if revision is not None:
+            history_commands.print_revision(found)
 
 
 @arcadia.command()
@@ -228,6 +234,8 @@ def demo() -> None:
 for command in (
     commands.api,
     commands.token,
+    history_commands.diff,
+    history_commands.explain,
     proof_commands.audit,
     proof_commands.replay,
     *operator_commands.COMMANDS,

@@ -40,17 +40,22 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for prog
 
 def print_invoice(invoice: dict[str, Any]) -> None:
     """An invoice as ledger.invoice_of gives it."""
+    OUT.print(f"\nTax invoice {heading(invoice)}")
+    print_lines(None, invoice)
+    if "gst_free_reason" in invoice["meta"]:
+        OUT.print(f"GST-free: {invoice['meta']['gst_free_reason']}")
+
+
+def heading(invoice: dict[str, Any]) -> str:
+    """Which invoice it is, in two lines."""
     meta = invoice["meta"]
     buyer = meta.get("tenant_name", invoice["tenant_id"])
     abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
     issued = f"issued {invoice['issued_at']:%Y-%m-%d}, " if invoice["issued_at"] else ""
-    OUT.print(
-        f"\nTax invoice {invoice['invoice_number']} for {buyer}{abn}\n"
+    return (
+        f"{invoice['invoice_number']} for {buyer}{abn}\n"
         f"{invoice['period_start']:%B %Y} (UTC), {issued}revision {invoice['revision']}, status {invoice['status']}"
     )
-    print_lines(None, invoice)
-    if "gst_free_reason" in meta:
-        OUT.print(f"GST-free: {meta['gst_free_reason']}")
 
 
 def print_lines(title: str | None, document: dict[str, Any]) -> None:
@@ -81,7 +86,8 @@ def say(text: str) -> None:
 
 def plain(number: Decimal) -> str:
     """A decimal without trailing zeros."""
-    return f"{number.normalize():,f}"
+    whole, _, decimals = f"{number:,f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0')}".rstrip(".")
 
 
 def document(found: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,19 @@ RECORDS = """
 """
 """The raw records of a month up to its cut-off. Takes `start`, `end` and `cutoff`."""
 
-_USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number; a view may show null
+USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number; a view may show null
+
+# Where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice.
+SPANS = f"""
+    select id as subscription_id, deployment_id, started_at,
+           least(coalesce(ended_at, 'infinity'),
+                 lead(started_at) over (partition by deployment_id order by started_at, id)) as ended_at
+    from ({BILLED_SUBSCRIPTIONS}) s
+"""
+"""When each subscription that a month bills was its deployment's: [started_at, ended_at). Takes `start` and `end`."""
+
+ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
+"""What joins a record r to the span s that it belongs to."""
 
 # Only few subscriptions begin or end within a month, and a join with all records is dear: records of other deployments
 # are summed first, in parallel, and get their subscription afterwards.
@@ -45,8 +57,8 @@ _PART_MONTH = f"""
       and (s.started_at > %(start)s or coalesce(s.ended_at, 'infinity') < %(end)s)
 """
 _SUMS = f"""
-    coalesce(sum(r.quantity) filter (where {_USABLE}), 0)::numeric(38, 6) as quantity,
-    count(*) as record_count, count(*) filter (where {_USABLE} is not true) as unusable_records,
+    coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity,
+    count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
     {{duplicate_records}} as duplicate_records
 """
 _COUNT = f"""
@@ -63,12 +75,7 @@ _COUNT = f"""
     union all
     select r.deployment_id, r.resource_kind, {_SUMS}, s.subscription_id
     from ({RECORDS}) r {{duplicates}}
-    left join (  -- where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice
-        select id as subscription_id, deployment_id, started_at,
-               least(coalesce(ended_at, 'infinity'),
-                     lead(started_at) over (partition by deployment_id order by started_at, id)) as ended_at
-        from ({BILLED_SUBSCRIPTIONS}) s
-    ) s on s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at
+    left join ({SPANS}) s on {ACTIVE}
     where exists ({_PART_MONTH})
     group by r.deployment_id, r.resource_kind, s.subscription_id
 """
