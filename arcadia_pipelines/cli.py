@@ -14,7 +14,7 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import embedded, history_commands
+from arcadia_pipelines import embedded, history_commands, operator_commands, proof_commands
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -188,7 +188,7 @@ def quote(
 @JSON
 def show(tenant: str, month: BillingMonth, revision: int | None, as_json: bool) -> None:
     """Show TENANT's invoice of MONTH, or an earlier revision of it as it stood."""
-    with history.reading(_engine()) as connection:
+    with database.snapshot(_engine()) as connection:
         if revision is None:
             found = ledger.invoice_of(connection, tenant, month)
         else:
@@ -231,10 +231,16 @@ def demo() -> None:
     say(_NEXT)
 
 
-arcadia.add_command(commands.api)
-arcadia.add_command(commands.token)
-arcadia.add_command(history_commands.diff)
-arcadia.add_command(history_commands.explain)
+for command in (
+    commands.api,
+    commands.token,
+    history_commands.diff,
+    history_commands.explain,
+    proof_commands.audit,
+    proof_commands.replay,
+    *operator_commands.COMMANDS,
+):
+    arcadia.add_command(command)
 
 
 def main() -> None:

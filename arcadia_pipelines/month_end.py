@@ -1,15 +1,23 @@
-"""Running a month end from the command line: Dagster's own job on Dagster's own storage, in this process."""
+"""Running a month end or an operator's job from the command line: Dagster's own jobs and storage, in this process."""
 
+import io
 import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
+import sqlalchemy
+from dagster_postgres.utils import DagsterPostgresException
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
-from arcadia_pipelines.jobs import MONTH_END
+from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.partitions import MONTHS
+from arcadia_pipelines.resources import RETRIES
 from arcadia_pipelines.settings import PROJECT, Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -17,7 +25,7 @@ _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # show
 
 
 class MonthEndFailed(Exception):
-    """The run failed; the message says in one line why, and whether the month's invoices were published."""
+    """The run failed; the message says in one line why, and whether anything was published or done."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,13 @@ class Outcome:
 
 
 def instance() -> dg.DagsterInstance:
-    """The Dagster instance of dagster.yaml."""
+    """The Dagster instance of dagster.yaml. Raises MonthEndFailed."""
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
     os.chdir(os.environ["DAGSTER_HOME"])  # where the folders in dagster.yaml count from
-    created = dg.DagsterInstance.get()
-    # Keeps a connection between events, as the webserver does: a month end makes some two hundred otherwise.
-    created.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=4)
+    with _on_record("nothing was invoiced"):
+        created = dg.DagsterInstance.get()
+        # Keeps a connection between events, as the webserver does: a month end makes some two hundred otherwise.
+        created.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=4)
     return created
 
 
@@ -57,9 +66,10 @@ def refuse_unless_over(month: BillingMonth) -> None:
 def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     """Materialise the month. Raises MonthEndFailed."""
     refuse_unless_over(month)
-    result = defs.resolve_job_def(MONTH_END).execute_in_process(
-        partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False, tags=_IN_THE_UI
-    )
+    with _on_record(f"{month} is as it was, or invoiced whole"):
+        result = defs.resolve_job_def(MONTH_END).execute_in_process(
+            partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False, tags=_IN_THE_UI
+        )
     failed: dict[str, dict[str, int | str]] = {
         evaluation.check_name: {
             "found": int(str(evaluation.metadata["offenders"].value)),
@@ -92,15 +102,58 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     )
 
 
+def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue]:
+    """Run an operator's job; returns what it reports (reporting.py). Raises MonthEndFailed."""
+    with _on_record(f"look whether {operation} was done"):
+        result = defs.resolve_job_def(operation).execute_in_process(
+            instance=on,
+            run_config={**_QUIET, "ops": {step_of(operation): {"config": config}}},
+            raise_on_error=False,
+            tags=_IN_THE_UI,
+        )
+    if not result.success:
+        raise MonthEndFailed(f"{operation} did nothing: {_why(result, {})} (run {result.run_id})")
+    return next(event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
+
+
+@contextmanager
+def _on_record(state: str) -> Iterator[None]:
+    """Where Dagster writes its record of the run: that it cannot is a MonthEndFailed, which says how things stand."""
+    try:
+        with redirect_stderr(_Muted(sys.stderr)):
+            yield
+    except (sqlalchemy.exc.SQLAlchemyError, DagsterPostgresException) as error:
+        cause = error.__cause__ if isinstance(error, DagsterPostgresException) and error.__cause__ else error
+        reason = str(cause.orig if isinstance(cause, sqlalchemy.exc.DBAPIError) else cause).strip().partition("\n")[0]
+        raise MonthEndFailed(
+            f"Dagster could not record the run in the database ({reason}): {state}; see that PostgreSQL runs and its"
+            " disk has room, then run it again"
+        ) from error
+
+
+class _Muted(io.TextIOBase):
+    """stderr without what Dagster writes there beside what it raises; the progress on a terminal goes around it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, dict[str, int | str]]) -> str:
     """The first thing that went wrong, in one line."""
     for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            cause = error.cause if error and error.cause else error
-            if cause and cause.cls_name != "DagsterAssetCheckFailedError":
+        error = event.step_failure_data.error if event.is_step_failure else None
+        if error:
+            cause = error.cause or error
+            if cause.cls_name != "DagsterAssetCheckFailedError":
                 message = " ".join(cause.message.split())
-                return message.partition(f"{cause.cls_name}: ")[2] or message
+                reason = message.partition(f"{cause.cls_name}: ")[2] or message
+                return f"{reason} (tried {RETRIES + 1} times)" if error.cls_name == "RetryRequested" else reason
     reasons = [
         f"check {name} found {failed['found']}: {failed['what_to_do']}" for name, failed in failed_checks.items()
     ]

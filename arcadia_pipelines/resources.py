@@ -1,7 +1,9 @@
 """What assets, checks and schedules are handed: the billing database and its transactions."""
 
 import functools
-from contextlib import AbstractContextManager
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import dagster as dg
 from sqlalchemy.engine import Connection, Engine
@@ -10,19 +12,31 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
 
+RETRIES = 3
+RETRY_SECONDS = 1.0
+"""About how long the first retry waits; each next one twice as long."""
+
 
 class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The billing database. Without a URL, the one that the environment names, or the embedded one."""
+    """The billing database. Without a URL, the one that the environment names, or the embedded one.
+
+    An asset's step whose transaction was interrupted (a lost connection, a deadlock) is retried by Dagster: it runs
+    again from its start. Any other StorageError fails it at once.
+    """
 
     url: str | None = None
 
-    def month(self, month: BillingMonth) -> AbstractContextManager[Connection]:
-        """A transaction that is the month's only writer and commits at the end. Raises StorageError."""
-        return database.month_transaction(self.engine(), month)
+    def month(self, *months: BillingMonth) -> AbstractContextManager[Connection]:
+        """A transaction that is the only writer of these months and commits at the end. Raises StorageError."""
+        return _retried(database.month_transaction(self.engine(), *months))
+
+    def alone(self) -> AbstractContextManager[Connection]:
+        """A transaction that no month runs beside, which commits at the end. Raises StorageError."""
+        return _retried(database.exclusive_transaction(self.engine()))
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction for reading. Raises StorageError."""
-        return database.transaction(self.engine())
+        return _retried(database.transaction(self.engine()))
 
     def engine(self) -> Engine:
         """The engine on the database."""
@@ -30,3 +44,21 @@ class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 _engine = functools.cache(database.engine)
+
+
+@contextmanager
+def _retried(transaction: AbstractContextManager[Connection]) -> Iterator[Connection]:
+    """The transaction; in a step of a run, an interruption of it asks Dagster to retry the step."""
+    try:
+        with transaction as connection:
+            yield connection
+    except database.StorageInterrupted as error:
+        try:
+            step = dg.OpExecutionContext.get()
+        except dg.DagsterInvariantViolationError:  # a schedule or a sensor
+            raise error from error.__cause__
+        if not step.has_assets_def:  # an operator's act, which may have gone through: it cannot be done twice
+            raise error from error.__cause__
+        # At random, so that months that stood in each other's way do not meet again.
+        seconds = RETRY_SECONDS * 2**step.retry_number * random.uniform(0.5, 1.5)
+        raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=seconds) from error

@@ -1,4 +1,4 @@
-"""Connections: the engine, transactions, a month's lock, and the database's errors in one line for people.
+"""Connections: the engine, transactions and what may run beside what, the database's errors in one line for people.
 
 Everything below runs on one psycopg connection per transaction; SQL is written in psycopg's style, %(name)s.
 """
@@ -18,8 +18,19 @@ from arcadia_pipelines.settings import sqlalchemy_url
 OLDEST_VERSION = 14
 _MONTH_LOCK = 0x41524341  # "ARCA": the first key of the advisory locks, one per month
 PUBLISH_LOCK = 0x50554253  # "PUBS": see ledger.py
-MIGRATE_LOCK = 0x4D494752  # "MIGR"
+_GATE = 0x4D494752  # "MIGR": months pass it side by side; what nothing may run beside shuts it
 
+_PASSING = (
+    "08",  # the connection was lost
+    "40001",  # it could not be serialised with another transaction
+    "40P01",  # a deadlock
+    "55P03",  # a lock was not to be had in time
+    "57P01",  # the server, or somebody on it, ended the connection
+    "57P02",  # it crashed
+    "57P03",  # it starts or stops
+)
+"""How the SQLSTATEs begin of what passes by itself. A full disk (53100), for one, does not."""
+_STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
 
 # What our SQL and the text that COPY sends rely on, whatever the server's own settings are.
 _SESSION = {
@@ -32,6 +43,13 @@ _SESSION = {
 
 class StorageError(Exception):
     """The database is unreachable, too old, or refused; the message says what to do. The transaction left no trace."""
+
+
+class StorageInterrupted(StorageError):
+    """A StorageError of the moment, so that the same again may go through: a lost connection, a deadlock.
+
+    A transaction whose connection is lost while it commits may have gone through: what is done again must allow that.
+    """
 
 
 def engine(url: str) -> Engine:
@@ -52,17 +70,39 @@ def transaction(on: Engine) -> Iterator[Connection]:
         with on.begin() as connection:
             yield connection
     except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
-        raise StorageError(_explain(error, on)) from error
+        kind = StorageInterrupted if _passes(_cause(error)) else StorageError
+        raise kind(_explain(error, on)) from error
 
 
 @contextmanager
-def month_transaction(on: Engine, month: BillingMonth) -> Iterator[Connection]:
-    """A transaction that is the month's only writer: others wait at its start until this one ends."""
+def snapshot(on: Engine) -> Iterator[Connection]:
+    """A transaction for proofs: it sees one state of the database throughout, and can write nothing."""
     with transaction(on) as connection:
-        connection.exec_driver_sql(
-            "select pg_advisory_xact_lock(%(space)s, %(month)s)",
-            {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month},
-        )
+        connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
+        yield connection
+
+
+@contextmanager
+def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]:
+    """A transaction that is the only writer of the month, or months: others wait at its start until this one ends."""
+    with transaction(on) as connection:
+        connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%(gate)s)", {"gate": _GATE})
+        for month in sorted(set(months)):  # in order, so that two of these never wait for each other
+            connection.exec_driver_sql(
+                "select pg_advisory_xact_lock(%(space)s, %(month)s)",
+                {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month},
+            )
+        yield connection
+
+
+@contextmanager
+def exclusive_transaction(on: Engine) -> Iterator[Connection]:
+    """A transaction that no month and no other exclusive one runs beside.
+
+    It waits at its start for those under way, and those that come later wait for it.
+    """
+    with transaction(on) as connection:
+        connection.exec_driver_sql("select pg_advisory_xact_lock(%(gate)s)", {"gate": _GATE})
         yield connection
 
 
@@ -77,9 +117,28 @@ def _refuse_old_server(raw: "psycopg.Connection[tuple[object, ...]]", _record: o
         raise StorageError(f"this is PostgreSQL {version}; Arcadia needs {OLDEST_VERSION} or newer: upgrade the server")
 
 
+def _cause(error: BaseException) -> object:
+    """The driver's error; where undoing the transaction failed too, the one that came first."""
+    while isinstance(error.__context__, sqlalchemy.exc.DBAPIError | psycopg.Error):
+        error = error.__context__
+    return error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+
+
+def _passes(cause: object) -> bool:
+    """Whether the same again may go through."""
+    if not isinstance(cause, psycopg.OperationalError):
+        return False
+    if cause.sqlstate:
+        return cause.sqlstate.startswith(_PASSING)
+    # It broke, or was never there. Why the server turned us away while connecting comes as text only, perhaps in
+    # another language: what is not understood is an error that stays.
+    answered = "FATAL" in str(cause) or (cause.pgconn is not None and cause.pgconn.used_password)
+    return not answered or any(words in str(cause) for words in _STARTS_OR_STOPS)
+
+
 def _explain(error: Exception, on: Engine) -> str:
     """The error in one line: what, where, what to do."""
-    cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+    cause = _cause(error)
     where = f"{on.url.host}:{on.url.port or 5432}/{on.url.database}"
     message = " ".join(str(cause).split())
     if isinstance(cause, psycopg.Error) and cause.diag.message_primary:

@@ -1,5 +1,7 @@
 """The schema's migrations: the plain SQL files of sql/migrations, in order, each once, each in its own transaction.
 
+No month and no other migration runs beside one.
+
 Why no migration library: alembic wants a Python file beside each SQL file and, like dbmate and yoyo, runs an edited
 file as if nothing had happened.
 """
@@ -10,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA
-from arcadia_pipelines.storage.database import MIGRATE_LOCK, driver, transaction
+from arcadia_pipelines.storage.database import driver, exclusive_transaction, transaction
 
 SQL = Path(__file__).parents[2] / "sql"
 
@@ -28,7 +30,7 @@ def migrate(engine: Engine, folder: Path = SQL / "migrations") -> list[str]:
     applied_now = []
     _refuse_edited(engine, files)
     for file in files:
-        with transaction(engine) as connection:
+        with exclusive_transaction(engine) as connection:
             if file.name not in _applied(connection):
                 _apply(connection, file)
                 applied_now.append(file.name)
@@ -48,7 +50,7 @@ def run_file(connection: Connection, file: Path) -> None:
 
 def _refuse_edited(engine: Engine, files: list[Path]) -> None:
     """Before anything is applied: is every applied file here, as it was?"""
-    with transaction(engine) as connection:
+    with exclusive_transaction(engine) as connection:
         applied = _applied(connection)
     here = {file.name: _sha256(file) for file in files}
     for name, sha256 in applied.items():
@@ -61,8 +63,7 @@ def _refuse_edited(engine: Engine, files: list[Path]) -> None:
 
 
 def _applied(connection: Connection) -> dict[str, str]:
-    """File name to SHA-256 of what is applied; waits for another migration and keeps the lock until commit."""
-    connection.exec_driver_sql("select pg_advisory_xact_lock(%(key)s)", {"key": MIGRATE_LOCK})
+    """File name to SHA-256 of what is applied."""
     connection.exec_driver_sql("create schema if not exists billing")
     connection.exec_driver_sql(f"create schema if not exists {DAGSTER_SCHEMA}")
     connection.exec_driver_sql(
