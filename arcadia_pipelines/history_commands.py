@@ -92,9 +92,8 @@ def explain(invoice_or_line: str, as_json: bool) -> None:
         _print_explained(invoice, explained, sums)
     if disagreements:
         sums_do = "1 sum does" if len(disagreements) == 1 else f"{len(disagreements)} sums do"
-        raise CommandError(
-            f"{sums_do} not agree with what was billed: see what is marked !!, or the disagreements in JSON"
-        )
+        where = "disagreements" if as_json else "what is marked !!"
+        raise CommandError(f"{sums_do} not agree with what was billed: see {where}")
 
 
 def _reading() -> AbstractContextManager[Connection]:
@@ -196,6 +195,8 @@ def _why(change: Change, before: Invoice, after: Invoice) -> str:
         return "the same inputs come to another amount: the engine was changed; have a developer look at it"
     if change["kind"] == "tax" and change["change"] == "changed":
         return f"10 % of {dollars(before['subtotal_cents'])}, then of {dollars(after['subtotal_cents'])}"
+    if change["change"] == "changed" and change["cause"] == "correction":
+        return ", then ".join(dollars(cents) for cents in _amounts(change) if cents is not None)
     if change["change"] == "changed":
         return "; ".join(_differing(change)) or "see its amount"
     when, other, invoice = ("after", before, after) if change["change"] == "added" else ("before", after, before)

@@ -546,7 +546,7 @@ def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> No
     }
     world.month_end("2026-05")
     told = text(arcadia("diff", "pilot", "2026-05"))
-    assert "Adjustment: 2026-04, INV-202604-00001: 100, then 150 c" in told
+    assert "Adjustment: 2026-04, INV-202604-00001: 1.00, then 1.50" in told
     assert [change["cause"] for change in arcadia("diff", "pilot", "2026-05", "--json").json()["changes"]] == [
         "correction",
         "tax",
