@@ -188,7 +188,7 @@ def quote(
 @JSON
 def show(tenant: str, month: BillingMonth, revision: int | None, as_json: bool) -> None:
     """Show TENANT's invoice of MONTH, or an earlier revision of it as it stood."""
-    with history.reading(_engine()) as connection:
+    with database.snapshot(_engine()) as connection:
         if revision is None:
             found = ledger.invoice_of(connection, tenant, month)
         else:

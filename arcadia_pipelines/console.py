@@ -53,7 +53,7 @@ def heading(invoice: dict[str, Any]) -> str:
     abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
     issued = f"issued {invoice['issued_at']:%Y-%m-%d}, " if invoice["issued_at"] else ""
     return (
-        f"{invoice['invoice_number']} for {buyer}{abn}\n"
+        f"{invoice['invoice_number'] or 'without a number'} for {buyer}{abn}\n"
         f"{invoice['period_start']:%B %Y} (UTC), {issued}revision {invoice['revision']}, status {invoice['status']}"
     )
 

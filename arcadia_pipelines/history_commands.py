@@ -1,7 +1,6 @@
 """`arcadia diff` and `arcadia explain`: what changed on an invoice, and where its amounts come from, to be pasted."""
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,7 +14,7 @@ from arcadia_pipelines import explanation
 from arcadia_pipelines.billing import compare
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.console import JSON, OUT, Month, document, heading, plain, say, to_json
+from arcadia_pipelines.console import JSON, OUT, CommandError, Month, document, heading, plain, say, to_json
 from arcadia_pipelines.explanation import Explanation, Findings
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, history, ledger
@@ -92,11 +91,13 @@ def explain(invoice_or_line: str, as_json: bool) -> None:
     else:
         _print_explained(invoice, explained, sums)
     if disagreements:
-        sys.exit(1)
+        sums_do = "1 sum does" if len(disagreements) == 1 else f"{len(disagreements)} sums do"
+        where = "disagreements" if as_json else "what is marked !!"
+        raise CommandError(f"{sums_do} not agree with what was billed: see {where}")
 
 
 def _reading() -> AbstractContextManager[Connection]:
-    return history.reading(database.engine(Settings.from_environment().url()))
+    return database.snapshot(database.engine(Settings.from_environment().url()))
 
 
 def print_revision(invoice: Invoice) -> None:
@@ -194,6 +195,8 @@ def _why(change: Change, before: Invoice, after: Invoice) -> str:
         return "the same inputs come to another amount: the engine was changed; have a developer look at it"
     if change["kind"] == "tax" and change["change"] == "changed":
         return f"10 % of {dollars(before['subtotal_cents'])}, then of {dollars(after['subtotal_cents'])}"
+    if change["change"] == "changed" and change["cause"] == "correction":
+        return ", then ".join(dollars(cents) for cents in _amounts(change) if cents is not None)
     if change["change"] == "changed":
         return "; ".join(_differing(change)) or "see its amount"
     when, other, invoice = ("after", before, after) if change["change"] == "added" else ("before", after, before)
@@ -287,11 +290,7 @@ def _print_explained(invoice: Invoice, explained: list[Explanation], sums: Findi
         _print_found(found, "   ")
     OUT.print()
     _print_found(sums, "")
-    wrong = sum(len(found.disagreements) for found in (*explained, sums))
-    if wrong:
-        text = "1 sum does not agree: look for !!" if wrong == 1 else f"{wrong} sums do not agree: look for !!"
-        OUT.print(text, style="bold red", soft_wrap=True)
-    else:
+    if not any(found.disagreements for found in (*explained, sums)):
         say("Every sum agrees.")
 
 

@@ -16,15 +16,30 @@ RECORDS = "select id from cloud.usage_records order by recorded_at, id"
 LINE_ID = "select id::text from billing.tenant_invoice_lines where line_no = %s and period_start = '2026-04-01'"
 
 
-def text(answer: Answer, code: int = 0) -> list[str]:
-    """The lines of an answer with this exit code that complains of nothing on stderr, without what is around them."""
-    assert (answer.code, answer.err) == (code, "")
+def text(answer: Answer) -> list[str]:
+    """The lines of an answer that complains of nothing, without what is around them."""
+    assert (answer.code, answer.err) == (0, "")
+    return lines_of(answer)
+
+
+def lines_of(answer: Answer) -> list[str]:
+    """The lines of an answer, without what is around them."""
     return [line.strip(" │") for line in answer.out.splitlines() if line.strip()]
 
 
-def document(answer: Answer, code: int) -> dict[str, Any]:
-    """The JSON of an answer with this exit code."""
-    assert (answer.code, answer.err) == (code, "")
+def objections(answer: Answer) -> list[str]:
+    """The sums that do not agree, of an answer that says how many there are and ends with 1."""
+    marked = [line.removeprefix("!! ") for line in lines_of(answer) if line.startswith("!! ")]
+    count = "1 sum does" if len(marked) == 1 else f"{len(marked)} sums do"
+    assert (answer.code, answer.err.splitlines()[0].partition(" not ")[0]) == (1, f"arcadia: {count}")
+    assert "Every sum agrees." not in answer.out
+    return marked
+
+
+def document(answer: Answer) -> dict[str, Any]:
+    """The JSON of an answer that ends with 1 and a line on stderr."""
+    assert answer.code == 1
+    assert len(answer.err.splitlines()) == 1
     found: dict[str, Any] = json.loads(answer.out)
     return found
 
@@ -79,9 +94,19 @@ def test_people_see_a_replaced_revision_with_its_hash_and_why_it_was_replaced(wo
 
 def test_a_draft_that_was_replaced_is_a_revision_too(world: World, arcadia: Call) -> None:
     """`redrafted` keeps what it replaced as `reissued` does."""
-    revise(world)
-    world.tamper("update billing.invoice_events set event = 'redrafted' where event = 'reissued'")
+    world.pilot()
+    world.done("hold_tenant", tenants=["pilot"])
+    world.publish("2026-04")
+    world.use("web", "droplet_hours", 100)
+    world.publish("2026-04")
+    assert world.query("select event from billing.invoice_events where period_start is not null order by id") == [
+        ("drafted",),
+        ("redrafted",),
+    ]
     assert arcadia("show", "pilot", "2026-04", "--revision", "1", "--json").json()["total_cents"] == 7064
+    assert "Tax invoice without a number for Pilot" in arcadia("show", "pilot", "2026-04", "--revision", "1").out
+    [(draft,)] = world.query("select id::text from billing.tenant_invoices")
+    assert text(arcadia("explain", draft))[-1] == "Every sum agrees."
 
 
 def test_a_revision_that_is_none_is_one_line_with_those_there_are(world: World, arcadia: Call) -> None:
@@ -357,13 +382,12 @@ def test_records_that_changed_since_do_not_agree(world: World, arcadia: Call) ->
     world.pilot()
     world.publish("2026-04")
     world.use("web", "droplet_hours", 1)
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert "!! the records sum to 2,161 hour now, 2,160 was billed: late usage?" in told
-    assert "64.22 taxable x 10 % = 642.2 c, rounded half up to the cent: 6.42" in told
-    assert told[-1] == "1 sum does not agree: look for !!"
+    answer = arcadia("explain", "INV-202604-00001")
+    assert objections(answer) == ["the records sum to 2,161 hour now, 2,160 was billed: late usage?"]
+    assert "64.22 taxable x 10 % = 642.2 c, rounded half up to the cent: 6.42" in lines_of(answer)
 
     world.query("delete from cloud.usage_records where recorded_at = '2026-04-07 01:00+00'")
-    explained = document(arcadia("explain", "INV-202604-00001", "--json"), code=1)
+    explained = document(arcadia("explain", "INV-202604-00001", "--json"))
     assert not explained["agrees"]
     assert [line["disagreements"] for line in explained["lines"]] == [
         [],
@@ -380,14 +404,14 @@ def test_records_of_no_number_and_none_at_all_do_not_agree(world: World, arcadia
     world.pilot()
     world.publish("2026-04")
     world.query("update cloud.usage_records set quantity = 'NaN' where recorded_at = '2026-04-07 01:00+00'")
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert "!! the records sum to 2,136 hour now, 2,160 was billed: were records removed or corrected?" in told
-    assert "!! 1 more cannot be summed: NaN, null, infinity, or 1e12 and more" in told
-    assert told[-1] == "2 sums do not agree: look for !!"
+    assert objections(arcadia("explain", "INV-202604-00001")) == [
+        "the records sum to 2,136 hour now, 2,160 was billed: were records removed or corrected?",
+        "1 more cannot be summed: NaN, null, infinity, or 1e12 and more",
+    ]
     world.query("delete from cloud.usage_records")
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert any(line.startswith("no usage records received by ") for line in told)
-    assert "!! the records sum to 0 hour now, 2,160 was billed: were records removed or corrected?" in told
+    answer = arcadia("explain", "INV-202604-00001")
+    assert objections(answer) == ["the records sum to 0 hour now, 2,160 was billed: were records removed or corrected?"]
+    assert any(line.startswith("no usage records received by ") for line in lines_of(answer))
 
 
 def test_records_that_came_after_the_cutoff_are_told_apart(world: World, arcadia: Call) -> None:
@@ -418,9 +442,9 @@ def test_each_of_two_subscriptions_has_its_own_records(world: World, arcadia: Ca
         for order in (("1,500", "1,600"), ("1,600", "1,500"))
     )
     world.query("update cloud.usage_records set quantity = 1601 where id = %s", late)
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert "the records sum to 1,500 hour, as billed" in told
-    assert "!! the records sum to 1,601 hour now, 1,600 was billed: late usage?" in told
+    answer = arcadia("explain", "INV-202604-00001")
+    assert objections(answer) == ["the records sum to 1,601 hour now, 1,600 was billed: late usage?"]
+    assert "the records sum to 1,500 hour, as billed" in lines_of(answer)
 
 
 def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: Call) -> None:
@@ -429,15 +453,13 @@ def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: C
     world.publish("2026-04")
     world.plan("studio", 5500, {"droplet_hours": (1000, 2)}, since="2026-04-01")
     world.query("delete from cloud.addon_prices")
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert [line for line in told if line.startswith("!! ")] == [
-        "!! price of plan studio for April 2026: 5,500 c per month, since 2026-04-01 now (plan_prices); billed was"
+    assert objections(arcadia("explain", "INV-202604-00001")) == [
+        "price of plan studio for April 2026: 5,500 c per month, since 2026-04-01 now (plan_prices); billed was"
         " 5,000 c per month, since 2026-01-01",
-        "!! addon storage_50gb has no price for April 2026 now; billed was 750 c per month, since 2026-01-01",
-        "!! price of plan studio for April 2026: 2 c per hour beyond 1,000, since 2026-04-01 now (plan_rates); billed"
+        "addon storage_50gb has no price for April 2026 now; billed was 750 c per month, since 2026-01-01",
+        "price of plan studio for April 2026: 2 c per hour beyond 1,000, since 2026-04-01 now (plan_rates); billed"
         " was 1 c per hour beyond 1,488, since 2026-01-01",
     ]
-    assert told[-1] == "3 sums do not agree: look for !!"
 
 
 def test_a_price_rise_of_later_months_changes_nothing(world: World, arcadia: Call) -> None:
@@ -454,13 +476,12 @@ def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
     world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 5001 where kind = 'plan_base'")
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where kind = 'overage'")
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert [line for line in told if line.startswith("!! ")] == [
-        "!! 1 month x 5,000 c = 50.00, but 50.01 stands on the line",
-        "!! used 2,160 - included 1,488 = 672 hour, but 673 stands on the line",
-        "!! 673 hour x 1 c = 6.73, but 6.72 stands on the line",
-        "!! the lines but tax sum to 64.23; it was worked out on 64.22",
-        "!! The lines sum to 64.23, and 6.42 GST: 70.65 AUD. On the invoice: 64.22 + 6.42 = 70.64.",
+    assert objections(arcadia("explain", "INV-202604-00001")) == [
+        "1 month x 5,000 c = 50.00, but 50.01 stands on the line",
+        "used 2,160 - included 1,488 = 672 hour, but 673 stands on the line",
+        "673 hour x 1 c = 6.73, but 6.72 stands on the line",
+        "the lines but tax sum to 64.23; it was worked out on 64.22",
+        "The lines sum to 64.23, and 6.42 GST: 70.65 AUD. On the invoice: 64.22 + 6.42 = 70.64.",
     ]
 
 
@@ -469,9 +490,9 @@ def test_a_deployment_that_is_gone_cannot_be_summed_again(world: World, arcadia:
     world.pilot()
     world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set deployment_id = null")
-    told = text(arcadia("explain", "INV-202604-00001"), code=1)
-    assert "672 hour x 1 c = 6.72" in told
-    assert "!! its subscription is not there any more: neither its rate nor its usage can be found" in told
+    answer = arcadia("explain", "INV-202604-00001")
+    assert objections(answer) == ["its subscription is not there any more: neither its rate nor its usage can be found"]
+    assert "672 hour x 1 c = 6.72" in lines_of(answer)
 
 
 def test_a_gst_free_and_a_void_invoice_say_so(world: World, arcadia: Call) -> None:
@@ -489,64 +510,72 @@ def test_a_gst_free_and_a_void_invoice_say_so(world: World, arcadia: Call) -> No
     ]
 
 
-ADJUSTMENT = """
-    insert into billing.tenant_invoice_lines
-        (id, invoice_id, period_start, line_no, kind, description, qty, unit_price_cents, amount_cents, meta)
-    select '{id}', id, period_start, 9, '{kind}', 'By hand', 1, {cents}, {cents}, '{meta}'
-    from billing.tenant_invoices where period_start = '2026-05-01'
-"""
-CORRECTS = '{"corrects": "2026-04-01", "invoice_number": "INV-202604-00001"}'
+def corrected(world: World) -> str:
+    """The pilot's April, paid, and 100 h late: billed 64.22, owed 65.22. The id of May's adjustment of 1.00."""
+    world.pilot()
+    world.publish("2026-04")
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
+    world.use("web", "droplet_hours", 100)
+    world.publish("2026-04")
+    world.publish("2026-05")
+    [(line,)] = world.query("select id::text from billing.tenant_invoice_lines where kind = 'adjustment'")
+    return str(line)
 
 
 def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> None:
     """April billed 64.22 and owed 65.22: May carries the 1.00. When 65.72 is owed, 0.50 is left for a later invoice."""
-    world.pilot()
-    world.publish("2026-04")
-    world.publish("2026-05")
-    line = str(uid("adjustment"))
-    world.query(ADJUSTMENT.format(id=line, kind="adjustment", cents=100, meta=CORRECTS))
-    world.query(
-        "insert into billing.invoice_corrections"
-        " (period_start, tenant_id, invoice_number, billed_cents, owed_cents, run_id)"
-        " values ('2026-04-01', 'pilot', 'INV-202604-00001', 6422, 6522, 'run')"
-    )
-    told = text(arcadia("explain", line))
-    assert told[3:] == [
+    line = corrected(world)
+    assert text(arcadia("explain", line))[3:] == [
         "1 x 100 c = 1.00",
         "corrects April 2026, invoice INV-202604-00001, which stays as it is",
         "that month, ex GST: billed 64.22, owed 65.22, difference 1.00 (invoice_corrections)",
         "the lines that correct it sum to 1.00: nothing is left to correct",
         "Every sum agrees.",
     ]
-    world.query("update billing.invoice_corrections set owed_cents = 6572")
-    told = text(arcadia("explain", line), code=1)
-    assert "!! the lines that correct it sum to 1.00, so 0.50 is for a later invoice" in told
-    explained = document(arcadia("explain", line, "--json"), code=1)
-    assert explained["lines"][0]["correction"] == {
+    assert text(arcadia("explain", "INV-202605-00001"))[-1] == "Every sum agrees."
+
+    world.use("web", "droplet_hours", 50)
+    world.publish("2026-04")
+    rest = "the lines that correct it sum to 1.00, so 0.50 is for a later invoice"
+    assert objections(arcadia("explain", line)) == [rest]
+    assert document(arcadia("explain", line, "--json"))["lines"][0]["correction"] == {
         "billed_cents": 6422,
         "owed_cents": 6572,
         "difference_cents": 150,
         "carried_cents": 100,
     }
+    world.publish("2026-05")
+    told = text(arcadia("diff", "pilot", "2026-05"))
+    assert "Adjustment: 2026-04, INV-202604-00001: 1.00, then 1.50" in told
+    assert [change["cause"] for change in arcadia("diff", "pilot", "2026-05", "--json").json()["changes"]] == [
+        "correction",
+        "tax",
+    ]
 
 
 def test_a_credit_without_a_correction_left_says_so(world: World, arcadia: Call) -> None:
-    """Nothing is to be corrected in April any more, so the 1.00 that was credited is to be billed again."""
-    world.pilot()
+    """The late hours are taken back: nothing is to be corrected in April, and the 1.00 of May is to be given back."""
+    line = corrected(world)
+    world.use("web", "droplet_hours", -100)
     world.publish("2026-04")
-    world.publish("2026-05")
-    line = str(uid("credit"))
-    world.query(ADJUSTMENT.format(id=line, kind="credit", cents=-100, meta=CORRECTS))
-    told = text(arcadia("explain", line), code=1)
+    answer = arcadia("explain", line)
+    assert objections(answer) == ["the lines that correct it sum to 1.00, so -1.00 is for a later invoice"]
+    assert "invoice_corrections has nothing to correct there any more" in lines_of(answer)
+
+    world.done("mark_invoice_paid", invoices=["INV-202605-00001"])
+    world.publish("2026-06")
+    [(credit,)] = world.query("select id::text from billing.tenant_invoice_lines where kind = 'credit'")
+    told = text(arcadia("explain", credit))
     assert "1 x -100 c = -1.00" in told
-    assert "invoice_corrections has nothing to correct there any more" in told
-    assert "!! the lines that correct it sum to -1.00, so 1.00 is for a later invoice" in told
+    assert "the lines that correct it sum to 0.00: nothing is left to correct" in told
 
 
 def test_an_adjustment_by_hand_names_no_month(world: World, arcadia: Call) -> None:
     """There is no more to tell than its arithmetic."""
-    world.pilot()
-    world.publish("2026-05")
-    line = str(uid("by hand"))
-    world.query(ADJUSTMENT.format(id=line, kind="adjustment", cents=100, meta="{}"))
-    assert "which month it corrects is not noted on it" in text(arcadia("explain", line))
+    line = corrected(world)
+    world.tamper("update billing.tenant_invoice_lines set meta = '{}' where kind = 'adjustment'")
+    assert text(arcadia("explain", line))[3:] == [
+        "1 x 100 c = 1.00",
+        "which month it corrects is not noted on it",
+        "Every sum agrees.",
+    ]

@@ -6,19 +6,18 @@ Belongs here: reading them, for people who ask. Does not: the invoice as it stan
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pandas as pd
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.compare import LINES
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import bulk, catalogue, database, ledger
+from arcadia_pipelines.storage import bulk, catalogue, ledger
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.usage import ACTIVE, RECORDS, SPANS, USABLE
 
@@ -56,14 +55,6 @@ class NoRevision(ledger.NotInvoiced):
 
 class UnknownReference(ledger.NotInvoiced):
     """No invoice and no line has this number or id."""
-
-
-@contextmanager
-def reading(on: Engine) -> Iterator[Connection]:
-    """A transaction that sees the database at one instant, and cannot write. Raises StorageError."""
-    with database.transaction(on) as connection:
-        connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
-        yield connection
 
 
 def replaced(connection: Connection, invoice: object) -> dict[int, dict[str, Any]]:
