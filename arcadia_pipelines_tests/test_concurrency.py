@@ -127,8 +127,7 @@ def test_a_migration_waits_for_the_month_that_is_under_way(
     new_month(world)
     folder = shutil.copytree(migrations.SQL / "migrations", tmp_path / "migrations")
     (folder / "9999_note.sql").write_text(
-        "alter table billing.billing_months add column note text;"
-        "alter table billing.metered_usage add column note text"
+        "alter table billing.billing_months add column note text;alter table billing.metered_usage add column note text"
     )
     with ThreadPoolExecutor(1) as release:
         migrating: list[Future[list[str]]] = []
