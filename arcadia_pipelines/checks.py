@@ -1,4 +1,4 @@
-"""The asset checks: one per control (storage/controls.py), for the month of the run.
+"""The asset checks: one per control (storage/controls.py) and one for late usage, for the month of the run.
 
 Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks
 once more at what it is about to publish. Where one tenant is at fault the check fails and the others are invoiced.
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import dagster as dg
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines import reporting
+from arcadia_pipelines import late, reporting
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage.controls import CONTROLS, Control, find
+from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
 
 
 class GateClosed(Exception):
@@ -53,15 +53,35 @@ def _check(control: Control) -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> dg.AssetCheckResult:
         with database.transaction() as connection:
             found = find(connection, control, month_of(context))
-        return dg.AssetCheckResult(
-            passed=found.count == 0,
-            severity=dg.AssetCheckSeverity.WARN if control.warning else dg.AssetCheckSeverity.ERROR,
-            description=control.description if found.count == 0 else f"{found.count} found. {control.remedy}",
-            metadata=reporting.finding(found, control.remedy),
-        )
+        return _result(found, control.description, control.remedy, control.warning)
 
     return check
 
 
+def _result(found: Finding, description: str, remedy: str, warning: bool) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=found.count == 0,
+        severity=dg.AssetCheckSeverity.WARN if warning else dg.AssetCheckSeverity.ERROR,
+        description=description if found.count == 0 else f"{found.count} found. {remedy}",
+        metadata=reporting.finding(found, remedy),
+    )
+
+
 with partitioned_checks():
-    CHECKS = [_check(control) for control in CONTROLS]
+
+    @dg.asset_check(
+        asset="metered_usage",
+        description="No record of the month before came after that month was frozen.",
+        partitions_def=MONTHS,
+    )
+    def no_late_usage_in_the_month_before(
+        context: dg.AssetCheckExecutionContext, database: BillingDatabase
+    ) -> dg.AssetCheckResult:
+        """Names the tenants, and what materialising that month again would change."""
+        month = month_of(context).before
+        with database.transaction() as connection:
+            found = late.find(connection, month)
+        remedy = f"Materialise {month} again to bill it. For a paid or pushed invoice the next one carries it."
+        return _result(found, "No record of the month before came after it was frozen.", remedy, warning=True)
+
+    CHECKS = [*(_check(control) for control in CONTROLS), no_late_usage_in_the_month_before]

@@ -14,7 +14,7 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import embedded
+from arcadia_pipelines import embedded, operator_commands, proof_commands
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -225,8 +225,14 @@ def demo() -> None:
     say(_NEXT)
 
 
-arcadia.add_command(commands.api)
-arcadia.add_command(commands.token)
+for command in (
+    commands.api,
+    commands.token,
+    proof_commands.audit,
+    proof_commands.replay,
+    *operator_commands.COMMANDS,
+):
+    arcadia.add_command(command)
 
 
 def main() -> None:

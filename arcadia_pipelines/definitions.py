@@ -7,10 +7,10 @@ from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.checks import CHECKS
-from arcadia_pipelines.jobs import month_end
+from arcadia_pipelines.jobs import OPERATIONS, month_end
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.schedules import month_end_schedule
-from arcadia_pipelines.sensors import alert_on_failed_checks, alert_on_failure
+from arcadia_pipelines.sensors import SENSORS
 
 
 def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
@@ -18,9 +18,9 @@ def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[*CLOUD_TABLES.values(), metered_usage, deployment_quotes, publish_invoices],
         asset_checks=CHECKS,
-        jobs=[month_end],
+        jobs=[month_end, *OPERATIONS],
         schedules=[month_end_schedule],
-        sensors=[alert_on_failure, alert_on_failed_checks],
+        sensors=SENSORS,
         resources={"database": database or BillingDatabase()},
         executor=dg.in_process_executor,  # a month takes seconds; a process per step would take longer to start
     )

@@ -29,5 +29,7 @@ class ArcadiaStorage(DagsterPostgresStorage):
         """Called by Dagster with what dagster.yaml says."""
         url = Settings.from_environment().url()
         with database.transaction(database.engine(url)) as connection:
-            connection.execute(text(f"create schema if not exists {DAGSTER_SCHEMA}"))
+            # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
+            if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
+                connection.execute(text(f"create schema if not exists {DAGSTER_SCHEMA}"))
         return cls(postgres_url=dagster_url(url), inst_data=inst_data)

@@ -1,6 +1,22 @@
-"""The month-end job: usage, quotes, lines and invoices of one month, with their checks."""
+"""The jobs: the month end, and what operators do to invoices and tenants.
+
+An operator's job asks who and why, is a dry run unless told otherwise, does all of what is asked or nothing, and says
+what it did. It and a running month wait for each other.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Collection, Mapping
 
 import dagster as dg
+from pydantic import Field
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines import reporting
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import operations
+from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.operations import Act, OperationRefused
 
 MONTH_END = "month_end"
 
@@ -10,3 +26,207 @@ month_end = dg.define_asset_job(
     description="Invoice a month. Asked for by a person it is the force path: the month is computed again, unchanged "
     "invoices are left alone, changed ones are revised, paid, void and pushed ones are frozen and reported.",
 )
+
+
+class _Operation(dg.Config):
+    operator: str = Field(description="Who asks for it: your name, for the history.")
+    reason: str = Field(description="Why, for the history: one sentence that an auditor understands.")
+    dry_run: bool = Field(True, description="true: say what would be done, and do nothing. false: do it.")
+
+
+class _OnInvoices(_Operation):
+    invoices: list[str] = Field(description="Invoice numbers, like INV-202604-00010; ids for drafts without a number.")
+
+
+class _Payment(_OnInvoices):
+    paid_on: str = Field("", description="The day that the money came, like 2026-05-14 (UTC); empty: now.")
+
+
+class _OnTenants(_Operation):
+    tenants: list[str] = Field(description="Ids of tenants.")
+
+
+class _OnDrafts(_Operation):
+    month: str = Field(description="The month of the drafts, like 2026-04.")
+    tenants: list[str] = Field([], description="Only these tenants' drafts; empty: all that are not on hold.")
+
+
+class _OnUsage(_Operation):
+    month: str = Field(description="The month whose usage has vanished, like 2026-04.")
+
+
+_WHO = {"operator": "", "reason": "", "dry_run": True}
+
+
+def step_of(operation: str) -> str:
+    """The name of the job's one step; Dagster wants another one than the job's."""
+    return f"do_{operation}"
+
+
+def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]], dg.JobDefinition]:
+    """A job of one op, which the launchpad opens with the example in it."""
+
+    def decorate(act: Callable[..., None]) -> dg.JobDefinition:
+        step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(act)
+        graph = dg.GraphDefinition(name=act.__name__, node_defs=[step])
+        return graph.to_job(
+            name=act.__name__,
+            description=act.__doc__,
+            config={"ops": {step.name: {"config": {**example, **_WHO}}}},
+            tags={"arcadia/operation": act.__name__},
+        )
+
+    return decorate
+
+
+def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
+    operator, reason = config.operator.strip(), config.reason.strip()
+    if not operator or not reason:
+        raise OperationRefused("operator and reason must be given: they go into the history")
+    return Author(operator, reason, context.run_id)
+
+
+def _change(
+    context: dg.OpExecutionContext,
+    config: _OnInvoices,
+    database: BillingDatabase,
+    act: Act,
+    paid_at: dt.datetime | None = None,
+) -> None:
+    author = _author(context, config)
+    with database.transaction() as connection:
+        invoices = operations.find(connection, config.invoices)
+    with database.month(*invoices.values()) as connection:
+        done = operations.change(connection, act, invoices, author, paid_at)
+        report = reporting.operation(f"{act.after} now", done, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, invoices.values())
+
+
+@_operation({"invoices": ["INV-202604-00001"]})
+def void_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
+    """Void invoices: drafts, or issued ones that were not paid. Nothing is owed on them; number and lines stay.
+
+    A month end leaves a void invoice alone; reopen_invoice makes it a draft again.
+    """
+    _change(context, config, database, operations.VOID)
+
+
+@_operation({"invoices": ["INV-202604-00001"], "paid_on": ""})
+def mark_invoice_paid(context: dg.OpExecutionContext, config: _Payment, database: BillingDatabase) -> None:
+    """Mark issued invoices as paid. They never change again: what turns out different goes on the next invoice."""
+    _change(context, config, database, operations.PAY, _paid_at(config.paid_on))
+
+
+@_operation({"invoices": ["INV-202604-00001"]})
+def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
+    """Make void invoices drafts again: materialising their month works them out anew and issues them.
+
+    They keep their numbers. issue_drafts issues them as they are.
+    """
+    _change(context, config, database, operations.REOPEN)
+
+
+@_operation({"month": "2026-04", "tenants": []})
+def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: BillingDatabase) -> None:
+    """Issue a month's drafts as they are, all or those of some tenants; each gets its number if it has none.
+
+    A tenant on hold keeps its draft. To work the drafts out anew, materialise the month: that issues them too.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        drafts, on_hold = operations.drafts(connection, month, _named(config.tenants))
+        done = operations.change(connection, operations.ISSUE, dict.fromkeys(drafts, month), author)
+        report = reporting.operation("issued now", done, config.dry_run, on_hold)
+        _end(connection, config)
+    _tell(context, config, report, [month])
+
+
+@_operation({"tenants": ["pilot"]})
+def hold_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
+    """Hold tenants: from now on a month end makes drafts for them, and issues nothing.
+
+    An issued invoice of theirs stays as it is, also if it would be billed differently now.
+    """
+    author, tenants = _author(context, config), _named(config.tenants)
+    with database.alone() as connection:
+        drafts = operations.hold(connection, tenants, author)
+        report = reporting.hold("on hold now", tenants, drafts, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [])
+
+
+@_operation({"tenants": ["pilot"]})
+def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
+    """Release tenants that are on hold. Their drafts wait for issue_drafts, or for their month to be materialised."""
+    author, tenants = _author(context, config), _named(config.tenants)
+    with database.alone() as connection:
+        drafts = operations.release(connection, tenants, author)
+        report = reporting.hold("released", tenants, drafts, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [])
+
+
+@_operation({"month": "2026-04"})
+def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, database: BillingDatabase) -> None:
+    """Accept that usage which a month has frozen is gone: materialising the month then bills what is left.
+
+    Until then a month whose frozen records have vanished cannot be materialised. The dry run names them.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        vanished = operations.accept_vanished(connection, month, author)
+        report = reporting.vanished(vanished, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month], asset="metered_usage")
+
+
+def _named(texts: Collection[str]) -> list[str]:
+    return sorted({text.strip() for text in texts} - {""})
+
+
+def _paid_at(paid_on: str) -> dt.datetime | None:
+    if not paid_on.strip():
+        return None
+    try:
+        day = dt.datetime.fromisoformat(paid_on.strip()).replace(tzinfo=dt.UTC)
+    except ValueError as error:
+        raise OperationRefused(f"paid_on {paid_on!r} is not a day: write it like 2026-05-14") from error
+    if day > dt.datetime.now(dt.UTC):
+        raise OperationRefused(f"paid_on {paid_on} is in the future")
+    return day
+
+
+def _end(connection: Connection, config: _Operation) -> None:
+    """A dry run has done it all, and undoes it."""
+    if config.dry_run:
+        connection.rollback()
+
+
+def _tell(
+    context: dg.OpExecutionContext,
+    config: _Operation,
+    report: reporting.Metadata,
+    months: Collection[BillingMonth],
+    asset: str = "tenant_invoices",
+) -> None:
+    """Say in the run what was done, and, if it was, on the asset too: on the months' partitions."""
+    context.log.info(str(report["summary"].value))
+    context.add_output_metadata(report)
+    if not config.dry_run:
+        who = {"operator": dg.MetadataValue.text(config.operator), "reason": dg.MetadataValue.text(config.reason)}
+        keys: list[str | None] = [*sorted({month.key for month in months})]
+        for key in keys or [None]:
+            context.log_event(dg.AssetObservation(asset, partition=key, metadata={**report, **who}))
+
+
+OPERATIONS = (
+    void_invoice,
+    mark_invoice_paid,
+    reopen_invoice,
+    issue_drafts,
+    hold_tenant,
+    release_tenant,
+    accept_vanished_usage,
+)
+"""The operators' jobs."""

@@ -1,9 +1,9 @@
-"""Running a month end from the command line: Dagster's own job on Dagster's own storage, in this process."""
+"""Running a month end or an operator's job from the command line: Dagster's own jobs and storage, in this process."""
 
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
-from arcadia_pipelines.jobs import MONTH_END
+from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import RETRIES
 from arcadia_pipelines.settings import PROJECT, Settings
@@ -25,7 +25,7 @@ _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # show
 
 
 class MonthEndFailed(Exception):
-    """The run failed; the message says in one line why, and whether the month's invoices were published."""
+    """The run failed; the message says in one line why, and whether anything was published or done."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,20 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
         total_cents=number("total_cents"),
         failed_checks=failed,
     )
+
+
+def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue]:
+    """Run an operator's job; returns what it reports (reporting.py). Raises MonthEndFailed."""
+    with _on_record(f"look whether {operation} was done"):
+        result = defs.resolve_job_def(operation).execute_in_process(
+            instance=on,
+            run_config={**_QUIET, "ops": {step_of(operation): {"config": config}}},
+            raise_on_error=False,
+            tags=_IN_THE_UI,
+        )
+    if not result.success:
+        raise MonthEndFailed(f"{operation} did nothing: {_why(result, {})} (run {result.run_id})")
+    return next(event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
 
 
 @contextmanager

@@ -56,6 +56,6 @@ def project(
             f"plan {plan!r} has no rate for {quoted.unbilled['resource_kind'].iloc[0]!r} in {month}: it has {kinds}"
         )
     tenants = frame(invoice.TENANTS, [(_NEW, None, "{}")])
-    lines = invoice.tenant_lines(quoted.lines, tenants, month)
+    lines = invoice.tenant_lines(quoted.lines, frame(invoice.ADJUSTMENTS), tenants, month)
     invoices = invoice.totals(lines, tenants, month)
     return invoices, lines.assign(deployment_id=None)

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import catalogue
+from arcadia_pipelines.storage import catalogue, corrections
 
 
 def quotes(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> Quotes:
@@ -25,7 +25,10 @@ def quotes(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> 
 def invoices(
     connection: Connection, month: BillingMonth, quote_lines: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The month's invoices (invoice.INVOICES) and their lines (invoice.INVOICE_LINES) for these quote lines."""
+    """The month's invoices (invoice.INVOICES) and their lines (invoice.INVOICE_LINES) for these quote lines.
+
+    They carry the corrections of earlier months that are theirs to carry (storage/corrections.py).
+    """
     tenants = catalogue.tenants(connection)
-    lines = invoice.tenant_lines(quote_lines, tenants, month)
+    lines = invoice.tenant_lines(quote_lines, corrections.carried_by(connection, month), tenants, month)
     return invoice.totals(lines, tenants, month), lines

@@ -7,7 +7,7 @@ import base64
 import datetime as dt
 import decimal
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import dagster as dg
@@ -20,12 +20,16 @@ from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.ledger import CENTS_SUM
+from arcadia_pipelines.storage.operations import Row
 
 Metadata = Mapping[str, dg.MetadataValue]
 """In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""
 
 LARGEST_SHOWN = 10
-FROZEN_REMEDY = "Paid, void or with finance, so left as they are: settle each difference with the tenant."
+FROZEN_REMEDY = (
+    "Left as they are. What a paid or pushed one bills too little or too much goes on the tenant's next invoice; a void"
+    " one stays void until an operator reopens it."
+)
 _PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
 _LOOK = {
     "axis": {"labelFontSize": 12},
@@ -33,7 +37,16 @@ _LOOK = {
     "title": {"fontSize": 15},
     "view": {"stroke": None},
 }
-_DONE = {"keep": "unchanged", "add": "added", "revise": "revised", "void": "voided", "held_back": "held back"}
+_DONE = {
+    "keep": "unchanged",
+    "add": "added",
+    "draft": "drafted",
+    "revise": "revised",
+    "issue": "issued from draft",
+    "void": "voided",
+    "on_hold": "on hold",
+    "held_back": "held back",
+}
 
 
 def usage(counted: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list[Column]) -> Metadata:
@@ -91,7 +104,7 @@ def invoices(plan: pd.DataFrame, standing: pd.DataFrame, revenue: pd.DataFrame, 
     sums = {column: _sum(owed[column]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
     counts = {action: int((plan["action"] == action).sum()) for action in ACTIONS}
     largest = owed.sort_values(["total_cents", "tenant_id"], ascending=[False, True]).head(LARGEST_SHOWN)
-    changed = plan[plan["action"].isin(["add", "revise", "void"])]
+    changed = plan[plan["action"].isin(["add", "draft", "issue", "void"]) | plan["replaces"]]
     changed = changed.sort_values("difference_cents", key=abs, ascending=False, kind="stable")
     return {
         "total": dg.MetadataValue.text(
@@ -138,6 +151,57 @@ def frozen(differing: pd.DataFrame) -> Metadata:
         metadata["difference_cents"] = dg.MetadataValue.int(_sum(differing["difference_cents"]))
         metadata["what_to_do"] = dg.MetadataValue.text(FROZEN_REMEDY)
     return metadata
+
+
+def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[str] = ()) -> Metadata:
+    """What an operator's job did to invoices (rows of operations.change)."""
+    months = sorted({f"{row['period_start']:%Y-%m}" for row in done})
+    total = sum(int(str(row["total_cents"])) for row in done)
+    summary = f"{_count(len(done), 'invoice')} {what}"
+    if done:
+        summary += f", ${dollars(total)} with GST, of {', '.join(months)}"
+    if on_hold:
+        summary += f"; on hold, so left as drafts: {', '.join(on_hold)}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "invoices_changed": dg.MetadataValue.int(len(done)),
+        "changed": table(_in_dollars(pd.DataFrame(done, dtype=object))),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
+    """What an operator's job did to tenants, and the drafts that they have."""
+    months = sorted({f"{row['period_start']:%Y-%m}" for row in drafts})
+    summary = f"{_count(len(tenants), 'tenant')} {what}: {', '.join(tenants)}"
+    if drafts:
+        summary += f"; {_count(len(drafts), 'draft')} of {', '.join(months)}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "tenants_changed": dg.MetadataValue.int(len(tenants)),
+        "drafts": table(_in_dollars(pd.DataFrame(drafts, dtype=object))),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
+    """What was accepted as lost; columns as usage.VANISHED."""
+    records = _sum(lost["frozen_records"]) - _sum(lost["remaining_records"])
+    summary = f"{_count(records, 'record')} accepted as lost, of {_count(len(lost), 'meter')}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary if len(lost) else "no frozen usage has vanished", dry_run)),
+        "records_lost": dg.MetadataValue.int(records),
+        "vanished": table(lost),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
+def _if_dry(summary: str, dry_run: bool) -> str:
+    return f"dry run, nothing is written: {summary}" if dry_run else summary
 
 
 def table(data: pd.DataFrame) -> dg.TableMetadataValue:

@@ -20,15 +20,19 @@ RETRY_SECONDS = 1.0
 class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The billing database. Without a URL, the one that the environment names, or the embedded one.
 
-    A step whose transaction was interrupted (a lost connection, a deadlock) is retried by Dagster: it runs again from
-    its start. Any other StorageError fails it at once.
+    An asset's step whose transaction was interrupted (a lost connection, a deadlock) is retried by Dagster: it runs
+    again from its start. Any other StorageError fails it at once.
     """
 
     url: str | None = None
 
-    def month(self, month: BillingMonth) -> AbstractContextManager[Connection]:
-        """A transaction that is the month's only writer and commits at the end. Raises StorageError."""
-        return _retried(database.month_transaction(self.engine(), month))
+    def month(self, *months: BillingMonth) -> AbstractContextManager[Connection]:
+        """A transaction that is the only writer of these months and commits at the end. Raises StorageError."""
+        return _retried(database.month_transaction(self.engine(), *months))
+
+    def alone(self) -> AbstractContextManager[Connection]:
+        """A transaction that no month runs beside, which commits at the end. Raises StorageError."""
+        return _retried(database.exclusive_transaction(self.engine()))
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction for reading. Raises StorageError."""
@@ -50,9 +54,11 @@ def _retried(transaction: AbstractContextManager[Connection]) -> Iterator[Connec
             yield connection
     except database.StorageInterrupted as error:
         try:
-            attempt = dg.OpExecutionContext.get().retry_number
-        except dg.DagsterInvariantViolationError:  # a schedule or a sensor: no step
+            step = dg.OpExecutionContext.get()
+        except dg.DagsterInvariantViolationError:  # a schedule or a sensor
+            raise error from error.__cause__
+        if not step.has_assets_def:  # an operator's act, which may have gone through: it cannot be done twice
             raise error from error.__cause__
         # At random, so that months that stood in each other's way do not meet again.
-        seconds = RETRY_SECONDS * 2**attempt * random.uniform(0.5, 1.5)
+        seconds = RETRY_SECONDS * 2**step.retry_number * random.uniform(0.5, 1.5)
         raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=seconds) from error

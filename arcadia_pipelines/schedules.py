@@ -23,7 +23,7 @@ def month_end_schedule(
 ) -> dg.RunRequest | dg.SkipReason:
     """Ask for the month before the tick's, by the tick's own clock."""
     tick = context.scheduled_execution_time.astimezone(dt.UTC)
-    month = BillingMonth((tick.date().replace(day=1) - dt.timedelta(days=1)).replace(day=1))
+    month = BillingMonth(tick.date().replace(day=1)).before
     if month.key not in MONTHS.get_partition_keys(current_time=tick):
         return dg.SkipReason(f"{month} is before the first billing month (ARCADIA_FIRST_MONTH).")
     with database.transaction() as connection:

@@ -17,6 +17,7 @@ import click
 import pytest
 
 from arcadia_pipelines import cli
+from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import migrations
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
@@ -142,13 +143,14 @@ def test_a_month_is_invoiced_by_a_dagster_run_on_postgresql(world: World, proces
     world.pilot()
     outcome = process("arcadia", "invoice", "2026-04", "--json").json()
     run_id = outcome.pop("run_id")
+    missing = outcome.pop("failed_checks")  # January to March, which this world does not invoice
+    assert {name: check["found"] for name, check in missing.items()} == {"every_month_before_is_invoiced": 3}
     assert outcome == {
         "month": "2026-04",
-        "actions": {"keep": 0, "add": 1, "revise": 0, "void": 0, "frozen": 0, "held_back": 0},
+        "actions": {**dict.fromkeys(ACTIONS, 0), "add": 1},
         "subtotal_cents": 6422,
         "tax_cents": 642,
         "total_cents": 7064,
-        "failed_checks": {},
     }
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
     assert world.query("select run_id from billing.tenant_invoices") == [(run_id,)]
@@ -160,6 +162,7 @@ def test_a_month_is_invoiced_by_a_dagster_run_on_postgresql(world: World, proces
         for asset in ("metered_usage", "deployment_quotes", "tenant_invoice_lines", "tenant_invoices")
     }
     checks = dict(world.query("select check_name, execution_status from dagster.asset_check_executions"))
+    assert checks.pop("every_month_before_is_invoiced") == "FAILED"
     assert checks["usage_is_conserved"] == checks["every_billable_tenant_is_invoiced"] == "SUCCEEDED"
     assert set(checks.values()) == {"SUCCEEDED"}
     assert not (tmp_path / "home").exists()  # the embedded server stays out of it
@@ -364,6 +367,83 @@ def test_names_are_shown_as_they_are(world: World, arcadia: Call) -> None:
         assert f"│ {name} " in answer.out
 
 
+# Proof.
+
+
+def test_a_month_is_proved_twice_and_nothing_is_written(world: World, arcadia: Call) -> None:
+    """The audits' table, the replay's sentence, and their JSON; the months audited unless one is given."""
+    world.pilot()
+    for month in ("2026-03", "2026-04"):
+        world.month_end(month)
+    before = contents(world.url)
+    audited = arcadia("audit", "2026-04")
+    assert (audited.code, audited.err) == (0, "")
+    assert audited.out.startswith("Audit of 2026-04")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in audited.out.splitlines() if "│" in line]
+    assert ["usage_equals_raw_records", "90 usage records", "0"] in rows
+    assert ["lines_follow_from_usage_and_prices", "3 supply lines", "0"] in rows
+    assert ["content_hash_is_of_the_lines", "1 hashes", "0"] in rows
+    assert "not compared" not in audited.out
+    everything = arcadia("audit")
+    assert everything.out.startswith("Audit of 2026-03 to 2026-04")
+    assert "5 supply lines" in everything.out
+    months = arcadia("audit", "--json").json()["months"]
+    assert [(month["month"], month["differences"]) for month in months] == [("2026-03", 0), ("2026-04", 0)]
+    assert arcadia("replay", "2026-04") == (0, "1 invoices rebuilt from frozen usage: all identical\n", "")
+    replayed = arcadia("replay", "2026-04", "--json").json()
+    assert (replayed["month"], replayed["identical"], replayed["first"]) == ("2026-04", 1, None)
+    assert contents(world.url) == before
+
+
+def test_a_month_that_is_not_as_it_must_be_ends_with_1_and_names_the_rows(world: World, arcadia: Call) -> None:
+    """The pilot's 672 h were made 673 h by hand: what, where, both sides, and what to do."""
+    world.pilot()
+    world.month_end("2026-04")
+    world.tamper("update billing.tenant_invoice_lines set qty = 673 where qty = 672")
+    answer = arcadia("audit", "2026-04")
+    assert answer.code == 1
+    assert answer.err == "arcadia: 4 differences in 2026-04: see the rows named above, and what to do\n"
+    [row] = [line for line in answer.out.splitlines() if "found different" in line and "owed_qty 672" in line][1:]
+    assert "invoice_number INV-202604-00001, tenant_id pilot" in row
+    assert "standing_qty 673.000000, owed_qty 672.000000" in row
+    assert "2026-04 content_hash_is_of_the_lines: 1 found" in answer.out
+    document = json.loads(arcadia("audit", "2026-04", "--json").out)["months"][0]
+    [lines] = [one for one in document["audits"] if one["audit"] == "lines_multiply_out"]
+    assert (lines["differences"], lines["rows"][0]["qty"], lines["rows"][0]["amount_cents"]) == (1, "673.000000", 672)
+
+
+def test_a_replay_names_the_first_difference_and_counts_the_others(world: World, arcadia: Call) -> None:
+    """Acme's plan costs 50.00 and would cost 51.00, and so does the pilot's; then only the frozen usage differs."""
+    world.pilot()
+    world.tenant("acme")
+    world.deployment("acme", "api", "studio")
+    world.month_end("2026-04")
+    world.query("update cloud.plan_prices set base_price_cents = 5100")
+    answer = arcadia("replay", "2026-04")
+    assert (answer.code, answer.out) == (1, "2 invoices rebuilt from frozen usage: 2 differ\n")
+    assert answer.err == (
+        "arcadia: 2026-04 is not as rebuilt: INV-202604-00001 of tenant acme, line 1: standing Plan: studio,"
+        " 1 month x 5,000 c = 50.00; rebuilt Plan: studio, 1 month x 5,100 c = 51.00; 1 more differ\n"
+    )
+    world.query("update cloud.plan_prices set base_price_cents = 5000, effective_from = '2026-02-01'")
+    assert "standing {'effective_from': '2026-01-01'}; rebuilt {'effective_from': '2026-02-01'}" in (
+        arcadia("replay", "2026-04").err
+    )
+    world.query("update cloud.plan_prices set effective_from = '2026-01-01'")
+    world.query("update cloud.tenants set gst_free_reason = 'exports' where id = 'acme'")
+    assert "line 2: standing GST 10%, 1 x 500 c = 5.00; rebuilt none" in arcadia("replay", "2026-04").err
+    world.query("update cloud.tenants set gst_free_reason = null")
+    world.query("update billing.tenant_invoices set status = 'void' where tenant_id = 'acme'")
+    world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'pilot'")
+    answer = arcadia("replay", "2026-04")
+    assert answer.err == (
+        "arcadia: 2026-04 is not as rebuilt: INV-202604-00002 of tenant pilot stands, and would not be there\n"
+    )
+    assert "left out: 1 void invoices" in answer.out
+    document = json.loads(arcadia("replay", "2026-04", "--json").out)
+    assert (document["first"]["tenant_id"], document["first"]["rebuilt_sha256"]) == ("pilot", None)
+
+
 # Calls that are refused: one line, and nothing written.
 
 
@@ -386,6 +466,11 @@ BAD_CALLS = [
     (("show", "pilot", "April"), ["'April' is not a month"]),
     (("show", "pilot"), ["MONTH"]),
     (("show", "pilot", "2026-04"), ["2026-04 is not invoiced yet: run `arcadia invoice 2026-04`"]),
+    (("audit", "2026-04"), ["2026-04 is not invoiced yet: run `arcadia invoice 2026-04`"]),
+    (("audit",), ["no month is invoiced yet"]),
+    (("audit", "April"), ["'April' is not a month"]),
+    (("replay", "2026-04"), ["2026-04 is not invoiced yet: run `arcadia invoice 2026-04`"]),
+    (("replay",), ["MONTH"]),
     (("show", "nobody", "2026-04", "--json"), ["no tenant 'nobody'"]),
     (("show", "", "2026-04"), ["no tenant ''"]),
     (("show", "' or true --", "2026-04"), ["no tenant"]),
@@ -577,9 +662,11 @@ def test_the_commands_are_the_contracts() -> None:
         "db migrate",
         "db url",
         "db psql",
+        "audit",
         "demo",
         "invoice",
         "quote",
+        "replay",
         "show",
     }
 

@@ -119,17 +119,6 @@ def test_a_frozen_invoice_is_left_as_it_is_and_the_difference_reported(world: Wo
     assert check.metadata["difference_cents"].value == 7174 - owed
 
 
-def test_a_draft_is_replaced_and_stays_a_draft(world: World) -> None:
-    """An operator's draft is kept up to date, not issued."""
-    world.pilot()
-    world.month_end("2026-04")
-    world.query("update billing.tenant_invoices set status = 'void'")
-    world.query("update billing.tenant_invoices set status = 'draft'")
-    world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
-    assert world.invoices("2026-04") == {"pilot": ("draft", 2, 6522, 652, 7174)}
-
-
 def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: World) -> None:
     """The subscription turns out to be pending: the invoice is void, its lines stand, the history says so."""
     world.pilot()

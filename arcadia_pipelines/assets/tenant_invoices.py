@@ -12,7 +12,7 @@ from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, ledger, quotes, usage
+from arcadia_pipelines.storage import columns, corrections, ledger, operations, quotes, usage
 
 
 class NotQuoted(Exception):
@@ -55,7 +55,8 @@ with partitioned_checks():
         _spec(
             "tenant_invoices",
             "One invoice per tenant and month. Materialising a month again leaves unchanged invoices alone, revises "
-            "changed ones, voids those with nothing to bill; paid, void and pushed ones are frozen and reported.",
+            "changed ones, voids those with nothing to bill. Paid, void and pushed ones are frozen and reported; what "
+            "a paid or pushed one bills too little or too much is on the next. Tenants on hold get drafts.",
             ["tenant_invoice_lines"],
         ),
     ],
@@ -71,9 +72,11 @@ def publish_invoices(
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
         pass_gate(connection, month)
+        ledger.take_turn(connection)
         invoices, lines = recompute.invoices(connection, month, quotes.lines(connection, month))
         held_back = quotes.faults(connection, month)["tenant_id"]
-        plan = reconcile.plan(ledger.existing(connection, month), invoices, held_back)
+        on_hold = operations.on_hold(connection)
+        plan = reconcile.plan(ledger.existing(connection, month), invoices, held_back, on_hold)
         if invoices.empty and (plan["action"] == "void").any():
             raise NothingToBill(
                 f"nobody has anything to bill in {month}, and {len(plan)} invoices stand, which would all be void: see"
@@ -81,6 +84,7 @@ def publish_invoices(
             )
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
         ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plan, invoices, lines)
+        corrections.find(connection, month, context.run.run_id)
         revenue = ledger.revenue_of(connection, month)
         results: tuple[dg.MaterializeResult[None], ...] = (
             dg.MaterializeResult(

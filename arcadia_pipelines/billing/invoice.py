@@ -37,6 +37,16 @@ TENANTS = pa.schema(
 )
 """One row per tenant."""
 
+ADJUSTMENTS = pa.schema(
+    [
+        ("tenant_id", TEXT),
+        ("corrects", TEXT),  # the month that is corrected, by its first day
+        ("invoice_number", TEXT),  # its invoice, which stays as it is
+        ("amount_cents", CENTS),  # ex GST
+    ]
+)
+"""One row per tenant and earlier month whose frozen invoice bills too little, or too much (below 0)."""
+
 INVOICE_LINES = pa.schema(
     [
         ("id", TEXT),
@@ -76,11 +86,13 @@ class TenantMissing(Exception):
     """A tenant that was quoted is gone: without it nobody knows whether GST applies, and its invoice would be lost."""
 
 
-def tenant_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
-    """The quote lines (quote.QUOTE_LINES) of each tenant and its GST line, in invoice order, as INVOICE_LINES.
+def tenant_lines(
+    quote_lines: pd.DataFrame, adjustments: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth
+) -> pd.DataFrame:
+    """The lines of each tenant's invoice in order, as INVOICE_LINES: what is quoted, what is adjusted, GST.
 
-    Lines go by deployment name, then plan_base, addon, overage; the tax line is last. A GST-free tenant has none.
-    Raises TenantMissing.
+    Quote lines (quote.QUOTE_LINES) go by deployment name, then plan_base, addon, overage; adjustments (ADJUSTMENTS)
+    by the month that they correct; the tax line is last. A GST-free tenant has none. Raises TenantMissing.
     """
     gone = quote_lines[~quote_lines["tenant_id"].isin(tenants["tenant_id"])]
     if len(gone):
@@ -92,7 +104,8 @@ def tenant_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: Billin
         kind="stable",
         ignore_index=True,
     )
-    lines = pd.concat([ordered, _tax_lines(quote_lines, tenants)], ignore_index=True).sort_values(
+    taxable = pd.concat([ordered, _adjustment_lines(adjustments)], ignore_index=True)
+    lines = pd.concat([taxable, _tax_lines(taxable, tenants)], ignore_index=True).sort_values(
         "tenant_id", kind="stable", ignore_index=True
     )
     ids = _invoice_ids(lines["tenant_id"].drop_duplicates(), month)
@@ -126,9 +139,34 @@ def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> p
     return to_pandas(to_arrow(invoices.assign(content_sha256=_hashes(invoices, month)), INVOICES))
 
 
-def _tax_lines(quote_lines: pd.DataFrame, tenants: pd.DataFrame) -> pd.DataFrame:
+def _adjustment_lines(adjustments: pd.DataFrame) -> pd.DataFrame:
+    """One line per tenant and corrected month: an adjustment to pay, or a credit."""
+    ordered = adjustments.sort_values(["tenant_id", "corrects", "invoice_number"], ignore_index=True)
+    kind = repeat("adjustment", TEXT, ordered).mask(ordered["amount_cents"] < 0, "credit")
+    return pd.DataFrame(
+        {
+            "tenant_id": ordered["tenant_id"],
+            "kind": kind,
+            "description": kind.str.capitalize()
+            + ": "
+            + ordered["corrects"].str.slice(0, 7)
+            + ", "
+            + ordered["invoice_number"],
+            "qty": repeat(Decimal(1), QUANTITY, ordered),
+            "unit_price_cents": cast(ordered["amount_cents"], pa.decimal128(27, 8)),
+            "amount_cents": ordered["amount_cents"],
+            "meta": '{"corrects": "'
+            + ordered["corrects"]
+            + '", "invoice_number": "'
+            + ordered["invoice_number"]
+            + '"}',
+        }
+    )
+
+
+def _tax_lines(lines: pd.DataFrame, tenants: pd.DataFrame) -> pd.DataFrame:
     """One GST line per tenant that is not GST-free, at 0 too."""
-    taxable = quote_lines.groupby("tenant_id", as_index=False)["amount_cents"].sum().merge(tenants, on="tenant_id")
+    taxable = lines.groupby("tenant_id", as_index=False)["amount_cents"].sum().merge(tenants, on="tenant_id")
     taxable = taxable[taxable["gst_free_reason"].isna()]
     tax = gst.gst(cast(taxable["amount_cents"], pa.decimal128(19, 0)))
     return pd.DataFrame(

@@ -29,6 +29,11 @@ class BillingMonth:
         return dt.date(self.start.year + self.start.month // 12, self.start.month % 12 + 1, 1)
 
     @property
+    def before(self) -> "BillingMonth":
+        """The month before."""
+        return BillingMonth((self.start - dt.timedelta(days=1)).replace(day=1))
+
+    @property
     def key(self) -> str:
         """The Dagster partition key, which is `period_start`: 2026-04-01."""
         return self.start.isoformat()

@@ -21,38 +21,47 @@ EXISTING = pa.schema(
 )
 """One row per invoice of the month as it stands."""
 
-ACTIONS = ("keep", "add", "revise", "void", "frozen", "held_back")
+ACTIONS = ("keep", "add", "draft", "revise", "issue", "void", "frozen", "on_hold", "held_back")
 
 
-def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series) -> pd.DataFrame:
+def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on_hold: Series) -> pd.DataFrame:
     """One row per tenant with an invoice, before or after, ordered by tenant: its `action` and both totals.
 
-    `existing` has the columns of EXISTING, `recomputed` of invoice.INVOICES, `held_back` names tenants with a fault.
-    Columns: tenant_id, action, status, invoice_number, standing_sha256, standing_cents (null: no invoice),
-    recomputed_cents (null: nothing to bill), difference_cents. Actions:
+    `existing` has the columns of EXISTING, `recomputed` of invoice.INVOICES; `held_back` names tenants with a fault,
+    `on_hold` those that an operator holds. Columns: tenant_id, action, replaces (the content is another), status,
+    invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill),
+    difference_cents. Actions:
 
     - keep: the content is the same; the row is left alone
-    - add: there is no invoice yet
-    - revise: a draft or issued invoice is replaced
+    - add: there is no invoice yet, and it is issued
+    - draft: there is no invoice yet, and the tenant is on hold
+    - revise: an issued invoice is replaced, or the draft of a tenant on hold
+    - issue: a draft of a tenant that is not on hold; replaced first if it differs
     - void: a draft or issued invoice has nothing to bill any more
     - frozen: a paid, void or pushed invoice differs from what would be billed now; left alone, reported
+    - on_hold: an issued invoice of a tenant on hold differs; left alone until the tenant is released
     - held_back: the tenant has a fault; an invoice that stands is left alone
     """
     both = existing.merge(recomputed, on="tenant_id", how="outer", suffixes=("", "_new")).sort_values(
         "tenant_id", ignore_index=True
     )
     stands, computed = both["id"].notna(), both["id_new"].notna()
-    owed = stands & (both["status"] != "void").fillna(False)
-    frozen = stands & (both["status"].isin(["paid", "void"]) | both["pushed"].fillna(False))
-    same = (owed & computed & (both["content_sha256"] == both["content_sha256_new"]).fillna(False)) | (
-        stands & ~owed & ~computed
-    )
+    status = both["status"].fillna("")
+    owed = stands & (status != "void")
+    frozen = stands & (status.isin(["paid", "void"]) | both["pushed"].fillna(False))
+    waits = both["tenant_id"].isin(on_hold)
+    issue = (status == "draft") & computed & ~waits & ~frozen
+    content_is_same = (both["content_sha256"] == both["content_sha256_new"]).fillna(False)
+    same = (owed & computed & content_is_same) | (stands & ~owed & ~computed)
     action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
     for name, applies in {
         "add": ~stands,
+        "draft": ~stands & waits,
+        "issue": issue,
         "void": ~computed,
+        "on_hold": (status == "issued") & waits,
         "frozen": frozen,
-        "keep": same,
+        "keep": same & ~issue,
         "held_back": both["tenant_id"].isin(held_back),
     }.items():  # the last that applies is the action
         action = action.mask(applies, name)
@@ -61,6 +70,7 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series) ->
         {
             "tenant_id": both["tenant_id"],
             "action": action,
+            "replaces": action.isin(["revise", "issue"]) & ~same,
             "status": both["status"],
             "invoice_number": both["invoice_number"],
             "standing_sha256": both["content_sha256"],

@@ -1,7 +1,7 @@
 """Controls: queries that look for what must not be, each written apart from the code it watches.
 
-A control's query selects offenders, worst first; none is the good answer. Takes `month` (a date), `start`, `end` and
-`cutoff` (instants).
+A control's query selects offenders, worst first; none is the good answer. Takes `month`, `first` (dates: this month,
+the first billing month), `start`, `end` and `cutoff` (instants).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.usage import RECORDS, cutoff_of
 
 MOST_SHOWN = 20
@@ -61,29 +63,6 @@ CONTROLS = [
         """,
     ),
     Control(
-        name="no_late_usage_in_the_month_before",
-        asset="metered_usage",
-        warning=True,
-        description="No record of the month before came after that month was frozen.",
-        remedy="Materialise the month before again to bill it; a paid or pushed invoice is left as it is.",
-        query="""
-            with raw as (
-                select deployment_id, resource_kind, count(*) as records from cloud.usage_records
-                where recorded_at >= %(start)s - interval '1 month' and recorded_at < %(start)s group by 1, 2
-            ),
-            frozen as (
-                select deployment_id, resource_kind, sum(record_count) as records from billing.metered_usage
-                where period_start = (%(month)s::date - interval '1 month')::date group by 1, 2
-            )
-            select raw.deployment_id, raw.resource_kind, raw.records as raw_records, frozen.records as frozen_records
-            from raw left join frozen using (deployment_id, resource_kind)
-            where raw.records > coalesce(frozen.records, 0)
-              and exists (select from billing.billing_months
-                          where period_start = (%(month)s::date - interval '1 month')::date)
-            order by raw.records - coalesce(frozen.records, 0) desc, raw.deployment_id, raw.resource_kind
-        """,
-    ),
-    Control(
         name="usage_is_conserved",
         asset="deployment_quotes",
         blocking=True,
@@ -109,10 +88,11 @@ CONTROLS = [
                 left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                                     and u.subscription_id is not distinct from m.subscription_id
                 left join cloud.subscriptions s on s.id = m.subscription_id
-                left join cloud.plan_rates r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
-                    and r.effective_from = (select max(effective_from) from cloud.plan_rates
-                                            where plan_id = s.plan_id and resource_kind = m.resource_kind
-                                              and effective_from <= %(month)s)
+                left join (
+                    select plan_id, resource_kind, included_quantity,
+                           effective_from = max(effective_from) over (partition by plan_id, resource_kind) as in_effect
+                    from cloud.plan_rates where effective_from <= %(month)s
+                ) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind and r.in_effect
                 group by 1, 2
             )
             select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled
@@ -198,6 +178,26 @@ CONTROLS = [
         """,
     ),
     Control(
+        name="every_month_before_is_invoiced",
+        asset="tenant_invoices",
+        warning=True,
+        description="Every month from the first billing month to this one is invoiced.",
+        remedy="Materialise them, oldest first, or start the sensor invoice_missed_months.",
+        query="""
+            select to_char(missed, 'YYYY-MM') as month
+            from generate_series(%(first)s::date, %(month)s::date - 1, interval '1 month') missed
+            where to_regclass('billing.tenant_invoice_lines_' || to_char(missed, 'YYYY_MM')) is null order by 1
+        """,
+    ),
+    Control(
+        name="corrections_are_carried",
+        asset="tenant_invoices",
+        warning=True,
+        description="What a paid or pushed invoice of the month bills too little or too much is on a later invoice.",
+        remedy="The tenant's next invoice carries it: nothing to do.",
+        query=f"select * from ({OUTSTANDING}) o order by abs(outstanding_cents) desc, tenant_id",
+    ),
+    Control(
         name="earlier_months_are_unchanged",
         asset="tenant_invoices",
         description="Every invoice of the twelve months before bills what its newest event says; its lines sum to it.",
@@ -239,7 +239,12 @@ def find(connection: Connection, control: Control, month: BillingMonth) -> Findi
     """Run the control for the month."""
     found = connection.exec_driver_sql(
         f"select count(*) over () as offenders_in_all, q.* from ({control.query}) q limit {MOST_SHOWN}",
-        {**bounds(month), "month": month.start, "cutoff": cutoff_of(connection, month)},
+        {
+            **bounds(month),
+            "month": month.start,
+            "first": Settings.from_environment().first_month.start,
+            "cutoff": cutoff_of(connection, month),
+        },
     ).mappings()
     rows = [dict(row) for row in found]
     counts = [int(row.pop("offenders_in_all")) for row in rows]

@@ -75,14 +75,23 @@ def transaction(on: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def month_transaction(on: Engine, month: BillingMonth) -> Iterator[Connection]:
-    """A transaction that is the month's only writer: others wait at its start until this one ends."""
+def snapshot(on: Engine) -> Iterator[Connection]:
+    """A transaction for proofs: it sees one state of the database throughout, and can write nothing."""
+    with transaction(on) as connection:
+        connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
+        yield connection
+
+
+@contextmanager
+def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]:
+    """A transaction that is the only writer of the month, or months: others wait at its start until this one ends."""
     with transaction(on) as connection:
         connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%(gate)s)", {"gate": _GATE})
-        connection.exec_driver_sql(
-            "select pg_advisory_xact_lock(%(space)s, %(month)s)",
-            {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month},
-        )
+        for month in sorted(set(months)):  # in order, so that two of these never wait for each other
+            connection.exec_driver_sql(
+                "select pg_advisory_xact_lock(%(space)s, %(month)s)",
+                {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month},
+            )
         yield connection
 
 

@@ -8,14 +8,21 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.invoice import INVOICE_LINES, INVOICES
-from arcadia_pipelines.billing.money import CENTS, TEXT
+from arcadia_pipelines.billing.money import CENTS, FLAG, TEXT
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import EXISTING
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.database import PUBLISH_LOCK, StorageError
 
 _LINES = "tenant_invoice_lines"
-_CHANGES = pa.schema([("action", TEXT), ("standing_sha256", TEXT), *INVOICES])
+_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("standing_sha256", TEXT), *INVOICES])
+CHANGES = """
+    create temporary table changes (
+        action text, replaces boolean not null default false, standing_sha256 text, id uuid, tenant_id text,
+        subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb, number text
+    ) on commit drop
+"""
+"""What is to become of a month's invoices, for the statements below: one row per invoice that changes."""
 
 _LOCK_STANDING = """
     select i.id from billing.tenant_invoices i
@@ -24,7 +31,7 @@ _LOCK_STANDING = """
       and i.pushed_to_finance_at is null and i.finance_invoice_id is null
     for update of i
 """
-_ADD = """
+NUMBER = """
     with series as (  -- a number that was ever issued is not issued again, even if its invoice is gone
         select coalesce(max(split_part(invoice_number, '-', 3)::integer), 0) as last
         from (
@@ -33,21 +40,30 @@ _ADD = """
         ) n
     ),
     numbered as (
-        select changes.*, (series.last + row_number() over (order by tenant_id collate "C"))::text as number
-        from changes, series where action = 'add'
+        select c.tenant_id, (series.last + row_number() over (order by c.tenant_id collate "C"))::text as number
+        from series, changes c
+        left join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
+        where c.action in ('add', 'issue') and i.invoice_number is null
     )
+    update changes c set number = %(series)s || lpad(n.number, greatest(5, length(n.number)), '0')
+    from numbered n where n.tenant_id = c.tenant_id
+"""
+"""Numbers for what is issued for the first time, in one block by tenant."""
+_ADD = """
     insert into billing.tenant_invoices
         (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents, total_cents, status, issued_at,
          invoice_number, content_sha256, usage_cutoff, run_id, meta)
-    select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents, 'issued', now(),
-           %(series)s || lpad(number, greatest(5, length(number)), '0'), content_sha256, %(cutoff)s, %(run)s, meta
-    from numbered
+    select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents,
+           case action when 'add' then 'issued' else 'draft' end, case action when 'add' then now() end,
+           number, content_sha256, %(cutoff)s, %(run)s, meta
+    from changes where action in ('add', 'draft')
 """
 _KEEP_REPLACED = """
     insert into billing.invoice_events
         (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
          reason, run_id, snapshot)
-    select i.id, i.invoice_number, i.tenant_id, i.period_start, 'reissued', i.revision + 1, c.total_cents,
+    select i.id, i.invoice_number, i.tenant_id, i.period_start,
+           case i.status when 'draft' then 'redrafted' else 'reissued' end, i.revision + 1, c.total_cents,
            c.content_sha256, %(operator)s, %(reason)s, %(run)s,
            jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
     from changes c
@@ -56,12 +72,12 @@ _KEEP_REPLACED = """
         select jsonb_agg(to_jsonb(l) order by l.line_no) as lines
         from billing.tenant_invoice_lines l where l.invoice_id = i.id and l.period_start = %(month)s
     ) l on true
-    where c.action = 'revise'
+    where c.replaces
     order by i.tenant_id collate "C"
 """
 _DROP_REPLACED_LINES = """
     delete from billing.tenant_invoice_lines l using changes c
-    where c.action = 'revise' and l.invoice_id = c.id and l.period_start = %(month)s
+    where c.replaces and l.invoice_id = c.id and l.period_start = %(month)s
 """
 _REVISE = """
     update billing.tenant_invoices i
@@ -69,24 +85,30 @@ _REVISE = """
         content_sha256 = c.content_sha256, meta = c.meta, usage_cutoff = %(cutoff)s, run_id = %(run)s,
         revision = i.revision + 1, updated_at = now()
     from changes c
-    where c.action = 'revise' and i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    where c.replaces and i.tenant_id = c.tenant_id and i.period_start = %(month)s
 """
-_VOID = """
+CHANGE_STATUS = """
     update billing.tenant_invoices i
-    set status = 'void', run_id = %(run)s, updated_at = now()
+    set status = case c.action when 'issue' then 'issued' when 'void' then 'void' when 'pay' then 'paid'
+                               when 'reopen' then 'draft' end,
+        invoice_number = coalesce(i.invoice_number, c.number),
+        issued_at = coalesce(i.issued_at, case c.action when 'issue' then now() end),
+        paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, now()) else i.paid_at end,
+        run_id = %(run)s, updated_at = now()
     from changes c
-    where c.action = 'void' and i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    where c.action in ('issue', 'void', 'pay', 'reopen') and i.tenant_id = c.tenant_id and i.period_start = %(month)s
 """
-_RECORD = """
+RECORD = """
     insert into billing.invoice_events
         (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
          reason, run_id)
     select i.id, i.invoice_number, i.tenant_id, i.period_start,
-           case c.action when 'add' then 'issued' else 'voided' end, i.revision, i.total_cents, i.content_sha256,
-           %(operator)s, %(reason)s, %(run)s
+           case c.action when 'add' then 'issued' when 'draft' then 'drafted' when 'issue' then 'issued'
+                         when 'void' then 'voided' when 'pay' then 'paid' else 'reopened' end,
+           i.revision, i.total_cents, i.content_sha256, %(operator)s, %(reason)s, %(run)s
     from changes c
     join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
-    where c.action in ('add', 'void')
+    where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen')
     order by i.tenant_id collate "C"
 """
 _EXISTING = """
@@ -96,12 +118,29 @@ _EXISTING = """
 
 
 @dataclass(frozen=True)
+class Author:
+    """Who changes invoices, why, and in which Dagster run."""
+
+    operator: str
+    reason: str
+    run_id: str
+
+
+@dataclass(frozen=True)
 class Publication:
     """Which run publishes a month, and up to when its usage counts."""
 
     month: BillingMonth
     usage_cutoff: dt.datetime
     run_id: str
+
+
+def take_turn(connection: Connection) -> None:
+    """Wait until no other month is being published; nor is one until this transaction ends.
+
+    Two months at once would both carry the same correction, and would wait for each other's tables when they attach.
+    """
+    connection.exec_driver_sql("select pg_advisory_xact_lock(%(key)s)", {"key": PUBLISH_LOCK})
 
 
 def existing(connection: Connection, month: BillingMonth) -> pd.DataFrame:
@@ -114,19 +153,16 @@ def publish(
 ) -> None:
     """Carry out the plan (reconcile.plan) with the recomputed invoices and their lines. Nothing else is touched.
 
-    The transaction must hold the month's lock. Raises StorageError when an invoice that is to change was paid, pushed
-    or changed by somebody else since the plan was made.
+    The transaction must hold the month's lock and have taken its turn. Raises StorageError when an invoice that is to
+    change was paid, pushed or changed by somebody else since the plan was made.
     """
     month = publication.month
-    changes = plan[plan["action"].isin(["add", "revise", "void"])]
-    is_new = not months.has_partition(connection, _LINES, month)
-    if is_new:  # attaching locks tables that the next statements write: two months at once would wait for each other
-        connection.exec_driver_sql("select pg_advisory_xact_lock(%(key)s)", {"key": PUBLISH_LOCK})
+    changes = plan[plan["action"].isin(["add", "draft", "issue", "void"]) | plan["replaces"]]
     if len(changes):
         _write_invoices(connection, publication, changes, invoices)
-    written = changes[["tenant_id", "action"]].merge(invoices[["id", "tenant_id"]], on="tenant_id")
-    new_lines = lines[lines["invoice_id"].isin(written["id"])]
-    if is_new:
+    written = changes[changes["action"].isin(["add", "draft"]) | changes["replaces"]][["tenant_id"]]
+    new_lines = lines[lines["invoice_id"].isin(written.merge(invoices[["id", "tenant_id"]], on="tenant_id")["id"])]
+    if not months.has_partition(connection, _LINES, month):
         months.create_partition(connection, _LINES, month, new_lines, INVOICE_LINES)
     elif len(new_lines):
         months.append(connection, months.partition_of(_LINES, month), month, new_lines, INVOICE_LINES)
@@ -137,28 +173,35 @@ def _write_invoices(
 ) -> None:
     month = publication.month
     parameters = {
-        "month": month.start,
+        **act_parameters(month, Author("month_end", "month end", publication.run_id)),
         "end": month.end,
-        "series": f"INV-{month.start:%Y%m}-",
         "cutoff": publication.usage_cutoff,
-        "run": publication.run_id,
-        "operator": "month_end",
-        "reason": "month end",
     }
-    connection.exec_driver_sql(
-        "create temporary table changes (action text, standing_sha256 text, id uuid, tenant_id text,"
-        " subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb) on commit drop"
+    connection.exec_driver_sql(CHANGES)
+    columns = changes[["tenant_id", "action", "replaces", "standing_sha256"]].merge(
+        invoices, on="tenant_id", how="left"
     )
-    columns = changes[["tenant_id", "action", "standing_sha256"]].merge(invoices, on="tenant_id", how="left")
     bulk.write(connection, "changes", columns, _CHANGES)
     connection.exec_driver_sql("analyze changes")
-    standing = int(changes["action"].isin(["revise", "void"]).sum())
+    standing = int(changes["status"].notna().sum())
     if connection.exec_driver_sql(_LOCK_STANDING, parameters).rowcount != standing:
         raise StorageError(
             f"an invoice of {month} was paid, pushed or changed while the month was computed: run it again"
         )
-    for statement in (_ADD, _KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE, _VOID, _RECORD):
+    for statement in (NUMBER, _ADD, _KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE, CHANGE_STATUS, RECORD):
         connection.exec_driver_sql(statement, parameters)
+
+
+def act_parameters(month: BillingMonth, author: Author, paid_at: dt.datetime | None = None) -> dict[str, object]:
+    """What the statements on `changes` take."""
+    return {
+        "month": month.start,
+        "series": f"INV-{month.start:%Y%m}-",
+        "operator": author.operator,
+        "reason": author.reason,
+        "run": author.run_id,
+        "paid_at": paid_at,
+    }
 
 
 STANDING = pa.schema(
@@ -221,9 +264,23 @@ def line_count(connection: Connection, month: BillingMonth) -> int:
     return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
 
 
+def invoiced_months(connection: Connection) -> list[BillingMonth]:
+    """The months whose invoices have been published, be it none, oldest first."""
+    partitions = connection.exec_driver_sql(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'billing.tenant_invoice_lines'::regclass"
+    ).scalars()
+    return sorted(BillingMonth.parse(name[-7:].replace("_", "-")) for name in partitions)
+
+
 def is_invoiced(connection: Connection, month: BillingMonth) -> bool:
     """Whether the month's invoices have been published, be it none."""
     return months.has_partition(connection, _LINES, month)
+
+
+def corrected(connection: Connection, month: BillingMonth) -> list[str]:
+    """The tenants whose frozen invoice of the month is known to differ from what would be billed now."""
+    query = "select tenant_id from billing.invoice_corrections where period_start = %(month)s"
+    return list(connection.exec_driver_sql(query, {"month": month.start}).scalars())
 
 
 _SHOWN = """

@@ -8,7 +8,7 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
-from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
@@ -117,30 +117,76 @@ def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cut
     return changed
 
 
-def _refuse_vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> None:
-    """Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged.
+VANISHED = pa.schema(
+    [("deployment_id", TEXT), ("resource_kind", TEXT), ("frozen_records", COUNT), ("remaining_records", COUNT)]
+)
+"""One row per deployment and resource kind with fewer records than the frozen usage counts."""
 
-    Records that could not be used may go: removing them is how such a fault is mended.
+_FROZEN_RECORDS = """
+    select m.deployment_id, m.resource_kind, m.frozen_records, a.remaining_records
+    from (
+        select deployment_id, resource_kind,
+               sum(record_count - unusable_records - duplicate_records)::bigint as frozen_records
+        from billing.metered_usage where period_start = %(month)s group by 1, 2
+    ) m
+    left join (
+        select distinct on (deployment_id, resource_kind) * from billing.usage_acceptances
+        where period_start = %(month)s order by deployment_id, resource_kind, id desc
+    ) a using (deployment_id, resource_kind, frozen_records)
+"""
+
+
+def vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> pd.DataFrame:
+    """What `usage` (METERED_USAGE) lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
+
+    Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged. Records
+    that could not be used may go: removing them is how such a fault is mended.
     """
-    frozen = bulk.read(
-        connection,
-        "select * from billing.metered_usage where period_start = %(month)s",
-        METERED_USAGE,
-        {"month": month.start},
-    )
-    of = ["deployment_id", "resource_kind"]
-    usable = frozen["record_count"] - frozen["unusable_records"] - frozen["duplicate_records"]
-    before = frozen.assign(before=usable).groupby(of, as_index=False)[["before"]].sum()
-    now = usage.groupby(of, as_index=False)[["record_count"]].sum()
-    both = before.merge(now, on=of, how="left").fillna({"record_count": 0})
-    lost = both[both["before"] > both["record_count"]]
+    before = bulk.read(connection, _FROZEN_RECORDS, VANISHED, {"month": month.start})
+    before = before.assign(accepted=before["remaining_records"].fillna(before["frozen_records"]))
+    now = usage.groupby(["deployment_id", "resource_kind"], as_index=False)[["record_count"]].sum()
+    both = before.merge(now, on=["deployment_id", "resource_kind"], how="left").fillna({"record_count": 0})
+    lost = both[both["accepted"] > both["record_count"]]
+    lost = lost.assign(remaining_records=lost["record_count"], lost=lost["frozen_records"] - lost["record_count"])
+    return to_pandas(to_arrow(lost.sort_values("lost", ascending=False, kind="stable"), VANISHED))
+
+
+def _refuse_vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> None:
+    lost = vanished(connection, month, usage)
     if len(lost):
         first = lost.iloc[0]
         raise UsageVanished(
             f"usage of {month} that is frozen has vanished for {len(lost)} deployments and kinds, first"
-            f" {first['resource_kind']} of deployment {first['deployment_id']}: {first['before']} records, now"
-            f" {first['record_count']}. Restore them; or accept it by deleting these rows from billing.metered_usage"
+            f" {first['resource_kind']} of deployment {first['deployment_id']}: {first['frozen_records']} records, now"
+            f" {first['remaining_records']}. Restore them; or accept it, by the job accept_vanished_usage"
         )
+
+
+LATE = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("raw_records", COUNT), ("frozen_records", COUNT)])
+"""One row per deployment and resource kind with more records than the frozen usage counts."""
+
+# By number, not by time of ingestion: a record may be stamped before the cut-off and committed after it.
+_LATE = """
+    with raw as (
+        select deployment_id, resource_kind, count(*) as raw_records from cloud.usage_records
+        where recorded_at >= %(start)s and recorded_at < %(end)s group by 1, 2
+    ),
+    frozen as (
+        select deployment_id, resource_kind, sum(record_count)::bigint as frozen_records from billing.metered_usage
+        where period_start = %(start)s::date group by 1, 2
+    )
+    select deployment_id, resource_kind, raw_records, coalesce(frozen_records, 0) as frozen_records
+    from raw left join frozen using (deployment_id, resource_kind)
+    where raw_records > coalesce(frozen_records, 0)
+    order by raw_records - coalesce(frozen_records, 0) desc, deployment_id, resource_kind
+"""
+
+
+def late(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The usage that came after the month was frozen, as LATE; none if it is not frozen."""
+    if cutoff_of(connection, month) is None:
+        return frame(LATE)
+    return bulk.read(connection, _LATE, LATE, bounds(month))
 
 
 def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Invoices: which lines stand on them in which order, what they add up to, and what makes two of them the same."""
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing import invoice
-from arcadia_pipelines.billing.money import frame, to_arrow
+from arcadia_pipelines.billing.money import Row, frame, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines_tests.billing.columns import (
     APRIL,
@@ -28,6 +29,7 @@ from arcadia_pipelines_tests.billing.columns import (
     values,
 )
 
+NONE = frame(invoice.ADJUSTMENTS)
 PILOT_ID = "2e80d8db-5d9e-5a42-a8a4-917b8da5e2b9"
 
 
@@ -48,10 +50,12 @@ class Issued(NamedTuple):
         return values(self.invoices["content_sha256"])
 
 
-def issue(month: Inputs, to: pd.DataFrame | None = None, of: BillingMonth = APRIL) -> Issued:
+def issue(
+    month: Inputs, to: pd.DataFrame | None = None, of: BillingMonth = APRIL, adjustments: Sequence[Row] = ()
+) -> Issued:
     """The month's invoices to these tenants, or to the pilot."""
     to = tenants("pilot") if to is None else to
-    lines = invoice.tenant_lines(month.quote().lines, to, of)
+    lines = invoice.tenant_lines(month.quote().lines, frame(invoice.ADJUSTMENTS, list(adjustments)), to, of)
     return Issued(lines, invoice.totals(lines, to, of))
 
 
@@ -413,6 +417,48 @@ def test_columns_may_come_in_pieces_or_be_cut_from_longer_ones() -> None:
         assert values(again["content_sha256"]) == issue(PILOT).hashes
 
 
+# Corrections of earlier months
+
+FEBRUARY, MARCH = (("pilot", f"2026-0{number}-01", f"INV-20260{number}-00001") for number in (2, 3))
+
+
+def test_a_correction_is_a_line_before_the_tax_and_is_taxed() -> None:
+    """64.22 + 1.00 of March - 0.55 of February = 64.67, GST 6.467 is 6.47, total 71.14; the older month first."""
+    pilot = issue(PILOT, adjustments=[(*MARCH, 100), (*FEBRUARY, -55)])
+    assert bill(pilot.lines) == [
+        *PILOT_LINES,
+        ("Credit: 2026-02, INV-202602-00001", -55),
+        ("Adjustment: 2026-03, INV-202603-00001", 100),
+        ("GST 10%", 647),
+    ]
+    assert pilot.sums == [(6467, 647, 7114)]
+    assert rows(pilot.lines)[3] == (
+        *("2e80d8db-5d9e-5a42-a8a4-917b00000004", PILOT_ID, None, "credit", None),
+        *("Credit: 2026-02, INV-202602-00001", Decimal(1), None, Decimal(-55), -55),
+        *('{"corrects": "2026-02-01", "invoice_number": "INV-202602-00001"}', 4, None),
+    )
+
+
+def test_a_correction_alone_makes_an_invoice_also_one_below_zero() -> None:
+    """Nothing is quoted any more, and 10.05 are owed back: GST -1.005 is -1.01, away from zero, total -11.06."""
+    alone = issue(Inputs(), adjustments=[(*MARCH, -1005)])
+    assert bill(alone.lines) == [("Credit: 2026-03, INV-202603-00001", -1005), ("GST 10%", -101)]
+    assert alone.sums == [(-1005, -101, -1106)]
+
+
+def test_a_gst_free_tenants_correction_is_not_taxed() -> None:
+    """1.00 and no GST."""
+    assert issue(Inputs(), tenants("pilot", gst_free="charity"), adjustments=[(*MARCH, 100)]).sums == [(100, 0, 100)]
+
+
+def test_the_order_of_the_corrections_does_not_matter() -> None:
+    """The same lines, and the same content hash."""
+    one = issue(PILOT, adjustments=[(*MARCH, 1), (*FEBRUARY, 2)])
+    other = issue(PILOT, adjustments=[(*FEBRUARY, 2), (*MARCH, 1)])
+    assert rows(one.lines) == rows(other.lines)
+    assert one.hashes == other.hashes != issue(PILOT).hashes
+
+
 # Laws
 
 EVERYBODY = pd.concat([tenants("t4", "t0", "t2"), tenants("t1", "t3", gst_free="charity")], ignore_index=True)
@@ -423,9 +469,9 @@ EVERYBODY = pd.concat([tenants("t4", "t0", "t2"), tenants("t1", "t3", gst_free="
 def test_the_order_of_the_rows_does_not_matter(month: Inputs, random: Any) -> None:
     """Law: the same invoices and lines, in the same order, from shuffled lines and tenants."""
     lines = month.quote().lines
-    to = invoice.tenant_lines(lines, EVERYBODY, APRIL)
+    to = invoice.tenant_lines(lines, NONE, EVERYBODY, APRIL)
     order, other = (random.sample(range(len(data)), len(data)) for data in (lines, to))
-    shuffled = invoice.tenant_lines(lines.iloc[order], EVERYBODY.iloc[::-1], APRIL)
+    shuffled = invoice.tenant_lines(lines.iloc[order], NONE, EVERYBODY.iloc[::-1], APRIL)
     assert rows(shuffled) == rows(to)
     invoices = invoice.totals(to, EVERYBODY, APRIL)
     assert rows(invoice.totals(to.iloc[other], EVERYBODY.iloc[::-1], APRIL)) == rows(invoices)
@@ -436,7 +482,7 @@ def test_the_order_of_the_rows_does_not_matter(month: Inputs, random: Any) -> No
 def test_an_invoice_is_the_sum_of_its_lines(month: Inputs) -> None:
     """Law: subtotal = what was quoted, tax = a tenth of it, half a cent up, total = both; lines are numbered from 1."""
     quoted = month.quote().lines
-    everybodys = invoice.tenant_lines(quoted, EVERYBODY, APRIL)
+    everybodys = invoice.tenant_lines(quoted, NONE, EVERYBODY, APRIL)
     issued = Issued(everybodys, invoice.totals(everybodys, EVERYBODY, APRIL))
     assert values(issued.invoices["tenant_id"]) == sorted(set(values(quoted["tenant_id"])))
     for invoice_id, tenant, subtotal, tax, total in rows(

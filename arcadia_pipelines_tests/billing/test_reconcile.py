@@ -27,10 +27,19 @@ def due(tenant: str, content: str = "old") -> Row:
     return (f"{tenant}-id", tenant, CENTS[content], 0, CENTS[content], content, "{}")
 
 
-def plan(existing: Sequence[Row] = (), recomputed: Sequence[Row] = (), held_back: Sequence[str] = ()) -> pd.DataFrame:
+def plan(
+    existing: Sequence[Row] = (),
+    recomputed: Sequence[Row] = (),
+    held_back: Sequence[str] = (),
+    on_hold: Sequence[str] = (),
+) -> pd.DataFrame:
     """The plan for these."""
-    held = frame(pa.schema([("tenant_id", TEXT)]), [(tenant,) for tenant in held_back])["tenant_id"]
-    return reconcile.plan(frame(reconcile.EXISTING, list(existing)), frame(invoice.INVOICES, list(recomputed)), held)
+    faulty, waiting = (
+        frame(pa.schema([("tenant_id", TEXT)]), [(tenant,) for tenant in names])["tenant_id"]
+        for names in (held_back, on_hold)
+    )
+    invoices = frame(reconcile.EXISTING, list(existing)), frame(invoice.INVOICES, list(recomputed))
+    return reconcile.plan(*invoices, faulty, waiting)
 
 
 class Case(NamedTuple):
@@ -44,7 +53,8 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("draft", False, "old", "keep", 0),
+    Case("draft", False, "old", "issue", 0),
+    Case("draft", True, "old", "keep", 0),
     Case("issued", False, "old", "keep", 0),
     Case("issued", True, "old", "keep", 0),
     Case("paid", False, "old", "keep", 0),
@@ -52,7 +62,7 @@ CASES = [
     Case("void", False, None, "keep", 0),
     Case("void", True, None, "keep", 0),
     Case(None, False, "new", "add", 6964),
-    Case("draft", False, "new", "revise", -100),
+    Case("draft", False, "new", "issue", -100),
     Case("issued", False, "new", "revise", -100),
     Case("draft", False, None, "void", -7064),
     Case("issued", False, None, "void", -7064),
@@ -75,6 +85,44 @@ def test_an_invoice_is_kept_added_revised_voided_or_left_frozen(case: Case) -> N
     recomputed = [due("a", case.content)] if case.content else []
     assert rows(plan(existing, recomputed), "tenant_id", "action", "difference_cents") == [
         ("a", case.action, case.difference)
+    ]
+
+
+ON_HOLD = [
+    Case(None, False, "new", "draft", 6964),
+    Case("draft", False, "old", "keep", 0),
+    Case("draft", False, "new", "revise", -100),
+    Case("draft", False, None, "void", -7064),
+    Case("issued", False, "old", "keep", 0),
+    Case("issued", False, "new", "on_hold", -100),
+    Case("issued", False, None, "on_hold", -7064),
+    Case("issued", True, "new", "frozen", -100),
+    Case("paid", False, "new", "frozen", -100),
+    Case("void", False, None, "keep", 0),
+]
+
+
+@pytest.mark.parametrize("case", ON_HOLD, ids=[f"{c.status}{'-pushed' * c.pushed}-to-{c.content}" for c in ON_HOLD])
+def test_a_tenant_on_hold_gets_drafts_and_nothing_is_issued(case: Case) -> None:
+    """What is issued already stays as it is, and is neither revised nor voided."""
+    existing = [standing("a", case.status, case.pushed)] if case.status else []
+    recomputed = [due("a", case.content)] if case.content else []
+    assert rows(plan(existing, recomputed, on_hold=["a"]), "action", "difference_cents") == [
+        (case.action, case.difference)
+    ]
+
+
+def test_what_replaces_content_is_marked() -> None:
+    """A draft that is issued as it is, one that is issued anew, a revision; and what replaces nothing."""
+    existing = [standing("a", "draft"), standing("b", "draft"), standing("c"), standing("d"), standing("e", "paid")]
+    recomputed = [due("a"), due("b", "new"), due("c", "new"), due("e", "new"), due("f")]
+    assert rows(plan(existing, recomputed), "tenant_id", "action", "replaces") == [
+        ("a", "issue", False),
+        ("b", "issue", True),
+        ("c", "revise", True),
+        ("d", "void", False),
+        ("e", "frozen", False),
+        ("f", "add", False),
     ]
 
 
@@ -106,8 +154,8 @@ def test_a_fault_of_one_tenant_changes_nothing_for_another() -> None:
 
 
 def test_the_table_of_cases_knows_every_action() -> None:
-    """Five of the six actions are in the table above, and the sixth is for tenants held back."""
-    assert {case.action for case in CASES} | {"held_back"} == set(reconcile.ACTIONS)
+    """All but one are in the tables above, and that one is for tenants held back."""
+    assert {case.action for case in [*CASES, *ON_HOLD]} | {"held_back"} == set(reconcile.ACTIONS)
 
 
 def test_a_plan_names_both_totals_and_the_difference() -> None:
@@ -118,6 +166,7 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
     assert list(data) == [
         "tenant_id",
         "action",
+        "replaces",
         "status",
         "invoice_number",
         "standing_sha256",
@@ -126,11 +175,11 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
         "difference_cents",
     ]
     assert rows(data) == [
-        ("a", "add", None, None, None, None, 7064, 7064),
-        ("b", "revise", "issued", "INV-b", "old", 7064, 6964, -100),
-        ("c", "void", "issued", "INV-c", "old", 7064, None, -7064),
-        ("d", "frozen", "paid", "INV-d", "old", 7064, 6964, -100),
-        ("e", "frozen", "void", "INV-e", "old", 0, 6964, 6964),
+        ("a", "add", False, None, None, None, None, 7064, 7064),
+        ("b", "revise", True, "issued", "INV-b", "old", 7064, 6964, -100),
+        ("c", "void", False, "issued", "INV-c", "old", 7064, None, -7064),
+        ("d", "frozen", False, "paid", "INV-d", "old", 7064, 6964, -100),
+        ("e", "frozen", False, "void", "INV-e", "old", 0, 6964, 6964),
     ]
 
 
@@ -148,9 +197,9 @@ def test_nothing_before_and_nothing_after_is_an_empty_plan() -> None:
 
 
 def test_a_plan_has_texts_and_whole_cents() -> None:
-    """Five columns of text, then 7064, 6964 and -100 as three columns of cents: never a float."""
+    """Five columns of text around a flag, then 7064, 6964 and -100 as three columns of cents: never a float."""
     types = [dtype.pyarrow_dtype for dtype in plan([standing("a")], [due("a", "new")]).dtypes]
-    assert types == [pa.string()] * 5 + [pa.int64()] * 3
+    assert types == [pa.string()] * 2 + [pa.bool_()] + [pa.string()] * 3 + [pa.int64()] * 3
 
 
 def test_every_standing_invoice_is_voided_when_nothing_is_to_be_billed() -> None:
@@ -168,12 +217,16 @@ contents = st.sampled_from(["old", "new"])
 def carried_out(done: pd.DataFrame, existing: dict[str, Row], recomputed: dict[str, Row]) -> list[Row]:
     """The invoices after the plan, as the ledger leaves them."""
     after = dict(existing)
-    for tenant, action in rows(done, "tenant_id", "action"):
-        if action in ("add", "revise"):
-            after[tenant] = standing(tenant, "issued", content=str(recomputed[tenant][5]))
+    for tenant, action, status in rows(done, "tenant_id", "action", "status"):
+        if action in ("add", "draft", "revise", "issue"):
+            becomes = {"draft": "draft", "revise": status}.get(action, "issued")
+            after[tenant] = standing(tenant, becomes, content=str(recomputed[tenant][5]))
         elif action == "void":
             after[tenant] = standing(tenant, "void", content=str(existing[tenant][5]))
     return list(after.values())
+
+
+some_tenants = st.sets(st.sampled_from(TENANTS))
 
 
 @LAWS
@@ -183,22 +236,26 @@ def carried_out(done: pd.DataFrame, existing: dict[str, Row], recomputed: dict[s
         st.tuples(st.sampled_from(["draft", "issued", "paid", "void"]), st.booleans(), contents),
     ),
     st.dictionaries(st.sampled_from(TENANTS), contents),
-    st.sets(st.sampled_from(TENANTS)),
+    some_tenants,
+    some_tenants,
 )
-def test_running_a_month_again_changes_nothing(before: dict[str, Any], now: dict[str, str], held: set[str]) -> None:
-    """Law: what was added, revised, voided or kept is kept by the next run; frozen and held back stay what they are."""
+def test_running_a_month_again_changes_nothing(
+    before: dict[str, Any], now: dict[str, str], faulty: set[str], waiting: set[str]
+) -> None:
+    """Law: what was added, issued, revised, voided or kept is kept by the next run; what was left alone stays so."""
     existing = {tenant: standing(tenant, *invoiced) for tenant, invoiced in before.items()}
-    recomputed = {tenant: due(tenant, content) for tenant, content in now.items() if tenant not in held}
-    first = plan(list(existing.values()), list(recomputed.values()), sorted(held))
+    recomputed = {tenant: due(tenant, content) for tenant, content in now.items() if tenant not in faulty}
+    held = sorted(faulty), sorted(waiting)
+    first = plan(list(existing.values()), list(recomputed.values()), *held)
     assert [tenant for (tenant,) in rows(first, "tenant_id")] == sorted(existing.keys() | recomputed.keys())
-    second = plan(carried_out(first, existing, recomputed), list(recomputed.values()), sorted(held))
+    second = plan(carried_out(first, existing, recomputed), list(recomputed.values()), *held)
     for (tenant, was, before_cents), (same, action, difference) in zip(
         rows(first, "tenant_id", "action", "difference_cents"),
         rows(second, "tenant_id", "action", "difference_cents"),
         strict=True,
     ):
         assert tenant == same
-        if was in ("frozen", "held_back"):
+        if was in ("frozen", "on_hold", "held_back"):
             assert (action, difference) == (was, before_cents)
         else:
             assert (action, difference) == ("keep", 0)

@@ -1,0 +1,172 @@
+"""`arcadia audit` and `arcadia replay`: that the invoices are right, proved without writing a row."""
+
+from typing import Any
+
+import click
+from rich.table import Table
+from sqlalchemy.engine import Engine
+
+from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, plain, say, to_json
+from arcadia_pipelines.replay import Difference, Line, Replay
+from arcadia_pipelines.replay import replay as replay_month
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import audit as audits
+from arcadia_pipelines.storage import database, ledger
+
+_LEFT_OUT = {
+    "void": "void, which owe nothing",
+    "held_back": "of tenants that are held back (see quote_faults)",
+    "frozen": "paid or pushed, compared by their sum and corrections",
+    "deployment_deleted": "with a deleted deployment, compared by their sum",
+}
+
+
+@click.command()
+@click.argument("month", type=Month(), required=False)
+@JSON
+def audit(month: BillingMonth | None, as_json: bool) -> None:
+    """Work MONTH's invoices out a second way, in plain SQL, and compare; every invoiced month unless given.
+
+    Exit code 0 if all is as it must be; else 1, and the rows that are not are named.
+    """
+    engine = _engine()
+    with database.snapshot(engine) as connection:
+        months = audits.invoiced_months(connection)
+    _require(month, months)
+    reports = []
+    with ERR.status("") as status:
+        for audited in [month] if month else months:
+            status.update(f"auditing {audited}")
+            with database.snapshot(engine) as connection:
+                reports.append(audits.run(connection, audited))
+    if as_json:
+        click.echo(to_json({"months": [_as_json(report) for report in reports]}))
+    else:
+        _print_reports(reports)
+    if found := [report for report in reports if report.differences]:
+        raise CommandError(
+            f"{sum(report.differences for report in found):,} differences in"
+            f" {', '.join(str(report.month) for report in found)}: see the rows named above, and what to do"
+        )
+
+
+@click.command()
+@click.argument("month", type=Month())
+@JSON
+def replay(month: BillingMonth, as_json: bool) -> None:
+    """Rebuild MONTH from its frozen usage with the engine, and prove the invoices identical.
+
+    Exit code 0 if every content_sha256 is the same; else 1, and the first difference is named.
+    """
+    engine = _engine()
+    with ERR.status(f"rebuilding {month}"), database.snapshot(engine) as connection:
+        _require(month, audits.invoiced_months(connection))
+        found = replay_month(connection, month)
+    if as_json:
+        click.echo(to_json({**vars(found), "month": str(month), "first": found.first and vars(found.first)}))
+    else:
+        _print_replay(found)
+    if found.first:
+        others = f"; {found.differing - 1:,} more differ" if found.differing > 1 else ""
+        raise CommandError(f"{month} is not as rebuilt: {_in_words(found.first)}{others}")
+
+
+def _engine() -> Engine:
+    return database.engine(Settings.from_environment().url())
+
+
+def _require(month: BillingMonth | None, invoiced: list[BillingMonth]) -> None:
+    if month and month not in invoiced:
+        raise ledger.NotInvoiced(f"{month} is not invoiced yet: run `arcadia invoice {month}`")
+    if not invoiced:
+        raise ledger.NotInvoiced("no month is invoiced yet: run `arcadia invoice` for one")
+
+
+def _as_json(report: audits.Report) -> dict[str, Any]:
+    return {
+        "month": str(report.month),
+        "differences": report.differences,
+        "left_out": report.left_out,
+        "audits": [
+            {
+                "audit": proof.audit.control.name,
+                "description": proof.audit.control.description,
+                "looked_at": proof.looked_at,
+                "of": proof.audit.of,
+                "differences": proof.finding.count,
+                "rows": proof.finding.offenders,
+            }
+            for proof in report.proofs
+        ],
+    }
+
+
+def _print_reports(reports: list[audits.Report]) -> None:
+    first, last = reports[0].month, reports[-1].month
+    table = Table("audit", title=f"Audit of {first}" + (f" to {last}" if last != first else ""), title_justify="left")
+    for column in ("looked at", "differences"):
+        table.add_column(column, justify="right")
+    for proofs in zip(*(report.proofs for report in reports), strict=True):
+        looked_at = sum(proof.looked_at for proof in proofs)
+        differences = sum(proof.finding.count for proof in proofs)
+        what = proofs[0].audit
+        table.add_row(
+            what.control.name,
+            f"{looked_at:,} {what.of.replace('_', ' ')}",
+            f"{differences:,}",
+            style="bold" if differences else None,
+        )
+    OUT.print(table)
+    for why, words in _LEFT_OUT.items():
+        if left_out := sum(report.left_out[why] for report in reports):
+            say(f"not compared line by line: {left_out:,} {words}")
+    for report in reports:
+        for proof in report.proofs:
+            if proof.finding.count:
+                _print_finding(report.month, proof)
+
+
+def _print_finding(month: BillingMonth, proof: audits.Proof) -> None:
+    control, rows = proof.audit.control, proof.finding.offenders
+    shown = f", the first {len(rows)}" if proof.finding.count > len(rows) else ""
+    say(f"\n{month} {control.name}: {proof.finding.count:,} found{shown}\n{control.description}\n{control.remedy}")
+    for row in rows:
+        say("  " + ", ".join(f"{name} {value}" for name, value in row.items() if value is not None))
+
+
+def _print_replay(found: Replay) -> None:
+    invoices = found.identical + found.differing
+    verdict = f"{found.differing:,} differ" if found.differing else "all identical"
+    say(f"{invoices:,} invoices rebuilt from frozen usage: {verdict}")
+    for number, words in (
+        (found.void, "void invoices"),
+        (found.held_back, "tenants that are held back (see quote_faults)"),
+        (found.corrected, "paid or pushed invoices whose difference is in invoice_corrections"),
+    ):
+        if number:
+            say(f"left out: {number:,} {words}")
+
+
+def _in_words(difference: Difference) -> str:
+    """Which invoice, which line, and both sides."""
+    invoice = f"{difference.invoice_number or 'the draft'} of tenant {difference.tenant_id}"
+    if difference.standing_sha256 is None:
+        return f"tenant {difference.tenant_id} has no invoice, and would be billed"
+    if difference.rebuilt_sha256 is None:
+        return f"{invoice} stands, and would not be there"
+    standing, rebuilt = difference.standing, difference.rebuilt
+    if standing is None and rebuilt is None:
+        return f"{invoice} has the same lines and another hash: its GST status or the hash itself was changed"
+    sides = [_line(line) if line else "none" for line in (standing, rebuilt)]
+    if standing and rebuilt and sides[0] == sides[1]:
+        sides = [str(line["meta"]) for line in (standing, rebuilt)]
+    number = min(line["line_no"] for line in (standing, rebuilt) if line)
+    return f"{invoice}, line {number}: standing {sides[0]}; rebuilt {sides[1]}"
+
+
+def _line(line: Line) -> str:
+    quantity = f"{plain(line['qty'])} {line['unit'] or ''}".rstrip()
+    amount = dollars(int(line["amount_cents"]))
+    return f"{line['description']}, {quantity} x {plain(line['unit_price_cents'])} c = {amount}"

@@ -1,0 +1,573 @@
+"""Audits: a month's invoices worked out a second way, in plain SQL written apart from the engine, and compared.
+
+Belongs here: what must hold of invoices, lines, events and numbers as they stand. Does not: what a run looks for while
+it works (controls.py, of which some are audits too), and the engine's own second run (replay.py).
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage.catalogue import bounds
+from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
+
+# What the month owes by the rules of the money, as CTEs that end in `owed`: one row per line, before GST.
+_OWED = """
+    billed as (
+        select id, tenant_id, deployment_id, plan_id from cloud.subscriptions
+        where status <> 'pending' and started_at < %(end)s
+          and (ended_at is null or ended_at > %(start)s and ended_at > started_at)
+    ),
+    plan_price as (
+        select plan_id, base_price_cents, effective_from
+        from (select *, lead(effective_from) over (partition by plan_id order by effective_from) as until
+              from cloud.plan_prices) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    ),
+    plan_rate as (
+        select plan_id, resource_kind, included_quantity, unit, unit_price_cents, effective_from
+        from (select *, lead(effective_from) over (partition by plan_id, resource_kind order by effective_from) as until
+              from cloud.plan_rates) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    ),
+    addon_price as (
+        select addon_id, price_cents, effective_from
+        from (select *, lead(effective_from) over (partition by addon_id order by effective_from) as until
+              from cloud.addon_prices) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    ),
+    used as (
+        select s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind, sum(u.quantity) as quantity
+        from billing.metered_usage u join billed s on s.id = u.subscription_id
+        where u.period_start = %(month)s group by s.id, s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind
+    ),
+    priced as (
+        select s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
+               'Plan: ' || plans.code as description, 1::numeric as qty, 'month' as unit,
+               p.base_price_cents::numeric as unit_price_cents, p.effective_from
+        from billed s join cloud.plans on plans.id = s.plan_id join plan_price p on p.plan_id = s.plan_id
+        union all
+        select s.tenant_id, s.deployment_id, 'addon', null, 'Addon: ' || addons.code, a.quantity, 'month',
+               p.price_cents, p.effective_from
+        from billed s
+        join cloud.subscription_addons a on a.subscription_id = s.id
+        join cloud.addons on addons.id = a.addon_id
+        join addon_price p on p.addon_id = a.addon_id
+        where a.quantity <> 0 and a.started_at < %(end)s
+          and (a.ended_at is null or a.ended_at > %(start)s and a.ended_at > a.started_at)
+        union all
+        select u.tenant_id, u.deployment_id, 'overage', u.resource_kind, 'Overage: ' || u.resource_kind,
+               u.quantity - r.included_quantity, r.unit, r.unit_price_cents, r.effective_from
+        from used u join plan_rate r on r.plan_id = u.plan_id and r.resource_kind = u.resource_kind
+        where u.quantity > r.included_quantity
+    ),
+    owed as (
+        select *, sign(qty * unit_price_cents) * floor(abs(qty * unit_price_cents) + 0.5) as amount_cents from priced
+    )
+"""
+
+# How each invoice of the month is compared with what is owed. One that is paid or pushed keeps its lines whatever
+# happens since; of one whose deployment is deleted, nobody knows any more which line was for what.
+_STANDING = """
+    held as (
+        select distinct tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
+    ),
+    orphaned as (
+        select distinct invoice_id from billing.tenant_invoice_lines
+        where period_start = %(month)s and deployment_id is null and kind in ('plan_base', 'addon', 'overage')
+    ),
+    standing as (
+        select i.*, is_void, is_held, is_frozen, is_orphaned,
+               not (is_void or is_held or is_frozen or is_orphaned) as by_line,
+               (is_frozen or is_orphaned) and not (is_void or is_held) as by_sum
+        from billing.tenant_invoices i
+        left join held on held.tenant_id = i.tenant_id
+        left join orphaned on orphaned.invoice_id = i.id
+        cross join lateral (
+            select i.status = 'void' as is_void, held.tenant_id is not null as is_held,
+                   i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen,
+                   orphaned.invoice_id is not null as is_orphaned
+        ) flags
+        where i.period_start = %(month)s
+    )
+"""
+
+# What is left when every line on one side is struck out against its equal on the other: +1 is owed, -1 stands.
+_LINES = """
+    apart as (
+        select tenant_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
+               effective_from, sum(side) as side
+        from sides
+        group by tenant_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
+                 effective_from
+        having sum(side) <> 0
+    ),
+    paired as (
+        select *, side > 0 as is_owed,
+               row_number() over (partition by tenant_id, deployment_id, kind, resource_kind, description, side > 0
+                                  order by amount_cents, qty, unit_price_cents, effective_from) as place
+        from apart
+    ),
+    differing as (
+        select tenant_id, deployment_id, kind, resource_kind, description,
+               case when not bool_or(is_owed) then 'unexpected' when bool_and(is_owed) then 'missing' else 'different'
+               end as found,
+               max(qty) filter (where not is_owed) as standing_qty, max(qty) filter (where is_owed) as owed_qty,
+               max(unit) filter (where not is_owed) as standing_unit, max(unit) filter (where is_owed) as owed_unit,
+               max(unit_price_cents) filter (where not is_owed) as standing_unit_price_cents,
+               max(unit_price_cents) filter (where is_owed) as owed_unit_price_cents,
+               max(effective_from) filter (where not is_owed) as standing_effective_from,
+               max(effective_from) filter (where is_owed) as owed_effective_from,
+               max(amount_cents) filter (where not is_owed) as standing_amount_cents,
+               max(amount_cents) filter (where is_owed) as owed_amount_cents
+        from paired group by tenant_id, deployment_id, kind, resource_kind, description, place
+    )
+    select i.invoice_number, d.*
+    from differing d
+    left join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = %(month)s
+    order by abs(coalesce(standing_amount_cents, 0) - coalesce(owed_amount_cents, 0)) desc, d.tenant_id,
+             d.deployment_id, d.description
+"""
+
+
+# The hash of each key of `to_hash`, which has one row per line. As billing/invoice.py has it: a line's fields between
+# 0x1f, a null as 0x00, the lines sorted by their bytes, head and lines between 0x1e.
+_FIELDS = (
+    "deployment_id::text",
+    "kind",
+    "resource_kind",
+    "description",
+    "trunc(qty * 1000000)::text",
+    "unit",
+    "trunc(unit_price_cents * 100000000)::text",
+    "amount_cents::text",
+    "meta::text",
+)
+_CONTENT = r" || '\x1f'::bytea || ".join(rf"coalesce(convert_to({field}, 'UTF8'), '\x00'::bytea)" for field in _FIELDS)
+_HASHES = rf"""
+    select key, encode(sha256(convert_to(concat_ws(chr(31), tenant_id, %(month)s::date::text, 'AUD',
+                                                   coalesce(gst_free_reason, '')), 'UTF8')
+                              || string_agg('\x1e'::bytea || content, ''::bytea order by content)), 'hex') as sha256
+    from (select key, tenant_id, gst_free_reason, {_CONTENT} as content from to_hash) c
+    group by key, tenant_id, gst_free_reason
+"""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Something to prove of a month, and of what: a column of _LOOKED_AT."""
+
+    control: Control
+    of: str
+
+
+def _audit(of: str, name: str, description: str, remedy: str, query: str) -> Audit:
+    return Audit(Control(name=name, asset="tenant_invoices", description=description, query=query, remedy=remedy), of)
+
+
+def _applied(of: str, name: str) -> Audit:
+    """A control that runs at the month end too."""
+    return Audit(next(control for control in CONTROLS if control.name == name), of)
+
+
+_TAMPERED = "Invoices or lines were changed outside the pipeline: compare them with invoice_events."
+_CHANGED = (
+    "Subscriptions, addons, prices or tenants were changed since the month was invoiced: materialise it again; if it "
+    "stays, call a developer."
+)
+
+AUDITS = [
+    _applied("usage_records", "usage_equals_raw_records"),
+    _applied("usage_rows", "usage_is_conserved"),
+    _audit(
+        "quote_lines",
+        "quotes_are_invoiced",
+        "Each quote line is on its tenant's invoice and each supply line was quoted; not of invoices that are void, "
+        "held back, paid or pushed, or whose deployment is deleted.",
+        "The month was quoted again since it was invoiced, or lines were changed: materialise it again.",
+        f"""
+            with {_STANDING},
+            sides as (
+                select q.tenant_id, q.deployment_id, q.kind, q.resource_kind, q.description, q.qty, q.unit,
+                       q.unit_price_cents, q.amount_cents, q.meta ->> 'effective_from' as effective_from, 1 as side
+                from billing.deployment_quote_lines q left join standing s on s.tenant_id = q.tenant_id
+                where q.period_start = %(month)s and coalesce(s.by_line, true)
+                union all
+                select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
+                       l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
+                from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
+            ),
+            {_LINES}
+        """,
+    ),
+    _audit(
+        "supply_lines",
+        "lines_follow_from_usage_and_prices",
+        "The plan_base, addon and overage lines are those that frozen usage, subscriptions and prices make; not of "
+        "invoices that are void, held back, paid or pushed, or whose deployment is deleted.",
+        _CHANGED,
+        f"""
+            with {_OWED}, {_STANDING},
+            sides as (
+                select o.tenant_id, o.deployment_id, o.kind, o.resource_kind, o.description, o.qty, o.unit,
+                       o.unit_price_cents, o.amount_cents, o.effective_from::text as effective_from, 1 as side
+                from owed o
+                left join standing s on s.tenant_id = o.tenant_id
+                left join held on held.tenant_id = o.tenant_id
+                where coalesce(s.by_line, held.tenant_id is null)
+                union all
+                select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
+                       l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
+                from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
+            ),
+            {_LINES}
+        """,
+    ),
+    _audit(
+        "sums",
+        "frozen_sums_and_corrections_agree",
+        "The supply lines of each invoice that is paid or pushed, or whose deployment is deleted, and its difference "
+        "in invoice_corrections sum to what usage, subscriptions and prices make.",
+        "Materialise the month again, which finds the difference and puts it on the tenant's next invoice.",
+        f"""
+            with {_OWED}, {_STANDING},
+            sums as (select tenant_id, sum(amount_cents) as cents from owed group by 1),
+            billed_sums as (
+                select invoice_id, sum(amount_cents) as cents from billing.tenant_invoice_lines
+                where period_start = %(month)s and kind in ('plan_base', 'addon', 'overage') group by 1
+            )
+            select invoice_number, tenant_id, status, billed_cents, correction_cents, owed_cents
+            from (
+                select s.*, coalesce(b.cents, 0) as billed_cents, coalesce(c.difference_cents, 0) as correction_cents,
+                       coalesce(o.cents, 0) as owed_cents
+                from standing s
+                left join sums o on o.tenant_id = s.tenant_id
+                left join billed_sums b on b.invoice_id = s.id
+                left join billing.invoice_corrections c on c.tenant_id = s.tenant_id and c.period_start = %(month)s
+                where s.by_sum
+            ) s
+            where billed_cents + correction_cents <> owed_cents
+            order by abs(billed_cents + correction_cents - owed_cents) desc, tenant_id
+        """,
+    ),
+    _audit(
+        "lines",
+        "lines_multiply_out",
+        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included.",
+        _TAMPERED,
+        r"""
+            select i.invoice_number, i.tenant_id, l.line_no, l.description, l.qty, l.unit_price_cents, l.amount_cents,
+                   l.exact_cents, l.used - l.included as used_less_included
+            from (
+                select *, qty * unit_price_cents as exact_cents,
+                       case when meta ->> 'used' ~ '^-?\d+(\.\d+)?(E[+-]?\d{1,3})?$'
+                            then (meta ->> 'used')::numeric end as used,
+                       case when meta ->> 'included' ~ '^-?\d+(\.\d+)?(E[+-]?\d{1,3})?$'
+                            then (meta ->> 'included')::numeric end as included
+                from billing.tenant_invoice_lines where period_start = %(month)s
+            ) l
+            left join billing.tenant_invoices i on i.id = l.invoice_id
+            where l.amount_cents <> sign(l.exact_cents) * floor(abs(l.exact_cents) + 0.5)
+               or l.kind = 'overage' and l.used - l.included is distinct from l.qty
+            order by abs(l.amount_cents - l.exact_cents) desc, i.tenant_id, l.line_no
+        """,
+    ),
+    _audit(
+        "lines",
+        "lines_are_numbered_in_order",
+        "Each line is on an invoice of its month; its number counts from 1: by deployment, plan_base, addon, overage, "
+        "then credits and adjustments, then tax.",
+        _TAMPERED,
+        """
+            with placed as (
+                select l.*,
+                       case when kind = 'tax' then 3 when kind in ('credit', 'adjustment') then 2 else 1 end as part,
+                       case kind when 'plan_base' then 1 when 'addon' then 2 when 'overage' then 3 end as kind_order
+                from billing.tenant_invoice_lines l where period_start = %(month)s
+            ),
+            ordered as (
+                select p.*, row_number() over of_invoice as place, lag(part) over of_invoice as part_before,
+                       lag(deployment_name) over of_invoice as name_before,
+                       lag(deployment_id) over of_invoice as deployment_before,
+                       lag(kind_order) over of_invoice as kind_before
+                from placed p window of_invoice as (partition by invoice_id order by line_no)
+            )
+            select i.invoice_number, i.tenant_id, o.line_no, o.place, o.kind, o.description, o.deployment_name,
+                   o.invoice_id
+            from ordered o
+            left join billing.tenant_invoices i on i.id = o.invoice_id and i.period_start = %(month)s
+            where i.id is null or o.line_no <> o.place or o.part < o.part_before
+               or o.part = 1 and o.part_before = 1
+                  and (o.deployment_name collate "C" < o.name_before collate "C"
+                       or o.deployment_name = o.name_before
+                          and (o.deployment_id < o.deployment_before
+                               or o.deployment_id = o.deployment_before and o.kind_order < o.kind_before))
+            order by i.tenant_id, o.invoice_id, o.place
+        """,
+    ),
+    _applied("invoices", "totals_equal_lines"),
+    _applied("invoices", "gst_recomputed_a_second_way"),
+    _audit(
+        "invoices",
+        "tax_lines_fit_the_gst_status",
+        "A GST-free invoice has no tax line, every other one, which says the taxable cents; an invoice that can still "
+        "change, of a tenant that is not held back, has its tenant's GST status.",
+        "The tenant's GST status was changed since: materialise the month again. Else compare with invoice_events.",
+        f"""
+            with {_STANDING},
+            tax as (
+                select invoice_id, count(*) as lines, max(meta ->> 'taxable_cents') as taxable
+                from billing.tenant_invoice_lines where period_start = %(month)s and kind = 'tax' group by 1
+            )
+            select s.invoice_number, s.tenant_id, s.meta ->> 'gst_free_reason' as invoice_reason,
+                   t.gst_free_reason as tenant_reason, coalesce(tax.lines, 0) as tax_lines, s.subtotal_cents,
+                   tax.taxable as taxable_cents
+            from standing s
+            left join tax on tax.invoice_id = s.id
+            left join cloud.tenants t on t.id = s.tenant_id
+            where coalesce(tax.lines, 0) <> case when s.meta ? 'gst_free_reason' then 0 else 1 end
+               or tax.taxable <> s.subtotal_cents::text
+               or s.by_line and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
+            order by s.tenant_id
+        """,
+    ),
+    _audit(
+        "hashes",
+        "content_hash_is_of_the_lines",
+        "content_sha256, worked out again from tenant, month, GST status and lines, byte for byte; not of invoices "
+        "whose deployment is deleted, which their lines do not name any more.",
+        _TAMPERED,
+        f"""
+            with {_STANDING},
+            to_hash as (
+                select s.id as key, s.tenant_id, s.meta ->> 'gst_free_reason' as gst_free_reason, l.deployment_id,
+                       l.kind, l.resource_kind, l.description, l.qty, l.unit, l.unit_price_cents, l.amount_cents, l.meta
+                from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                where l.period_start = %(month)s
+            ),
+            hashes as ({_HASHES})
+            select s.invoice_number, s.tenant_id, s.status, s.content_sha256, h.sha256 as lines_sha256
+            from standing s left join hashes h on h.key = s.id
+            where not s.is_orphaned and h.sha256 is distinct from s.content_sha256
+            order by s.tenant_id
+        """,
+    ),
+    _audit(
+        "invoices",
+        "newest_event_is_the_invoice",
+        "Each invoice's newest event says its revision, total, hash, number and status; each event has its invoice.",
+        "An invoice was changed, paid or deleted by another program, without an event: compare it with invoice_events.",
+        """
+            with newest as (
+                select distinct on (invoice_id) invoice_id, tenant_id, invoice_number, revision, total_cents,
+                       content_sha256, event,
+                       case event when 'issued' then 'issued' when 'reissued' then 'issued' when 'drafted' then 'draft'
+                                  when 'redrafted' then 'draft' when 'reopened' then 'draft' when 'voided' then 'void'
+                                  when 'paid' then 'paid' end as status
+                from billing.invoice_events where period_start = %(month)s order by invoice_id, id desc
+            )
+            select coalesce(i.invoice_number, e.invoice_number) as invoice_number,
+                   coalesce(i.tenant_id, e.tenant_id) as tenant_id, i.status, e.event as newest_event, i.revision,
+                   e.revision as event_revision, i.total_cents, e.total_cents as event_total_cents, i.content_sha256,
+                   e.content_sha256 as event_sha256
+            from (select * from billing.tenant_invoices where period_start = %(month)s) i
+            full join newest e on e.invoice_id = i.id
+            where (i.tenant_id, i.invoice_number, i.status, i.revision, i.total_cents, i.content_sha256)
+                  is distinct from
+                  (e.tenant_id, e.invoice_number, e.status, e.revision, e.total_cents, e.content_sha256)
+            order by i.id is not null and e.invoice_id is not null,
+                     abs(coalesce(i.total_cents, 0)::numeric - coalesce(e.total_cents, 0)) desc, 2
+        """,
+    ),
+    _audit(
+        "events",
+        "every_revision_is_kept",
+        "An invoice begins with revision 1, drafted or issued; each later one has its event, which keeps the revision "
+        "before it whole, with the hash that the event before says and that its lines have. Other events change no "
+        "content.",
+        "History was changed, which the database refuses to all but its owner: restore invoice_events from a backup.",
+        f"""
+            with told as (
+                select *, snapshot -> 'invoice' ->> 'revision' as kept_revision,
+                       snapshot -> 'invoice' ->> 'content_sha256' as kept_sha256,
+                       lag(revision) over of_invoice as revision_before,
+                       lag(content_sha256) over of_invoice as sha256_before
+                from billing.invoice_events where period_start = %(month)s
+                window of_invoice as (partition by invoice_id order by id)
+            ),
+            to_hash as (
+                select t.id as key, t.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
+                       l.unit_price_cents, l.amount_cents, l.meta,
+                       t.snapshot -> 'invoice' -> 'meta' ->> 'gst_free_reason' as gst_free_reason
+                from told t
+                cross join jsonb_populate_recordset(null::billing.tenant_invoice_lines, t.snapshot -> 'lines') l
+            ),
+            hashes as ({_HASHES})
+            select t.invoice_number, t.tenant_id, t.id as event_id, t.event, t.revision, t.revision_before,
+                   t.kept_revision, t.content_sha256, t.sha256_before, t.kept_sha256, h.sha256 as kept_lines_sha256
+            from told t left join hashes h on h.key = t.id
+            where case when t.revision_before is null then t.event not in ('drafted', 'issued') or t.revision <> 1
+                       when t.event in ('redrafted', 'reissued')
+                           then t.revision <> t.revision_before + 1
+                                or t.kept_revision is distinct from t.revision_before::text
+                                or t.kept_sha256 is distinct from t.sha256_before
+                                or h.sha256 is distinct from t.sha256_before
+                                   and t.id not in (select key from to_hash where deployment_id is null
+                                                    and kind in ('plan_base', 'addon', 'overage'))
+                       else (t.revision, t.content_sha256) is distinct from (t.revision_before, t.sha256_before)
+                  end
+            order by t.id
+        """,
+    ),
+    _audit(
+        "numbers",
+        "numbers_have_no_gap",
+        "The month's invoice numbers are INV-YYYYMM-00001 and so on: no gap, none twice, none without its invoice.",
+        "An invoice was deleted or renumbered outside the pipeline: invoice_events says which it was.",
+        """
+            with numbers as (
+                select invoice_number, max(tenant_id) as tenant_id, bool_or(stands) as stands, count(*) as times
+                from (
+                    select invoice_number, tenant_id, true as stands from billing.tenant_invoices
+                    where period_start = %(month)s and invoice_number is not null
+                    union all
+                    select distinct invoice_number, tenant_id, false from billing.invoice_events
+                    where period_start = %(month)s and invoice_number is not null
+                ) n group by 1
+            ),
+            counted as (
+                select *, case when invoice_number ~ ('^INV-' || to_char(%(month)s::date, 'YYYYMM')
+                                                      || '-([0-9]{5}|[1-9][0-9]{5,8})$')
+                               then split_part(invoice_number, '-', 3)::integer end as place
+                from numbers
+            )
+            select invoice_number, tenant_id, stands, number_before
+            from (select *, lag(invoice_number) over (order by place) as number_before,
+                         lag(place, 1, 0) over (order by place) as place_before from counted) c
+            where place is null or place <> place_before + 1 or not stands
+            order by place
+        """,
+    ),
+    _audit(
+        "corrections",
+        "corrections_are_carried_once",
+        "Each adjustment or credit says which earlier month it corrects. What a tenant's standing invoices carry of a "
+        "month sums to no more than its difference in invoice_corrections, and has its sign; beyond that only while "
+        "the tenant's next invoice, which takes it back, is still to come. Not yet carried is fine.",
+        "Materialise the tenant's newest month again; if it stays, compare the lines named with invoice_corrections.",
+        r"""
+            with carried as (
+                select i.tenant_id, i.id as invoice_id, i.invoice_number, i.period_start, l.line_no, l.description,
+                       l.amount_cents, l.inserted_at, l.meta ->> 'corrects' as corrects
+                from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
+                where l.kind in ('credit', 'adjustment') and i.status <> 'void'
+            ),
+            sums as (
+                select tenant_id, corrects, sum(amount_cents) as cents, max(period_start) as newest_month,
+                       max(inserted_at) as newest_line
+                from carried
+                group by 1, 2 having bool_or(period_start = %(month)s)
+            ),
+            beyond as (
+                select s.*, coalesce(c.difference_cents, 0) as difference_cents, c.found_at
+                from sums s
+                left join billing.invoice_corrections c
+                    on c.tenant_id = s.tenant_id and c.period_start::text = s.corrects
+                where s.cents not between least(coalesce(c.difference_cents, 0), 0)
+                                      and greatest(coalesce(c.difference_cents, 0), 0)
+            ),
+            settled as (
+                select b.* from beyond b
+                where b.newest_line >= b.found_at
+                   or exists (select from billing.tenant_invoices i
+                              where i.tenant_id = b.tenant_id and i.status <> 'void' and i.period_start > b.newest_month
+                                and (b.found_at is null or b.found_at <= (
+                                    select min(l.inserted_at) from billing.tenant_invoice_lines l
+                                    where l.invoice_id = i.id and l.period_start = i.period_start)))
+            )
+            select c.invoice_number, c.tenant_id, c.line_no, c.description, c.corrects, c.amount_cents,
+                   s.cents as carried_in_all_cents, s.difference_cents
+            from carried c left join settled s on s.tenant_id = c.tenant_id and s.corrects = c.corrects
+            where c.period_start = %(month)s
+              and (s.tenant_id is not null or c.corrects is null or c.corrects !~ '^\d{4}-(0[1-9]|1[0-2])-01$'
+                   or c.corrects collate "C" >= %(month)s::date::text collate "C")
+            order by abs(c.amount_cents) desc, c.tenant_id, c.line_no
+        """,
+    ),
+]
+"""What is proved of a month, from the raw records to the numbers."""
+
+# What there is to look at, and what stays out of some audits.
+_LOOKED_AT = f"""
+    with {_STANDING},
+    lines as (
+        select count(*) as lines,
+               count(*) filter (where s.by_line and l.kind in ('plan_base', 'addon', 'overage')) as supply_lines,
+               count(*) filter (where not s.is_void and l.kind in ('credit', 'adjustment')) as corrections
+        from billing.tenant_invoice_lines l left join standing s on s.id = l.invoice_id
+        where l.period_start = %(month)s
+    ),
+    usage as (
+        select count(*) as usage_rows, coalesce(sum(record_count), 0)::bigint as usage_records
+        from billing.metered_usage where period_start = %(month)s
+    ),
+    quoted as (
+        select count(*) as quote_lines from billing.deployment_quote_lines q
+        left join standing s on s.tenant_id = q.tenant_id
+        where q.period_start = %(month)s and coalesce(s.by_line, true)
+    ),
+    events as (select count(*) as events from billing.invoice_events where period_start = %(month)s),
+    invoices as (
+        select count(*) as invoices, count(invoice_number) as numbers,
+               count(*) filter (where by_sum) as sums, count(*) filter (where not is_orphaned) as hashes,
+               count(*) filter (where is_void) as void, count(*) filter (where is_held and not is_void) as held_back,
+               count(*) filter (where by_sum and is_frozen) as frozen,
+               count(*) filter (where by_sum and not is_frozen) as deployment_deleted
+        from standing
+    )
+    select * from lines, usage, quoted, events, invoices
+"""
+_LEFT_OUT = ("void", "held_back", "frozen", "deployment_deleted")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What an audit looked at, how many rows, and the rows that are not as they must be."""
+
+    audit: Audit
+    looked_at: int
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Report:
+    """The audits of a month, and how many invoices are left out of the comparison line by line, by why."""
+
+    month: BillingMonth
+    proofs: list[Proof]
+    left_out: dict[str, int]
+
+    @property
+    def differences(self) -> int:
+        """Rows found, over all audits."""
+        return sum(proof.finding.count for proof in self.proofs)
+
+
+def invoiced_months(connection: Connection) -> list[BillingMonth]:
+    """The months whose invoices have been published, in order."""
+    partitions = connection.exec_driver_sql(
+        "select right(relname, 7) from pg_inherits join pg_class on pg_class.oid = inhrelid"
+        " where inhparent = 'billing.tenant_invoice_lines'::regclass order by 1"
+    )
+    return [BillingMonth.parse(name.replace("_", "-")) for (name,) in partitions]
+
+
+def run(connection: Connection, month: BillingMonth) -> Report:
+    """Audit an invoiced month. The transaction must see one state of the database throughout (database.snapshot)."""
+    parameters = {**bounds(month), "month": month.start}
+    counts = connection.exec_driver_sql(_LOOKED_AT, parameters).mappings().one()
+    proofs = [Proof(audit, counts[audit.of], find(connection, audit.control, month)) for audit in AUDITS]
+    return Report(month, proofs, {why: counts[why] for why in _LEFT_OUT})

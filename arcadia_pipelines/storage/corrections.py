@@ -1,0 +1,109 @@
+"""Corrections: what a frozen invoice bills too little or too much, and the later invoice that carries the difference.
+
+Belongs here: which difference there is (invoice_corrections), and which month carries it. Does not: the line that it
+becomes (billing/invoice.py). Exactly once, because a month's share is what is owed less what others carry; and months
+are published one after another (ledger.take_turn), so that two cannot take the same share.
+"""
+
+import pandas as pd
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.invoice import ADJUSTMENTS
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import bulk
+
+_FIND = """
+    create temporary table found on commit drop as
+    select i.tenant_id, i.invoice_number, coalesce(billed.cents, 0)::bigint as billed_cents,
+           coalesce(owed.cents, 0)::bigint as owed_cents
+    from billing.tenant_invoices i
+    left join lateral (
+        select sum(amount_cents) as cents from billing.tenant_invoice_lines l
+        where l.invoice_id = i.id and l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage')
+    ) billed on true
+    left join (
+        select tenant_id, sum(amount_cents) as cents from billing.deployment_quote_lines
+        where period_start = %(month)s group by 1
+    ) owed on owed.tenant_id = i.tenant_id
+    where i.period_start = %(month)s and i.status in ('issued', 'paid') and i.invoice_number is not null
+      and (i.status = 'paid' or i.finance_invoice_id is not null or i.pushed_to_finance_at is not null)
+      and coalesce(billed.cents, 0) <> coalesce(owed.cents, 0)
+"""
+# Of a tenant that is held back nobody knows what it owes: its correction stays as it was.
+_DROP_OTHERS = """
+    delete from billing.invoice_corrections c
+    where c.period_start = %(month)s
+      and not exists (select from found f where f.tenant_id = c.tenant_id
+                                            and f.billed_cents = c.billed_cents and f.owed_cents = c.owed_cents)
+      and not exists (select from billing.quote_faults q where q.period_start = %(month)s and q.tenant_id = c.tenant_id)
+"""
+_ADD = """
+    insert into billing.invoice_corrections
+        (period_start, tenant_id, invoice_number, billed_cents, owed_cents, run_id)
+    select %(month)s, f.tenant_id, f.invoice_number, f.billed_cents, f.owed_cents, %(run)s from found f
+    where not exists (select from billing.quote_faults q where q.period_start = %(month)s and q.tenant_id = f.tenant_id)
+    on conflict do nothing
+"""
+
+_STANDING_LINES = """
+    select i.tenant_id, i.period_start, i.status, l.amount_cents, l.meta ->> 'corrects' as corrects,
+           l.meta ->> 'invoice_number' as invoice_number
+    from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
+    where l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
+"""
+_DIFFERENCES = """
+    select tenant_id, period_start::text as corrects, invoice_number, difference_cents as cents
+    from billing.invoice_corrections
+"""
+# The newest month takes what is outstanding. An older one, and an invoice that is frozen, keeps what it carries: what
+# has changed since goes on a newer one.
+_CARRIED_BY = f"""
+    with lines as ({_STANDING_LINES}),
+    kept as (
+        select tenant_id from billing.tenant_invoices
+        where period_start = %(month)s
+          and (status in ('paid', 'void') or finance_invoice_id is not null or pushed_to_finance_at is not null
+               or exists (select from billing.tenant_invoices where period_start > %(month)s))
+    )
+    select tenant_id, corrects, invoice_number, amount_cents
+    from lines where period_start = %(month)s and tenant_id in (select tenant_id from kept)
+    union all
+    select tenant_id, corrects, invoice_number, sum(cents)::bigint as amount_cents
+    from (
+        {_DIFFERENCES}
+        union all
+        select tenant_id, corrects, invoice_number, -amount_cents
+        from lines where period_start <> %(month)s and status <> 'void'
+    ) outstanding
+    where corrects::date < %(month)s
+      and not exists (select from billing.tenant_invoices where period_start > %(month)s)
+      and tenant_id not in (select tenant_id from kept)
+      and tenant_id in (select id from cloud.tenants)
+      and not exists (select from billing.quote_faults q
+                      where q.period_start = %(month)s and q.tenant_id = outstanding.tenant_id)
+    group by 1, 2, 3 having sum(cents) <> 0
+"""
+
+OUTSTANDING = f"""
+    select tenant_id, invoice_number, sum(cents)::bigint as outstanding_cents
+    from (
+        {_DIFFERENCES}
+        union all
+        select tenant_id, corrects, invoice_number, -amount_cents from ({_STANDING_LINES}) l where status <> 'void'
+    ) d
+    where corrects::date = %(month)s
+    group by 1, 2 having sum(cents) <> 0
+"""
+"""The differences of a month that no invoice carries yet: one row per tenant. Takes `month`."""
+
+
+def find(connection: Connection, month: BillingMonth, run_id: str) -> None:
+    """Bring invoice_corrections up to date with the month's quotes; nothing is written if nothing has changed."""
+    parameters = {"month": month.start, "run": run_id}
+    for statement in (_FIND, _DROP_OTHERS, _ADD):
+        connection.exec_driver_sql(statement, parameters)
+
+
+def carried_by(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The corrections of earlier months that the month's invoices carry, as invoice.ADJUSTMENTS."""
+    return bulk.read(connection, _CARRIED_BY, ADJUSTMENTS, {"month": month.start})

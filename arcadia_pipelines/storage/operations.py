@@ -1,0 +1,232 @@
+"""What operators do to invoices and tenants: void, pay, reopen, issue, hold, release, and accept usage as lost.
+
+Belongs here: the acts, each in the transaction that it is given, with its events. Does not: how they are asked for
+(jobs.py), what a month end does to invoices (ledger.py).
+"""
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy.engine import Connection, RowMapping
+
+from arcadia_pipelines.billing.money import TEXT, Series
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import bulk, usage
+from arcadia_pipelines.storage.ledger import CHANGE_STATUS, CHANGES, NUMBER, RECORD, Author, act_parameters
+
+Row = Mapping[str, object]
+
+
+class OperationRefused(Exception):
+    """What was asked for cannot be done, and nothing was; the message says to what, why, and what else can be."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that can be done to an invoice: its name in `changes`, from which states, and to which."""
+
+    action: str
+    before: tuple[str, ...]
+    after: str
+
+
+VOID = Act("void", ("draft", "issued"), "void")
+PAY = Act("pay", ("issued",), "paid")
+REOPEN = Act("reopen", ("void",), "draft")
+ISSUE = Act("issue", ("draft",), "issued")
+
+_FIND = """
+    select id, coalesce(invoice_number, id::text) as invoice, period_start from billing.tenant_invoices
+    where invoice_number = any(%(references)s) or id::text = any(%(references)s)
+"""
+_TARGETS = """
+    select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status,
+           h.tenant_id is not null as on_hold
+    from billing.tenant_invoices i left join billing.tenant_holds h on h.tenant_id = i.tenant_id
+    where i.id = any(%(ids)s) order by i.period_start, i.tenant_id collate "C" for update of i
+"""
+_DRAFTS = """
+    select i.id, i.tenant_id, h.tenant_id is not null as on_hold
+    from billing.tenant_invoices i left join billing.tenant_holds h on h.tenant_id = i.tenant_id
+    where i.period_start = %(month)s and i.status = 'draft'
+"""
+_DONE = """
+    select i.invoice_number, i.tenant_id, i.period_start, i.status, i.total_cents from billing.tenant_invoices i
+    join changes c on c.tenant_id = i.tenant_id and i.period_start = %(month)s
+    order by i.tenant_id collate "C"
+"""
+
+
+def find(connection: Connection, references: Sequence[str]) -> dict[UUID, BillingMonth]:
+    """The ids of the invoices with these numbers or ids, and their months. Raises OperationRefused."""
+    wanted = [reference.strip() for reference in references]
+    rows = connection.exec_driver_sql(_FIND, {"references": wanted}).mappings().all()
+    known = {name for row in rows for name in (row["invoice"], str(row["id"]))}
+    if not wanted:
+        raise OperationRefused("no invoice is named: give at least one number, like INV-202604-00001")
+    if unknown := [reference for reference in wanted if reference not in known]:
+        raise OperationRefused(f"no invoice {', '.join(unknown)}: give its number, like INV-202604-00001, or its id")
+    return {row["id"]: BillingMonth(row["period_start"]) for row in rows}
+
+
+def drafts(connection: Connection, month: BillingMonth, tenants: Collection[str]) -> tuple[list[UUID], list[str]]:
+    """The month's drafts that can be issued, by id, and the tenants whose draft cannot be, being on hold.
+
+    Of these tenants, or of all if none is named. Raises OperationRefused for a named tenant without a draft to issue.
+    """
+    rows = [
+        row
+        for row in connection.exec_driver_sql(_DRAFTS, {"month": month.start}).mappings()
+        if not tenants or row["tenant_id"] in tenants
+    ]
+    on_hold = sorted(row["tenant_id"] for row in rows if row["on_hold"])
+    if missing := sorted(set(tenants) - {row["tenant_id"] for row in rows}):
+        raise OperationRefused(f"no draft of {', '.join(missing)} in {month}")
+    if tenants and on_hold:
+        raise OperationRefused(f"{', '.join(on_hold)} is on hold: release the tenant first")
+    return [row["id"] for row in rows if not row["on_hold"]], on_hold
+
+
+def change(
+    connection: Connection,
+    act: Act,
+    invoices: Mapping[UUID, BillingMonth],
+    author: Author,
+    paid_at: dt.datetime | None = None,
+) -> list[Row]:
+    """Do it to these invoices, all or none; returns them as they stand then, by month and tenant.
+
+    The transaction must hold the lock of each of the months. Raises OperationRefused.
+    """
+    targets = connection.exec_driver_sql(_TARGETS, {"ids": list(invoices)}).mappings().all()
+    for row in targets:
+        if row["status"] not in act.before:
+            raise OperationRefused(
+                f"{row['invoice']} of {row['tenant_id']} is {row['status']} and cannot become {act.after}: only"
+                f" {' and '.join(act.before)} can"
+            )
+        if act is ISSUE and row["on_hold"]:
+            raise OperationRefused(f"{row['tenant_id']} is on hold: release the tenant first")
+    connection.exec_driver_sql(CHANGES)
+    done: list[Row] = []
+    for month in sorted(set(invoices.values())):
+        parameters = act_parameters(month, author, paid_at)
+        connection.exec_driver_sql("truncate changes")
+        connection.exec_driver_sql(
+            "insert into changes (action, tenant_id) select %(action)s, tenant_id from billing.tenant_invoices"
+            " where id = any(%(ids)s) and period_start = %(month)s",
+            {"action": act.action, "ids": list(invoices), "month": month.start},
+        )
+        for statement in (NUMBER, CHANGE_STATUS, RECORD):
+            connection.exec_driver_sql(statement, parameters)
+        done += [dict(row) for row in connection.exec_driver_sql(_DONE, parameters).mappings()]
+    return done
+
+
+_EVENT = """
+    insert into billing.invoice_events (tenant_id, event, operator, reason, run_id)
+    select tenant_id, %(event)s, %(operator)s, %(reason)s, %(run)s from unnest(%(tenants)s::text[]) as tenant_id
+    order by tenant_id collate "C"
+"""
+_HOLD = """
+    insert into billing.tenant_holds (tenant_id, operator, reason, run_id)
+    select tenant_id, %(operator)s, %(reason)s, %(run)s from unnest(%(tenants)s::text[]) as tenant_id
+"""
+_RELEASE = "delete from billing.tenant_holds where tenant_id = any(%(tenants)s)"
+_DRAFTS_OF = """
+    select invoice_number, tenant_id, period_start, status, total_cents from billing.tenant_invoices
+    where tenant_id = any(%(tenants)s) and status = 'draft' order by period_start, tenant_id collate "C"
+"""
+_STATE = """
+    select t.id as tenant_id, h.held_at, h.operator, h.reason from cloud.tenants t
+    left join billing.tenant_holds h on h.tenant_id = t.id where t.id = any(%(tenants)s)
+    union all
+    select tenant_id, held_at, operator, reason from billing.tenant_holds
+    where tenant_id = any(%(tenants)s) and tenant_id not in (select id from cloud.tenants)
+"""
+
+
+def hold(connection: Connection, tenants: Sequence[str], author: Author) -> list[Row]:
+    """Hold the tenants, all or none; returns their drafts. No month may run beside it. Raises OperationRefused."""
+    state = _state(connection, tenants)
+    for tenant in tenants:
+        if held_at := state[tenant]["held_at"]:
+            raise OperationRefused(
+                f"{tenant} is on hold already, by {state[tenant]['operator']} since {held_at:%Y-%m-%d}:"
+                f" {state[tenant]['reason']}"
+            )
+    return _change_holds(connection, _HOLD, "held", tenants, author)
+
+
+def release(connection: Connection, tenants: Sequence[str], author: Author) -> list[Row]:
+    """Release the tenants, all or none; returns their drafts. As hold()."""
+    state = _state(connection, tenants)
+    if free := [tenant for tenant in tenants if not state[tenant]["held_at"]]:
+        raise OperationRefused(f"{', '.join(free)} is not on hold")
+    return _change_holds(connection, _RELEASE, "released", tenants, author)
+
+
+def _state(connection: Connection, tenants: Sequence[str]) -> dict[str, RowMapping]:
+    if not tenants:
+        raise OperationRefused("no tenant is named: give at least one id, like pilot")
+    rows = connection.exec_driver_sql(_STATE, {"tenants": list(tenants)}).mappings()
+    state = {row["tenant_id"]: row for row in rows}
+    if unknown := [tenant for tenant in tenants if tenant not in state]:
+        raise OperationRefused(f"no tenant {', '.join(unknown)}: see the table tenants for those there are")
+    return state
+
+
+def _change_holds(
+    connection: Connection, statement: str, event: str, tenants: Sequence[str], author: Author
+) -> list[Row]:
+    parameters = {
+        "tenants": sorted(set(tenants)),
+        "event": event,
+        "operator": author.operator,
+        "reason": author.reason,
+        "run": author.run_id,
+    }
+    connection.exec_driver_sql(statement, parameters)
+    connection.exec_driver_sql(_EVENT, parameters)
+    return [dict(row) for row in connection.exec_driver_sql(_DRAFTS_OF, parameters).mappings()]
+
+
+def on_hold(connection: Connection) -> Series:
+    """The tenants on hold."""
+    return bulk.read(connection, "select tenant_id from billing.tenant_holds", pa.schema([("tenant_id", TEXT)]), {})[
+        "tenant_id"
+    ]
+
+
+_ACCEPT = """
+    insert into billing.usage_acceptances
+        (period_start, deployment_id, resource_kind, frozen_records, remaining_records, operator, reason, run_id)
+    values (%(month)s, %(deployment)s, %(kind)s, %(frozen)s, %(remaining)s, %(operator)s, %(reason)s, %(run)s)
+"""
+
+
+def accept_vanished(connection: Connection, month: BillingMonth, author: Author) -> pd.DataFrame:
+    """Accept as lost what has vanished of the month's frozen usage; returns it, as usage.VANISHED.
+
+    The next month end counts what is left. The transaction must hold the month's lock.
+    """
+    vanished = usage.vanished(connection, month, usage.count(connection, month, usage.now(connection)))
+    for row in vanished.to_dict("records"):
+        connection.exec_driver_sql(
+            _ACCEPT,
+            {
+                "month": month.start,
+                "deployment": row["deployment_id"],
+                "kind": row["resource_kind"],
+                "frozen": row["frozen_records"],
+                "remaining": row["remaining_records"],
+                "operator": author.operator,
+                "reason": author.reason,
+                "run": author.run_id,
+            },
+        )
+    return vanished

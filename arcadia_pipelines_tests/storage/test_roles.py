@@ -1,0 +1,410 @@
+"""The roles of 0006_roles.sql, each as a login that connects: what it must do works, and everything else is refused."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from dagster_postgres import DagsterPostgresStorage
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.settings import PROJECT, dagster_url
+from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines_tests.api.conftest import ADMIN, served, tenant
+from arcadia_pipelines_tests.storage.test_migrations import copy_of, schema_of
+from arcadia_pipelines_tests.test_cli import start
+from arcadia_pipelines_tests.world import World
+
+OWN = "own"
+VERBS = ("select", "insert", "update", "delete", "truncate", "references", "trigger")
+EVERYTHING = "select insert update delete"
+
+# For a relation that is not here nobody has decided yet: do so in a migration (see 0006_roles.sql), and here.
+RIGHTS = {
+    # relation: (the pipeline's rights, an analyst's rights)
+    "billing.billing_months": (EVERYTHING, ""),
+    "billing.deployment_quote_lines": (OWN, ""),
+    "billing.deployment_quote_lines_2026_04": (OWN, ""),
+    "billing.deployment_quotes": ("", "select"),
+    "billing.invoice_corrections": (EVERYTHING, ""),
+    "billing.invoice_events": ("select insert", "select"),
+    "billing.invoice_events_id_seq": ("", ""),
+    "billing.metered_usage": (OWN, ""),
+    "billing.metered_usage_2026_04": (OWN, ""),
+    "billing.quote_faults": (EVERYTHING, ""),
+    "billing.revenue_by_deployment": ("", "select"),
+    "billing.revenue_by_kind": ("select", "select"),
+    "billing.role_rights": ("", ""),
+    "billing.schema_migrations": ("select", ""),
+    "billing.tenant_holds": (EVERYTHING, ""),
+    "billing.tenant_invoice_lines": (OWN, "select"),
+    "billing.tenant_invoice_lines_2026_04": (OWN, ""),
+    "billing.tenant_invoices": ("select insert update", "select"),
+    "billing.unbilled_usage": (EVERYTHING, ""),
+    "billing.usage_acceptances": ("select insert", ""),
+    "billing.usage_acceptances_id_seq": ("", ""),
+    "cloud.addon_prices": ("select", ""),
+    "cloud.addons": ("select", ""),
+    "cloud.cloud_deployments": ("select", ""),
+    "cloud.plan_prices": ("select", ""),
+    "cloud.plan_rates": ("select", ""),
+    "cloud.plans": ("select", ""),
+    "cloud.subscription_addons": ("select", ""),
+    "cloud.subscriptions": ("select", ""),
+    "cloud.tenants": ("select", ""),
+    "cloud.usage_records": ("select", ""),
+}
+
+
+@contextmanager
+def login(server_url: str, url: str, *roles: str, acting_as: str | None = None) -> Iterator[str]:
+    """The URL of a login of its own that is in these roles, made as README.md says, and dropped afterwards."""
+    name = f"login_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as superuser:
+        superuser.execute(f"create role {name} login password 'pw' in role {', '.join(roles)}".encode())
+        if acting_as:
+            superuser.execute(f"alter role {name} set role {acting_as}".encode())
+    try:
+        yield f"postgresql://{name}:pw@{url.rpartition('@')[2]}"
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as superuser:
+            superuser.execute(f"drop role {name}".encode())
+
+
+@pytest.fixture
+def month_end(server_url: str, url: str) -> Iterator[str]:
+    """The URL of the pipeline's login on the test's database."""
+    with login(server_url, url, "arcadia_pipeline", acting_as="arcadia_pipeline") as own:
+        yield own
+
+
+class Billed(NamedTuple):
+    """One database as three see it."""
+
+    owner: World
+    pipeline: World
+    analyst: World
+
+
+@pytest.fixture(scope="module")
+def billed(server_url: str, migrated: str) -> Iterator[Billed]:
+    """The sample data with April invoiced by the pipeline's login, and Dagster's tables made by it."""
+    with (
+        login(server_url, server_url, "arcadia_pipeline", acting_as="arcadia_pipeline") as pipeline,
+        login(server_url, server_url, "arcadia_analyst") as analyst,
+        copy_of(server_url, migrated) as url,
+    ):
+        name = url.rpartition("/")[2]
+        found = Billed(*(World(f"{login.rpartition('/')[0]}/{name}") for login in (url, pipeline, analyst)))
+        found.owner.query(f"alter database {name} set search_path = billing, cloud, public")
+        with psycopg.connect(url) as connection:
+            connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
+        found.pipeline.month_end("2026-04")
+        DagsterPostgresStorage(dagster_url(found.pipeline.url))
+        yield found
+
+
+def late(world: World) -> None:
+    """Ten more hours of the pilot's in April: 672 + 10 c of overage, 64.32, GST 6.43, 70.75."""
+    world.query(
+        "insert into cloud.usage_records (id, deployment_id, resource_kind, quantity, recorded_at)"
+        " select gen_random_uuid(), deployment_id, 'droplet_hours', 10, '2026-04-30 23:00+00'"
+        " from cloud.subscriptions where tenant_id = 'pilot'"
+    )
+
+
+# What each must do.
+
+
+def test_the_pipelines_login_runs_the_whole_month_end(world: World, month_end: str, tmp_path: Path) -> None:
+    """`arcadia invoice` on a new database, Dagster's tables included; then late usage revises the invoice."""
+    world.pilot()
+    ended = start("arcadia", "invoice", "2026-04", "--json", url=month_end, folder=tmp_path)
+    out, err = ended.communicate(timeout=120)
+    assert (ended.returncode, err) == (0, "")
+    assert (json.loads(out)["total_cents"], json.loads(out)["actions"]["add"]) == (7064, 1)
+    late(world)
+    World(month_end).month_end("2026-04")
+    assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6432, 643, 7075)}
+    assert world.query("select event, revision from billing.invoice_events order by id") == [
+        ("issued", 1),
+        ("reissued", 2),
+    ]
+
+
+def test_the_pipelines_login_bills_the_sample_as_the_owner_does(billed: Billed, server_url: str, migrated: str) -> None:
+    """Every invoice of April, to the cent; the pipeline sees each of them past the read API's row security."""
+    with copy_of(server_url, migrated) as url:
+        owner = World(url)
+        with psycopg.connect(url) as connection:
+            connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
+        owner.month_end("2026-04")
+        assert len(owner.invoices("2026-04")) == 15
+        assert billed.pipeline.invoices("2026-04") == owner.invoices("2026-04")
+
+
+def test_what_the_pipeline_makes_belongs_to_the_role_and_not_to_the_login(billed: Billed) -> None:
+    """So one login can follow another."""
+    owners = billed.owner.query(
+        "select distinct relowner::regrole::text from pg_class c join pg_namespace n on n.oid = relnamespace"
+        " where (nspname = 'dagster' and relkind = 'r') or (nspname = 'billing' and relispartition)"
+    )
+    assert owners == [("arcadia_pipeline",)]
+
+
+def test_the_api_is_served_from_the_pipelines_login(world: World, server_url: str) -> None:
+    """In both roles it acts as the pipeline, and the API's connections as the API: a tenant sees its own invoice."""
+    world.pilot()
+    roles = ("arcadia_pipeline", "arcadia_api")
+    with login(server_url, world.url, *roles, acting_as="arcadia_pipeline") as both:
+        World(both).month_end("2026-04")
+        with served(both) as client:
+            seen = {
+                who: [
+                    invoice["total_cents"]
+                    for invoice in client.get("/api/v1/invoices", headers=headers).json()["items"]
+                ]
+                for who, headers in {"admin": ADMIN, "pilot": tenant("pilot"), "nova": tenant("nova")}.items()
+            }
+    assert seen == {"admin": [7064], "pilot": [7064], "nova": []}
+
+
+def test_an_analyst_runs_the_queries_of_the_readme(billed: Billed) -> None:
+    """The three of "The tables", as they stand there; the answers are the owner's."""
+    [block] = re.findall(r"```sql\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    queries = [query for query in block.split(";") if query.strip()]
+    answers = [billed.analyst.query(query) for query in queries]
+    assert len(queries) == 3
+    assert all(answers)
+    assert answers == [billed.owner.query(query) for query in queries]
+
+
+# Everything else is refused.
+
+
+def held(world: World) -> dict[str, str]:
+    """What whoever connects may do with each relation of our schemas, as PostgreSQL has it."""
+    return dict(
+        world.query(
+            "select format('%%s.%%s', nspname, relname), case when pg_has_role(relowner, 'usage') then 'own' else ("
+            "   select coalesce(string_agg(verb, ' ' order by n), '')"
+            "   from unnest(%s::text[]) with ordinality v (verb, n) where case"
+            "       when relkind = 'S' then has_sequence_privilege(c.oid, 'usage, select, update')"
+            "       when verb in ('delete', 'truncate', 'trigger') then has_table_privilege(c.oid, verb)"
+            "       else has_any_column_privilege(c.oid, verb) end) end"
+            " from pg_class c join pg_namespace n on n.oid = relnamespace"
+            " where nspname in ('billing', 'cloud', 'dagster') and relkind not in ('i', 'I', 'c')",
+            list(VERBS),
+        )
+    )
+
+
+def test_a_role_may_do_what_was_decided_for_each_relation_and_no_more(billed: Billed) -> None:
+    """Every table, view, partition and sequence there is. Dagster's are all the pipeline's."""
+    pipeline, analyst = held(billed.pipeline), held(billed.analyst)
+    dagsters = {name for name in pipeline if name.startswith("dagster.")}
+    assert {name: (pipeline[name], analyst[name]) for name in pipeline.keys() - dagsters} == RIGHTS
+    assert {(pipeline[name], analyst[name]) for name in dagsters} == {(OWN, "")}
+
+
+ATTEMPTS = {
+    "select": "select from {table} limit 0",
+    "insert": "insert into {table} default values",
+    "update": "update {table} set {column} = default where false",
+    "delete": "delete from {table} where false",
+    "truncate": "truncate {table}",
+    "alter": "alter table {table} rename to attempted",
+    "comment": "comment on table {table} is 'attempted'",
+    "drop": "drop table {table}",
+}
+
+
+def succeeds(connection: "psycopg.Connection[Any]", statement: str) -> bool:
+    """Whether the right is there for a statement, which is undone; it may fail for another reason."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statement.encode())
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    except psycopg.Error:
+        return True
+    return True
+
+
+@pytest.mark.parametrize("who", ["pipeline", "analyst"])
+def test_what_is_not_a_roles_right_is_refused_when_it_is_tried(billed: Billed, who: str) -> None:
+    """Each table of ours, each verb, and what only an owner may: tried, and undone."""
+    tables = billed.owner.query(
+        "select format('%s.%s', nspname, relname), attname from pg_class c"
+        " join pg_namespace n on n.oid = relnamespace join pg_attribute a on attrelid = c.oid and attnum = 1"
+        " where nspname in ('billing', 'cloud') and relkind in ('r', 'p')"
+    )
+    right = {name: pipeline if who == "pipeline" else analyst for name, (pipeline, analyst) in RIGHTS.items()}
+    with psycopg.connect(getattr(billed, who).url) as connection:
+        may = {
+            table: {
+                verb for verb, sql in ATTEMPTS.items() if succeeds(connection, sql.format(table=table, column=column))
+            }
+            for table, column in tables
+        }
+    assert len(may) > 25
+    assert may == {table: set(ATTEMPTS) if right[table] == OWN else set(right[table].split()) for table in may}
+
+
+@pytest.mark.parametrize(("who", "places"), [("pipeline", {"billing", "dagster"}), ("analyst", set())])
+def test_a_role_makes_nothing_where_it_need_not(billed: Billed, who: str, places: set[str]) -> None:
+    """The pipeline makes partitions, and Dagster's tables; an analyst nothing."""
+    with psycopg.connect(getattr(billed, who).url) as connection:
+        made = {
+            place for place in ("billing", "cloud", "dagster") if succeeds(connection, f"create table {place}.t ()")
+        }
+        assert made == places
+        assert not succeeds(connection, "create schema attempted")
+
+
+@pytest.mark.parametrize("who", ["pipeline", "analyst"])
+def test_no_function_of_ours_can_be_called(billed: Billed, who: str) -> None:
+    """Triggers' functions run by themselves; those that grant are the owner's."""
+    called = getattr(billed, who).query(
+        "select proname from pg_proc where pronamespace = 'billing'::regnamespace and prorettype <> 'trigger'::regtype"
+        " and has_function_privilege(oid, 'execute')"
+    )
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update billing.invoice_events set total_cents = 0",
+        "delete from billing.invoice_events",
+        "truncate billing.invoice_events",
+        "alter table billing.invoice_events disable trigger all",
+        "drop trigger invoice_events_are_append_only on billing.invoice_events",
+        "create or replace function billing.refuse_change() returns trigger language plpgsql as 'begin end'",
+        "delete from billing.tenant_invoices",
+        "drop trigger invoices_keep_the_law on billing.tenant_invoices",
+        "alter table billing.tenant_invoices disable row level security",
+        "update billing.usage_acceptances set frozen_records = 0",
+        "update cloud.plan_prices set base_price_cents = 0",
+        "delete from cloud.usage_records",
+        "delete from billing.schema_migrations",
+        "set session_replication_role = replica",
+        "set role arcadia_api",
+        "set role arcadia_analyst",
+        "create role attempted",
+    ],
+)
+def test_the_pipeline_cannot_rewrite_history_or_prices(billed: Billed, statement: str) -> None:
+    """Neither as the role that it acts as, nor as the login itself."""
+    for role in ("arcadia_pipeline", "none"):
+        with psycopg.connect(billed.pipeline.url) as connection:
+            connection.execute(f"set role {role}".encode())
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+
+
+# Letting the roles in.
+
+
+def test_admitting_them_again_changes_nothing(world: World) -> None:
+    """Not an owner, not a right."""
+    rights = (
+        "select relname, relowner, relacl::text from pg_class where relnamespace = 'billing'::regnamespace order by 1"
+    )
+    schema, before = schema_of(world.url), world.query(rights)
+    world.query("select billing.admit_roles()")
+    assert world.query(rights) == before
+    assert {row[:3] for row in schema_of(world.url)} == {row[:3] for row in schema}
+
+
+def test_a_later_migration_lets_a_role_in_with_two_statements(billed: Billed) -> None:
+    """A row of role_rights and admit_roles(), as 0006_roles.sql says."""
+    with psycopg.connect(billed.owner.url) as connection:
+        connection.execute("create view billing.later as select 1 as one")
+        connection.execute("insert into billing.role_rights values ('arcadia_analyst', 'billing.later', 'select')")
+        connection.execute("select billing.admit_roles()")
+        connection.execute("set local role arcadia_analyst")
+        assert connection.execute("select one from billing.later").fetchall() == [(1,)]
+        connection.rollback()
+
+
+@pytest.mark.parametrize(
+    "rights", ["", "all", "select, truncate", "select on all tables in schema billing to public --"]
+)
+def test_a_right_is_one_of_a_few_words(billed: Billed, rights: str) -> None:
+    """What admit_roles() runs as the owner is no free text."""
+    with pytest.raises(psycopg.errors.CheckViolation):
+        billed.owner.query("insert into billing.role_rights values ('arcadia_analyst', 'cloud.plans', %s)", rights)
+
+
+@contextmanager
+def owned_database(server_url: str, attributes: str) -> Iterator[str]:
+    """The URL of an empty database as the ordinary user who owns it."""
+    user = f"owner_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as superuser:
+        superuser.execute(f"create role {user} login password 'pw' {attributes}".encode())
+        superuser.execute(f"create database {user} owner {user}".encode())
+        try:
+            yield f"postgresql://{user}:pw@{server_url.rpartition('@')[2].rpartition('/')[0]}/{user}"
+        finally:
+            superuser.execute(f"drop database {user} with (force)".encode())
+            superuser.execute(f"drop role {user}".encode())
+
+
+def test_an_owner_who_may_not_make_roles_goes_on_as_before_and_hands_over_later(server_url: str) -> None:
+    """It is told how; then what it made, Dagster's tables too, is the pipeline's, and it can bill and alter still."""
+    with owned_database(server_url, "nocreaterole") as url:
+        owner = World(url)
+        migrations.migrate(database.engine(url))
+        owner.pilot()
+        owner.month_end("2026-04")
+        owner.query("create table dagster.before (id serial)")
+        told = list[str]()
+        with psycopg.connect(url) as connection:
+            connection.add_notice_handler(lambda notice: told.append(f"{notice.message_primary} {notice.message_hint}"))
+            connection.execute("select billing.admit_roles()")
+        [what_to_do] = [text for text in told if text.startswith("the pipeline has no role")]
+        name = url.rpartition("/")[2]
+        assert f"grant arcadia_pipeline to {name}; then, as {name}: select billing.admit_roles();" in what_to_do
+        owners = "select distinct relowner::regrole::text from pg_class where relname like 'metered_usage%'"
+        assert owner.query(owners) == [(name,)]
+
+        with psycopg.connect(server_url, autocommit=True) as superuser:
+            superuser.execute(f"grant arcadia_pipeline to {name}".encode())
+        owner.query("select billing.admit_roles()")
+        assert owner.query(owners) == [("arcadia_pipeline",)]
+        owner.query("create table dagster.after (id serial)")
+        owner.month_end("2026-04")
+        owner.query("alter table billing.tenant_invoice_lines add column later text")
+        late(owner)
+        with login(server_url, url, "arcadia_pipeline", acting_as="arcadia_pipeline") as own:
+            pipeline = World(own)
+            pipeline.month_end("2026-04")
+            pipeline.query("insert into dagster.before default values")
+            pipeline.query("insert into dagster.after default values")
+        assert owner.invoices("2026-04") == {"pilot": ("issued", 2, 6432, 643, 7075)}
+
+
+def test_an_owner_who_may_make_roles_makes_them(tmp_path: Path) -> None:
+    """As on a managed PostgreSQL, without a superuser. A server of its own: roles belong to the whole of it."""
+    try:
+        server_url = embedded.start(tmp_path)
+        with owned_database(server_url, "createrole") as url:
+            owner = World(url)
+            told = list[str]()
+            migrations.migrate(database.engine(url))
+            with psycopg.connect(url) as connection:
+                connection.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
+                connection.execute("select billing.admit_roles()")
+            assert told == []
+            with login(server_url, url, "arcadia_pipeline", acting_as="arcadia_pipeline") as own:
+                owner.pilot()
+                World(own).month_end("2026-04")
+            assert owner.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+    finally:
+        embedded.stop(tmp_path)

@@ -1,0 +1,354 @@
+"""The life of an invoice: what operators do to it, what the database refuses to everybody, and holds."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+import psycopg
+import pytest
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import database, operations
+from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines_tests.test_cli import contents
+from arcadia_pipelines_tests.world import World, uid
+
+PILOT, NUMBER = "pilot", "INV-202604-00001"
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+
+
+@pytest.fixture
+def billed(world: World) -> World:
+    """The pilot's April, issued as INV-202604-00001: 64.22 + 6.42."""
+    world.pilot()
+    world.month_end("2026-04")
+    return world
+
+
+def row(world: World) -> tuple[object, ...]:
+    """The pilot's April: status, number, revision, total."""
+    [found] = world.query(
+        "select status, invoice_number, revision, total_cents from billing.tenant_invoices"
+        " where tenant_id = 'pilot' and period_start = '2026-04-01'"
+    )
+    return found
+
+
+# The database's law
+
+WAYS = {"draft": ["void", "draft"], "issued": [], "paid": ["paid"], "void": ["void"]}
+"""How an issued invoice gets to a state."""
+LEGAL = {("draft", "issued"), ("draft", "void"), ("issued", "paid"), ("issued", "void"), ("void", "draft")}
+
+
+@pytest.mark.parametrize("before", WAYS)
+def test_the_database_knows_which_state_may_follow_which(billed: World, before: str) -> None:
+    """Draft to issued or void, issued to paid or void, void to draft; paid stays for ever."""
+    for state in WAYS[before]:
+        billed.query("update billing.tenant_invoices set status = %s", state)
+    for after in WAYS:
+        with psycopg.connect(billed.url) as connection:
+            update = connection.execute
+            if after == before or (before, after) in LEGAL:
+                update("update billing.tenant_invoices set status = %s", [after])
+            else:
+                with pytest.raises(psycopg.errors.RestrictViolation, match=f"is {before}, and cannot become {after}"):
+                    update("update billing.tenant_invoices set status = %s", [after])
+            connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ("invoice_number = 'INV-202604-00009'", "keeps its id, tenant, month, number and date of issue"),
+        ("invoice_number = null, status = 'void'", "keeps its id, tenant, month, number and date of issue"),
+        ("tenant_id = 'acme'", "keeps its id, tenant, month, number and date of issue"),
+        ("issued_at = issued_at - interval '1 day'", "keeps its id, tenant, month, number and date of issue"),
+        ("subtotal_cents = 6423, total_cents = 7065", "has revision 1: new content is revision 2"),
+        ("revision = 2", "has the content of revision 1, and keeps that number"),
+        ("status = 'paid', content_sha256 = repeat('0', 64)", "has revision 1: new content is revision 2"),
+    ],
+)
+def test_the_database_keeps_an_issued_invoice_what_it_is(billed: World, change: str, refusal: str) -> None:
+    """Number, tenant, month and date for life; content only with a new revision."""
+    with pytest.raises(psycopg.errors.RestrictViolation, match=refusal):
+        billed.query(f"update billing.tenant_invoices set {change}")
+
+
+@pytest.mark.parametrize("freeze", ["status = 'paid'", "status = 'void'", "finance_invoice_id = 'F-1'"])
+def test_the_database_keeps_the_content_of_a_frozen_invoice(billed: World, freeze: str) -> None:
+    """Not even as a new revision."""
+    billed.query(f"update billing.tenant_invoices set {freeze}")
+    with pytest.raises(psycopg.errors.RestrictViolation, match="keeps its content"):
+        billed.query(
+            "update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065, revision = 2,"
+            " content_sha256 = repeat('0', 64)"
+        )
+
+
+def test_an_invoice_is_never_deleted(billed: World) -> None:
+    """Void it: the message says so."""
+    with pytest.raises(psycopg.errors.RestrictViolation, match="INV-202604-00001 is never deleted"):
+        billed.query("delete from billing.tenant_invoices")
+
+
+def test_a_payment_without_a_time_is_of_now(billed: World) -> None:
+    """The finance system says paid, and no more."""
+    billed.query("update billing.tenant_invoices set status = 'paid'")
+    assert billed.query("select paid_at <= now() from billing.tenant_invoices") == [(True,)]
+
+
+def test_an_invoice_that_is_with_finance_is_not_reopened(billed: World) -> None:
+    """A draft here, and an invoice there, would be two truths."""
+    billed.query("update billing.tenant_invoices set finance_invoice_id = 'F-1'")
+    billed.done("void_invoice", invoices=[NUMBER])
+    message = billed.refused("reopen_invoice", invoices=[NUMBER])
+    assert "INV-202604-00001 is with finance, and cannot become draft" in message
+
+
+# Operators
+
+
+def test_a_void_invoice_is_reopened_and_reissued_by_a_rerun_with_its_number(billed: World) -> None:
+    """Voided, left alone by a re-run, reopened, and by the next run issued again: with 100 h more, as revision 2."""
+    assert billed.done("void_invoice", invoices=[NUMBER]) == "1 invoice void now, $70.64 with GST, of 2026-04"
+    billed.use("web", "droplet_hours", 100)
+    billed.month_end("2026-04")
+    assert row(billed) == ("void", NUMBER, 1, 7064)
+    billed.done("reopen_invoice", invoices=[NUMBER])
+    assert row(billed) == ("draft", NUMBER, 1, 7064)
+    billed.month_end("2026-04")
+    assert row(billed) == ("issued", NUMBER, 2, 7174)
+    assert billed.events() == [
+        ("issued", PILOT, NUMBER, 1, "month_end"),
+        ("voided", PILOT, NUMBER, 1, "ada"),
+        ("reopened", PILOT, NUMBER, 1, "ada"),
+        ("redrafted", PILOT, NUMBER, 2, "month_end"),
+        ("issued", PILOT, NUMBER, 2, "month_end"),
+    ]
+    [(before,)] = billed.query("select snapshot from billing.invoice_events where snapshot is not null")
+    assert (before["invoice"]["total_cents"], len(before["lines"])) == (7064, 4)
+
+
+def test_a_reopened_invoice_that_is_unchanged_is_issued_again_as_it_was(billed: World) -> None:
+    """The same revision: nothing in it is new."""
+    billed.done("void_invoice", invoices=[NUMBER])
+    billed.done("reopen_invoice", invoices=[NUMBER])
+    billed.month_end("2026-04")
+    assert row(billed) == ("issued", NUMBER, 1, 7064)
+    assert [event for event, *_ in billed.events()] == ["issued", "voided", "reopened", "issued"]
+
+
+def test_a_paid_invoice_has_the_day_of_its_payment(billed: World) -> None:
+    """Named by its id this time."""
+    [(invoice,)] = billed.query("select id::text from billing.tenant_invoices")
+    billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-14")
+    assert row(billed) == ("paid", NUMBER, 1, 7064)
+    assert billed.query("select paid_at from billing.tenant_invoices where paid_at = '2026-05-14 00:00+00'") != []
+    assert billed.events()[-1] == ("paid", PILOT, NUMBER, 1, "ada")
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(billed: World) -> None:
+    """Not a row in any table, and no observation."""
+    before = contents(billed.url)
+    result = billed.operate("void_invoice", invoices=[NUMBER], dry_run=True)
+    [output] = [event for event in result.all_events if event.is_successful_output]
+    metadata = output.step_output_data.metadata
+    said = "dry run, nothing is written: 1 invoice void now, $70.64 with GST, of 2026-04"
+    assert metadata["summary"].value == said
+    assert metadata["invoices_changed"].value == 1
+    assert not any(event.is_asset_observation for event in result.all_events)
+    assert contents(billed.url) == before
+
+
+def test_what_an_operator_does_is_told_on_the_months_partition(billed: World) -> None:
+    """An observation with who, why and how many."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        billed.operate("void_invoice", instance, invoices=[NUMBER])
+        [record] = instance.fetch_observations(dg.AssetKey("tenant_invoices"), limit=2).records
+    assert record.partition_key == "2026-04-01"
+    observation = record.asset_observation
+    assert observation
+    told = {name: observation.metadata[name].value for name in ("operator", "reason", "invoices_changed")}
+    assert told == {"operator": "ada", "reason": "asked by the tenant", "invoices_changed": 1}
+
+
+@pytest.mark.parametrize(
+    ("operation", "config", "message"),
+    [
+        ("void_invoice", {"invoices": []}, "no invoice is named"),
+        ("void_invoice", {"invoices": [NUMBER, "INV-202604-00099"]}, "no invoice INV-202604-00099"),
+        ("void_invoice", {"invoices": [NUMBER], "operator": " "}, "operator and reason must be given"),
+        ("void_invoice", {"invoices": [NUMBER], "reason": ""}, "operator and reason must be given"),
+        ("reopen_invoice", {"invoices": [NUMBER]}, "of pilot is issued and cannot become draft: only void can"),
+        ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "14.5."}, "'14.5.' is not a day: write it like 2026"),
+        ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "2999-01-01"}, "2999-01-01 is in the future"),
+        ("issue_drafts", {"month": "April"}, "'April' is not a month"),
+        ("issue_drafts", {"month": "2026-04", "tenants": ["pilot"]}, "no draft of pilot in 2026-04"),
+        ("hold_tenant", {"tenants": []}, "no tenant is named"),
+        ("hold_tenant", {"tenants": ["pilot", "nobody"]}, "no tenant nobody"),
+        ("release_tenant", {"tenants": ["pilot"]}, "pilot is not on hold"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_reason_and_nothing_is_done(
+    billed: World, operation: str, config: dict[str, object], message: str
+) -> None:
+    """All of it or nothing: also what could have been done is not."""
+    before = contents(billed.url)
+    assert message in billed.refused(operation, **config)
+    assert contents(billed.url) == before
+
+
+def test_one_of_two_that_cannot_be_voided_keeps_both(billed: World) -> None:
+    """April is paid, May is not: neither is voided."""
+    billed.month_end("2026-05")
+    billed.done("mark_invoice_paid", invoices=[NUMBER])
+    message = billed.refused("void_invoice", invoices=[NUMBER, "INV-202605-00001"])
+    assert "INV-202604-00001 of pilot is paid and cannot become void: only draft and issued can" in message
+    assert billed.invoices("2026-05")["pilot"][0] == "issued"
+
+
+def test_invoices_of_several_months_are_voided_at_once(billed: World) -> None:
+    """70.64 of April and 63.25 of May."""
+    billed.month_end("2026-05")
+    said = billed.done("void_invoice", invoices=["INV-202605-00001", NUMBER])
+    assert said == "2 invoices void now, $133.89 with GST, of 2026-04, 2026-05"
+
+
+# Holds
+
+
+def test_a_tenant_on_hold_gets_a_draft_and_its_number_only_when_it_is_issued(world: World) -> None:
+    """acme, bulk and pilot: bulk is on hold. It is issued later, with the next number: the series has no gap."""
+    world.pilot()
+    for name in ("acme", "bulk"):
+        world.tenant(name)
+        world.deployment(name, name, "studio")
+    assert world.done("hold_tenant", tenants=["bulk"]) == "1 tenant on hold now: bulk"
+    world.month_end("2026-04")
+    numbers = "select tenant_id, status, invoice_number, issued_at is null from billing.tenant_invoices order by 1"
+    assert world.query(numbers) == [
+        ("acme", "issued", "INV-202604-00001", False),
+        ("bulk", "draft", None, True),
+        ("pilot", "issued", "INV-202604-00002", False),
+    ]
+    assert world.done("issue_drafts", month="2026-04") == "0 invoices issued now; on hold, so left as drafts: bulk"
+    assert "bulk is on hold: release the tenant first" in world.refused(
+        "issue_drafts", month="2026-04", tenants=["bulk"]
+    )
+    assert world.done("release_tenant", tenants=["bulk"]) == "1 tenant released: bulk; 1 draft of 2026-04"
+    assert world.done("issue_drafts", month="2026-04") == "1 invoice issued now, $55.00 with GST, of 2026-04"
+    assert world.query(numbers)[1] == ("bulk", "issued", "INV-202604-00003", False)
+    history = [(event, tenant, number, by) for event, tenant, number, _, by in world.events() if tenant == "bulk"]
+    assert history == [
+        ("held", "bulk", None, "ada"),
+        ("drafted", "bulk", None, "month_end"),
+        ("released", "bulk", None, "ada"),
+        ("issued", "bulk", "INV-202604-00003", "ada"),
+    ]
+
+
+def test_the_drafts_of_released_tenants_are_issued_by_a_rerun_in_one_block_with_new_ones(world: World) -> None:
+    """acme and pilot wait, zoo is new: 00001 to 00003 by tenant, and the draft that changed is revised first."""
+    world.pilot()
+    world.tenant("acme")
+    world.deployment("acme", "acme", "studio")
+    world.done("hold_tenant", tenants=["acme", "pilot"])
+    world.month_end("2026-04")
+    world.month_end("2026-04")
+    world.done("release_tenant", tenants=["pilot", "acme"])
+    world.tenant("zoo")
+    world.deployment("zoo", "zoo", "studio")
+    world.use("web", "droplet_hours", 100)
+    world.month_end("2026-04")
+    assert world.query(
+        "select tenant_id, status, invoice_number, revision from billing.tenant_invoices order by 1"
+    ) == [
+        ("acme", "issued", "INV-202604-00001", 1),
+        ("pilot", "issued", "INV-202604-00002", 2),
+        ("zoo", "issued", "INV-202604-00003", 1),
+    ]
+
+
+def test_an_issued_invoice_of_a_tenant_on_hold_stays_as_it_is_until_the_release(billed: World) -> None:
+    """Late usage of 100 h is not billed while the tenant is on hold."""
+    billed.done("hold_tenant", tenants=["pilot"])
+    billed.use("web", "droplet_hours", 100)
+    billed.month_end("2026-04")
+    assert row(billed) == ("issued", NUMBER, 1, 7064)
+    billed.done("release_tenant", tenants=["pilot"])
+    billed.month_end("2026-04")
+    assert row(billed) == ("issued", NUMBER, 2, 7174)
+
+
+def test_a_tenant_is_held_once(billed: World) -> None:
+    """The second time says who holds it, and why."""
+    billed.done("hold_tenant", tenants=["pilot"])
+    assert "pilot is on hold already, by ada since" in billed.refused("hold_tenant", tenants=["pilot"])
+
+
+# Usage that has vanished
+
+
+def test_vanished_usage_is_accepted_with_a_reason_and_what_is_left_is_billed(billed: World) -> None:
+    """One of 90 records of 24 h is purged: refused, accepted, and 648 h are billed: 6.48."""
+    billed.query("delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)")
+    billed.month_end("2026-04", succeed=False)
+    said = billed.done("accept_vanished_usage", month="2026-04")
+    assert said == "1 record accepted as lost, of 1 meter"
+    billed.month_end("2026-04")
+    assert billed.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 648)
+    assert billed.query(
+        "select deployment_id, resource_kind, frozen_records, remaining_records, operator, reason"
+        " from billing.usage_acceptances"
+    ) == [(uid("web"), "droplet_hours", 90, 89, "ada", "asked by the tenant")]
+
+
+def test_what_was_accepted_does_not_cover_what_vanishes_afterwards(billed: World) -> None:
+    """One record is accepted as lost, then another is gone: refused again."""
+    one = "delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)"
+    billed.query(one)
+    billed.done("accept_vanished_usage", month="2026-04")
+    billed.query(one)
+    billed.month_end("2026-04", succeed=False)
+
+
+def test_nothing_is_accepted_where_nothing_has_vanished(billed: World) -> None:
+    """It says so."""
+    assert billed.done("accept_vanished_usage", month="2026-04") == "no frozen usage has vanished"
+    assert billed.query("select count(*) from billing.usage_acceptances") == [(0,)]
+
+
+# Beside a running month
+
+
+@pytest.mark.parametrize(
+    ("operation", "config"),
+    [("void_invoice", {"invoices": [NUMBER]}), ("hold_tenant", {"tenants": ["pilot"]})],
+)
+def test_an_operator_waits_for_the_month_that_is_running(
+    billed: World, operation: str, config: dict[str, object]
+) -> None:
+    """While April is being published nothing is done; when that is over, it is."""
+    with ThreadPoolExecutor(1) as threads:
+        with database.month_transaction(database.engine(billed.url), BillingMonth.parse("2026-04")):
+            acting = threads.submit(billed.done, operation, **config)
+            while billed.query(WAITING) == [(0,)]:
+                assert not acting.done()
+            assert len(billed.events()) == 1
+        assert acting.result(60).startswith("1 ")
+    assert len(billed.events()) == 2
+
+
+def test_a_month_waits_for_the_operator_that_is_at_it(billed: World) -> None:
+    """The run begins while the pilot is being held; what it publishes knows of the hold."""
+    billed.tenant("acme")
+    billed.deployment("acme", "api", "studio")
+    author = Author("ada", "asked by the tenant", "by hand")
+    with ThreadPoolExecutor(1) as threads:
+        with database.exclusive_transaction(database.engine(billed.url)) as connection:
+            operations.hold(connection, ["acme"], author)
+            running = threads.submit(billed.month_end, "2026-04")
+            while billed.query(WAITING) == [(0,)]:
+                assert not running.done()
+        running.result(60)
+    assert billed.invoices("2026-04")["acme"][0] == "draft"
