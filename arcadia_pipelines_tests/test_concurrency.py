@@ -82,7 +82,7 @@ VOID = """
 def test_an_operator_who_voids_an_invoice_that_is_being_revised(
     world: World, instant: str, reason: str | None, pilot: tuple[object, ...]
 ) -> None:
-    """It is frozen; or the run stops and says to run it again; or the void waits and voids the revision. Never half."""
+    """It is frozen; or the run stops and says to run it again; or the void waits for the revision. Never half."""
     published_month(world)
     before = world.invoices("2026-04")
     with ThreadPoolExecutor(1) as operator:
