@@ -41,12 +41,12 @@ def test_a_transaction_of_the_platform_that_lingers_holds_up_neither_the_platfor
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
 
 
-def test_eight_months_at_once_do_not_wait_for_each_other_for_ever(sample: World) -> None:
+def test_four_months_at_once_do_not_wait_for_each_other_for_ever(sample: World) -> None:
     """Each attaches its partition to the same tables: no deadlock, every month complete."""
-    months = [f"2026-{number:02}" for number in range(1, 9)]
+    months = [f"2026-{number:02}" for number in range(3, 7)]
     processes = [start(sample.url, month) for month in months]
-    assert [finish(process) for process in processes] == [0] * 8
-    assert [len(sample.invoices(month)) for month in months] == [15, 15, 15, 15, 16, 16, 15, 15]
+    assert [finish(process) for process in processes] == [0] * 4
+    assert [len(sample.invoices(month)) for month in months] == [15, 15, 16, 16]
     whole(sample)
 
 
