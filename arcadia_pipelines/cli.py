@@ -50,7 +50,7 @@ _EXPECTED = (
 _NEXT = """
 Next:
   make ui        then open http://127.0.0.1:3000 and materialise October 2026 (Jobs, month_end, Materialize all)
-  .venv/bin/arcadia show pilot 2026-04
+  .venv/bin/arcadia explain INV-202604-00010
   .venv/bin/arcadia quote --plan studio --addon storage_50gb --usage droplet_hours=2160
   .venv/bin/arcadia db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"
   make down      stops the database and keeps its data"""

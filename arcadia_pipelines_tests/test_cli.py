@@ -687,3 +687,53 @@ def test_the_installed_script_says_its_version(process: Call) -> None:
     answer = process("arcadia", "--version", ARCADIA_DATABASE_URL=CLOSED)
     assert (answer.code, answer.err) == (0, "")
     assert re.fullmatch(r"arcadia, version \d+\.\d+\.\d+\n", answer.out)
+
+
+# Operators
+
+ADA = ("--operator", "ada", "--reason", "wrong tenant")
+
+
+def test_an_invoice_is_voided_on_the_command_line_once_the_dry_run_says_what_it_would_do(
+    world: World, arcadia: Call
+) -> None:
+    """The dry run names the invoice and how to go on; the real one is a run of the job, with an observation."""
+    world.pilot()
+    world.publish("2026-04")
+    tried = arcadia("void-invoice", "INV-202604-00001", *ADA)
+    assert tried.code == 0
+    assert "dry run, nothing is written: 1 invoice void now, $70.64 with GST, of 2026-04" in tried.out
+    assert "--no-dry-run does it." in tried.out
+    assert world.invoices("2026-04")["pilot"][0] == "issued"
+    done = arcadia("void-invoice", "INV-202604-00001", *ADA, "--no-dry-run", "--json").json()
+    assert done["summary"] == "1 invoice void now, $70.64 with GST, of 2026-04"
+    assert [row["invoice_number"] for row in done["changed"]] == ["INV-202604-00001"]
+    assert world.invoices("2026-04")["pilot"][0] == "void"
+    observed = world.query(
+        "select asset_key, partition from dagster.event_logs where dagster_event_type = 'ASSET_OBSERVATION'"
+    )
+    assert observed == [('["tenant_invoices"]', "2026-04-01")]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("mark-invoice-paid", ["INV-202604-00001", "--paid-on", "2026-05-14"]),
+        ("reopen-invoice", ["INV-202604-00001"]),
+        ("issue-drafts", ["2026-04", "--tenant", "pilot"]),
+        ("hold-tenant", ["pilot"]),
+        ("release-tenant", ["pilot"]),
+        ("accept-vanished-usage", ["2026-13"]),
+    ],
+)
+def test_what_an_operator_cannot_do_is_one_line_on_stderr(
+    url: str, arcadia: Call, command: str, arguments: list[str]
+) -> None:
+    """No such invoice, draft, tenant or month."""
+    refused(arcadia(command, *arguments, *ADA, "--no-dry-run"), "")
+
+
+def test_an_operator_says_who_and_why(url: str, arcadia: Call) -> None:
+    """Without, it is a wrong call; with nothing in it, too."""
+    refused(arcadia("hold-tenant", "pilot", "--reason", "dispute"), "--operator")
+    refused(arcadia("hold-tenant", "pilot", "--operator", "ada", "--reason", " "), "operator and reason must be given")

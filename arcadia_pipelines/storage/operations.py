@@ -55,7 +55,8 @@ _DRAFTS = """
     where i.period_start = %(month)s and i.status = 'draft'
 """
 _DONE = """
-    select i.invoice_number, i.tenant_id, i.period_start, i.status, i.total_cents from billing.tenant_invoices i
+    select i.invoice_number, i.tenant_id, i.period_start, i.status, i.total_cents, i.finance_invoice_id
+    from billing.tenant_invoices i
     join changes c on c.tenant_id = i.tenant_id and i.period_start = %(month)s
     order by i.tenant_id collate "C"
 """
