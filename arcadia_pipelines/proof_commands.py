@@ -33,7 +33,7 @@ def audit(month: BillingMonth | None, as_json: bool) -> None:
     """
     engine = _engine()
     with database.snapshot(engine) as connection:
-        months = audits.invoiced_months(connection)
+        months = ledger.invoiced_months(connection)
     _require(month, months)
     reports = []
     with ERR.status("") as status:
@@ -62,7 +62,7 @@ def replay(month: BillingMonth, as_json: bool) -> None:
     """
     engine = _engine()
     with ERR.status(f"rebuilding {month}"), database.snapshot(engine) as connection:
-        _require(month, audits.invoiced_months(connection))
+        _require(month, ledger.invoiced_months(connection))
         found = replay_month(connection, month)
     if as_json:
         click.echo(to_json({**vars(found), "month": str(month), "first": found.first and vars(found.first)}))

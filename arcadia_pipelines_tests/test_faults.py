@@ -78,7 +78,16 @@ OFFENDERS = """
 """
 """What there is none of in months that are as before, or complete."""
 
-BY_THE_CLOCK = {"run_id", "usage_cutoff", "issued_at", "inserted_at", "updated_at", "occurred_at", "applied_at"}
+BY_THE_CLOCK = {
+    "run_id",
+    "usage_cutoff",
+    "issued_at",
+    "inserted_at",
+    "updated_at",
+    "occurred_at",
+    "found_at",
+    "applied_at",
+}
 
 
 Contents = list[tuple[str, Any]]

@@ -47,9 +47,9 @@ def document(answer: Answer) -> dict[str, Any]:
 def revise(world: World) -> None:
     """The pilot's April, and again with 100 hours more: 772 h over for 7.72, GST on 65.22 is 6.52, total 71.74."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6522, 652, 7174)}
 
 
@@ -59,10 +59,10 @@ def revise(world: World) -> None:
 def test_a_replaced_revision_is_shown_as_it_stood(world: World, arcadia: Call) -> None:
     """Column by column and line by line what `show` said while it stood, and by what it was replaced."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     stood = arcadia("show", "pilot", "2026-04", "--json").json()
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
 
     past = arcadia("show", "pilot", "2026-04", "--revision", "1", "--json").json()
     replaced = past.pop("replaced")
@@ -96,9 +96,9 @@ def test_a_draft_that_was_replaced_is_a_revision_too(world: World, arcadia: Call
     """`redrafted` keeps what it replaced as `reissued` does."""
     world.pilot()
     world.done("hold_tenant", tenants=["pilot"])
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.query("select event from billing.invoice_events where period_start is not null order by id") == [
         ("drafted",),
         ("redrafted",),
@@ -112,10 +112,10 @@ def test_a_draft_that_was_replaced_is_a_revision_too(world: World, arcadia: Call
 def test_a_revision_that_is_none_is_one_line_with_those_there_are(world: World, arcadia: Call) -> None:
     """Whichever command asks for it; a tenant or month without an invoice is told as by `show`."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     refused(arcadia("show", "pilot", "2026-04", "--revision", "2"), "no revision 2: there is only 1, which stands")
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     known = "there are 1 and 2, which stands"
     refused(arcadia("show", "pilot", "2026-04", "--revision", "0"), "no revision 0", known)
     refused(arcadia("show", "pilot", "2026-04", "--revision", "3", "--json"), "no revision 3", known)
@@ -133,7 +133,7 @@ def test_a_revision_that_is_none_is_one_line_with_those_there_are(world: World, 
 def test_one_revision_is_nothing_to_compare(world: World, arcadia: Call) -> None:
     """No error: it says so, and as JSON there are no changes."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert arcadia("diff", "pilot", "2026-04") == (0, "only one revision: nothing to compare\n", "")
     compared = arcadia("diff", "pilot", "2026-04", "--json").json()
     assert (compared["from"], compared["to"]["revision"], compared["changes"]) == (None, 1, [])
@@ -200,7 +200,7 @@ def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
     """Revision 3 has 2 c an hour: 772 x 2 = 15.44. From 1 to 3 usage and price are both the cause: +8.72."""
     revise(world)
     world.plan("studio", None, {"droplet_hours": (1488, 2)}, since="2026-04-01")
-    world.month_end("2026-04")
+    world.publish("2026-04")
 
     def of(*between: str) -> list[tuple[str, int]]:
         changes = arcadia("diff", "pilot", "2026-04", *between, "--json").json()["changes"]
@@ -223,9 +223,9 @@ def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
 def test_what_the_lines_do_not_show_is_told(world: World, arcadia: Call) -> None:
     """The tenant became GST-free: its GST line went, and the reason came."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.tenants set gst_free_reason = 'Exports'")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     told = text(arcadia("diff", "pilot", "2026-04"))
     assert "GST 10%: 10 % of 64.22; not on revision 2" in told
     assert "gst_free_reason: nothing, then Exports" in told
@@ -238,9 +238,9 @@ def test_another_plan_is_a_subscription(world: World, arcadia: Call) -> None:
     """From studio to large, which includes 3,000 h: 90.00 for 50.00, no overage, GST on 97.50 is 9.75."""
     world.pilot()
     world.plan("large", 9000, {"droplet_hours": (3000, 1)})
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.subscriptions set plan_id = %s", uid("large"))
-    world.month_end("2026-04")
+    world.publish("2026-04")
     changes = arcadia("diff", "pilot", "2026-04", "--json").json()["changes"]
     assert [(change["description"], change["cause"], change["difference_cents"]) for change in changes] == [
         ("Plan: studio", "subscription", -5000),
@@ -274,7 +274,7 @@ def test_an_engine_that_bills_the_same_inputs_otherwise_is_told_as_code(world: W
 def test_an_invoice_is_explained_line_by_line(world: World, arcadia: Call) -> None:
     """The pilot's April: 50.00, 7.50, 672 h beyond the allowance for 6.72, GST on 64.22; 90 records are behind it."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     ids = [str(record) for (record,) in world.query(RECORDS)]
     told = text(arcadia("explain", "INV-202604-00001"))
     assert told[0] == "Invoice INV-202604-00001 for Pilot"
@@ -310,7 +310,7 @@ def test_an_invoice_is_explained_line_by_line(world: World, arcadia: Call) -> No
 def test_an_invoice_is_found_by_number_or_id_and_a_line_by_its_id(world: World, arcadia: Call) -> None:
     """The number in small letters too; a line is explained alone."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     [(invoice,)] = world.query("select id::text from billing.tenant_invoices")
     whole = arcadia("explain", "INV-202604-00001")
     assert arcadia("explain", invoice) == arcadia("explain", "inv-202604-00001") == whole
@@ -328,7 +328,7 @@ def test_an_invoice_is_found_by_number_or_id_and_a_line_by_its_id(world: World, 
 def test_an_explanation_as_json_has_the_lines_and_what_is_behind_them(world: World, arcadia: Call) -> None:
     """The contract's line, the exact amount, the price row, the records; decimals are strings, cents integers."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     explained = arcadia("explain", "INV-202604-00001", "--json").json()
     assert (explained["agrees"], explained["disagreements"], explained["invoice"]["total_cents"]) == (True, [], 7064)
     plan, _, overage, gst = explained["lines"]
@@ -352,7 +352,7 @@ def test_an_explanation_as_json_has_the_lines_and_what_is_behind_them(world: Wor
 @pytest.mark.parametrize(("month", "lines"), [("2026-04", 74), ("2026-07", 75)], ids=["2026-04", "2026-07"])
 def test_every_line_of_the_sample_is_explained_and_agrees(sample: World, arcadia: Call, month: str, lines: int) -> None:
     """April, and July, in which a deployment changed its plan: each line's records are those of its subscription."""
-    sample.month_end(month)
+    sample.publish(month)
     explained = [
         arcadia("explain", number, "--json").json()
         for (number,) in sample.query("select invoice_number from billing.tenant_invoices order by 1")
@@ -368,7 +368,7 @@ def test_every_line_of_the_sample_is_explained_and_agrees(sample: World, arcadia
 
 def test_half_a_cent_is_told_with_the_rule(sample: World, arcadia: Call) -> None:
     """wattle-site's reprint in March: 62.5 h x 0.744 c = 46.5 c, which is 0.47."""
-    sample.month_end("2026-03")
+    sample.publish("2026-03")
     [(line,)] = sample.query(
         "select id::text from billing.tenant_invoice_lines where deployment_name = 'wattle-site' and kind = 'overage'"
     )
@@ -380,7 +380,7 @@ def test_half_a_cent_is_told_with_the_rule(sample: World, arcadia: Call) -> None
 def test_records_that_changed_since_do_not_agree(world: World, arcadia: Call) -> None:
     """An hour more, then a droplet's day gone: 2,161 and 2,137 where 2,160 was billed. All is told; the code is 1."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.use("web", "droplet_hours", 1)
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["the records sum to 2,161 hour now, 2,160 was billed: late usage?"]
@@ -402,7 +402,7 @@ def test_records_that_changed_since_do_not_agree(world: World, arcadia: Call) ->
 def test_records_of_no_number_and_none_at_all_do_not_agree(world: World, arcadia: Call) -> None:
     """A record that became NaN cannot be summed; with no record left the sum is 0."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.usage_records set quantity = 'NaN' where recorded_at = '2026-04-07 01:00+00'")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
         "the records sum to 2,136 hour now, 2,160 was billed: were records removed or corrected?",
@@ -417,7 +417,7 @@ def test_records_of_no_number_and_none_at_all_do_not_agree(world: World, arcadia
 def test_records_that_came_after_the_cutoff_are_told_apart(world: World, arcadia: Call) -> None:
     """What was billed is what was there at the cut-off: two late records of 12.5 h are no disagreement."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     for _ in range(2):
         world.use("web", "droplet_hours", "12.5", ingested_at="9000-01-01 00:00+00")
     told = text(arcadia("explain", "INV-202604-00001"))
@@ -434,7 +434,7 @@ def test_each_of_two_subscriptions_has_its_own_records(world: World, arcadia: Ca
     world.use("web", "droplet_hours", 1500, "2026-04-09 23:59:59.999999+00")
     late = world.use("web", "droplet_hours", 1600, "2026-04-10 00:00+00")
     world.use("web", "egress_gb", 5, "2026-04-10 00:00+00")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert sorted(world.lines("pilot", "2026-04"))[:2] == [("GST 10%", 1012), ("Overage: droplet_hours", 12)]
     told = text(arcadia("explain", "INV-202604-00001"))
     assert [line for line in told if "as billed" in line] in (
@@ -450,7 +450,7 @@ def test_each_of_two_subscriptions_has_its_own_records(world: World, arcadia: Ca
 def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: Call) -> None:
     """For April there is 55.00, 2 c beyond 1,000 and no addon price at all, where 50.00, 1 c and 7.50 was billed."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.plan("studio", 5500, {"droplet_hours": (1000, 2)}, since="2026-04-01")
     world.query("delete from cloud.addon_prices")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
@@ -465,7 +465,7 @@ def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: C
 def test_a_price_rise_of_later_months_changes_nothing(world: World, arcadia: Call) -> None:
     """April is explained by April's prices."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.plan("studio", 5500, {"droplet_hours": (1000, 2)}, since="2026-05-01")
     assert text(arcadia("explain", "INV-202604-00001"))[-1] == "Every sum agrees."
 
@@ -473,7 +473,7 @@ def test_a_price_rise_of_later_months_changes_nothing(world: World, arcadia: Cal
 def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
     """A cent on the plan, an hour of the overage, and the sums that follow: each is told where it stands."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 5001 where kind = 'plan_base'")
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where kind = 'overage'")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
@@ -488,7 +488,7 @@ def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
 def test_a_deployment_that_is_gone_cannot_be_summed_again(world: World, arcadia: Call) -> None:
     """Neither its subscription nor its id is left: the arithmetic is told, and that the usage cannot be."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set deployment_id = null")
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["its subscription is not there any more: neither its rate nor its usage can be found"]
@@ -499,7 +499,7 @@ def test_a_gst_free_and_a_void_invoice_say_so(world: World, arcadia: Call) -> No
     """No tax line, and why; nothing is owed, and what was once billed."""
     world.pilot()
     world.query("update cloud.tenants set gst_free_reason = 'Exports'")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update billing.tenant_invoices set status = 'void'")
     told = text(arcadia("explain", "INV-202604-00001"))
     assert told[-4:] == [
@@ -513,11 +513,11 @@ def test_a_gst_free_and_a_void_invoice_say_so(world: World, arcadia: Call) -> No
 def corrected(world: World) -> str:
     """The pilot's April, paid, and 100 h late: billed 64.22, owed 65.22. The id of May's adjustment of 1.00."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
-    world.month_end("2026-05")
+    world.publish("2026-04")
+    world.publish("2026-05")
     [(line,)] = world.query("select id::text from billing.tenant_invoice_lines where kind = 'adjustment'")
     return str(line)
 
@@ -535,7 +535,7 @@ def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> No
     assert text(arcadia("explain", "INV-202605-00001"))[-1] == "Every sum agrees."
 
     world.use("web", "droplet_hours", 50)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     rest = "the lines that correct it sum to 1.00, so 0.50 is for a later invoice"
     assert objections(arcadia("explain", line)) == [rest]
     assert document(arcadia("explain", line, "--json"))["lines"][0]["correction"] == {
@@ -544,7 +544,7 @@ def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> No
         "difference_cents": 150,
         "carried_cents": 100,
     }
-    world.month_end("2026-05")
+    world.publish("2026-05")
     told = text(arcadia("diff", "pilot", "2026-05"))
     assert "Adjustment: 2026-04, INV-202604-00001: 1.00, then 1.50" in told
     assert [change["cause"] for change in arcadia("diff", "pilot", "2026-05", "--json").json()["changes"]] == [
@@ -557,13 +557,13 @@ def test_a_credit_without_a_correction_left_says_so(world: World, arcadia: Call)
     """The late hours are taken back: nothing is to be corrected in April, and the 1.00 of May is to be given back."""
     line = corrected(world)
     world.use("web", "droplet_hours", -100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     answer = arcadia("explain", line)
     assert objections(answer) == ["the lines that correct it sum to 1.00, so -1.00 is for a later invoice"]
     assert "invoice_corrections has nothing to correct there any more" in lines_of(answer)
 
     world.done("mark_invoice_paid", invoices=["INV-202605-00001"])
-    world.month_end("2026-06")
+    world.publish("2026-06")
     [(credit,)] = world.query("select id::text from billing.tenant_invoice_lines where kind = 'credit'")
     told = text(arcadia("explain", credit))
     assert "1 x -100 c = -1.00" in told

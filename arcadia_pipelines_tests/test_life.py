@@ -20,7 +20,7 @@ WAITING = "select count(*) from pg_stat_activity where datname = current_databas
 def billed(world: World) -> World:
     """The pilot's April, issued as INV-202604-00001: 64.22 + 6.42."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     return world
 
 
@@ -112,11 +112,11 @@ def test_a_void_invoice_is_reopened_and_reissued_by_a_rerun_with_its_number(bill
     """Voided, left alone by a re-run, reopened, and by the next run issued again: with 100 h more, as revision 2."""
     assert billed.done("void_invoice", invoices=[NUMBER]) == "1 invoice void now, $70.64 with GST, of 2026-04"
     billed.use("web", "droplet_hours", 100)
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert row(billed) == ("void", NUMBER, 1, 7064)
     billed.done("reopen_invoice", invoices=[NUMBER])
     assert row(billed) == ("draft", NUMBER, 1, 7064)
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 2, 7174)
     assert billed.events() == [
         ("issued", PILOT, NUMBER, 1, "month_end"),
@@ -133,7 +133,7 @@ def test_a_reopened_invoice_that_is_unchanged_is_issued_again_as_it_was(billed: 
     """The same revision: nothing in it is new."""
     billed.done("void_invoice", invoices=[NUMBER])
     billed.done("reopen_invoice", invoices=[NUMBER])
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 1, 7064)
     assert [event for event, *_ in billed.events()] == ["issued", "voided", "reopened", "issued"]
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_done_is_refused_with_the_reason_and_nothing_is_done(
 
 def test_one_of_two_that_cannot_be_voided_keeps_both(billed: World) -> None:
     """April is paid, May is not: neither is voided."""
-    billed.month_end("2026-05")
+    billed.publish("2026-05")
     billed.done("mark_invoice_paid", invoices=[NUMBER])
     message = billed.refused("void_invoice", invoices=[NUMBER, "INV-202605-00001"])
     assert "INV-202604-00001 of pilot is paid and cannot become void: only draft and issued can" in message
@@ -209,7 +209,7 @@ def test_one_of_two_that_cannot_be_voided_keeps_both(billed: World) -> None:
 
 def test_invoices_of_several_months_are_voided_at_once(billed: World) -> None:
     """70.64 of April and 63.25 of May."""
-    billed.month_end("2026-05")
+    billed.publish("2026-05")
     said = billed.done("void_invoice", invoices=["INV-202605-00001", NUMBER])
     assert said == "2 invoices void now, $133.89 with GST, of 2026-04, 2026-05"
 
@@ -224,7 +224,7 @@ def test_a_tenant_on_hold_gets_a_draft_and_its_number_only_when_it_is_issued(wor
         world.tenant(name)
         world.deployment(name, name, "studio")
     assert world.done("hold_tenant", tenants=["bulk"]) == "1 tenant on hold now: bulk"
-    world.month_end("2026-04")
+    world.publish("2026-04")
     numbers = "select tenant_id, status, invoice_number, issued_at is null from billing.tenant_invoices order by 1"
     assert world.query(numbers) == [
         ("acme", "issued", "INV-202604-00001", False),
@@ -253,13 +253,13 @@ def test_the_drafts_of_released_tenants_are_issued_by_a_rerun_in_one_block_with_
     world.tenant("acme")
     world.deployment("acme", "acme", "studio")
     world.done("hold_tenant", tenants=["acme", "pilot"])
-    world.month_end("2026-04")
-    world.month_end("2026-04")
+    world.publish("2026-04")
+    world.publish("2026-04")
     world.done("release_tenant", tenants=["pilot", "acme"])
     world.tenant("zoo")
     world.deployment("zoo", "zoo", "studio")
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.query(
         "select tenant_id, status, invoice_number, revision from billing.tenant_invoices order by 1"
     ) == [
@@ -273,10 +273,10 @@ def test_an_issued_invoice_of_a_tenant_on_hold_stays_as_it_is_until_the_release(
     """Late usage of 100 h is not billed while the tenant is on hold."""
     billed.done("hold_tenant", tenants=["pilot"])
     billed.use("web", "droplet_hours", 100)
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 1, 7064)
     billed.done("release_tenant", tenants=["pilot"])
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 2, 7174)
 
 
@@ -295,7 +295,7 @@ def test_vanished_usage_is_accepted_with_a_reason_and_what_is_left_is_billed(bil
     billed.month_end("2026-04", succeed=False)
     said = billed.done("accept_vanished_usage", month="2026-04")
     assert said == "1 record accepted as lost, of 1 meter"
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert billed.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 648)
     assert billed.query(
         "select deployment_id, resource_kind, frozen_records, remaining_records, operator, reason"
@@ -347,7 +347,7 @@ def test_a_month_waits_for_the_operator_that_is_at_it(billed: World) -> None:
     with ThreadPoolExecutor(1) as threads:
         with database.exclusive_transaction(database.engine(billed.url)) as connection:
             operations.hold(connection, ["acme"], author)
-            running = threads.submit(billed.month_end, "2026-04")
+            running = threads.submit(billed.publish, "2026-04")
             while billed.query(WAITING) == [(0,)]:
                 assert not running.done()
         running.result(60)

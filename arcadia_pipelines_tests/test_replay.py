@@ -25,7 +25,7 @@ def april(world: World) -> World:
     world.pilot()
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     return world
 
 
@@ -119,5 +119,5 @@ def test_a_paid_invoice_may_differ_by_its_correction(april: World, engine: Engin
 def test_a_month_in_which_nobody_is_billed_is_rebuilt_too(world: World, engine: Engine) -> None:
     """No invoice stands, and none is made."""
     world.tenant("pilot")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert rebuild(engine) == Replay(APRIL, identical=0, differing=0, first=None, void=0, held_back=0, corrected=0)

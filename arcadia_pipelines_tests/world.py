@@ -13,11 +13,17 @@ from typing import Any
 import dagster as dg
 import psycopg
 
+from arcadia_pipelines import replay
+from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
+from arcadia_pipelines.assets.metered_usage import metered_usage
+from arcadia_pipelines.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.jobs import step_of
 from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import audit, database, ledger
 
 JANUARY = "2026-01-01"
+ASSETS = [metered_usage, deployment_quotes, publish_invoices]
 
 
 def uid(name: str) -> uuid.UUID:
@@ -154,6 +160,16 @@ class World:
         assert result.success is succeed, failures(result)
         return result
 
+    def publish(self, month: str) -> None:
+        """Run the month's assets without the checks beside them, which take as long again; expects it to succeed."""
+        definitions = dg.Definitions(assets=ASSETS, resources={"database": BillingDatabase(url=self.url)})
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            partition_key=f"{month}-01",
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        assert result.success, failures(result)
+
     def operate(
         self, operation: str, instance: dg.DagsterInstance | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
@@ -184,6 +200,18 @@ class World:
         result = self.operate(operation, **config)
         assert not result.success
         return failures(result)[0].partition(": ")[2]
+
+    def disproved(self) -> list[tuple[str, str]]:
+        """Whatever the audits find in any month, and months that do not replay: month, and what."""
+        with database.snapshot(database.engine(self.url)) as connection:
+            months = ledger.invoiced_months(connection)
+            found = [
+                (str(month), proof.audit.control.name)
+                for month in months
+                for proof in audit.run(connection, month).proofs
+                if proof.finding.count
+            ]
+            return found + [(str(month), "replay") for month in months if replay.replay(connection, month).differing]
 
     def events(self) -> list[tuple[Any, ...]]:
         """The history in order: event, tenant, number, revision, operator."""

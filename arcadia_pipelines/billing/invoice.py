@@ -100,22 +100,17 @@ def tenant_lines(
             f"tenant {gone['tenant_id'].iloc[0]} was quoted and is not in tenants: quote the month again"
         )
     ordered = quote_lines.assign(kind_order=quote_lines["kind"].map(KIND_ORDER)).sort_values(
-        ["tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "line_no"],
-        kind="stable",
-        ignore_index=True,
+        ["tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "line_no"]
     )
-    taxable = pd.concat([ordered, _adjustment_lines(adjustments)], ignore_index=True)
-    lines = pd.concat([taxable, _tax_lines(taxable, tenants)], ignore_index=True).sort_values(
-        "tenant_id", kind="stable", ignore_index=True
-    )
-    ids = _invoice_ids(lines["tenant_id"].drop_duplicates(), month)
-    lines = lines.drop(columns="line_no").merge(ids, on="tenant_id", how="left")
-    line_no = cast(lines.groupby("tenant_id", sort=False).cumcount() + 1, COUNT)
+    taxable = pd.concat([ordered, _adjustment_lines(adjustments)])
+    lines = pd.concat([taxable, _tax_lines(taxable, tenants)]).sort_values("tenant_id", kind="stable")
+    billed = lines["tenant_id"].drop_duplicates()
+    ids = pd.DataFrame({"tenant_id": billed, "invoice_id": _invoice_ids(billed, month)})
+    lines = lines.merge(ids, on="tenant_id")
+    line_no = cast(lines.groupby("tenant_id").cumcount() + 1, COUNT)
     # An invoice's first 24 hex digits and the line's number make the line's id: unique, and the same on every run.
-    number = pd.Series(pc.utf8_lpad(arrow(line_no).cast(TEXT), 8, "0"), dtype=pd.ArrowDtype(TEXT))
-    return to_pandas(
-        to_arrow(lines.assign(line_no=line_no, id=lines["invoice_id"].str.slice(0, 28) + number), INVOICE_LINES)
-    )
+    line_id = lines["invoice_id"].str[:28] + cast(line_no, TEXT).str.rjust(8, "0")
+    return to_pandas(to_arrow(lines.assign(line_no=line_no, id=line_id), INVOICE_LINES))
 
 
 def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
@@ -125,23 +120,22 @@ def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> p
         {
             "total_cents": lines.groupby("invoice_id")["amount_cents"].sum(),
             "tax_cents": lines[is_tax].groupby("invoice_id")["amount_cents"].sum(),
+            "content": _content(lines),
         }
     )
     sums["tax_cents"] = cast(sums["tax_cents"].fillna(0), CENTS)
     sums["subtotal_cents"] = sums["total_cents"] - sums["tax_cents"]
     invoices = (
-        sums.rename_axis("id")
-        .reset_index()
-        .merge(_invoice_ids(tenants["tenant_id"], month), left_on="id", right_on="invoice_id")
+        tenants.assign(id=_invoice_ids(tenants["tenant_id"], month))
+        .merge(sums, left_on="id", right_index=True)
+        .sort_values("tenant_id")
     )
-    invoices = invoices.merge(tenants, on="tenant_id").merge(_content(lines), on="invoice_id")
-    invoices = invoices.sort_values("tenant_id", ignore_index=True)
     return to_pandas(to_arrow(invoices.assign(content_sha256=_hashes(invoices, month)), INVOICES))
 
 
 def _adjustment_lines(adjustments: pd.DataFrame) -> pd.DataFrame:
     """One line per tenant and corrected month: an adjustment to pay, or a credit."""
-    ordered = adjustments.sort_values(["tenant_id", "corrects", "invoice_number"], ignore_index=True)
+    ordered = adjustments.sort_values(["tenant_id", "corrects", "invoice_number"])
     kind = repeat("adjustment", TEXT, ordered).mask(ordered["amount_cents"] < 0, "credit")
     return pd.DataFrame(
         {
@@ -149,7 +143,7 @@ def _adjustment_lines(adjustments: pd.DataFrame) -> pd.DataFrame:
             "kind": kind,
             "description": kind.str.capitalize()
             + ": "
-            + ordered["corrects"].str.slice(0, 7)
+            + ordered["corrects"].str[:7]
             + ", "
             + ordered["invoice_number"],
             "qty": repeat(Decimal(1), QUANTITY, ordered),
@@ -182,14 +176,14 @@ def _tax_lines(lines: pd.DataFrame, tenants: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _invoice_ids(tenants: Series, month: BillingMonth) -> pd.DataFrame:
+def _invoice_ids(tenants: Series, month: BillingMonth) -> Series:
     """Each tenant's invoice id for the month, the same whenever it is asked for."""
     ids = [str(uuid.uuid5(_NAMESPACE, f"{tenant}/{month.key}")) for tenant in tenants]
-    return pd.DataFrame({"tenant_id": tenants, "invoice_id": pd.Series(ids, tenants.index, pd.ArrowDtype(TEXT))})
+    return pd.Series(ids, tenants.index, pd.ArrowDtype(TEXT))
 
 
-def _content(lines: pd.DataFrame) -> pd.DataFrame:
-    """Per invoice, what each line bills, as a list of texts.
+def _content(lines: pd.DataFrame) -> Series:
+    """By invoice id, what each line bills, as a list of texts.
 
     Without the deployment's name and the line's place, which follows from it: a renamed deployment bills the same.
     """
@@ -206,9 +200,9 @@ def _content(lines: pd.DataFrame) -> pd.DataFrame:
     ]
     text = pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="\x00")
     table = pa.table({"invoice_id": arrow(lines["invoice_id"]), "content": text})
-    return to_pandas(table.group_by("invoice_id").aggregate([("content", "list")])).rename(
-        columns={"content_list": "content"}
-    )
+    return to_pandas(table.group_by("invoice_id").aggregate([("content", "list")])).set_index("invoice_id")[
+        "content_list"
+    ]
 
 
 def _hashes(invoices: pd.DataFrame, month: BillingMonth) -> list[str]:

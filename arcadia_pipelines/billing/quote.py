@@ -137,8 +137,8 @@ class _Fault:
     detail: Callable[[pd.DataFrame], Series]
 
 
-def _price_out_of_range(column: str) -> Callable[[pd.DataFrame], Series]:
-    return lambda data: (data[column] < 0) | (data[column] >= UNIT_PRICE_LIMIT)
+def _price_out_of_range(cents: Series) -> Series:
+    return (cents < 0) | (cents >= UNIT_PRICE_LIMIT)
 
 
 def _usage(rated: pd.DataFrame) -> Series:
@@ -174,7 +174,7 @@ SUBSCRIPTION_FAULTS = [
     ),
     _Fault(
         "price_out_of_range",
-        _price_out_of_range("base_price_cents"),
+        lambda s: _price_out_of_range(s["base_price_cents"]),
         lambda s: "plan " + s["plan"] + " has a price below 0, or of 100 million dollars and more: correct plan_prices",
     ),
 ]
@@ -186,7 +186,7 @@ ADDON_FAULTS = [
     ),
     _Fault(
         "price_out_of_range",
-        _price_out_of_range("price_cents"),
+        lambda a: _price_out_of_range(a["price_cents"]),
         lambda a: (
             "addon " + a["addon"] + " has a price below 0, or of 100 million dollars and more: correct addon_prices"
         ),
@@ -261,8 +261,7 @@ def quote(subscriptions: pd.DataFrame, addons: pd.DataFrame, rates: pd.DataFrame
                 _plan_lines(_without(subscriptions, held)),
                 _addon_lines(_without(addons, held)),
                 _overage_lines(_without(rated, held)),
-            ],
-            ignore_index=True,
+            ]
         )
     )
     too_large = _find(lines.groupby("tenant_id", as_index=False)[["amount_cents"]].sum(), TENANT_FAULTS)
@@ -274,15 +273,13 @@ def quote(subscriptions: pd.DataFrame, addons: pd.DataFrame, rates: pd.DataFrame
     return Quotes(
         lines=_typed(_numbered(lines), QUOTE_LINES),
         unbilled=_typed(_unbilled(rated, held), UNBILLED),
-        faults=_typed(faults.sort_values(FAULTS.names, kind="stable"), FAULTS),
+        faults=_typed(faults.sort_values(FAULTS.names), FAULTS),
     )
 
 
 def _rate(usage: pd.DataFrame, subscriptions: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     """Usage per deployment, subscription and kind, beside its subscription and its rate; null where there is none."""
-    totals = usage.groupby(
-        ["deployment_id", "subscription_id", "resource_kind"], dropna=False, as_index=False, sort=True
-    ).sum()
+    totals = usage.groupby(["deployment_id", "subscription_id", "resource_kind"], dropna=False, as_index=False).sum()
     rated = totals.merge(
         subscriptions[["subscription_id", "tenant_id", "deployment_name", "plan"]], on="subscription_id", how="left"
     )
@@ -340,9 +337,9 @@ def _price(lines: pd.DataFrame) -> pd.DataFrame:
 def _numbered(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines in order, numbered from 1 within each subscription."""
     lines = lines.assign(kind_order=lines["kind"].map(KIND_ORDER).astype("int64")).sort_values(
-        ["subscription_id", "kind_order", "description", "sort_key"], kind="stable", ignore_index=True
+        ["subscription_id", "kind_order", "description", "sort_key"]
     )
-    return lines.assign(line_no=lines.groupby("subscription_id", sort=False).cumcount() + 1)
+    return lines.assign(line_no=lines.groupby("subscription_id").cumcount() + 1)
 
 
 def _unbilled(rated: pd.DataFrame, held: Series) -> pd.DataFrame:
@@ -356,7 +353,7 @@ def _unbilled(rated: pd.DataFrame, held: Series) -> pd.DataFrame:
     for name, applies in reasons.items():  # the last that applies is the reason
         reason = reason.mask(applies, name)
     unbilled = rated.assign(reason=reason)[reason.notna()]
-    return unbilled.sort_values(["deployment_id", "resource_kind", "subscription_id"], kind="stable")
+    return unbilled.sort_values(["deployment_id", "resource_kind", "subscription_id"])
 
 
 def _find(data: pd.DataFrame, rules: list[_Fault]) -> pd.DataFrame:

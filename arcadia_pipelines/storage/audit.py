@@ -556,15 +556,6 @@ class Report:
         return sum(proof.finding.count for proof in self.proofs)
 
 
-def invoiced_months(connection: Connection) -> list[BillingMonth]:
-    """The months whose invoices have been published, in order."""
-    partitions = connection.exec_driver_sql(
-        "select right(relname, 7) from pg_inherits join pg_class on pg_class.oid = inhrelid"
-        " where inhparent = 'billing.tenant_invoice_lines'::regclass order by 1"
-    )
-    return [BillingMonth.parse(name.replace("_", "-")) for (name,) in partitions]
-
-
 def run(connection: Connection, month: BillingMonth) -> Report:
     """Audit an invoiced month. The transaction must see one state of the database throughout (database.snapshot)."""
     parameters = {**bounds(month), "month": month.start}

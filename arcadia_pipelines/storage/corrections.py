@@ -46,14 +46,12 @@ _ADD = """
 """
 
 _STANDING_LINES = """
-    select i.tenant_id, i.period_start, i.status, l.amount_cents, l.meta ->> 'corrects' as corrects,
-           l.meta ->> 'invoice_number' as invoice_number
+    select i.tenant_id, i.period_start, i.status, l.amount_cents, (l.meta ->> 'corrects')::date as corrects
     from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
     where l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
 """
 _DIFFERENCES = """
-    select tenant_id, period_start::text as corrects, invoice_number, difference_cents as cents
-    from billing.invoice_corrections
+    select tenant_id, period_start as corrects, difference_cents as cents from billing.invoice_corrections
 """
 # The newest month takes what is outstanding. An older one, and an invoice that is frozen, keeps what it carries: what
 # has changed since goes on a newer one.
@@ -64,35 +62,39 @@ _CARRIED_BY = f"""
         where period_start = %(month)s
           and (status in ('paid', 'void') or finance_invoice_id is not null or pushed_to_finance_at is not null
                or exists (select from billing.tenant_invoices where period_start > %(month)s))
-    )
-    select tenant_id, corrects, invoice_number, amount_cents
-    from lines where period_start = %(month)s and tenant_id in (select tenant_id from kept)
-    union all
-    select tenant_id, corrects, invoice_number, sum(cents)::bigint as amount_cents
-    from (
-        {_DIFFERENCES}
+    ),
+    carried as (
+        select tenant_id, corrects, amount_cents
+        from lines where period_start = %(month)s and tenant_id in (select tenant_id from kept)
         union all
-        select tenant_id, corrects, invoice_number, -amount_cents
-        from lines where period_start <> %(month)s and status <> 'void'
-    ) outstanding
-    where corrects::date < %(month)s
-      and not exists (select from billing.tenant_invoices where period_start > %(month)s)
-      and tenant_id not in (select tenant_id from kept)
-      and tenant_id in (select id from cloud.tenants)
-      and not exists (select from billing.quote_faults q
-                      where q.period_start = %(month)s and q.tenant_id = outstanding.tenant_id)
-    group by 1, 2, 3 having sum(cents) <> 0
+        select tenant_id, corrects, sum(cents)::bigint as amount_cents
+        from (
+            {_DIFFERENCES}
+            union all
+            select tenant_id, corrects, -amount_cents from lines where period_start <> %(month)s and status <> 'void'
+        ) outstanding
+        where corrects < %(month)s
+          and not exists (select from billing.tenant_invoices where period_start > %(month)s)
+          and tenant_id not in (select tenant_id from kept)
+          and tenant_id in (select id from cloud.tenants)
+          and not exists (select from billing.quote_faults q
+                          where q.period_start = %(month)s and q.tenant_id = outstanding.tenant_id)
+        group by 1, 2 having sum(cents) <> 0
+    )
+    select c.tenant_id, c.corrects::text as corrects, i.invoice_number, c.amount_cents
+    from carried c join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.corrects
 """
 
 OUTSTANDING = f"""
-    select tenant_id, invoice_number, sum(cents)::bigint as outstanding_cents
+    select d.tenant_id, i.invoice_number, sum(d.cents)::bigint as outstanding_cents
     from (
         {_DIFFERENCES}
         union all
-        select tenant_id, corrects, invoice_number, -amount_cents from ({_STANDING_LINES}) l where status <> 'void'
+        select tenant_id, corrects, -amount_cents from ({_STANDING_LINES}) l where status <> 'void'
     ) d
-    where corrects::date = %(month)s
-    group by 1, 2 having sum(cents) <> 0
+    join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = d.corrects
+    where d.corrects = %(month)s
+    group by 1, 2 having sum(d.cents) <> 0
 """
 """The differences of a month that no invoice carries yet: one row per tenant. Takes `month`."""
 

@@ -86,8 +86,8 @@ def billed(server_url: str, migrated: str) -> Iterator[World]:
     world = World(f"{server_url.rpartition('/')[0]}/{name}")
     with psycopg.connect(world.url) as connection:
         connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
-    world.month_end("2026-03")
-    world.month_end("2026-04")
+    world.publish("2026-03")
+    world.publish("2026-04")
     others = [tenant for tenant in sorted(world.invoices("2026-04")) if tenant != "pilot"]
     for tenant_id, status in zip(others[:1] + others, ("void", "draft", "paid", "void"), strict=False):
         world.query(

@@ -160,6 +160,15 @@ def test_each_tenant_has_one_invoice_with_its_own_deployments() -> None:
     assert values(issued.lines["invoice_id"]) == [ids["a"]] * 3 + [ids["b"]] * 2
 
 
+def test_a_tenant_that_is_gone_stops_the_invoices() -> None:
+    """x and y are quoted and no tenants any more: x, the first of them, is named; the pilot has to wait too."""
+    month = Inputs([subscription("a", "x"), subscription("b", "y")]).beside(PILOT)
+    with pytest.raises(
+        invoice.TenantMissing, match=r"^tenant x was quoted and is not in tenants: quote the month again$"
+    ):
+        issue(month)
+
+
 @pytest.mark.parametrize(
     ("month", "to"),
     [
