@@ -250,7 +250,7 @@ def _explained(
     prices = history.prices(connection, BillingMonth(invoice["period_start"]), plans, addons)
     corrections = history.corrections(connection, invoice["tenant_id"])
     explained = explanation.explain(invoice, lines, subscriptions, prices, corrections)
-    return [found for found in explained if found.line in asked]
+    return [found for found in explained if line_no in (None, found.line["line_no"])]
 
 
 def _explain_document(invoice: Invoice, explained: list[Explanation], sums: Findings, agrees: bool) -> dict[str, Any]:
