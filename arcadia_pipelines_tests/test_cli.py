@@ -174,7 +174,7 @@ def test_a_second_time_nothing_changes_and_a_table_says_so(world: World, arcadia
     world.tenant("late")
     world.plan("bespoke")
     world.deployment("late", "late-web", "bespoke")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     rows = "select xmin::text, to_jsonb(i)::text from billing.tenant_invoices i"
     before = world.query(rows)
     answer = arcadia("invoice", "2026-04")
@@ -265,7 +265,7 @@ QUOTE = ("quote", "--plan", "studio", "--addon", "storage_50gb", "--usage", "dro
 def test_show_json_is_the_contracts(world: World, arcadia: Call) -> None:
     """The invoice's columns and its lines: decimals are strings, cents are integers, instants carry their zone."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     shown = arcadia("show", "pilot", "2026-04", "--json").json()
     assert shown.keys() == INVOICE_KEYS
     assert [list(line) for line in shown["lines"]] == [LINE_KEYS] * 4
@@ -322,7 +322,7 @@ def test_a_quote_without_a_month_is_at_todays_prices(world: World, arcadia: Call
 def test_people_see_a_table(world: World, arcadia: Call) -> None:
     """Dollars and cents, GST and total, of a quote and of the invoice: the same rows."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     quoted, shown = arcadia(*QUOTE), arcadia("show", "pilot", "2026-04")
     assert (quoted.code, quoted.err) == (shown.code, shown.err) == (0, "")
     expected = [
@@ -345,7 +345,7 @@ def test_a_gst_free_invoice_says_why(world: World, arcadia: Call) -> None:
     world.tenant("export", gst_free_reason="Exported services, GST Act s 38-190")
     world.plan("studio", 5000)
     world.deployment("export", "web", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     answer = arcadia("show", "export", "2026-04")
     assert "GST-free: Exported services, GST Act s 38-190" in answer.out
     assert "GST 10%" not in answer.out
@@ -359,7 +359,7 @@ def test_names_are_shown_as_they_are(world: World, arcadia: Call) -> None:
         world.tenant(f"tenant-{number}")
         world.deployment(f"tenant-{number}", name, "studio")
         world.query("update cloud.tenants set name = %s where id = %s", name, f"tenant-{number}")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     for number, name in enumerate(names):
         answer = arcadia("show", f"tenant-{number}", "2026-04")
         assert (answer.code, answer.err) == (0, "")
@@ -374,7 +374,7 @@ def test_a_month_is_proved_twice_and_nothing_is_written(world: World, arcadia: C
     """The audits' table, the replay's sentence, and their JSON; the months audited unless one is given."""
     world.pilot()
     for month in ("2026-03", "2026-04"):
-        world.month_end(month)
+        world.publish(month)
     before = contents(world.url)
     audited = arcadia("audit", "2026-04")
     assert (audited.code, audited.err) == (0, "")
@@ -398,7 +398,7 @@ def test_a_month_is_proved_twice_and_nothing_is_written(world: World, arcadia: C
 def test_a_month_that_is_not_as_it_must_be_ends_with_1_and_names_the_rows(world: World, arcadia: Call) -> None:
     """The pilot's 672 h were made 673 h by hand: what, where, both sides, and what to do."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where qty = 672")
     answer = arcadia("audit", "2026-04")
     assert answer.code == 1
@@ -417,7 +417,7 @@ def test_a_replay_names_the_first_difference_and_counts_the_others(world: World,
     world.pilot()
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.plan_prices set base_price_cents = 5100")
     answer = arcadia("replay", "2026-04")
     assert (answer.code, answer.out) == (1, "2 invoices rebuilt from frozen usage: 2 differ\n")

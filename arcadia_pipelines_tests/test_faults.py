@@ -235,7 +235,7 @@ def new_month(world: World) -> None:
 def published_month(world: World) -> None:
     """The same after its first run, and everything has changed: a revision, a void, a frozen one, a new tenant."""
     new_month(world)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update billing.tenant_invoices set status = 'paid' where tenant_id = 'paying'")
     world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'leaving'")
     for tenant in ("pilot", "paying"):
@@ -487,7 +487,7 @@ def test_postgresql_killed_while_a_month_is_published_starts_again_with_the_mont
     assert embedded.start(own_server) == url
     assert whole(world) == before
     assert world.invoices("2026-05") == {}
-    world.month_end("2026-05")
+    world.publish("2026-05")
     whole(world)
     numbers = "select invoice_number from billing.tenant_invoices where period_start = '2026-05-01' order by 1"
     assert world.query(numbers) == [(f"INV-202605-{number:05}",) for number in range(1, 5)]
@@ -511,7 +511,7 @@ def run_until(url: str, month: str, fatal: str | None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     event.listen(Engine, "before_cursor_execute", before_cursor_execute)
-    World(url).month_end(month)
+    World(url).publish(month)
 
 
 def start(url: str, month: str, fatal: str | None = None) -> ForkServerProcess:
@@ -543,6 +543,6 @@ def test_a_run_that_is_killed_leaves_the_month_as_it_was_and_the_next_completes_
     assert finish(start(world.url, "2026-04", fatal)) == -signal.SIGKILL
     whole(world)
     assert world.invoices("2026-04") == before
-    world.month_end("2026-04")
+    world.publish("2026-04")
     whole(world)
     assert len(world.invoices("2026-04")) == invoices

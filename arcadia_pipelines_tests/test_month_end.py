@@ -37,7 +37,7 @@ def test_the_pilot_owes_70_dollars_64_for_april(world: World) -> None:
 def test_an_overage_line_explains_itself(world: World) -> None:
     """Used 2160, included 1488, at the rate of January: 672 h at 1 c."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     [line] = world.query(
         "select qty::text, unit, unit_price_cents::text, meta from billing.tenant_invoice_lines where kind = 'overage'"
     )
@@ -51,7 +51,7 @@ def test_an_overage_line_explains_itself(world: World) -> None:
 
 def test_a_rerun_of_an_unchanged_month_writes_no_row(sample: World) -> None:
     """Not only equal values: the very same row versions, in every table of ours."""
-    sample.month_end("2026-04")
+    sample.publish("2026-04")
     before = sample.query(WRITTEN)
     assert len(before) > 200
     result = sample.month_end("2026-04")
@@ -63,11 +63,11 @@ def test_a_rerun_of_an_unchanged_month_writes_no_row(sample: World) -> None:
 def test_late_usage_revises_the_invoice_in_place_and_keeps_the_old_one_whole(world: World) -> None:
     """100 h more at 1 c: 64.22 -> 65.22, GST 6.52, total 71.74; the same id, number and issue date."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     identity = "select id, invoice_number, issued_at from billing.tenant_invoices"
     before = world.query(identity)
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.query(identity) == before
     assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6522, 652, 7174)}
     assert world.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 772)
@@ -80,14 +80,14 @@ def test_late_usage_revises_the_invoice_in_place_and_keeps_the_old_one_whole(wor
 
 def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
     """An hour more for the pilot; the other fourteen invoices and their lines keep their row versions."""
-    sample.month_end("2026-04")
+    sample.publish("2026-04")
     others = (
         "select i.id, i.xmin::text, l.id, l.xmin::text from billing.tenant_invoices i"
         " join billing.tenant_invoice_lines l on l.invoice_id = i.id where tenant_id <> 'pilot' order by 3"
     )
     before = sample.query(others)
     sample.use("pilot-web", "droplet_hours", 1)
-    sample.month_end("2026-04")
+    sample.publish("2026-04")
     assert sample.query(others) == before
     assert sample.invoices("2026-04")["pilot"] == ("issued", 2, 6423, 642, 7065)
 
@@ -104,7 +104,7 @@ def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
 def test_a_frozen_invoice_is_left_as_it_is_and_the_difference_reported(world: World, freeze: str) -> None:
     """100 h more would be 110 c more with GST; nothing is written, and the check says who and how much."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query(f"update billing.tenant_invoices set {freeze}")
     frozen = "select xmin::text, revision, total_cents from billing.tenant_invoices"
     before = world.query(frozen)
@@ -124,9 +124,9 @@ def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: Wor
     world.pilot()
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'pilot'")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04")["pilot"] == ("void", 1, 6422, 642, 7064)
     assert len(world.lines("pilot", "2026-04")) == 4
     events = "select event from billing.invoice_events where tenant_id = 'pilot' order by id"
@@ -137,38 +137,38 @@ def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: Wor
 def test_a_month_in_which_nobody_has_anything_to_bill_any_more_voids_nothing(world: World) -> None:
     """The subscriptions are gone for a moment: the run fails and says so, and the invoices stand."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.subscriptions set status = 'pending'")
     result = world.month_end("2026-04", succeed=False)
     assert "nobody has anything to bill in 2026-04, and 1 invoices stand" in failures(result)[0]
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
     world.query("update cloud.subscriptions set status = 'active'")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
 
 
 def test_usage_that_was_frozen_and_has_vanished_stops_the_rerun_until_it_is_accepted(world: World) -> None:
     """Three of 90 records are purged: nothing is written. Accepted, 3 x 24 h less: 64.22 - 0.72 = 63.50, GST 6.35."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     before = world.query(WRITTEN)
     world.query("delete from cloud.usage_records where recorded_at < '2026-04-02'")
     result = world.month_end("2026-04", succeed=False)
     assert f"droplet_hours of deployment {uid('web')}: 90 records, now 87" in failures(result)[0]
     assert world.query(WRITTEN) == before
     world.query("delete from billing.metered_usage where period_start = '2026-04-01'")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6350, 635, 6985)}
 
 
 def test_usage_that_comes_after_its_month_was_frozen_is_named_by_the_next_month(world: World) -> None:
     """One late record of April: May's run warns, April's re-run bills it, and then May's is content."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.use("web", "droplet_hours", 100, "2026-04-20", ingested_at="2026-04-20")
     check = failed_checks(world.month_end("2026-05"))["no_late_usage_in_the_month_before"]
     assert (check.metadata["offenders"].value, check.severity) == (1, dg.AssetCheckSeverity.WARN)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04")["pilot"] == ("issued", 2, 6522, 652, 7174)
     assert failed_checks(world.month_end("2026-05")) == {}
 
@@ -176,11 +176,11 @@ def test_usage_that_comes_after_its_month_was_frozen_is_named_by_the_next_month(
 def test_a_number_that_was_issued_is_never_issued_again(world: World) -> None:
     """Somebody deletes the pilot's invoice: May notices, and April's re-run goes on with 00002."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tamper("with l as (delete from billing.tenant_invoice_lines) delete from billing.tenant_invoices")
     check = failed_checks(world.month_end("2026-05"))["earlier_months_are_unchanged"]
     assert check.metadata["offenders"].value == 1
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.query("select invoice_number from billing.tenant_invoices where period_start = '2026-04-01'") == [
         ("INV-202604-00002",)
     ]
@@ -189,10 +189,10 @@ def test_a_number_that_was_issued_is_never_issued_again(world: World) -> None:
 def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) -> None:
     """`aardvark` sorts first and comes second: the pilot keeps 00001."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tenant("aardvark")
     world.deployment("aardvark", "burrow", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.query("select tenant_id, invoice_number from billing.tenant_invoices order by 2") == [
         ("pilot", "INV-202604-00001"),
         ("aardvark", "INV-202604-00002"),
@@ -202,10 +202,10 @@ def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) ->
 def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:
     """June's prices: 60.00 + 7.50 + nothing used; April is computed again at January's."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.plan("studio", 6000, {"droplet_hours": (1488, 2)}, since="2026-06-01")
-    world.month_end("2026-04")
-    world.month_end("2026-06")
+    world.publish("2026-04")
+    world.publish("2026-06")
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
     assert world.invoices("2026-06") == {"pilot": ("issued", 1, 6750, 675, 7425)}
 
@@ -213,10 +213,10 @@ def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:
 def test_a_renamed_deployment_revises_no_invoice(world: World) -> None:
     """A tax invoice is not changed for a name; the next month carries the new one."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update cloud.cloud_deployments set name = 'shop'")
-    world.month_end("2026-04")
-    world.month_end("2026-05")
+    world.publish("2026-04")
+    world.publish("2026-05")
     assert world.invoices("2026-04")["pilot"][1] == 1
     names = "select distinct period_start::text, deployment_name from billing.tenant_invoice_lines where kind <> 'tax'"
     assert sorted(world.query(names)) == [("2026-04-01", "web"), ("2026-05-01", "shop")]
@@ -250,7 +250,7 @@ def test_a_month_is_half_open_in_utc(world: World) -> None:
     world.use("web", "droplet_hours", 1, "2026-04-01 00:00+00")
     world.use("web", "droplet_hours", 2, "2026-05-01 09:59:59+10")  # still April in UTC
     world.use("web", "droplet_hours", 4, "2026-05-01 00:00+00")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.lines("acme", "2026-04")[1] == ("Overage: droplet_hours", 300)
 
 
@@ -259,7 +259,7 @@ def test_a_gst_free_tenant_has_no_tax_line_and_the_reason_on_the_invoice(world: 
     world.plan("studio", 5000)
     world.tenant("exports", gst_free_reason="Exported services, GST Act s 38-190")
     world.deployment("exports", "web", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04") == {"exports": ("issued", 1, 5000, 0, 5000)}
     assert world.lines("exports", "2026-04") == [("Plan: studio", 5000)]
     [(meta,)] = world.query("select meta from billing.tenant_invoices")
@@ -271,7 +271,7 @@ def test_a_free_plan_still_makes_an_invoice_of_nothing_with_its_tax_line(world: 
     world.plan("free", 0)
     world.tenant("acme")
     world.deployment("acme", "web", "free")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.lines("acme", "2026-04") == [("Plan: free", 0), ("GST 10%", 0)]
     assert world.invoices("2026-04") == {"acme": ("issued", 1, 0, 0, 0)}
 
@@ -305,7 +305,7 @@ def test_a_failed_blocking_check_stops_the_run_before_the_invoices(world: World)
     assert set(failed_checks(result)) == {"usage_equals_raw_records"}
     assert world.invoices("2026-04") == {}
     world.query("drop trigger late on billing.billing_months")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04")["pilot"] == ("issued", 1, 6423, 642, 7065)
 
 
@@ -314,7 +314,7 @@ def test_a_tenant_that_is_gone_since_it_was_quoted_stops_the_invoices_and_voids_
     world.pilot()
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tamper("delete from cloud.tenants where id = 'acme'")
     result = materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices")
     assert "tenant acme was quoted and is not in tenants: quote the month again" in failures(result)[0]
@@ -351,7 +351,7 @@ def test_a_month_that_is_not_quoted_cannot_be_invoiced(world: World) -> None:
 def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str, corruption: str) -> None:
     """The check alone, on a month somebody has tampered with: it fails and names the offender."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tamper(corruption)
     job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
     keys = {key.name: key for key in job.asset_layer.asset_graph.asset_check_keys}
@@ -369,7 +369,7 @@ def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str,
 def test_a_tampered_earlier_month_is_noticed_by_the_next(world: World) -> None:
     """April's total is raised by hand, with lines to match: May's run says so, and is not stopped."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.query("update billing.tenant_invoice_lines set amount_cents = 5001 where line_no = 1")
     world.tamper("update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065")
     checks = failed_checks(world.month_end("2026-05"))

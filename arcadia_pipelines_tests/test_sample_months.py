@@ -73,7 +73,7 @@ def test_a_sample_month_is_as_it_was_and_as_plain_sql_has_it(
     sample: World, month: str, pytestconfig: pytest.Config
 ) -> None:
     """Every line of every invoice as in the golden file; subtotals and GST as one SQL statement works them out."""
-    sample.month_end(month)
+    sample.publish(month)
     rows = [HEADER, *sample.query(INVOICES)]
     file = GOLDEN / f"{month}.csv"
     if pytestconfig.getoption("--write-golden"):
@@ -89,7 +89,7 @@ def test_a_sample_month_is_as_it_was_and_as_plain_sql_has_it(
 def test_every_oddity_of_the_sample_is_where_a_reader_is_told_to_look(sample: World) -> None:
     """The pilot's ten subtotals by hand; a GST-free tenant, a plan change, unbilled usage, a void of nothing."""
     for month in MONTHS:
-        sample.month_end(month)
+        sample.publish(month)
     subtotals = "select subtotal_cents from billing.tenant_invoices where tenant_id = %s order by period_start"
     assert [cents for (cents,) in sample.query(subtotals, "pilot")] == [
         5750,

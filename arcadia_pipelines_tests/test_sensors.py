@@ -130,8 +130,8 @@ def test_closed_months_that_are_not_invoiced_are_told_every_day(
     """January is invoiced, February was missed, March is invoiced; the months up to today are missing too."""
     monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", f"http://127.0.0.1:{webhook.server_port}/alerts")
     world.pilot()
-    world.month_end("2026-01")
-    world.month_end("2026-03")
+    world.publish("2026-01")
+    world.publish("2026-03")
     said = told(alert_on_missing_invoices, world)
     assert said.startswith("not invoiced: 2026-02, 2026-04, 2026-05, ")
     assert "Materialise them, oldest first" in said
@@ -149,7 +149,7 @@ def test_a_month_counts_as_missed_a_day_after_its_end(world: World) -> None:
 def test_a_billable_tenant_without_an_invoice_is_told(world: World) -> None:
     """acme comes with a subscription from January on after April was invoiced."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
     assert "tenants without an invoice: acme in 2026-04. Materialise the month again" in told(
@@ -160,7 +160,7 @@ def test_a_billable_tenant_without_an_invoice_is_told(world: World) -> None:
 def test_missed_months_are_requested_oldest_first_once_the_sensor_is_started(world: World) -> None:
     """Stopped until then. April is invoiced, so January to March and May on are asked for, in order, once a day."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert invoice_missed_months.default_status is dg.DefaultSensorStatus.STOPPED
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance, resources={"database": BillingDatabase(url=world.url)})
@@ -176,7 +176,7 @@ def test_nothing_is_said_when_all_is_invoiced(world: World) -> None:
     """Every month up to the last that is over."""
     world.pilot()
     for key in MONTHS.get_partition_keys():
-        world.month_end(key[:7])
+        world.publish(key[:7])
     assert told(alert_on_missing_invoices, world).startswith("Every closed month is invoiced")
     assert told(alert_on_late_usage, world) == "No usage came late."
     with dg.DagsterInstance.ephemeral() as instance:
@@ -193,7 +193,7 @@ def test_late_usage_is_told_with_what_is_at_stake(
     world.tenant("acme")
     world.plan("metered", 0, {"droplet_hours": (0, 1)})
     world.deployment("acme", "api", "metered")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.done("mark_invoice_paid", invoices=["INV-202604-00002"])
     world.use("web", "droplet_hours", 100)
     world.use("api", "droplet_hours", 200)
@@ -202,7 +202,7 @@ def test_late_usage_is_told_with_what_is_at_stake(
     assert said == "2026-04: acme 2.20 (issued), pilot 1.10 (paid), nobody 0.00 (no invoice)"
     [body] = webhook.bodies
     assert "usage came late: 2026-04: acme 2.20 (issued)" in body["text"]
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert told(alert_on_late_usage, world) == "No usage came late."
 
 

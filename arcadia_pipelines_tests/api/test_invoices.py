@@ -90,7 +90,7 @@ def test_the_pilots_april_is_served_as_it_is_billed(api: httpx.Client, billed: W
 def test_an_unchanged_invoice_is_not_sent_twice_and_a_changed_one_is(serve: Serve, world: World) -> None:
     """ETag: 304 while it stands; a revision and a payment each make a new one."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     client = serve(world.url)
     [invoice_id] = world.query("select id from billing.tenant_invoices")[0]
     path, tags = f"/api/v1/invoices/{invoice_id}", list[str]()
@@ -101,7 +101,7 @@ def test_an_unchanged_invoice_is_not_sent_twice_and_a_changed_one_is(serve: Serv
     for change in (None, "late usage", "update billing.tenant_invoices set status = 'paid', paid_at = now()"):
         if change == "late usage":
             world.use("web", "droplet_hours", 100)
-            world.month_end("2026-04")
+            world.publish("2026-04")
         elif change:
             world.query(change)
         assert [ask(tag).status_code for tag in tags] == [200] * len(tags)
@@ -118,9 +118,9 @@ def test_an_unchanged_invoice_is_not_sent_twice_and_a_changed_one_is(serve: Serv
 def test_the_history_has_each_replaced_revision_whole(serve: Serve, world: World) -> None:
     """100 h more at 1 c: revision 2 of 71.74, and revision 1 of 70.64 in its snapshot."""
     world.pilot()
-    world.month_end("2026-04")
+    world.publish("2026-04")
     world.use("web", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
     [invoice_id] = world.query("select id from billing.tenant_invoices")[0]
     answer = serve(world.url).get(f"/api/v1/invoices/{invoice_id}/events", headers=ADMIN)
     history = schemas.InvoiceEvents.model_validate_json(answer.text).items
