@@ -6,6 +6,7 @@ what it did. It and a running month wait for each other.
 
 import datetime as dt
 from collections.abc import Callable, Collection, Mapping
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 from pydantic import Field
@@ -39,7 +40,7 @@ class _OnInvoices(_Operation):
 
 
 class _Payment(_OnInvoices):
-    paid_on: str = Field("", description="The day that the money came, like 2026-05-14 (UTC); empty: now.")
+    paid_on: str = Field("", description="The day that the money came, like 2026-05-14; empty: now.")
 
 
 class _OnTenants(_Operation):
@@ -53,6 +54,7 @@ class _OnDrafts(_Operation):
 
 class _OnUsage(_Operation):
     month: str = Field(description="The month whose usage has vanished, like 2026-04.")
+    records: int = Field(0, description="How many records are accepted as lost: the number that the dry run says.")
 
 
 _WHO = {"operator": "", "reason": "", "dry_run": True}
@@ -73,7 +75,7 @@ def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]],
             name=act.__name__,
             description=act.__doc__,
             config={"ops": {step.name: {"config": {**example, **_WHO}}}},
-            tags={"arcadia/operation": act.__name__},
+            tags={"arcadia/operation": act.__name__, "dagster/max_retries": "0"},  # it may have been done
         )
 
     return decorate
@@ -167,15 +169,19 @@ def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database:
     _tell(context, config, report, [])
 
 
-@_operation({"month": "2026-04"})
+@_operation({"month": "2026-04", "records": 0})
 def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, database: BillingDatabase) -> None:
     """Accept that usage which a month has frozen is gone: materialising the month then bills what is left.
 
-    Until then a month whose frozen records have vanished cannot be materialised. The dry run names them.
+    Until then a month whose frozen records have vanished cannot be materialised. The dry run names them, and says how
+    many they are, which is to be given as `records`.
     """
     author, month = _author(context, config), BillingMonth.parse(config.month)
     with database.month(month) as connection:
         vanished = operations.accept_vanished(connection, month, author)
+        lost = int((vanished["frozen_records"] - vanished["remaining_records"]).sum())
+        if not config.dry_run and lost != config.records:
+            raise OperationRefused(f"{lost} records of {month} have vanished, and {config.records} are accepted: look")
         report = reporting.vanished(vanished, config.dry_run)
         _end(connection, config)
     _tell(context, config, report, [month], asset="metered_usage")
@@ -189,12 +195,12 @@ def _paid_at(paid_on: str) -> dt.datetime | None:
     if not paid_on.strip():
         return None
     try:
-        day = dt.datetime.fromisoformat(paid_on.strip()).replace(tzinfo=dt.UTC)
+        day = dt.date.fromisoformat(paid_on.strip())
     except ValueError as error:
         raise OperationRefused(f"paid_on {paid_on!r} is not a day: write it like 2026-05-14") from error
-    if day > dt.datetime.now(dt.UTC):
+    if day > dt.datetime.now(ZoneInfo("Australia/Sydney")).date():
         raise OperationRefused(f"paid_on {paid_on} is in the future")
-    return day
+    return dt.datetime.combine(day, dt.time(), dt.UTC)
 
 
 def _end(connection: Connection, config: _Operation) -> None:

@@ -1,38 +1,44 @@
 """Usage that came after its month was frozen: whose it is, and what is at stake. Reads, and writes nothing."""
 
+import pandas as pd
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import recompute
-from arcadia_pipelines.billing import quote, reconcile
+from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import catalogue, ledger, operations, usage
+from arcadia_pipelines.storage import catalogue, ledger, usage
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
 
 
 def find(connection: Connection, month: BillingMonth) -> Finding:
-    """The tenants with late usage in the month, most at stake first: by how much its materialisation would change them.
+    """The tenants with late usage in the month, most at stake first.
 
-    `at_stake_cents` is with GST. A tenant of null has no subscription for the deployment: nobody would pay.
+    `at_stake_cents` is what the late usage changes, with GST: the month with it, less the month without it, both by
+    today's prices; 0 if the invoice is void. A tenant of null has no subscription for the deployment: nobody would pay.
     """
     late = usage.late(connection, month)
     if late.empty:
         return Finding(0, [])
     counted = usage.count(connection, month, usage.now(connection))
-    quoted = recompute.quotes(connection, month, counted[quote.USAGE.names])
-    invoices, _ = recompute.invoices(connection, month, quoted.lines)
-    plan = reconcile.plan(
-        ledger.existing(connection, month), invoices, quoted.faults["tenant_id"], operations.on_hold(connection)
+    meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
+    payers = catalogue.subscriptions(connection, month)[["subscription_id", "tenant_id"]]
+    owners = meters.merge(payers, on="subscription_id", how="left").groupby("tenant_id", dropna=False, as_index=False)
+    standing = ledger.existing(connection, month)[["tenant_id", "status", "invoice_number"]]
+    tenants = (
+        owners.agg(meters=("deployment_id", "count"))
+        .merge(_totals(connection, month, counted), on="tenant_id", how="left")
+        .merge(_totals(connection, month, usage.frozen(connection, month)), on="tenant_id", how="left")
+        .merge(standing, on="tenant_id", how="left")
     )
-    payers = catalogue.subscriptions(connection, month)[["deployment_id", "tenant_id"]].drop_duplicates("deployment_id")
-    owed = late.merge(payers, on="deployment_id", how="left").assign(
-        late_records=late["raw_records"] - late["frozen_records"]
-    )
-    tenants = owed.groupby("tenant_id", dropna=False, as_index=False)[["late_records"]].sum()
-    tenants = tenants.merge(
-        plan[["tenant_id", "invoice_number", "status", "difference_cents"]], on="tenant_id", how="left"
-    )
-    tenants = tenants.assign(at_stake_cents=tenants["difference_cents"].fillna(0))
-    tenants = tenants.sort_values("at_stake_cents", key=abs, ascending=False, kind="stable").astype(object)
-    columns = ["tenant_id", "late_records", "at_stake_cents", "status", "invoice_number"]
-    rows = tenants[columns].where(tenants[columns].notna(), None).head(MOST_SHOWN).to_dict("records")
-    return Finding(len(tenants), [{"month": str(month), **{str(k): v for k, v in row.items()}} for row in rows])
+    at_stake = tenants["total_cents_x"].fillna(0) - tenants["total_cents_y"].fillna(0)
+    tenants = tenants.assign(at_stake_cents=at_stake.mask((tenants["status"] == "void").fillna(False), 0))
+    tenants = tenants.sort_values("at_stake_cents", key=abs, ascending=False, kind="stable").head(MOST_SHOWN)
+    shown = tenants[["tenant_id", "at_stake_cents", "status", "invoice_number", "meters"]].astype(object)
+    rows = shown.where(shown.notna(), None).to_dict("records")
+    return Finding(owners.ngroups, [{"month": str(month), **{str(k): v for k, v in row.items()}} for row in rows])
+
+
+def _totals(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> pd.DataFrame:
+    """What each tenant would be invoiced for this usage."""
+    quoted = recompute.quotes(connection, month, used[quote.USAGE.names])
+    return recompute.invoices(connection, month, quoted.lines)[0][["tenant_id", "total_cents"]]

@@ -112,8 +112,15 @@ def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance
             tags=_IN_THE_UI,
         )
     if not result.success:
-        raise MonthEndFailed(f"{operation} did nothing: {_why(result, {})} (run {result.run_id})")
+        refused = any(event.is_step_failure and _is_refusal(event) for event in result.all_events)
+        what = "did nothing" if refused else "failed: look whether it was done"
+        raise MonthEndFailed(f"{operation} {what}: {_why(result, {})} (run {result.run_id})")
     return next(event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
+
+
+def _is_refusal(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error
+    return bool(error and error.cause and error.cause.cls_name in ("OperationRefused", "InvalidMonth"))
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def release_tenant() -> None:
     """Release TENANTs that are on hold. Their drafts wait for issue-drafts, or for `arcadia invoice` of their month."""
 
 
-@_command(_MONTH)
+@_command(_MONTH, click.option("--records", type=int, default=0, help="How many, as the dry run says."))
 def accept_vanished_usage() -> None:
     """Accept that usage which MONTH has frozen is gone; `arcadia invoice` of it then bills what is left."""
 

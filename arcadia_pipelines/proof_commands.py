@@ -17,7 +17,7 @@ from arcadia_pipelines.storage import database, ledger
 
 _LEFT_OUT = {
     "void": "void, which owe nothing",
-    "held_back": "of tenants that are held back (see quote_faults)",
+    "held_back": "of tenants that are held back or on hold (see quote_faults and tenant_holds)",
     "frozen": "paid or pushed, compared by their sum and corrections",
     "deployment_deleted": "with a deleted deployment, compared by their sum",
 }

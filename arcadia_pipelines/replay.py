@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import recompute
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import ledger, usage
+from arcadia_pipelines.storage import ledger, operations, usage
 
 _IDENTITY = ("deployment_id", "kind", "resource_kind", "description")
 _BILLED = (*_IDENTITY, "qty", "unit", "unit_price_cents", "amount_cents", "meta")
@@ -56,7 +56,7 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
     """Rebuild the invoiced month, and compare it by content_sha256."""
     quoted = recompute.quotes(connection, month, usage.frozen(connection, month))
     invoices, lines = recompute.invoices(connection, month, quoted.lines)
-    held_back = quoted.faults["tenant_id"].dropna()
+    held_back = pd.concat([quoted.faults["tenant_id"].dropna(), operations.on_hold(connection)])
     both = (
         ledger.existing(connection, month)
         .merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))

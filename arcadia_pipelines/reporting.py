@@ -27,8 +27,8 @@ Metadata = Mapping[str, dg.MetadataValue]
 
 LARGEST_SHOWN = 10
 FROZEN_REMEDY = (
-    "Left as they are. What a paid or pushed one bills too little or too much goes on the tenant's next invoice; a void"
-    " one stays void until an operator reopens it."
+    "Left as they are. What a paid or pushed one bills too little or too much, ex GST, is on the tenant's next invoice;"
+    " a void one stays void until an operator reopens it."
 )
 _PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
 _LOOK = {

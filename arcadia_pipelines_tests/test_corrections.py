@@ -2,8 +2,9 @@
 
 import pytest
 
+from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.test_faults import finish, start
-from arcadia_pipelines_tests.world import World, failed_checks, uid
+from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
 
 APRIL = "INV-202604-00001"
 ADJUSTED = ("Adjustment: 2026-04, INV-202604-00001", 100)
@@ -118,6 +119,69 @@ def test_a_void_invoice_carries_nothing(paid: World) -> None:
     paid.publish("2026-06")
     assert paid.lines("pilot", "2026-06")[2] == ADJUSTED
     assert paid.disproved() == []
+
+
+def test_a_reopened_invoice_gives_its_correction_to_the_one_that_took_it_over(paid: World) -> None:
+    """June took over what the void May carried. May is reopened: as it is it cannot be issued, run again it can."""
+    paid.publish("2026-05")
+    paid.done("void_invoice", invoices=["INV-202605-00001"])
+    paid.publish("2026-06")
+    paid.done("reopen_invoice", invoices=["INV-202605-00001"])
+    assert "carries a correction that is on another invoice too" in paid.refused("issue_drafts", month="2026-05")
+    paid.publish("2026-05")
+    paid.publish("2026-06")
+    assert paid.lines("pilot", "2026-05") == [*MAY, ("GST 10%", 575)]
+    assert paid.lines("pilot", "2026-06") == [*MAY, ADJUSTED, ("GST 10%", 585)]
+    assert paid.disproved() == []
+
+
+def test_the_draft_of_a_released_tenant_is_issued_with_its_correction(paid: World) -> None:
+    """May is a draft with the 1.00 of April, which no other invoice carries."""
+    paid.done("hold_tenant", tenants=["pilot"])
+    paid.publish("2026-05")
+    paid.done("release_tenant", tenants=["pilot"])
+    paid.done("issue_drafts", month="2026-05")
+    assert paid.invoices("2026-05")["pilot"] == ("issued", 1, 5850, 585, 6435)
+    assert paid.disproved() == []
+
+
+def test_nothing_is_corrected_for_an_invoice_that_was_voided_since(world: World) -> None:
+    """April is with finance, 1.00 too low, and then void: May carries nothing."""
+    world.pilot()
+    world.publish("2026-04")
+    world.query("update billing.tenant_invoices set finance_invoice_id = 'F-1'")
+    world.use("web", "droplet_hours", 100)
+    world.publish("2026-04")
+    world.done("void_invoice", invoices=[APRIL])
+    world.publish("2026-05")
+    assert world.lines("pilot", "2026-05") == [*MAY, ("GST 10%", 575)]
+
+
+def test_paid_months_are_not_credited_for_want_of_subscriptions(paid: World) -> None:
+    """The table is empty by accident: the run refuses, also where an invoice would be left with a correction alone."""
+    paid.query("update cloud.subscriptions set status = 'pending'")
+    refusal = "nobody has anything to bill in 2026-04, and 1 invoices stand"
+    assert refusal in failures(paid.month_end("2026-04", succeed=False))[0]
+    paid.query("update cloud.subscriptions set status = 'active'")
+    paid.publish("2026-05")
+    paid.query("update cloud.subscriptions set status = 'pending'")
+    paid.month_end("2026-05", succeed=False)
+    assert paid.invoices("2026-05")["pilot"] == ("issued", 1, 5850, 585, 6435)
+
+
+def test_a_gst_status_that_was_wrong_on_a_paid_invoice_is_named(paid: World) -> None:
+    """GST of 6.42 was paid, and the tenant turns out to be free of it: people have to settle that."""
+    paid.query("update cloud.tenants set gst_free_reason = 'charity'")
+    check = failed_checks(paid.month_end("2026-04"))["gst_status_of_frozen_invoices"]
+    assert check.metadata["offenders"].value == 1
+
+
+def test_a_month_that_waited_its_turn_sees_what_was_done_meanwhile_whatever_the_servers_default(paid: World) -> None:
+    """Under a default of repeatable read, May and June first run at once would both carry the 1.00."""
+    name = paid.url.rpartition("/")[2]
+    paid.query(f"alter database {name} set default_transaction_isolation = 'repeatable read'")
+    with database.transaction(database.engine(paid.url)) as connection:
+        assert connection.exec_driver_sql("show transaction_isolation").scalar_one() == "read committed"
 
 
 def test_a_tenant_that_has_left_still_gets_its_correction(paid: World) -> None:

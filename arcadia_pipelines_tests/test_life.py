@@ -85,6 +85,23 @@ def test_the_database_keeps_the_content_of_a_frozen_invoice(billed: World, freez
         )
 
 
+def test_the_database_keeps_the_lines_of_a_frozen_invoice(billed: World) -> None:
+    """Paid: no line is changed or deleted; only that its deployment is deleted may show."""
+    billed.query("update billing.tenant_invoices set status = 'paid'")
+    for statement in (
+        "update billing.tenant_invoice_lines set amount_cents = 1 where line_no = 1",
+        "update billing.tenant_invoice_lines set deployment_id = null, qty = 2 where line_no = 1",
+        "delete from billing.tenant_invoice_lines",
+        "update billing.tenant_invoices set meta = '{}'",
+    ):
+        with pytest.raises(psycopg.errors.RestrictViolation, match="keeps its"):
+            billed.query(statement)
+    billed.query("delete from cloud.subscription_addons")
+    billed.query("delete from cloud.subscriptions")
+    billed.query("delete from cloud.cloud_deployments")
+    assert billed.query("select distinct deployment_id from billing.tenant_invoice_lines") == [(None,)]
+
+
 def test_an_invoice_is_never_deleted(billed: World) -> None:
     """Void it: the message says so."""
     with pytest.raises(psycopg.errors.RestrictViolation, match="INV-202604-00001 is never deleted"):
@@ -102,7 +119,7 @@ def test_an_invoice_that_is_with_finance_is_not_reopened(billed: World) -> None:
     billed.query("update billing.tenant_invoices set finance_invoice_id = 'F-1'")
     billed.done("void_invoice", invoices=[NUMBER])
     message = billed.refused("reopen_invoice", invoices=[NUMBER])
-    assert "INV-202604-00001 is with finance, and cannot become draft" in message
+    assert "INV-202604-00001 is with finance, and cannot become draft. Withdraw it there, and clear" in message
 
 
 # Operators
@@ -275,6 +292,7 @@ def test_an_issued_invoice_of_a_tenant_on_hold_stays_as_it_is_until_the_release(
     billed.use("web", "droplet_hours", 100)
     billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 1, 7064)
+    assert billed.disproved() == []
     billed.done("release_tenant", tenants=["pilot"])
     billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 2, 7174)
@@ -293,7 +311,10 @@ def test_vanished_usage_is_accepted_with_a_reason_and_what_is_left_is_billed(bil
     """One of 90 records of 24 h is purged: refused, accepted, and 648 h are billed: 6.48."""
     billed.query("delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)")
     billed.month_end("2026-04", succeed=False)
-    said = billed.done("accept_vanished_usage", month="2026-04")
+    assert "1 records of 2026-04 have vanished, and 0 are accepted" in billed.refused(
+        "accept_vanished_usage", month="2026-04"
+    )
+    said = billed.done("accept_vanished_usage", month="2026-04", records=1)
     assert said == "1 record accepted as lost, of 1 meter"
     billed.publish("2026-04")
     assert billed.lines("pilot", "2026-04")[2] == ("Overage: droplet_hours", 648)
@@ -307,9 +328,25 @@ def test_what_was_accepted_does_not_cover_what_vanishes_afterwards(billed: World
     """One record is accepted as lost, then another is gone: refused again."""
     one = "delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)"
     billed.query(one)
-    billed.done("accept_vanished_usage", month="2026-04")
+    billed.done("accept_vanished_usage", month="2026-04", records=1)
     billed.query(one)
     billed.month_end("2026-04", succeed=False)
+
+
+def test_what_was_accepted_covers_nothing_of_usage_that_is_frozen_anew(world: World) -> None:
+    """Of ten records five are lost, and accepted; five come late; then the other five are gone: refused again."""
+    world.pilot()
+    world.query("delete from cloud.usage_records")
+    first, second = ([world.use("web", "droplet_hours", 1) for _ in range(5)] for _ in range(2))
+    world.publish("2026-04")
+    world.query("delete from cloud.usage_records where id = any(%s)", first)
+    world.done("accept_vanished_usage", month="2026-04", records=5)
+    world.publish("2026-04")
+    for _ in range(5):
+        world.use("web", "droplet_hours", 1)
+    world.publish("2026-04")
+    world.query("delete from cloud.usage_records where id = any(%s)", second)
+    world.month_end("2026-04", succeed=False)
 
 
 def test_nothing_is_accepted_where_nothing_has_vanished(billed: World) -> None:

@@ -152,9 +152,7 @@ def test_a_billable_tenant_without_an_invoice_is_told(world: World) -> None:
     world.publish("2026-04")
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
-    assert "tenants without an invoice: acme in 2026-04. Materialise the month again" in told(
-        alert_on_missing_invoices, world
-    )
+    assert "tenants without an invoice: acme in 2026-04. See quote_faults" in told(alert_on_missing_invoices, world)
 
 
 def test_missed_months_are_requested_oldest_first_once_the_sensor_is_started(world: World) -> None:
@@ -178,10 +176,39 @@ def test_nothing_is_said_when_all_is_invoiced(world: World) -> None:
     for key in MONTHS.get_partition_keys():
         world.publish(key[:7])
     assert told(alert_on_missing_invoices, world).startswith("Every closed month is invoiced")
-    assert told(alert_on_late_usage, world) == "No usage came late."
+    assert told(alert_on_late_usage, world).endswith("came late.")
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance, resources={"database": BillingDatabase(url=world.url)})
         assert invoice_missed_months(context) == dg.SkipReason("Every closed month is invoiced.")
+
+
+def test_a_void_invoice_is_no_missing_one(world: World) -> None:
+    """Somebody has decided that nothing is owed."""
+    world.pilot()
+    world.publish("2026-04")
+    world.done("void_invoice", invoices=["INV-202604-00001"])
+    assert "tenants without" not in told(alert_on_missing_invoices, world)
+
+
+def test_late_usage_is_looked_for_in_one_month_after_the_other(world: World) -> None:
+    """March, April, and March again; a void invoice has nothing at stake."""
+    world.pilot()
+    world.publish("2026-03")
+    world.publish("2026-04")
+    world.done("void_invoice", invoices=["INV-202604-00001"])
+    world.use("web", "droplet_hours", 100)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance, resources={"database": BillingDatabase(url=world.url)})
+        said = []
+        for _ in range(3):
+            answer = alert_on_late_usage(context)
+            assert isinstance(answer, dg.SkipReason)
+            said.append(answer.skip_message)
+    assert said == [
+        "No usage of 2026-03 came late.",
+        "2026-04: pilot 0.00 (void)",
+        "No usage of 2026-03 came late.",
+    ]
 
 
 def test_late_usage_is_told_with_what_is_at_stake(
@@ -203,7 +230,7 @@ def test_late_usage_is_told_with_what_is_at_stake(
     [body] = webhook.bodies
     assert "usage came late: 2026-04: acme 2.20 (issued)" in body["text"]
     world.publish("2026-04")
-    assert told(alert_on_late_usage, world) == "No usage came late."
+    assert told(alert_on_late_usage, world) == "No usage of 2026-04 came late."
 
 
 def world_connection(world: World) -> AbstractContextManager[Connection]:

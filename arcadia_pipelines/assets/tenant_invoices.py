@@ -20,7 +20,7 @@ class NotQuoted(Exception):
 
 
 class NothingToBill(Exception):
-    """Every invoice that stands would be voided."""
+    """Every invoice that stands would be voided, or credited."""
 
 
 def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
@@ -73,15 +73,18 @@ def publish_invoices(
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
         pass_gate(connection, month)
         ledger.take_turn(connection)
-        invoices, lines = recompute.invoices(connection, month, quotes.lines(connection, month))
+        quote_lines = quotes.lines(connection, month)
+        invoices, lines = recompute.invoices(connection, month, quote_lines)
         held_back = quotes.faults(connection, month)["tenant_id"]
         on_hold = operations.on_hold(connection)
-        plan = reconcile.plan(ledger.existing(connection, month), invoices, held_back, on_hold)
-        if invoices.empty and (plan["action"] == "void").any():
+        existing = ledger.existing(connection, month)
+        owed = int((existing["status"] != "void").sum())
+        if quote_lines.empty and held_back.empty and owed:
             raise NothingToBill(
-                f"nobody has anything to bill in {month}, and {len(plan)} invoices stand, which would all be void: see"
-                " that cloud.subscriptions is whole, then materialise the month again"
+                f"nobody has anything to bill in {month}, and {owed} invoices stand, which would all be void, or"
+                " credited: see that cloud.subscriptions is whole, then materialise the month again"
             )
+        plan = reconcile.plan(existing, invoices, held_back, on_hold)
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
         ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plan, invoices, lines)
         corrections.find(connection, month, context.run.run_id)

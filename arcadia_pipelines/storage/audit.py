@@ -71,7 +71,8 @@ _OWED = """
 # happens since; of one whose deployment is deleted, nobody knows any more which line was for what.
 _STANDING = """
     held as (
-        select distinct tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
+        select tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
+        union select tenant_id from billing.tenant_holds
     ),
     orphaned as (
         select distinct invoice_id from billing.tenant_invoice_lines

@@ -190,6 +190,22 @@ CONTROLS = [
         """,
     ),
     Control(
+        name="gst_status_of_frozen_invoices",
+        asset="tenant_invoices",
+        warning=True,
+        description="Every paid or pushed invoice of the month has GST, or none, as its tenant has now.",
+        remedy="No correction is made for GST by itself: settle it with the tenant if the month had the wrong status.",
+        query="""
+            select i.invoice_number, i.tenant_id, i.tax_cents, i.meta ->> 'gst_free_reason' as invoiced_reason,
+                   nullif(btrim(t.gst_free_reason), '') as reason_now
+            from billing.tenant_invoices i join cloud.tenants t on t.id = i.tenant_id
+            where i.period_start = %(month)s and i.status in ('issued', 'paid')
+              and (i.status = 'paid' or i.finance_invoice_id is not null or i.pushed_to_finance_at is not null)
+              and (i.meta ? 'gst_free_reason') <> (nullif(btrim(t.gst_free_reason), '') is not null)
+            order by i.tenant_id
+        """,
+    ),
+    Control(
         name="corrections_are_carried",
         asset="tenant_invoices",
         warning=True,

@@ -5,6 +5,9 @@ becomes (billing/invoice.py). Exactly once, because a month's share is what is o
 are published one after another (ledger.take_turn), so that two cannot take the same share.
 """
 
+from collections.abc import Sequence
+from uuid import UUID
+
 import pandas as pd
 from sqlalchemy.engine import Connection
 
@@ -50,18 +53,22 @@ _STANDING_LINES = """
     from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
     where l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
 """
+# Of an invoice that was voided since, nothing is owed.
 _DIFFERENCES = """
-    select tenant_id, period_start as corrects, difference_cents as cents from billing.invoice_corrections
+    select c.tenant_id, c.period_start as corrects, c.difference_cents as cents
+    from billing.invoice_corrections c
+    join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.period_start
+    where i.status in ('issued', 'paid')
 """
-# The newest month takes what is outstanding. An older one, and an invoice that is frozen, keeps what it carries: what
-# has changed since goes on a newer one.
+# The newest month takes what is outstanding. An older one that is issued, and an invoice that is frozen, keeps what it
+# carries: what has changed since goes on a newer one. An older draft was reopened, and others may carry its share.
 _CARRIED_BY = f"""
     with lines as ({_STANDING_LINES}),
     kept as (
         select tenant_id from billing.tenant_invoices
         where period_start = %(month)s
           and (status in ('paid', 'void') or finance_invoice_id is not null or pushed_to_finance_at is not null
-               or exists (select from billing.tenant_invoices where period_start > %(month)s))
+               or status = 'issued' and exists (select from billing.tenant_invoices where period_start > %(month)s))
     ),
     carried as (
         select tenant_id, corrects, amount_cents
@@ -97,6 +104,29 @@ OUTSTANDING = f"""
     group by 1, 2 having sum(d.cents) <> 0
 """
 """The differences of a month that no invoice carries yet: one row per tenant. Takes `month`."""
+
+
+_CARRIED_ELSEWHERE = f"""
+    select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start
+    from billing.tenant_invoice_lines l
+    join billing.tenant_invoices i on i.id = l.invoice_id
+    join (
+        select tenant_id, corrects, sum(cents) as cents
+        from (
+            {_DIFFERENCES}
+            union all
+            select tenant_id, corrects, -amount_cents from ({_STANDING_LINES}) s where status <> 'void'
+        ) d
+        group by 1, 2 having sum(cents) <> 0
+    ) beyond on beyond.tenant_id = i.tenant_id and beyond.corrects = (l.meta ->> 'corrects')::date
+    where i.id = any(%(ids)s) and l.kind in ('credit', 'adjustment')
+"""
+
+
+def outdated(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str, str, BillingMonth]]:
+    """Those of the invoices with a correction that others carry too, or that is another now: number, tenant, month."""
+    rows = connection.exec_driver_sql(_CARRIED_ELSEWHERE, {"ids": list(invoices)})
+    return [(invoice, tenant, BillingMonth(start)) for invoice, tenant, start in rows]
 
 
 def find(connection: Connection, month: BillingMonth, run_id: str) -> None:

@@ -38,6 +38,7 @@ _SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "client_min_messages": "warning",
+    "default_transaction_isolation": r"read\ committed",  # who waited for a lock sees what was done meanwhile
 }
 
 
@@ -143,6 +144,8 @@ def _explain(error: Exception, on: Engine) -> str:
     message = " ".join(str(cause).split())
     if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
         message = " ".join(filter(None, (cause.diag.message_primary, cause.diag.message_detail)))
+        if cause.diag.message_hint:
+            message += f". {cause.diag.message_hint}"
     if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         return f"the database {where} lacks our tables ({message}): run `arcadia db migrate`"
     if isinstance(cause, psycopg.errors.DiskFull):

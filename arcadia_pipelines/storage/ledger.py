@@ -12,6 +12,7 @@ from arcadia_pipelines.billing.money import CENTS, FLAG, TEXT
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import EXISTING
 from arcadia_pipelines.storage import bulk, months
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.database import PUBLISH_LOCK, StorageError
 
 _LINES = "tenant_invoice_lines"
@@ -94,7 +95,7 @@ CHANGE_STATUS = """
         invoice_number = coalesce(i.invoice_number, c.number),
         issued_at = coalesce(i.issued_at, case c.action when 'issue' then now() end),
         paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, now()) else i.paid_at end,
-        run_id = %(run)s, updated_at = now()
+        updated_at = now()
     from changes c
     where c.action in ('issue', 'void', 'pay', 'reopen') and i.tenant_id = c.tenant_id and i.period_start = %(month)s
 """
@@ -270,6 +271,20 @@ def invoiced_months(connection: Connection) -> list[BillingMonth]:
         "select inhrelid::regclass::text from pg_inherits where inhparent = 'billing.tenant_invoice_lines'::regclass"
     ).scalars()
     return sorted(BillingMonth.parse(name[-7:].replace("_", "-")) for name in partitions)
+
+
+_WITHOUT_INVOICE = f"""
+    select distinct s.tenant_id from ({BILLED_SUBSCRIPTIONS}) s
+    where not exists (select from billing.tenant_invoices i
+                      where i.tenant_id = s.tenant_id and i.period_start = %(month)s)
+    order by 1
+"""
+
+
+def tenants_without_invoice(connection: Connection, month: BillingMonth) -> list[str]:
+    """The tenants with a subscription in the month and no invoice, be it void; also those that are held back."""
+    found = connection.exec_driver_sql(_WITHOUT_INVOICE, {**bounds(month), "month": month.start})
+    return list(found.scalars())
 
 
 def is_invoiced(connection: Connection, month: BillingMonth) -> bool:

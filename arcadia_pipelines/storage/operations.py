@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import bulk, usage
+from arcadia_pipelines.storage import bulk, corrections, usage
 from arcadia_pipelines.storage.ledger import CHANGE_STATUS, CHANGES, NUMBER, RECORD, Author, act_parameters
 
 Row = Mapping[str, object]
@@ -112,6 +112,12 @@ def change(
             )
         if act is ISSUE and row["on_hold"]:
             raise OperationRefused(f"{row['tenant_id']} is on hold: release the tenant first")
+    if act is ISSUE and (outdated := corrections.outdated(connection, list(invoices))):
+        invoice, tenant, month = outdated[0]
+        raise OperationRefused(
+            f"draft {invoice} of {tenant} carries a correction that is on another invoice too, or has changed: run"
+            f" {month} again, which works it out anew and issues it"
+        )
     connection.exec_driver_sql(CHANGES)
     done: list[Row] = []
     for month in sorted(set(invoices.values())):
@@ -205,8 +211,11 @@ def on_hold(connection: Connection) -> Series:
 
 _ACCEPT = """
     insert into billing.usage_acceptances
-        (period_start, deployment_id, resource_kind, frozen_records, remaining_records, operator, reason, run_id)
-    values (%(month)s, %(deployment)s, %(kind)s, %(frozen)s, %(remaining)s, %(operator)s, %(reason)s, %(run)s)
+        (period_start, deployment_id, resource_kind, usage_cutoff, frozen_records, remaining_records, operator, reason,
+         run_id)
+    select period_start, %(deployment)s, %(kind)s, usage_cutoff, %(frozen)s, %(remaining)s, %(operator)s, %(reason)s,
+           %(run)s
+    from billing.billing_months where period_start = %(month)s
 """
 
 

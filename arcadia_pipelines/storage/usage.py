@@ -129,8 +129,10 @@ VANISHED = pa.schema(
 )
 """One row per deployment and resource kind with fewer records than the frozen usage counts."""
 
+_ACCEPTED = pa.schema([*list(VANISHED)[:3], ("accepted_records", COUNT)])
 _FROZEN_RECORDS = """
-    select m.deployment_id, m.resource_kind, m.frozen_records, a.remaining_records
+    select m.deployment_id, m.resource_kind, m.frozen_records,
+           coalesce(a.remaining_records, m.frozen_records) as accepted_records
     from (
         select deployment_id, resource_kind,
                sum(record_count - unusable_records - duplicate_records)::bigint as frozen_records
@@ -138,8 +140,10 @@ _FROZEN_RECORDS = """
     ) m
     left join (
         select distinct on (deployment_id, resource_kind) * from billing.usage_acceptances
-        where period_start = %(month)s order by deployment_id, resource_kind, id desc
-    ) a using (deployment_id, resource_kind, frozen_records)
+        where period_start = %(month)s
+          and usage_cutoff = (select usage_cutoff from billing.billing_months where period_start = %(month)s)
+        order by deployment_id, resource_kind, id desc
+    ) a using (deployment_id, resource_kind)
 """
 
 
@@ -149,11 +153,10 @@ def vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -
     Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged. Records
     that could not be used may go: removing them is how such a fault is mended.
     """
-    before = bulk.read(connection, _FROZEN_RECORDS, VANISHED, {"month": month.start})
-    before = before.assign(accepted=before["remaining_records"].fillna(before["frozen_records"]))
+    before = bulk.read(connection, _FROZEN_RECORDS, _ACCEPTED, {"month": month.start})
     now = usage.groupby(["deployment_id", "resource_kind"], as_index=False)[["record_count"]].sum()
     both = before.merge(now, on=["deployment_id", "resource_kind"], how="left").fillna({"record_count": 0})
-    lost = both[both["accepted"] > both["record_count"]]
+    lost = both[both["accepted_records"] > both["record_count"]]
     lost = lost.assign(remaining_records=lost["record_count"], lost=lost["frozen_records"] - lost["record_count"])
     return to_pandas(to_arrow(lost.sort_values("lost", ascending=False, kind="stable"), VANISHED))
 

@@ -25,14 +25,17 @@ begin
     end if;
     if new.status = 'draft' and old.status = 'void' and is_pushed then
         raise exception 'invoice % is with finance, and cannot become draft', invoice
-            using errcode = 'restrict_violation', hint = 'Withdraw it there, and clear finance_invoice_id first.';
+            using errcode = 'restrict_violation', hint = 'Withdraw it there, and clear finance_invoice_id and pushed_to_finance_at first.';
+    end if;
+    if (is_pushed or old.status in ('paid', 'void'))
+       and (new.subtotal_cents, new.tax_cents, new.total_cents, new.content_sha256, new.usage_cutoff, new.meta)
+           is distinct from
+           (old.subtotal_cents, old.tax_cents, old.total_cents, old.content_sha256, old.usage_cutoff, old.meta) then
+        raise exception 'invoice % is %, and keeps its content', invoice,
+            case when is_pushed then 'with finance' else old.status end using errcode = 'restrict_violation';
     end if;
     if (new.subtotal_cents, new.tax_cents, new.total_cents, new.content_sha256)
        is distinct from (old.subtotal_cents, old.tax_cents, old.total_cents, old.content_sha256) then
-        if is_pushed or old.status in ('paid', 'void') then
-            raise exception 'invoice % is %, and keeps its content', invoice,
-                case when is_pushed then 'with finance' else old.status end using errcode = 'restrict_violation';
-        end if;
         if new.revision is distinct from old.revision + 1 then
             raise exception 'invoice % has revision %: new content is revision %', invoice, old.revision,
                 old.revision + 1 using errcode = 'restrict_violation';
@@ -51,11 +54,31 @@ comment on function billing.guard_invoice() is
 create trigger invoices_keep_the_law before update or delete on billing.tenant_invoices
     for each row execute function billing.guard_invoice();
 
+create function billing.guard_line() returns trigger language plpgsql as $$
+declare
+    frozen text := (select coalesce(invoice_number, id::text) from billing.tenant_invoices
+                    where id = old.invoice_id
+                      and (status in ('paid', 'void') or finance_invoice_id is not null
+                           or pushed_to_finance_at is not null));
+begin
+    if frozen is null then
+        return case tg_op when 'DELETE' then old else new end;
+    end if;
+    if tg_op = 'UPDATE' and new.deployment_id is null
+       and to_jsonb(new) - 'deployment_id' = to_jsonb(old) - 'deployment_id' then  -- the deployment is deleted
+        return new;
+    end if;
+    raise exception 'invoice % is frozen, and keeps its lines', frozen using errcode = 'restrict_violation';
+end $$;
+comment on function billing.guard_line() is 'The lines of a paid, void or pushed invoice stay as they are.';
+create trigger lines_of_frozen_invoices_stay before update or delete on billing.tenant_invoice_lines
+    for each row execute function billing.guard_line();
+
 comment on column billing.tenant_invoices.status is
     'draft: not yet sent, may have no number; issued; paid; void: nothing is owed. draft to issued or void, issued to '
     'paid or void, void to draft. paid, void and pushed invoices are frozen.';
 comment on column billing.tenant_invoices.invoice_number is
-    'INV-YYYYMM-NNNNN, without a gap within the month, given when it is first issued and kept for life; null for a draft.';
+    'INV-YYYYMM-NNNNN, without a gap within the month, given when it is first issued and kept for life; null before.';
 
 alter table billing.invoice_events
     drop constraint invoice_events_event_check,
@@ -106,7 +129,7 @@ create table billing.invoice_corrections (
     primary key (period_start, tenant_id)
 );
 comment on table billing.invoice_corrections is
-    'One row per paid or pushed invoice that would be billed differently now; the difference goes on the tenant''s next '
+    'One row per paid or pushed invoice that would be billed differently now, ex GST; the difference goes on the tenant''s next '
     'invoice, as a line of kind adjustment or credit with meta "corrects".';
 comment on column billing.invoice_corrections.period_start is 'The month that is corrected: its first day, UTC.';
 comment on column billing.invoice_corrections.tenant_id is 'Who pays.';
@@ -125,6 +148,7 @@ create table billing.usage_acceptances (
     period_start      date not null,
     deployment_id     uuid not null,
     resource_kind     text not null,
+    usage_cutoff      timestamptz not null,
     frozen_records    bigint not null,
     remaining_records bigint not null check (remaining_records < frozen_records),
     operator          text not null,
@@ -141,6 +165,8 @@ comment on column billing.usage_acceptances.id is 'Order.';
 comment on column billing.usage_acceptances.period_start is 'First day of the billing month, UTC.';
 comment on column billing.usage_acceptances.deployment_id is 'The deployment that was metered.';
 comment on column billing.usage_acceptances.resource_kind is 'What was metered.';
+comment on column billing.usage_acceptances.usage_cutoff is
+    'The cut-off of the frozen usage from which it vanished; usage that is frozen anew is not accepted as lost.';
 comment on column billing.usage_acceptances.frozen_records is 'Usable records that the frozen usage counts.';
 comment on column billing.usage_acceptances.remaining_records is 'Those left when it was accepted.';
 comment on column billing.usage_acceptances.operator is 'Who accepted it.';
