@@ -455,6 +455,19 @@ def test_a_correction_alone_makes_an_invoice_also_one_below_zero() -> None:
     assert alone.sums == [(-1005, -101, -1106)]
 
 
+@pytest.mark.parametrize(
+    ("cents", "kind", "description"),
+    [
+        (1, "adjustment", "Adjustment: 2026-03, INV-202603-00001"),
+        (-1, "credit", "Credit: 2026-03, INV-202603-00001"),
+    ],
+)
+def test_a_cent_to_pay_is_an_adjustment_and_a_cent_back_a_credit(cents: int, kind: str, description: str) -> None:
+    """The kind as the contract has it, in small letters; a tenth of a cent of GST is none."""
+    lines = issue(Inputs(), adjustments=[(*MARCH, cents)]).lines
+    assert rows(lines, "kind", "description", "amount_cents") == [(kind, description, cents), ("tax", "GST 10%", 0)]
+
+
 def test_a_gst_free_tenants_correction_is_not_taxed() -> None:
     """1.00 and no GST."""
     assert issue(Inputs(), tenants("pilot", gst_free="charity"), adjustments=[(*MARCH, 100)]).sums == [(100, 0, 100)]
