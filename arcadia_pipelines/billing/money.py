@@ -59,7 +59,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """The schema's columns of the frame, in its order. Raises pyarrow.ArrowInvalid where a value does not fit."""
-    return pa.Table.from_pandas(data[schema.names], schema=schema, preserve_index=False)
+    return pa.Table.from_pandas(data[schema.names], schema=schema)
 
 
 def arrow(column: Series) -> pa.ChunkedArray:

@@ -331,7 +331,7 @@ def _price(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _numbered(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines in order, numbered from 1 within each subscription."""
-    lines = lines.assign(kind_order=lines["kind"].map(KIND_ORDER).astype("int64")).sort_values(
+    lines = lines.assign(kind_order=lines["kind"].map(KIND_ORDER)).sort_values(
         ["subscription_id", "kind_order", "description", "subscription_addon_id"]
     )
     return lines.assign(line_no=lines.groupby("subscription_id").cumcount() + 1)
@@ -344,7 +344,7 @@ def _unbilled(rated: pd.DataFrame, held: Series) -> pd.DataFrame:
         "tenant_held_back": rated["tenant_id"].isin(held),
         "no_subscription": rated["tenant_id"].isna(),
     }
-    reason = pd.Series(None, index=rated.index, dtype=pd.ArrowDtype(TEXT))
+    reason = repeat(None, TEXT, rated)
     for name, applies in reasons.items():  # the last that applies is the reason
         reason = reason.mask(applies, name)
     unbilled = rated.assign(reason=reason)[reason.notna()]

@@ -5,12 +5,13 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing import invoice
-from arcadia_pipelines.billing.money import Row, frame, to_arrow
+from arcadia_pipelines.billing.money import Row, frame, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines_tests.billing.columns import (
     APRIL,
@@ -424,6 +425,12 @@ def test_columns_may_come_in_pieces_or_be_cut_from_longer_ones() -> None:
         again = invoice.totals(lines, tenants("pilot"), APRIL)
         assert rows(again) == rows(both.invoices)[1:]
         assert values(again["content_sha256"]) == issue(PILOT).hashes
+
+
+def test_columns_may_have_no_piece_at_all() -> None:
+    """As those of an empty table may: no lines, no invoices."""
+    nothing = pa.table([pa.chunked_array([], field.type) for field in invoice.INVOICE_LINES], invoice.INVOICE_LINES)
+    assert rows(invoice.totals(to_pandas(nothing), tenants("pilot"), APRIL)) == []
 
 
 # Corrections of earlier months
