@@ -1,10 +1,10 @@
-# make demo | test | check | ui | api | bench-api | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | check | mutation | ui | api | bench-api | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check ui api bench-api down lock clean
+.PHONY: demo test check mutation ui api bench-api down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -20,6 +20,14 @@ check: $(INSTALLED)
 	@home=$$(mktemp -d); echo 'telemetry: {enabled: false}' > $$home/dagster.yaml; \
 	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning; \
 	status=$$?; rm -rf $$home; exit $$status
+
+# Changes billing/ in a thousand ways, and looks whether its tests notice. See [tool.mutmut] in pyproject.toml.
+mutation: $(INSTALLED)
+	@rm -rf mutants
+	@$(BIN)/mutmut run --max-children $(or $(N),1)
+	@$(BIN)/mutmut results
+	@$(BIN)/mutmut export-cicd-stats > /dev/null
+	@$(BIN)/python -c 'import json; s = json.load(open("mutants/mutmut-cicd-stats.json")); noticed = s["killed"] + s["timeout"]; print("killed %d of %d, survived %d: %.1f %%" % (noticed, s["total"], s["total"] - noticed, 100 * noticed / s["total"]))'
 
 ui: $(INSTALLED)
 	@$(BIN)/arcadia db up
@@ -48,4 +56,4 @@ lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header -o requirements.lock pyproject.toml
 
 clean: down
-	rm -rf .venv* .arcadia
+	rm -rf .venv* .arcadia mutants

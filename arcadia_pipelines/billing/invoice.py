@@ -18,6 +18,7 @@ from arcadia_pipelines.billing.money import (
     COUNT,
     QUANTITY,
     TEXT,
+    WHOLE,
     Series,
     arrow,
     cast,
@@ -27,6 +28,9 @@ from arcadia_pipelines.billing.money import (
 )
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import KIND_ORDER
+
+_WHOLE_CENTS = pa.decimal128(19, 0)  # any 64-bit amount, to compute with
+_LINE_PRICE = pa.decimal128(27, 8)  # and as the price of a line: GST, corrections
 
 TENANTS = pa.schema(
     [
@@ -57,7 +61,7 @@ INVOICE_LINES = pa.schema(
         ("description", TEXT),
         ("qty", QUANTITY),
         ("unit", TEXT),
-        ("unit_price_cents", pa.decimal128(27, 8)),  # any 64-bit amount of GST fits
+        ("unit_price_cents", _LINE_PRICE),
         ("amount_cents", CENTS),
         ("meta", TEXT),
         ("line_no", COUNT),
@@ -147,7 +151,7 @@ def _adjustment_lines(adjustments: pd.DataFrame) -> pd.DataFrame:
             + ", "
             + ordered["invoice_number"],
             "qty": repeat(Decimal(1), QUANTITY, ordered),
-            "unit_price_cents": cast(ordered["amount_cents"], pa.decimal128(27, 8)),
+            "unit_price_cents": cast(ordered["amount_cents"], _LINE_PRICE),
             "amount_cents": ordered["amount_cents"],
             "meta": '{"corrects": "'
             + ordered["corrects"]
@@ -160,16 +164,16 @@ def _adjustment_lines(adjustments: pd.DataFrame) -> pd.DataFrame:
 
 def _tax_lines(lines: pd.DataFrame, tenants: pd.DataFrame) -> pd.DataFrame:
     """One GST line per tenant that is not GST-free, at 0 too."""
-    taxable = lines.groupby("tenant_id", as_index=False)["amount_cents"].sum().merge(tenants, on="tenant_id")
-    taxable = taxable[taxable["gst_free_reason"].isna()]
-    tax = gst.gst(cast(taxable["amount_cents"], pa.decimal128(19, 0)))
+    taxed = tenants[tenants["gst_free_reason"].isna()]
+    taxable = taxed.merge(lines.groupby("tenant_id")["amount_cents"].sum(), left_on="tenant_id", right_index=True)
+    tax = gst.gst(cast(taxable["amount_cents"], _WHOLE_CENTS))
     return pd.DataFrame(
         {
             "tenant_id": taxable["tenant_id"],
             "kind": repeat("tax", TEXT, taxable),
             "description": repeat(gst.DESCRIPTION, TEXT, taxable),
             "qty": repeat(Decimal(1), QUANTITY, taxable),
-            "unit_price_cents": cast(tax, pa.decimal128(27, 8)),
+            "unit_price_cents": cast(tax, _LINE_PRICE),
             "amount_cents": cast(tax, CENTS),
             "meta": f'{{"rate": "{gst.RATE}", "taxable_cents": ' + cast(taxable["amount_cents"], TEXT) + "}",
         }
@@ -218,5 +222,5 @@ def _hashes(invoices: pd.DataFrame, month: BillingMonth) -> list[str]:
 
 def _digits(column: Series) -> pa.ChunkedArray:
     """Decimals' digits without the point: one spelling per value, where Arrow's own text has 7.4E-7 beside 0.744."""
-    unscaled = [chunk.view(pa.decimal128(38, 0)) for chunk in arrow(column).chunks]
-    return pa.chunked_array(unscaled, pa.decimal128(38, 0)).cast(TEXT)
+    unscaled = [chunk.view(WHOLE) for chunk in arrow(column).chunks]
+    return pa.chunked_array(unscaled, WHOLE).cast(TEXT)

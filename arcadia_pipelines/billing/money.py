@@ -19,6 +19,8 @@ QUANTITY = pa.decimal128(18, 6)
 UNIT_PRICE = pa.decimal128(18, 8)
 QUANTITY_SUM = pa.decimal128(38, 6)
 """A sum of quantities, which may be too large to bill."""
+WHOLE = pa.decimal128(38, 0)
+"""A whole number of any size."""
 
 QUANTITY_LIMIT = Decimal(10**12)
 UNIT_PRICE_LIMIT = 10**10
@@ -57,7 +59,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """The schema's columns of the frame, in its order. Raises pyarrow.ArrowInvalid where a value does not fit."""
-    return pa.Table.from_pandas(data[schema.names], schema=schema, preserve_index=False)
+    return pa.Table.from_pandas(data[schema.names], schema=schema)
 
 
 def arrow(column: Series) -> pa.ChunkedArray:
@@ -78,8 +80,8 @@ def round_half_up(column: Series) -> Series:
     The only rounding in the project: a line's amount (quantity x unit price) and an invoice's GST go through here.
     """
     exact = arrow(column).cast(pa.decimal128(38, 14))
-    rounded = pc.round(exact, ndigits=0, round_mode="half_towards_infinity")
-    return pd.Series(rounded.cast(pa.decimal128(38, 0)), index=column.index, dtype=pd.ArrowDtype(pa.decimal128(38, 0)))
+    rounded = pc.round(exact, round_mode="half_towards_infinity")
+    return pd.Series(rounded.cast(WHOLE), index=column.index, dtype=pd.ArrowDtype(WHOLE))
 
 
 def repeat(value: object, to: pa.DataType, like: pd.DataFrame) -> Series:

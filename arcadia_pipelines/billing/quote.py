@@ -289,8 +289,6 @@ def _rate(usage: pd.DataFrame, subscriptions: pd.DataFrame, rates: pd.DataFrame)
 def _plan_lines(subscriptions: pd.DataFrame) -> pd.DataFrame:
     return subscriptions.assign(
         kind="plan_base",
-        sort_key="",
-        resource_kind=None,
         description="Plan: " + subscriptions["plan"],
         qty=repeat(Decimal(1), QUANTITY, subscriptions),
         unit="month",
@@ -302,8 +300,6 @@ def _plan_lines(subscriptions: pd.DataFrame) -> pd.DataFrame:
 def _addon_lines(addons: pd.DataFrame) -> pd.DataFrame:
     return addons.assign(
         kind="addon",
-        sort_key=addons["subscription_addon_id"],
-        resource_kind=None,
         description="Addon: " + addons["addon"],
         qty=cast(addons["quantity"], QUANTITY),
         unit="month",
@@ -315,10 +311,9 @@ def _addon_lines(addons: pd.DataFrame) -> pd.DataFrame:
 def _overage_lines(rated: pd.DataFrame) -> pd.DataFrame:
     """Lines for what is used beyond the allowance; usage within it makes no line."""
     used = cast(rated["quantity"], QUANTITY)
-    over = rated.assign(used=used)[(used > rated["included"]).fillna(False)]
+    over = rated.assign(used=used)[used > rated["included"]]
     return over.assign(
         kind="overage",
-        sort_key="",
         description="Overage: " + over["resource_kind"],
         qty=cast(over["used"] - over["included"], QUANTITY),
         meta=_meta(
@@ -336,8 +331,8 @@ def _price(lines: pd.DataFrame) -> pd.DataFrame:
 
 def _numbered(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines in order, numbered from 1 within each subscription."""
-    lines = lines.assign(kind_order=lines["kind"].map(KIND_ORDER).astype("int64")).sort_values(
-        ["subscription_id", "kind_order", "description", "sort_key"]
+    lines = lines.assign(kind_order=lines["kind"].map(KIND_ORDER)).sort_values(
+        ["subscription_id", "kind_order", "description", "subscription_addon_id"]
     )
     return lines.assign(line_no=lines.groupby("subscription_id").cumcount() + 1)
 
@@ -349,7 +344,7 @@ def _unbilled(rated: pd.DataFrame, held: Series) -> pd.DataFrame:
         "tenant_held_back": rated["tenant_id"].isin(held),
         "no_subscription": rated["tenant_id"].isna(),
     }
-    reason = pd.Series(None, index=rated.index, dtype=pd.ArrowDtype(TEXT))
+    reason = repeat(None, TEXT, rated)
     for name, applies in reasons.items():  # the last that applies is the reason
         reason = reason.mask(applies, name)
     unbilled = rated.assign(reason=reason)[reason.notna()]

@@ -5,12 +5,13 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing import invoice
-from arcadia_pipelines.billing.money import Row, frame, to_arrow
+from arcadia_pipelines.billing.money import Row, frame, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines_tests.billing.columns import (
     APRIL,
@@ -426,6 +427,12 @@ def test_columns_may_come_in_pieces_or_be_cut_from_longer_ones() -> None:
         assert values(again["content_sha256"]) == issue(PILOT).hashes
 
 
+def test_columns_may_have_no_piece_at_all() -> None:
+    """As those of an empty table may: no lines, no invoices."""
+    nothing = pa.table([pa.chunked_array([], field.type) for field in invoice.INVOICE_LINES], invoice.INVOICE_LINES)
+    assert rows(invoice.totals(to_pandas(nothing), tenants("pilot"), APRIL)) == []
+
+
 # Corrections of earlier months
 
 FEBRUARY, MARCH = (("pilot", f"2026-0{number}-01", f"INV-20260{number}-00001") for number in (2, 3))
@@ -453,6 +460,19 @@ def test_a_correction_alone_makes_an_invoice_also_one_below_zero() -> None:
     alone = issue(Inputs(), adjustments=[(*MARCH, -1005)])
     assert bill(alone.lines) == [("Credit: 2026-03, INV-202603-00001", -1005), ("GST 10%", -101)]
     assert alone.sums == [(-1005, -101, -1106)]
+
+
+@pytest.mark.parametrize(
+    ("cents", "kind", "description"),
+    [
+        (1, "adjustment", "Adjustment: 2026-03, INV-202603-00001"),
+        (-1, "credit", "Credit: 2026-03, INV-202603-00001"),
+    ],
+)
+def test_a_cent_to_pay_is_an_adjustment_and_a_cent_back_a_credit(cents: int, kind: str, description: str) -> None:
+    """The kind as the contract has it, in small letters; a tenth of a cent of GST is none."""
+    lines = issue(Inputs(), adjustments=[(*MARCH, cents)]).lines
+    assert rows(lines, "kind", "description", "amount_cents") == [(kind, description, cents), ("tax", "GST 10%", 0)]
 
 
 def test_a_gst_free_tenants_correction_is_not_taxed() -> None:

@@ -210,6 +210,13 @@ def test_a_frame_refuses_a_value_that_does_not_fit(row: tuple[object, ...]) -> N
         frame(SCHEMA, [row])
 
 
+def test_a_frame_says_which_column_does_not_fit() -> None:
+    """Half a cent among whole ones, which Arrow itself would cut off."""
+    message = r"^cents: \(1, Decimal\('0\.5'\)\) does not fit int64$"
+    with pytest.raises(pa.ArrowInvalid, match=message):
+        frame(SCHEMA, [("a", Decimal(0), Decimal(0), 1), ("b", Decimal(0), Decimal(0), Decimal("0.5"))])
+
+
 def test_a_frame_refuses_64_bits_too_many() -> None:
     """2^63 = 9223372036854775808 cents are one cent more than 64 bits hold."""
     with pytest.raises(OverflowError):
