@@ -86,7 +86,7 @@ def _fill(url: str, count: int) -> None:
         )
         with psycopg.connect(url) as connection:
             connection.execute(text.encode())
-        month = month.next
+        month = BillingMonth(month.end)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("vacuum analyze")
 
@@ -133,7 +133,7 @@ async def _measure(url: str, port: int, token: str) -> dict[str, Any]:
         await (await connection.execute(page, parameters)).fetchall()
 
     async def bare_invoice(connection: Any) -> None:
-        query, parameters = queries.with_lines_query(ADMIN, *next(invoices))
+        query, parameters = queries.with_lines_query(ADMIN, next(invoices)[0])
         await (await connection.execute(query, parameters)).fetchall()
 
     figures: dict[str, Any] = {}
@@ -209,14 +209,20 @@ class _Client(asyncio.Protocol):
         return client
 
     def connection_made(self, transport: Any) -> None:
-        self._transport, self._received = transport, b""
+        self._transport, self._head, self._missing = transport, b"", 0
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, complete, body = self._received.partition(b"\r\n\r\n")
-        if complete and len(body) >= int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]):
-            self._received = b""
-            self._answer.set_result(head.startswith(b"HTTP/1.1 200"))
+        if self._missing:  # of the body
+            self._missing -= len(data)
+        else:
+            self._head += data
+            if (end := self._head.find(b"\r\n\r\n")) < 0:
+                return
+            length = self._head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            self._missing = int(length) - (len(self._head) - end - 4)
+        if not self._missing:
+            ok, self._head = self._head.startswith(b"HTTP/1.1 200"), b""
+            self._answer.set_result(ok)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self._answer.done():

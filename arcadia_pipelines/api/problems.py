@@ -3,6 +3,8 @@
 Belongs here: what can go wrong for a caller, and how it is put. No message repeats a token, a password or SQL.
 """
 
+from collections.abc import Callable
+
 import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -51,13 +53,16 @@ def respond(request: Request, problem: Problem, errors: list[dict[str, str]] | N
 
 def install(app: FastAPI) -> None:
     """Make the application answer every exception with a problem."""
-    app.add_exception_handler(Problem, _known)
-    app.add_exception_handler(InvalidToken, _unauthenticated)
-    app.add_exception_handler(KeysUnavailable, _unavailable)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(psycopg.OperationalError, _unavailable)
-    app.add_exception_handler(StorageError, _unavailable)
+    for kind, answer in _ANSWERS.items():
+        app.add_exception_handler(kind, answer)
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The problem that answers the exception. Raises the exception itself where it is none of those foreseen."""
+    for kind, told in _ANSWERS.items():
+        if isinstance(error, kind):
+            return told(request, error)
+    raise error
 
 
 def _known(request: Request, error: Exception) -> Response:
@@ -95,3 +100,14 @@ def _http(request: Request, error: Exception) -> Response:
         "method-not-allowed": f"{request.method} is not served here: see /api/v1/openapi.json",
     }.get(kind, str(error.detail))
     return respond(request, Problem(kind, detail, dict(error.headers or {})))
+
+
+_ANSWERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    Problem: _known,
+    InvalidToken: _unauthenticated,
+    KeysUnavailable: _unavailable,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    psycopg.OperationalError: _unavailable,
+    StorageError: _unavailable,
+}

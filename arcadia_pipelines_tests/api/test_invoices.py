@@ -87,6 +87,56 @@ def test_the_pilots_april_is_served_as_it_is_billed(api: httpx.Client, billed: W
     assert lines[2]["meta"]["used"] == "2160.000000"
 
 
+def test_an_answer_is_the_same_on_the_long_way(api: httpx.Client) -> None:
+    """An id in capitals goes through FastAPI's routing, one in small letters does not: nobody can tell."""
+    [listed] = api.get("/api/v1/invoices?period=2026-04", headers=tenant("pilot")).json()["items"]
+    for headers in (tenant("pilot"), ADMIN, tenant("nova"), {}, {"Authorization": "Bearer x"}):
+        answers = [
+            api.get(f"/api/v1/invoices/{spelled}", headers=headers | {"X-Request-ID": "x"})
+            for spelled in (listed["id"], listed["id"].upper())
+        ]
+        straight, long = ((answer.status_code, answer.content, answer.headers) for answer in answers)
+        assert straight == long
+
+
+def test_a_document_is_its_rows_json_whatever_the_text_is(serve: Serve, world: World) -> None:
+    """Quotes, line breaks and nulls; a server that writes dates the German way: row_to_json() says the same."""
+    world.pilot()
+    world.month_end("2026-04")
+    odd = """E'a "b" \\\\c {d},\\n\\te\\u00fc\\u2028'"""
+    world.tamper(
+        f"update billing.tenant_invoices set tenant_id = {odd}, meta = jsonb_build_object({odd}, {odd});"
+        f"update billing.tenant_invoice_lines set description = {odd}, deployment_name = {odd}, resource_kind = {odd},"
+        f" unit = {odd}, meta = jsonb_build_object({odd}, {odd}) where line_no = 1;"
+        "do $$ begin execute format('alter database %I set datestyle = german', current_database()); end $$"
+    )
+    for change in (
+        "status = 'draft', invoice_number = null, issued_at = null",
+        f"status = 'paid', invoice_number = {odd}, issued_at = '2026-05-01 03:00:00.25+10', paid_at = now(),"
+        f" finance_invoice_id = {odd}, pushed_to_finance_at = now()",
+    ):
+        world.tamper(f"update billing.tenant_invoices set {change}")
+        [(invoice,)] = world.query(
+            "select row_to_json(i) from (select id, invoice_number, tenant_id,"
+            " to_char(period_start, 'YYYY-MM') as period, period_start, period_end,"
+            " currency, subtotal_cents, tax_cents, total_cents, status, issued_at, paid_at,"
+            " finance_invoice_id, pushed_to_finance_at, updated_at, usage_cutoff, revision, content_sha256, meta"
+            " from billing.tenant_invoices) i"
+        )
+        lines = world.query(
+            "select row_to_json(l) from (select line_no, deployment_id, deployment_name, kind, resource_kind,"
+            " description, qty::text as qty, unit, unit_price_cents::text as unit_price_cents, amount_cents, meta"
+            " from billing.tenant_invoice_lines order by line_no) l"
+        )
+        client = serve(world.url)
+        listed = client.get("/api/v1/invoices", headers=ADMIN)
+        schemas.InvoicePage.model_validate_json(listed.text)
+        assert listed.json()["items"] == [invoice]
+        found = client.get(f"/api/v1/invoices/{invoice['id']}", headers=ADMIN).json()
+        assert found == invoice | {"lines": [line for (line,) in lines]}
+        assert list(found) == [*invoice, "lines"]
+
+
 def test_an_unchanged_invoice_is_not_sent_twice_and_a_changed_one_is(serve: Serve, world: World) -> None:
     """ETag: 304 while it stands; a revision and a payment each make a new one."""
     world.pilot()

@@ -1,5 +1,7 @@
 """The API while something goes on: a month is run again, connections run out, PostgreSQL restarts, it is shut down."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -132,6 +134,72 @@ def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serv
             reading.result()
     assert min(seen.values()) > 3
     assert len(revisions) > 1
+
+
+def test_a_sheet_is_of_one_instant_while_a_month_is_run_again(
+    serve: Serve, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty invoices, read seven at a time, over two re-runs of the month: every sheet has one revision of them all."""
+    monkeypatch.setattr(queries, "SHEET_ROWS", 7)
+    world.plan("studio", 5000, {"droplet_hours": (0, 1)})
+    for number in range(40):
+        world.tenant(f"t{number}")
+        world.deployment(f"t{number}", f"web{number}", "studio")
+        world.use(f"web{number}", "droplet_hours", 100)
+    world.month_end("2026-04")
+    client, over = serve(world.url), threading.Event()
+    seen = list[set[tuple[str, str]]]()
+
+    def read() -> None:
+        while not over.is_set():
+            sheet = client.get("/api/v1/invoices.csv", headers=ADMIN).raise_for_status().text.removeprefix("\ufeff")
+            rows = list(csv.DictReader(io.StringIO(sheet)))
+            assert len({row["id"] for row in rows}) == len(rows) == 40
+            seen.append({(row["revision"], row["subtotal"]) for row in rows})
+
+    with ThreadPoolExecutor(4) as readers:
+        readings = [readers.submit(read) for _ in range(4)]
+        try:
+            for _ in range(2):
+                for number in range(40):
+                    world.use(f"web{number}", "droplet_hours", 100)
+                world.month_end("2026-04")
+            after = len(seen)
+            until(lambda: len(seen) > after + 4)
+        finally:
+            over.set()
+        for reading in readings:
+            reading.result()
+    # 50.00 + 1.00 for each hundred hours
+    assert {frozenset(one) for one in seen} == {
+        frozenset({("1", "51.00")}),
+        frozenset({("2", "52.00")}),
+        frozenset({("3", "53.00")}),
+    }
+
+
+def test_a_sheet_that_cannot_be_read_is_an_error_and_a_slow_reader_holds_no_connection(
+    serve: Serve, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection. While it is held up the sheet is 503; a reader who stops after the first bytes blocks nobody."""
+    monkeypatch.setattr(queries, "WAIT_SECONDS", 0.2)
+    World(url).query(
+        "insert into billing.tenant_invoices (tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
+        " total_cents, issued_at, invoice_number, content_sha256, usage_cutoff, run_id)"
+        " select repeat('t', 200) || n, '2026-04-01', '2026-05-01', n, 0, n, now(), 'N' || n, repeat('0', 64), now(),"
+        " '' from generate_series(1, 50000) n"
+    )
+    client = serve(url, api_connections=1)
+    with ThreadPoolExecutor(1) as first:
+        with locked(url):
+            late = first.submit(client.get, "/api/v1/invoices", headers=ADMIN)
+            until(lambda: waiting(url) == 1)
+            assert client.get("/api/v1/invoices.csv", headers=ADMIN).status_code == 503
+        assert late.result().status_code == 200
+    with client.stream("GET", "/api/v1/invoices.csv", headers=ADMIN) as slow:  # 16 MB: more than the sockets hold
+        first_part = next(slow.iter_bytes())
+        assert first_part.startswith(b"\xef\xbb\xbfinvoice_number")
+        assert client.get("/api/v1/invoices", headers=ADMIN).status_code == 200
 
 
 def test_when_connections_run_out_the_rest_is_told_to_come_again_and_liveness_holds(
