@@ -4,6 +4,7 @@ Amounts are whole cents AUD, unit prices are cents to 8 decimals, quantities hav
 decimals: 18 + 18 digits multiply to 37, which decimal128 holds, so a product is exact until it is rounded.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -22,6 +23,8 @@ QUANTITY_SUM = pa.decimal128(38, 6)
 WHOLE = pa.decimal128(38, 0)
 """A whole number of any size."""
 
+ONE = pa.scalar(Decimal(1), QUANTITY)
+
 QUANTITY_LIMIT = Decimal(10**12)
 UNIT_PRICE_LIMIT = 10**10
 """Cents; a price of 100 million dollars a unit, or more, does not fit numeric(18,8)."""
@@ -30,7 +33,9 @@ SUBTOTAL_LIMIT = Decimal(8 * 10**18)
 
 Row = tuple[object, ...]
 Series: TypeAlias = "pd.Series[Any]"
-"""An Arrow-typed column; pandas' stubs know no Arrow types."""
+"""An Arrow-typed column of a frame; pandas' stubs know no Arrow types."""
+Column: TypeAlias = Any
+"""A pyarrow.ChunkedArray or Array; pyarrow has no types for mypy."""
 
 
 def frame(schema: pa.Schema, rows: list[Row] | None = None) -> pd.DataFrame:
@@ -53,35 +58,60 @@ def _exact(column: Row, field: pa.Field) -> pa.Array:
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
     """The table as Arrow-typed pandas columns; nothing is converted."""
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+    columns = zip(table.column_names, table.columns, strict=True)
+    return pd.DataFrame({name: pd.arrays.ArrowExtensionArray(column) for name, column in columns})
 
 
 def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """The schema's columns of the frame, in its order. Raises pyarrow.ArrowInvalid where a value does not fit."""
-    return pa.Table.from_pandas(data[schema.names], schema=schema)
+    return pa.Table.from_arrays([pa.array(data[field.name], field.type) for field in schema], schema=schema)
 
 
-def arrow(column: Series) -> pa.ChunkedArray:
-    """The Arrow data of an Arrow-typed column, also of an empty one."""
-    return pa.Table.from_pandas(column.to_frame(), preserve_index=False).column(0)
+def exact(column: Column, to: pa.DataType) -> Column:
+    """The column as another Arrow type. Raises pyarrow.ArrowInvalid rather than lose a digit."""
+    if pa.types.is_decimal(to):  # Arrow wants room for 19 digits of an integer before it looks at the values
+        column = column.cast(pa.decimal128(38, to.scale))
+    return column.cast(to)
 
 
 def cast(column: Series, to: pa.DataType) -> Series:
-    """The column as another Arrow type. Raises pyarrow.ArrowInvalid rather than lose a digit."""
-    if pa.types.is_decimal(to):  # Arrow wants room for 19 digits of an integer before it looks at the values
-        column = column.astype(pd.ArrowDtype(pa.decimal128(38, to.scale)))
-    return column.astype(pd.ArrowDtype(to))
+    """A frame's column as another Arrow type, with its rows' labels; see exact()."""
+    return pd.Series(pd.arrays.ArrowExtensionArray(exact(pa.array(column), to)), index=column.index)
 
 
-def round_half_up(column: Series) -> Series:
+def round_half_up(column: Column) -> Column:
     """Decimals rounded to whole numbers, half up (away from zero for negatives), still as decimals.
 
     The only rounding in the project: a line's amount (quantity x unit price) and an invoice's GST go through here.
     """
-    exact = arrow(column).cast(pa.decimal128(38, 14))
-    rounded = pc.round(exact, round_mode="half_towards_infinity")
-    return pd.Series(rounded.cast(WHOLE), index=column.index, dtype=pd.ArrowDtype(WHOLE))
+    return pc.round(column.cast(pa.decimal128(38, 14)), round_mode="half_towards_infinity").cast(WHOLE)
+
+
+def text(*parts: Column | str) -> Column:
+    """The parts of each row after one another; null where one of them is null."""
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def with_columns(rows: pa.Table, **columns: Column) -> pa.Table:
+    """The rows with these columns more."""
+    for name, column in columns.items():
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def look_up(rows: pa.Table, table: pa.Table, keys: Iterable[Column], *columns: str) -> pa.Table:
+    """The rows with these columns of the table's row that has their key; null where none has.
+
+    `keys` are those of the rows and those of the table, which has one row for each.
+    """
+    found = table.select(columns).take(pc.index_in(*keys))
+    return with_columns(rows, **{name: found[name] for name in columns})
+
+
+def numbers_within(groups: Column) -> Column:
+    """Each row's number within its group, from 1 in the order of the rows. A group is named by an integer."""
+    before = pc.subtract(pc.rank(groups, tiebreaker="first"), pc.rank(groups, tiebreaker="min"))
+    return pc.add(before, 1)
 
 
 def repeat(value: object, to: pa.DataType, like: pd.DataFrame) -> Series:

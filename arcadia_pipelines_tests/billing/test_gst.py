@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing import gst
-from arcadia_pipelines.billing.money import frame
-from arcadia_pipelines_tests.billing.columns import LAWS, values
+from arcadia_pipelines_tests.billing.columns import LAWS
 
-TAXABLE = pa.schema([("taxable_cents", pa.decimal128(19, 0))])
+TAXABLE = pa.decimal128(19, 0)
 
 
 def gst_on(*taxable_cents: int) -> list[Decimal]:
     """GST in cents on each of these."""
-    return values(gst.gst(frame(TAXABLE, [(Decimal(cents),) for cents in taxable_cents])["taxable_cents"]))
+    taxable = pa.array([Decimal(cents) for cents in taxable_cents], TAXABLE)
+    return list(gst.gst(taxable).to_pylist())
 
 
 @pytest.mark.parametrize(

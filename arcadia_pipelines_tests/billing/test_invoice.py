@@ -1,5 +1,6 @@
 """Invoices: which lines stand on them in which order, what they add up to, and what makes two of them the same."""
 
+import uuid
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcadia_pipelines.billing import invoice
+from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.money import Row, frame, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines_tests.billing.columns import (
     APRIL,
+    LAWS,
     PILOT,
     PILOT_LINES,
     PRICED_LAWS,
@@ -260,6 +262,17 @@ def test_ids_are_the_same_on_every_run_and_no_two_are_alike() -> None:
     line_ids = [line_id for issued in of_months for line_id in values(issued.lines["id"])]
     assert (len(ids), len(set(ids))) == (6, 6)
     assert (len(line_ids), len(set(line_ids))) == (12, 12)
+
+
+@LAWS
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True))
+def test_an_id_is_the_uuid_of_tenant_and_month(names: list[str]) -> None:
+    """Law: the same answer from Python's uuid5, for tenants of any name."""
+    namespace = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
+    adjustments = frame(invoice.ADJUSTMENTS, [(name, "2026-03-01", "INV-202603-00001", 1) for name in names])
+    lines = invoice.tenant_lines(frame(quote.QUOTE_LINES), adjustments, tenants(*names), APRIL)
+    ids = dict(rows(invoice.totals(lines, tenants(*names), APRIL), "tenant_id", "id"))
+    assert ids == {name: str(uuid.uuid5(namespace, f"{name}/2026-04-01")) for name in names}
 
 
 def test_an_id_does_not_depend_on_who_else_is_billed() -> None:

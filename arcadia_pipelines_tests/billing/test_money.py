@@ -4,6 +4,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +17,14 @@ from arcadia_pipelines.billing.money import (
     TEXT,
     UNIT_PRICE,
     Series,
-    arrow,
     cast,
     dollars,
     frame,
+    look_up,
+    numbers_within,
     repeat,
     round_half_up,
+    text,
     to_arrow,
     to_pandas,
 )
@@ -40,6 +43,11 @@ def column(to: pa.DataType, *of: object) -> Series:
 def decimals(to: pa.DataType, *of: str | None) -> Series:
     """A column of these decimals."""
     return column(to, *(None if text is None else Decimal(text) for text in of))
+
+
+def rounded_values(of: pa.DataType, *exact: Decimal | None) -> list[Decimal | None]:
+    """These decimals, rounded."""
+    return list(round_half_up(pa.array(exact, of)).to_pylist())
 
 
 @pytest.mark.parametrize(
@@ -65,35 +73,33 @@ def decimals(to: pa.DataType, *of: str | None) -> Series:
 )
 def test_half_a_cent_is_rounded_away_from_zero(exact: str, rounded: int) -> None:
     """0.5 is 1 and 2.5 is 3, where banker's rounding says 0 and 2; -0.5 is -1; a hair under half is nothing."""
-    assert values(round_half_up(decimals(EXACT, exact))) == [rounded]
+    assert rounded_values(EXACT, Decimal(exact)) == [rounded]
 
 
-def test_rounding_keeps_nulls_rows_and_their_labels() -> None:
-    """1.5, nothing, 0.4 in the rows 7, 3, 5 are 2, nothing, 0 in the rows 7, 3, 5, as decimals."""
-    data = decimals(pa.decimal128(5, 1), "1.5", None, "0.4").set_axis([7, 3, 5])
-    rounded = round_half_up(data)
-    assert values(rounded) == [2, None, 0]
-    assert list(rounded.index) == [7, 3, 5]
-    assert rounded.dtype == pd.ArrowDtype(WHOLE)
+def test_rounding_keeps_nulls_and_the_order_of_the_rows() -> None:
+    """1.5, nothing, 0.4 are 2, nothing, 0, as decimals."""
+    rounded = round_half_up(pa.array([Decimal("1.5"), None, Decimal("0.4")], pa.decimal128(5, 1)))
+    assert (rounded.to_pylist(), rounded.type) == ([2, None, 0], WHOLE)
 
 
 def test_rounding_an_empty_column_is_an_empty_column() -> None:
     """No rows in, no rows out, of the same type as ever."""
-    rounded = round_half_up(column(EXACT))
-    assert (len(rounded), rounded.dtype) == (0, pd.ArrowDtype(WHOLE))
+    rounded = round_half_up(pa.array([], EXACT))
+    assert (len(rounded), rounded.type) == (0, WHOLE)
 
 
 def test_the_largest_quantity_at_the_largest_price_is_still_exact() -> None:
     """(1e12 - 1e-6) x (1e10 - 1e-8) = 1e22 - 1e4 - 1e4 + 1e-14, which rounds to 9999999999999999980000."""
-    product = decimals(QUANTITY, "999999999999.999999") * decimals(UNIT_PRICE, "9999999999.99999999")
-    assert values(product) == [Decimal("9999999999999999980000.00000000000001")]
-    assert values(round_half_up(product)) == [9999999999999999980000]
+    quantity, price = Decimal("999999999999.999999"), Decimal("9999999999.99999999")
+    product = pc.multiply(pa.array([quantity], QUANTITY), pa.array([price], UNIT_PRICE))
+    assert product.to_pylist() == [Decimal("9999999999999999980000.00000000000001")]
+    assert round_half_up(product).to_pylist() == [9999999999999999980000]
 
 
 def test_rounding_refuses_what_has_more_digits_than_a_product_can_have() -> None:
     """Quantity has 6 decimals and price 8, a product 14: a 15th would have to be cut first."""
     with pytest.raises(pa.ArrowInvalid):
-        round_half_up(decimals(pa.decimal128(38, 15), "0.499999999999995"))
+        rounded_values(pa.decimal128(38, 15), Decimal("0.499999999999995"))
 
 
 @LAWS
@@ -101,7 +107,7 @@ def test_rounding_refuses_what_has_more_digits_than_a_product_can_have() -> None
 def test_rounding_is_what_pythons_decimal_calls_half_up(exact: list[Decimal | None]) -> None:
     """The same answer from another implementation, for a column of any length, nulls included."""
     expected = [None if value is None else value.quantize(Decimal(1), ROUND_HALF_UP) for value in exact]
-    assert values(round_half_up(column(EXACT, *exact))) == expected
+    assert rounded_values(EXACT, *exact) == expected
 
 
 @pytest.mark.parametrize(
@@ -253,11 +259,29 @@ def test_a_table_goes_to_pandas_and_back_unchanged() -> None:
     assert to_arrow(to_pandas(table), table.schema).equals(table)
 
 
-def test_the_arrow_data_of_a_column_is_its_values_and_type() -> None:
-    """1.5 and a null of a row 5 and 6, and of a column without any row."""
-    data = decimals(QUANTITY, "1.5", None).set_axis([5, 6])
-    assert (arrow(data).to_pylist(), arrow(data).type) == ([Decimal("1.5"), None], QUANTITY)
-    assert (arrow(data[:0]).to_pylist(), arrow(data[:0]).type) == ([], QUANTITY)
+def test_a_text_is_put_together_for_each_row() -> None:
+    """Words stand on every row; a row without one of its parts has no text."""
+    names, places = pa.chunked_array([["a"], ["b"]]), pa.array(["x", None])
+    assert text("from ", names, " to ", places).to_pylist() == ["from a to x", None]
+
+
+def test_a_look_up_puts_the_row_of_its_key_beside_each_row() -> None:
+    """Of the keys 2, nothing, 9, 2 in a table of 1 and 2: the row 2, none, none, the row 2, and what was there."""
+    rows_of = pa.table({"key": [2, None, 9, 2], "name": ["a", "b", "c", "d"]})
+    of = pa.table({"key": [1, 2], "unit": ["hour", "gb"], "cents": [10, 20]})
+    found = look_up(rows_of, of, (rows_of["key"], of["key"]), "cents", "unit")
+    assert found.to_pydict() == {
+        "key": [2, None, 9, 2],
+        "name": ["a", "b", "c", "d"],
+        "cents": [20, None, None, 20],
+        "unit": ["gb", None, None, "gb"],
+    }
+
+
+def test_rows_are_numbered_within_their_group() -> None:
+    """Groups 7, 3, 7, 7, 3 in two pieces: the first, second and third 7, the first and second 3; of no rows none."""
+    assert numbers_within(pa.chunked_array([[7, 3], [7, 7, 3]])).to_pylist() == [1, 1, 2, 3, 2]
+    assert numbers_within(pa.chunked_array([], pa.int64())).to_pylist() == []
 
 
 def test_a_value_is_repeated_for_each_row_of_a_frame() -> None:
