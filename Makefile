@@ -1,10 +1,10 @@
-# make demo | test | check | mutation | ui | api | bench-api | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | check | mutation | ui | api | bench | bench-api | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check mutation ui api bench-api down lock clean
+.PHONY: demo test check mutation ui api bench bench-api down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -35,6 +35,10 @@ ui: $(INSTALLED)
 
 api: $(INSTALLED)
 	@$(BIN)/arcadia api
+
+# The month end, with N deployments: 100,000 unless given.
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/month_end.py $(N)
 
 bench-api: $(INSTALLED)
 	@$(BIN)/python benchmarks/api.py $(N)
