@@ -15,21 +15,24 @@ from arcadia_pipelines import late, reporting
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
+from arcadia_pipelines.storage import controls
+from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding
 
 
 class GateClosed(Exception):
     """A blocking control fails: the month must not be invoiced."""
 
 
-def pass_gate(connection: Connection, month: BillingMonth) -> None:
+def pass_gate(connection: Connection, month: BillingMonth, run_id: str) -> None:
     """Run the blocking controls in the transaction that publishes. Raises GateClosed.
 
     The checks alone are not enough: another run may have replaced the quotes since, or they were not part of the run.
+    What has passed in this run, for the usage and the quotes as they are, is not looked at twice.
     """
+    passed = controls.passed(connection, month, run_id)
     for control in CONTROLS:
-        if control.blocking:
-            found = find(connection, control, month)
+        if control.blocking and control.name not in passed:
+            found = controls.find(connection, control, month)
             if found.count:
                 raise GateClosed(f"{month} is not published: {control.name} found {found.count}. {control.remedy}")
 
@@ -42,46 +45,71 @@ def partitioned_checks() -> Iterator[None]:
         yield
 
 
-def _check(control: Control) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        name=control.name,
-        asset=control.asset,
-        description=control.description,
-        blocking=control.blocking,
-        partitions_def=MONTHS,
-    )
-    def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> dg.AssetCheckResult:
+_LATE = "no_late_usage_in_the_month_before"
+_NONE_LATE = "No record of the month before came after that month was frozen."
+
+
+def _checks(asset: str) -> dg.AssetChecksDefinition:
+    """The asset's checks, in one step."""
+    mine = [control for control in CONTROLS if control.asset == asset]
+    specs = [
+        dg.AssetCheckSpec(c.name, asset=asset, description=c.description, blocking=c.blocking, partitions_def=MONTHS)
+        for c in mine
+    ]
+    if asset == "metered_usage":
+        specs.append(dg.AssetCheckSpec(_LATE, asset=asset, description=_NONE_LATE, partitions_def=MONTHS))
+
+    @dg.multi_asset_check(name=f"check_{asset}", specs=specs, can_subset=True)
+    def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> Iterator[dg.AssetCheckResult]:
+        month = month_of(context)
+        selected = {key.name for key in context.selected_asset_check_keys}
         with database.transaction() as connection:
-            found = find(connection, control, month_of(context))
-        return _result(found, control.description, control.remedy, control.warning)
+            results = [
+                _result(asset, control, _find(connection, control, month, context.run.run_id))
+                for control in mine
+                if control.name in selected
+            ]
+            if _LATE in selected:
+                results.append(_late_result(late.find(connection, month.before), month.before))
+        yield from results
 
     return check
 
 
-def _result(found: Finding, description: str, remedy: str, warning: bool) -> dg.AssetCheckResult:
+def _find(connection: Connection, control: Control, month: BillingMonth, run_id: str) -> Finding:
+    version = controls.version(connection, month)
+    found = controls.find(connection, control, month)
+    if control.blocking and found.count == 0:
+        controls.record_passed(connection, control, month, version, run_id)
+    return found
+
+
+def _result(asset: str, control: Control, found: Finding) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=control.name,
         passed=found.count == 0,
-        severity=dg.AssetCheckSeverity.WARN if warning else dg.AssetCheckSeverity.ERROR,
-        description=description if found.count == 0 else f"{found.count} found. {remedy}",
+        severity=dg.AssetCheckSeverity.WARN if control.warning else dg.AssetCheckSeverity.ERROR,
+        description=_said(found, control.description, control.remedy),
+        metadata=reporting.finding(found, control.remedy),
+    )
+
+
+def _late_result(found: Finding, before: BillingMonth) -> dg.AssetCheckResult:
+    remedy = f"Materialise {before} again to bill it. For a paid or pushed invoice the next one carries it."
+    return dg.AssetCheckResult(
+        asset_key="metered_usage",
+        check_name=_LATE,
+        passed=found.count == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_said(found, _NONE_LATE, remedy),
         metadata=reporting.finding(found, remedy),
     )
 
 
+def _said(found: Finding, description: str, remedy: str) -> str:
+    return f"{found.count} found. {remedy}" if found.count else description
+
+
 with partitioned_checks():
-
-    @dg.asset_check(
-        asset="metered_usage",
-        description="No record of the month before came after that month was frozen.",
-        partitions_def=MONTHS,
-    )
-    def no_late_usage_in_the_month_before(
-        context: dg.AssetCheckExecutionContext, database: BillingDatabase
-    ) -> dg.AssetCheckResult:
-        """Names the tenants, and what materialising that month again would change."""
-        month = month_of(context).before
-        with database.transaction() as connection:
-            found = late.find(connection, month)
-        remedy = f"Materialise {month} again to bill it. For a paid or pushed invoice the next one carries it."
-        return _result(found, "No record of the month before came after it was frozen.", remedy, warning=True)
-
-    CHECKS = [*(_check(control) for control in CONTROLS), no_late_usage_in_the_month_before]
+    CHECKS = [_checks(asset) for asset in ("metered_usage", "deployment_quotes", "tenant_invoices")]

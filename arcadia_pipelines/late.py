@@ -4,9 +4,8 @@ import pandas as pd
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import recompute
-from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import catalogue, ledger, usage
+from arcadia_pipelines.storage import catalogue, corrections, ledger, streams, usage
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
 
 
@@ -19,15 +18,18 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
     late = usage.late(connection, month)
     if late.empty:
         return Finding(0, [])
-    counted = usage.count(connection, month, usage.now(connection))
+    usage.count(connection, month, usage.now(connection))
+    counted = usage.counted(connection)
     meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
-    payers = catalogue.subscriptions(connection, month)[["subscription_id", "tenant_id"]]
+    parameters = {**catalogue.bounds(month), "month": month.start}
+    payers = streams.whole(connection, parameters, catalogue.SUBSCRIPTIONS)[["subscription_id", "tenant_id"]]
     owners = meters.merge(payers, on="subscription_id", how="left").groupby("tenant_id", dropna=False, as_index=False)
-    standing = ledger.existing(connection, month)[["tenant_id", "status", "invoice_number"]]
+    standing = streams.whole(connection, parameters, ledger.STANDING)[["tenant_id", "status", "invoice_number"]]
+    frozen = streams.whole(connection, parameters, usage.FROZEN)
     tenants = (
         owners.agg(meters=("deployment_id", "count"))
         .merge(_totals(connection, month, counted), on="tenant_id", how="left")
-        .merge(_totals(connection, month, usage.frozen(connection, month)), on="tenant_id", how="left")
+        .merge(_totals(connection, month, frozen), on="tenant_id", how="left")
         .merge(standing, on="tenant_id", how="left")
     )
     at_stake = tenants["total_cents_x"].fillna(0) - tenants["total_cents_y"].fillna(0)
@@ -40,5 +42,7 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
 
 def _totals(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> pd.DataFrame:
     """What each tenant would be invoiced for this usage."""
-    quoted = recompute.quotes(connection, month, used[quote.USAGE.names])
-    return recompute.invoices(connection, month, quoted.lines)[0][["tenant_id", "total_cents"]]
+    quoted = recompute.quotes_of(connection, month, used)
+    adjustments = corrections.carried_by(connection, month)
+    tenants = streams.whole(connection, {}, catalogue.TENANTS)
+    return recompute.invoices(quoted.lines, adjustments, tenants, month)[0][["tenant_id", "total_cents"]]

@@ -1,7 +1,11 @@
 """A month worked out from what the database holds: its quotes, and its invoices. Reads, and writes nothing.
 
 Whoever needs the month computed calls these: the assets, which store what they get, and the proofs, which compare it.
+A month comes in chunks of some thousand tenants, each computed in a thread while the one before it is used.
 """
+
+from collections.abc import Iterator
+from itertools import starmap
 
 import pandas as pd
 from sqlalchemy.engine import Connection
@@ -9,26 +13,58 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import catalogue, corrections
+from arcadia_pipelines.storage import catalogue, corrections, quotes, streams, usage
+from arcadia_pipelines.storage.streams import Query, ahead
 
 
-def quotes(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> Quotes:
-    """The month's quotes for this usage (quote.USAGE), by the subscriptions and the prices in effect."""
+def month_quotes(
+    connection: Connection, month: BillingMonth, *beside: Query
+) -> Iterator[tuple[Quotes, list[pd.DataFrame]]]:
+    """The quotes of the month's frozen usage, by the subscriptions and the prices in effect, chunk by chunk.
+
+    With each chunk come the rows of the queries `beside` for the same tenants. They take `month`.
+    """
+    rates = catalogue.rates(connection, month)
+    parameters = {**catalogue.bounds(month), "month": month.start}
+    chunks = streams.chunks(connection, parameters, catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, *beside)
+    return ahead((quote(subs, addons, rates, used), rest) for subs, addons, used, *rest in ahead(chunks))
+
+
+def quotes_of(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> Quotes:
+    """The quotes of the month for this usage (quote.USAGE), in one piece."""
+    parameters = catalogue.bounds(month)
     return quote(
-        catalogue.subscriptions(connection, month),
-        catalogue.addons(connection, month),
+        streams.whole(connection, parameters, catalogue.SUBSCRIPTIONS),
+        streams.whole(connection, parameters, catalogue.ADDONS),
         catalogue.rates(connection, month),
-        usage,
+        used,
     )
 
 
-def invoices(
-    connection: Connection, month: BillingMonth, quote_lines: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The month's invoices (invoice.INVOICES) and their lines (invoice.INVOICE_LINES) for these quote lines.
+Invoiced = tuple[pd.DataFrame, pd.DataFrame]
+"""Invoices (invoice.INVOICES) and their lines (invoice.INVOICE_LINES)."""
 
-    They carry the corrections of earlier months that are theirs to carry (storage/corrections.py).
-    """
-    tenants = catalogue.tenants(connection)
-    lines = invoice.tenant_lines(quote_lines, corrections.carried_by(connection, month), tenants, month)
+
+def invoices(
+    quote_lines: pd.DataFrame, adjustments: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth
+) -> Invoiced:
+    """The invoices for these quote lines, with the adjustments of these tenants."""
+    lines = invoice.tenant_lines(
+        quote_lines, adjustments[adjustments["tenant_id"].isin(tenants["tenant_id"])], tenants, month
+    )
     return invoice.totals(lines, tenants, month), lines
+
+
+def month_invoices(connection: Connection, month: BillingMonth, *beside: Query) -> Iterator[tuple[pd.DataFrame, ...]]:
+    """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
+
+    They carry the corrections of earlier months that are theirs to carry (storage/corrections.py). With each chunk come
+    the rows of the queries `beside` for the same tenants. They take `month`.
+    """
+    adjustments = corrections.carried_by(connection, month)
+    chunks = streams.chunks(connection, {"month": month.start}, quotes.LINES, catalogue.TENANTS, *beside)
+
+    def invoiced(quote_lines: pd.DataFrame, tenants: pd.DataFrame, *rest: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
+        return (*invoices(quote_lines, adjustments, tenants, month), *rest)
+
+    return ahead(starmap(invoiced, ahead(chunks)))

@@ -5,6 +5,7 @@ Belongs here: whether the engine still says what it said. Does not: whether that
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import recompute
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import ledger, operations, usage
+from arcadia_pipelines.storage import catalogue, corrections, ledger, operations
 
 _IDENTITY = ("deployment_id", "kind", "resource_kind", "description")
 _BILLED = (*_IDENTITY, "qty", "unit", "unit_price_cents", "amount_cents", "meta")
@@ -54,28 +55,30 @@ class Replay:
 
 def replay(connection: Connection, month: BillingMonth) -> Replay:
     """Rebuild the invoiced month, and compare it by content_sha256."""
-    quoted = recompute.quotes(connection, month, usage.frozen(connection, month))
-    invoices, lines = recompute.invoices(connection, month, quoted.lines)
-    held_back = pd.concat([quoted.faults["tenant_id"].dropna(), operations.on_hold(connection)])
-    both = (
-        ledger.existing(connection, month)
-        .merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))
-        .sort_values("tenant_id", ignore_index=True)
-    )
-    is_void = (both["status"] == "void").fillna(False)
-    compared = both[~is_void & ~both["tenant_id"].isin(held_back)]
-    is_same = (compared["content_sha256"] == compared["content_sha256_new"]).fillna(False)
-    is_corrected = ~is_same & compared["tenant_id"].isin(ledger.corrected(connection, month))
-    differing = compared[~is_same & ~is_corrected]
-    return Replay(
-        month=month,
-        identical=int(is_same.sum()),
-        differing=len(differing),
-        first=_difference(connection, month, differing.iloc[0], lines) if len(differing) else None,
-        void=int(is_void.sum()),
-        held_back=held_back.nunique(),
-        corrected=int(is_corrected.sum()),
-    )
+    adjustments = corrections.carried_by(connection, month)
+    on_hold, corrected = operations.on_hold(connection), ledger.corrected(connection, month)
+    found: Counter[str] = Counter()
+    first = None
+    for quoted, (tenants, standing) in recompute.month_quotes(connection, month, catalogue.TENANTS, ledger.STANDING):
+        invoices, lines = recompute.invoices(quoted.lines, adjustments, tenants, month)
+        held_back = pd.concat([quoted.faults["tenant_id"].dropna(), on_hold[on_hold.isin(tenants["tenant_id"])]])
+        both = standing.merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))
+        both = both.sort_values("tenant_id", ignore_index=True)
+        is_void = (both["status"] == "void").fillna(False)
+        compared = both[~is_void & ~both["tenant_id"].isin(held_back)]
+        is_same = (compared["content_sha256"] == compared["content_sha256_new"]).fillna(False)
+        is_corrected = ~is_same & compared["tenant_id"].isin(corrected)
+        differing = compared[~is_same & ~is_corrected]
+        if first is None and len(differing):
+            first = _difference(connection, month, differing.iloc[0], lines)
+        found.update(
+            identical=int(is_same.sum()),
+            differing=len(differing),
+            void=int(is_void.sum()),
+            held_back=held_back.nunique(),
+            corrected=int(is_corrected.sum()),
+        )
+    return Replay(month=month, first=first, **found)
 
 
 def _difference(

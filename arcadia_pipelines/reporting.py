@@ -14,18 +14,15 @@ import dagster as dg
 import pandas as pd
 import vl_convert
 
-from arcadia_pipelines.billing.money import Series, cast, dollars
-from arcadia_pipelines.billing.quote import Quotes
-from arcadia_pipelines.billing.reconcile import ACTIONS
+from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
-from arcadia_pipelines.storage.ledger import CENTS_SUM
+from arcadia_pipelines.storage.ledger import Published
 from arcadia_pipelines.storage.operations import Row
 
 Metadata = Mapping[str, dg.MetadataValue]
 """In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""
 
-LARGEST_SHOWN = 10
 FROZEN_REMEDY = (
     "Left as they are. What a paid or pushed one bills too little or too much, ex GST, is on the tenant's next invoice;"
     " a void one stays void until an operator reopens it."
@@ -49,31 +46,30 @@ _DONE = {
 }
 
 
-def usage(counted: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list[Column]) -> Metadata:
-    """What the freezing of a month's usage did."""
-    kinds = counted.groupby("resource_kind", as_index=False)[["quantity", "record_count"]].sum()
+def usage(kinds: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list[Column]) -> Metadata:
+    """What the freezing of a month's usage did; `kinds` are as usage.KINDS."""
     return {
-        "dagster/row_count": dg.MetadataValue.int(len(counted)),
-        "records": dg.MetadataValue.int(int(counted["record_count"].sum())),
+        "dagster/row_count": dg.MetadataValue.int(int(kinds["meters"].sum())),
+        "records": dg.MetadataValue.int(int(kinds["record_count"].sum())),
         "usage_cutoff": dg.MetadataValue.timestamp(cutoff),
         "changed": dg.MetadataValue.bool(changed),
-        "usage_by_kind": table(kinds),
+        "usage_by_kind": table(kinds[["resource_kind", "quantity", "record_count"]]),
         "dagster/column_schema": _table_schema(columns),
     }
 
 
-def quotes(quoted: Quotes, changed: bool, columns: list[Column]) -> Metadata:
-    """What the quoting of a month found."""
-    lines = quoted.lines
-    subtotal = _sum(lines["amount_cents"])
-    exact = lines.assign(amount_cents=cast(lines["amount_cents"], CENTS_SUM))
-    kinds = exact.groupby("kind", as_index=False).agg(lines=("kind", "count"), amount_cents=("amount_cents", "sum"))
+def quotes(
+    kinds: pd.DataFrame, unbilled_rows: int, faults: pd.DataFrame, changed: bool, columns: list[Column]
+) -> Metadata:
+    """What the quoting of a month found; `kinds` are as storage/quotes.KINDS. Each subscription has one plan_base."""
+    subtotal = _sum(kinds["amount_cents"])
+    plans = kinds[kinds["kind"] == "plan_base"]["lines"]
     return {
         "subtotal": dg.MetadataValue.text(f"${dollars(subtotal)} ex GST"),
-        "dagster/row_count": dg.MetadataValue.int(len(lines)),
-        "subscriptions": dg.MetadataValue.int(int(lines["subscription_id"].nunique())),
-        "unbilled_usage_rows": dg.MetadataValue.int(len(quoted.unbilled)),
-        "tenants_held_back": dg.MetadataValue.int(int(quoted.faults["tenant_id"].nunique())),
+        "dagster/row_count": dg.MetadataValue.int(int(kinds["lines"].sum())),
+        "subscriptions": dg.MetadataValue.int(int(plans.sum())),
+        "unbilled_usage_rows": dg.MetadataValue.int(unbilled_rows),
+        "tenants_held_back": dg.MetadataValue.int(int(faults["tenant_id"].nunique())),
         "changed": dg.MetadataValue.bool(changed),
         "amount_by_kind": table(_in_dollars(kinds)),
         "subtotal_cents": dg.MetadataValue.int(subtotal),
@@ -95,17 +91,15 @@ def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> M
     }
 
 
-def invoices(plan: pd.DataFrame, standing: pd.DataFrame, revenue: pd.DataFrame, columns: list[Column]) -> Metadata:
+def invoices(
+    published: Published, standing: pd.DataFrame, largest: pd.DataFrame, revenue: pd.DataFrame, columns: list[Column]
+) -> Metadata:
     """The invoices of a month as they stand, and what this run changed.
 
-    `plan` is reconcile.plan's; `standing` and `revenue` are as ledger.STANDING and ledger.REVENUE.
+    `standing`, `largest` and `revenue` are as ledger.SUMS, LARGEST and REVENUE.
     """
-    owed = standing[standing["status"] != "void"]
-    sums = {column: _sum(owed[column]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
-    counts = {action: int((plan["action"] == action).sum()) for action in ACTIONS}
-    largest = owed.sort_values(["total_cents", "tenant_id"], ascending=[False, True]).head(LARGEST_SHOWN)
-    changed = plan[plan["action"].isin(["add", "draft", "issue", "void"]) | plan["replaces"]]
-    changed = changed.sort_values("difference_cents", key=abs, ascending=False, kind="stable")
+    sums = {column: int(standing[column].iloc[0]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
+    counts, changed = published.actions, published.changed
     return {
         "total": dg.MetadataValue.text(
             f"${dollars(sums['total_cents'])} = ${dollars(sums['subtotal_cents'])} + GST ${dollars(sums['tax_cents'])}"
@@ -114,14 +108,10 @@ def invoices(plan: pd.DataFrame, standing: pd.DataFrame, revenue: pd.DataFrame, 
             ", ".join(f"{count} {_DONE.get(action, action)}" for action, count in counts.items() if count)
             or "nothing to invoice"
         ),
-        "dagster/row_count": dg.MetadataValue.int(len(standing)),
+        "dagster/row_count": dg.MetadataValue.int(int(standing["invoices"].iloc[0])),
         "revenue_by_month_picture": picture(revenue_by_month(revenue)),
         # Money before numbers: where the window is narrow, the UI cuts the right of a table off.
-        "largest_invoices": table(
-            _in_dollars(
-                largest[["tenant_id", "subtotal_cents", "tax_cents", "total_cents", "status", "invoice_number"]]
-            )
-        ),
+        "largest_invoices": table(_in_dollars(largest)),
         "changed_by_this_run": table(
             _in_dollars(changed[["tenant_id", "action", "standing_cents", "recomputed_cents", "difference_cents"]])
         ),
@@ -277,7 +267,7 @@ def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
 
 def _sum(cents: Series) -> int:
     """The exact sum of a column of cents, also past 64 bits."""
-    return int(cast(cents, CENTS_SUM).sum())
+    return int(cast(cents, WHOLE).sum())
 
 
 def _drawable(data: pd.DataFrame) -> pd.DataFrame:

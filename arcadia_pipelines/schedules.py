@@ -28,7 +28,7 @@ def month_end_schedule(
         return dg.SkipReason(f"{month} is before the first billing month (ARCADIA_FIRST_MONTH).")
     with database.transaction() as connection:
         if ledger.is_invoiced(connection, month):
-            count = len(ledger.standing(connection, month))
+            count = ledger.invoice_count(connection, month)
             return dg.SkipReason(
                 f"{month} is already invoiced ({count} invoices). To compute it again, materialise the partition"
                 f" {month.key} of the month-end assets."

@@ -5,6 +5,7 @@ import pytest
 
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import streams
 from arcadia_pipelines_tests.world import World, failed_checks, failures, materialize, uid
 
 WRITTEN = """
@@ -374,3 +375,22 @@ def test_a_tampered_earlier_month_is_noticed_by_the_next(world: World) -> None:
     world.tamper("update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065")
     checks = failed_checks(world.month_end("2026-05"))
     assert checks["earlier_months_are_unchanged"].metadata["offenders"].value == 1
+
+
+@pytest.mark.parametrize("other", ["anna", "zoe"])
+def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """The month is run again in chunks of one tenant: it leaves an earlier chunk for a later one, or the other way."""
+    monkeypatch.setattr(streams, "CHUNK_ROWS", 0)
+    world.plan("small", 1000)
+    for tenant in ("mia", other):
+        world.tenant(tenant)
+        world.deployment(tenant, f"{tenant}-web", "small")
+    world.deployment("mia", "moving", "small")
+    world.month_end("2026-04")
+    for table in ("subscriptions", "cloud_deployments"):
+        world.query(f"update cloud.{table} set tenant_id = %s where id = %s", other, uid("moving"))
+    world.month_end("2026-04")
+    assert world.invoices("2026-04") == {"mia": ("issued", 2, 1000, 100, 1100), other: ("issued", 2, 2000, 200, 2200)}
+    assert world.disproved() == []

@@ -7,7 +7,7 @@ from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, quotes, usage
+from arcadia_pipelines.storage import columns, quotes
 
 _PRICED_BY = (
     "subscriptions",
@@ -37,7 +37,13 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     """
     month = month_of(context)
     with database.month(month) as connection:
-        quoted = recompute.quotes(connection, month, usage.frozen(connection, month))
-        changed = quotes.replace(connection, month, quoted)
-        schema = columns.of(connection, "deployment_quote_lines")
-        return dg.MaterializeResult(metadata=reporting.quotes(quoted, changed, schema))
+        changed = quotes.replace(connection, month, recompute.month_quotes(connection, month, quotes.LINES))
+        return dg.MaterializeResult(
+            metadata=reporting.quotes(
+                quotes.by_kind(connection, month),
+                quotes.unbilled_rows(connection, month),
+                quotes.faults(connection, month),
+                changed,
+                columns.of(connection, "deployment_quote_lines"),
+            )
+        )

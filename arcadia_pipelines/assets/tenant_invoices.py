@@ -71,22 +71,22 @@ def publish_invoices(
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
-        pass_gate(connection, month)
+        pass_gate(connection, month, context.run.run_id)
         ledger.take_turn(connection)
-        quote_lines = quotes.lines(connection, month)
-        invoices, lines = recompute.invoices(connection, month, quote_lines)
         held_back = quotes.faults(connection, month)["tenant_id"]
         on_hold = operations.on_hold(connection)
-        existing = ledger.existing(connection, month)
-        owed = int((existing["status"] != "void").sum())
-        if quote_lines.empty and held_back.empty and owed:
+        owed = ledger.owed(connection, month)
+        if owed and held_back.empty and quotes.are_empty(connection, month):
             raise NothingToBill(
                 f"nobody has anything to bill in {month}, and {owed} invoices stand, which would all be void, or"
                 " credited: see that cloud.subscriptions is whole, then materialise the month again"
             )
-        plan = reconcile.plan(existing, invoices, held_back, on_hold)
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
-        ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plan, invoices, lines)
+        plans = (
+            (reconcile.plan(standing, invoices, held_back, on_hold), invoices, lines)
+            for invoices, lines, standing in recompute.month_invoices(connection, month, ledger.STANDING)
+        )
+        published = ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plans)
         corrections.find(connection, month, context.run.run_id)
         revenue = ledger.revenue_of(connection, month)
         results: tuple[dg.MaterializeResult[None], ...] = (
@@ -101,19 +101,19 @@ def publish_invoices(
             dg.MaterializeResult(
                 asset_key="tenant_invoices",
                 metadata=reporting.invoices(
-                    plan,
-                    ledger.standing(connection, month),
+                    published,
+                    ledger.sums(connection, month),
+                    ledger.largest(connection, month),
                     pd.concat([earlier, revenue]),
                     columns.of(connection, "tenant_invoices"),
                 ),
-                check_results=[_frozen_result(plan)],
+                check_results=[_frozen_result(published.frozen)],
             ),
         )
     yield from results
 
 
-def _frozen_result(plan: pd.DataFrame) -> dg.AssetCheckResult:
-    frozen = plan[plan["action"] == "frozen"]
+def _frozen_result(frozen: pd.DataFrame) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=FROZEN_CHECK.name,
         asset_key="tenant_invoices",

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
+from arcadia_pipelines.storage.streams import Query
 
 BILLED_SUBSCRIPTIONS = """
     select * from cloud.subscriptions
@@ -50,8 +51,8 @@ _SUBSCRIPTIONS = f"""
     window by_start as (partition by s.deployment_id order by active_from, s.id)
 """
 _ADDONS = f"""
-    select a.id as subscription_addon_id, a.subscription_id, coalesce(x.code, a.addon_id::text) as addon, a.quantity,
-           price.price_cents, price.effective_from
+    select a.id as subscription_addon_id, a.subscription_id, s.tenant_id, coalesce(x.code, a.addon_id::text) as addon,
+           a.quantity, price.price_cents, price.effective_from
     from cloud.subscription_addons a
     join ({BILLED_SUBSCRIPTIONS}) s on s.id = a.subscription_id
     left join cloud.addons x on x.id = a.addon_id
@@ -79,6 +80,13 @@ _TENANTS = """
     from cloud.tenants
 """
 
+SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS)
+"""What a month bills. Takes `start` and `end`."""
+ADDONS = Query(_ADDONS, quote.ADDONS)
+"""The addons of what a month bills. Takes `start` and `end`."""
+TENANTS = Query(_TENANTS, invoice.TENANTS)
+"""Every tenant."""
+
 
 class UnknownCode(Exception):
     """A plan or addon code that is not for sale in the month; the message lists those that are."""
@@ -90,24 +98,9 @@ def bounds(month: BillingMonth) -> dict[str, object]:
     return {"start": start, "end": end}
 
 
-def subscriptions(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """What the month bills, as quote.SUBSCRIPTIONS."""
-    return bulk.read(connection, _SUBSCRIPTIONS, quote.SUBSCRIPTIONS, bounds(month))
-
-
-def addons(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The addons of what the month bills, as quote.ADDONS."""
-    return bulk.read(connection, _ADDONS, quote.ADDONS, bounds(month))
-
-
 def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Every plan's rates in effect, as quote.RATES."""
     return bulk.read(connection, _RATES, quote.RATES, bounds(month))
-
-
-def tenants(connection: Connection) -> pd.DataFrame:
-    """Every tenant, as invoice.TENANTS."""
-    return bulk.read(connection, _TENANTS, invoice.TENANTS, {})
 
 
 def plan_price(connection: Connection, plan: str, month: BillingMonth) -> tuple[int, dt.date]:

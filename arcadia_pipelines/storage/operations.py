@@ -224,7 +224,8 @@ def accept_vanished(connection: Connection, month: BillingMonth, author: Author)
 
     The next month end counts what is left. The transaction must hold the month's lock.
     """
-    vanished = usage.vanished(connection, month, usage.count(connection, month, usage.now(connection)))
+    usage.count(connection, month, usage.now(connection))
+    vanished = usage.vanished(connection, month)
     for row in vanished.to_dict("records"):
         connection.exec_driver_sql(
             _ACCEPT,

@@ -1,44 +1,117 @@
 """A month's quotes: their lines, the usage on no line, and the faults that hold tenants back."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.billing.money import COUNT, TEXT, WHOLE, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import FAULTS, QUOTE_LINES, UNBILLED, Quotes
 from arcadia_pipelines.storage import bulk, months
+from arcadia_pipelines.storage.streams import Query
+
+_TABLE = "deployment_quote_lines"
+_IN_ORDER = [("subscription_id", "ascending"), ("line_no", "ascending")]
+
+LINES = Query(f"select * from billing.{_TABLE} where period_start = %(month)s", QUOTE_LINES)
+"""The month's quote lines. Takes `month`."""
+
+_NEW_LINES = f"create temporary table new_quote_lines (like billing.{_TABLE}) on commit drop"
+# All at once, after the last chunk: a subscription may have gone from one tenant to another, in another chunk.
+_DELETE = f"""
+    delete from billing.{_TABLE} q using unnest(%(ids)s::uuid[]) as changed (id)
+    where q.period_start = %(month)s and q.subscription_id = changed.id
+"""
+_ADD = f"insert into billing.{_TABLE} select * from new_quote_lines"
+_NEW_VERSION = "update billing.billing_months set version = default where period_start = %(month)s"
 
 
-def replace(connection: Connection, month: BillingMonth, quotes: Quotes) -> bool:
-    """Make these the month's quotes; returns whether anything was written."""
+def replace(connection: Connection, month: BillingMonth, chunks: Iterable[tuple[Quotes, list[pd.DataFrame]]]) -> bool:
+    """Make these the month's quotes, each chunk beside the LINES that stand; returns whether anything was written.
+
+    Of the lines only subscriptions that differ are written.
+    """
+    if is_quoted(connection, month):
+        connection.exec_driver_sql(_NEW_LINES)
+        found = _load(connection, "pg_temp.new_quote_lines", month, chunks)
+        changed = bool(found.differing)
+        if changed:
+            connection.exec_driver_sql(_DELETE, {"month": month.start, "ids": found.differing})
+            connection.exec_driver_sql(_ADD)
+    else:
+        changed = True
+        with months.new_partition(connection, _TABLE, month) as partition:
+            found = _load(connection, partition, month, chunks)
     written = [
-        months.replace_partition(
-            connection, "deployment_quote_lines", month, quotes.lines, QUOTE_LINES, "subscription_id, line_no"
-        ),
-        months.replace_rows(
-            connection,
-            "unbilled_usage",
-            month,
-            quotes.unbilled,
-            UNBILLED,
-            'deployment_id, resource_kind collate "C", subscription_id',
-        ),
-        months.replace_rows(
-            connection,
-            "quote_faults",
-            month,
-            quotes.faults,
-            FAULTS,
-            'tenant_id collate "C", subscription_id, deployment_id, resource_kind collate "C", fault collate "C",'
-            ' detail collate "C"',
-        ),
+        changed,
+        _replace_rows(connection, "unbilled_usage", month, found.unbilled, UNBILLED),
+        _replace_rows(connection, "quote_faults", month, found.faults, FAULTS),
     ]
+    if any(written):
+        connection.exec_driver_sql(_NEW_VERSION, {"month": month.start})
     return any(written)
 
 
-def lines(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The month's quote lines, as quote.QUOTE_LINES."""
-    query = "select * from billing.deployment_quote_lines where period_start = %(month)s"
-    return bulk.read(connection, query, QUOTE_LINES, {"month": month.start})
+@dataclass(frozen=True)
+class _Found:
+    """What is not written chunk by chunk: the subscriptions that differ, and what is on no line."""
+
+    differing: list[str] = field(default_factory=list)
+    unbilled: list[pd.DataFrame] = field(default_factory=list)
+    faults: list[pd.DataFrame] = field(default_factory=list)
+
+
+def _load(
+    connection: Connection, table: str, month: BillingMonth, chunks: Iterable[tuple[Quotes, list[pd.DataFrame]]]
+) -> _Found:
+    """Append the lines of the subscriptions that differ to the table."""
+    found = _Found()
+    for quotes, (standing,) in chunks:
+        found.unbilled.append(quotes.unbilled)
+        found.faults.append(quotes.faults)
+        lines, before = to_arrow(quotes.lines, QUOTE_LINES), to_arrow(standing, QUOTE_LINES).sort_by(_IN_ORDER)
+        if not lines.equals(before):
+            differing = _differing(before, lines)
+            found.differing.extend(differing.to_pylist())
+            lines = lines.filter(pc.is_in(lines["subscription_id"], differing))
+            months.append(connection, table, month, to_pandas(lines), QUOTE_LINES)
+    return found
+
+
+def _differing(standing: pa.Table, quoted: pa.Table) -> pa.Array:
+    """The ids of the subscriptions that have other lines, or lines on one side only."""
+    if not len(standing):
+        return pc.unique(quoted["subscription_id"])
+    before, after = _rows(standing), _rows(quoted)
+    return pc.unique(
+        pa.chunked_array(
+            [
+                *standing["subscription_id"].filter(pc.invert(pc.is_in(before, after))).chunks,
+                *quoted["subscription_id"].filter(pc.invert(pc.is_in(after, before))).chunks,
+            ],
+            TEXT,
+        )
+    )
+
+
+def _rows(lines: pa.Table) -> pa.ChunkedArray:
+    """Each line as one text."""
+    texts = [column.cast(TEXT) for column in lines.columns]
+    return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
+
+
+def _replace_rows(
+    connection: Connection, table: str, month: BillingMonth, chunks: list[pd.DataFrame], schema: pa.Schema
+) -> bool:
+    """Replace the month's rows of a table in which each row's texts and ids are its place."""
+    order = [field.name for field in schema if field.type == TEXT]
+    rows = pd.concat(chunks).sort_values(order, ignore_index=True)
+    by = ", ".join(f'{name}::text collate "C"' for name in order)
+    return months.replace_rows(connection, table, month, rows, schema, by)
 
 
 def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:
@@ -49,4 +122,29 @@ def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 def is_quoted(connection: Connection, month: BillingMonth) -> bool:
     """Whether the month has been quoted, be it with no line."""
-    return months.has_partition(connection, "deployment_quote_lines", month)
+    return months.has_partition(connection, _TABLE, month)
+
+
+def are_empty(connection: Connection, month: BillingMonth) -> bool:
+    """Whether the month has no quote line."""
+    query = f"select not exists (select from billing.{_TABLE} where period_start = %(month)s)"
+    return bool(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
+
+
+KINDS = pa.schema([("kind", TEXT), ("lines", COUNT), ("amount_cents", WHOLE)])
+"""One row per kind of line: how many, and their sum."""
+
+
+def by_kind(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's quote lines, as KINDS."""
+    query = f"""
+        select kind, count(*) as lines, sum(amount_cents) as amount_cents from billing.{_TABLE}
+        where period_start = %(month)s group by kind order by kind
+    """
+    return bulk.read(connection, query, KINDS, {"month": month.start})
+
+
+def unbilled_rows(connection: Connection, month: BillingMonth) -> int:
+    """How many rows of unbilled_usage the month has."""
+    query = "select count(*) from billing.unbilled_usage where period_start = %(month)s"
+    return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())

@@ -8,25 +8,11 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
-from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, to_arrow, to_pandas
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
-
-METERED_USAGE = pa.schema(
-    [
-        ("deployment_id", TEXT),
-        ("resource_kind", TEXT),
-        ("quantity", QUANTITY_SUM),
-        ("subscription_id", TEXT),
-        ("record_count", COUNT),
-        ("unusable_records", COUNT),
-        ("duplicate_records", COUNT),
-    ]
-)
-"""One row per deployment, resource kind and the subscription active when it was recorded."""
-
-_ORDER = 'deployment_id, resource_kind collate "C", subscription_id'
+from arcadia_pipelines.storage.streams import Query
 
 RECORDS = """
     select * from cloud.usage_records
@@ -49,37 +35,45 @@ SPANS = f"""
 ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
 """What joins a record r to the span s that it belongs to."""
 
-# Only few subscriptions begin or end within a month, and a join with all records is dear: records of other deployments
-# are summed first, in parallel, and get their subscription afterwards.
-_PART_MONTH = f"""
-    select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
-    where s.deployment_id = r.deployment_id
-      and (s.started_at > %(start)s or coalesce(s.ended_at, 'infinity') < %(end)s)
+_COUNTED = """
+    create temporary table counted (
+        deployment_id uuid, resource_kind text, quantity numeric(38, 6), subscription_id uuid, record_count bigint,
+        unusable_records bigint, duplicate_records bigint
+    ) on commit drop
 """
-_SUMS = f"""
-    coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity,
-    count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
-    {{duplicate_records}} as duplicate_records
-"""
-_COUNT = f"""
-    select r.*, s.subscription_id
+# Few subscriptions begin or end within a month, few records are unusable, and looking for them in each record is dear:
+# all records are summed first, in parallel, and what needs a second look is summed again.
+_QUICKLY = f"""
+    create temporary table counted on commit drop as
+    select r.deployment_id, r.resource_kind, r.quantity, s.subscription_id, r.record_count,
+           r.record_count - r.known as unusable_records, 0::bigint as duplicate_records
     from (
-        select r.deployment_id, r.resource_kind, {_SUMS}
-        from ({RECORDS}) r {{duplicates}} where not exists ({_PART_MONTH})
-        group by r.deployment_id, r.resource_kind
+        select deployment_id, resource_kind, coalesce(sum(quantity), 0)::numeric(38, 6) as quantity,
+               count(*) as record_count, count(quantity) as known
+        from ({RECORDS}) r group by 1, 2
     ) r
     left join (
         select distinct on (deployment_id) deployment_id, id as subscription_id
         from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc, id desc
     ) s using (deployment_id)
-    union all
-    select r.deployment_id, r.resource_kind, {_SUMS}, s.subscription_id
+"""
+_SECOND_LOOK = f"""
+    create temporary table second_look on commit drop as
+    select deployment_id from counted where quantity = 'NaN' or unusable_records > 0
+    union
+    select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
+    where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
+"""
+_DROP_LOOKED_AT = "delete from counted c using second_look l where l.deployment_id = c.deployment_id"
+_THOROUGHLY = f"""
+    insert into counted
+    select r.deployment_id, r.resource_kind, coalesce(sum(r.quantity) filter (where {USABLE}), 0), s.subscription_id,
+           count(*), count(*) filter (where {USABLE} is not true), {{duplicate_records}}
     from ({RECORDS}) r {{duplicates}}
     left join ({SPANS}) s on {ACTIVE}
-    where exists ({_PART_MONTH})
+    where {{which}}
     group by r.deployment_id, r.resource_kind, s.subscription_id
 """
-_ORDERED = f"select * from ({{count}}) c order by {_ORDER}"
 _DUPLICATES = f"""
     left join (select id as copied_id from ({RECORDS}) r group by id having count(*) > 1) copies on copied_id = r.id
 """
@@ -91,37 +85,107 @@ _IDS_ARE_UNIQUE = """
           and i.indpred is null and a.attname = 'id'
     )
 """
+_QUANTITIES_FIT = """
+    select format_type(atttypid, atttypmod) = 'numeric(18,6)' from pg_attribute
+    where attrelid = 'cloud.usage_records'::regclass and attname = 'quantity'
+"""
 
 
-def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> pd.DataFrame:
-    """The month's usage ingested up to the cut-off, as METERED_USAGE, in order; grouped by PostgreSQL."""
+def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
+    """Count the month's usage ingested up to the cut-off, into the temporary table `counted`.
+
+    It has a row per deployment, resource kind and the subscription active when it was recorded, and metered_usage's
+    columns but the month. PostgreSQL groups; nothing of it comes here.
+    """
+    parameters = {**bounds(month), "cutoff": cutoff}
     unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
-    query = _COUNT.format(
-        duplicates="" if unique else _DUPLICATES, duplicate_records="0" if unique else "count(copied_id)"
+    thoroughly = _THOROUGHLY.format(
+        duplicates="" if unique else _DUPLICATES,
+        duplicate_records="0" if unique else "count(copied_id)",
+        which="{which}",
     )
-    return bulk.read(connection, _ORDERED.format(count=query), METERED_USAGE, {**bounds(month), "cutoff": cutoff})
+    connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
+    if unique and connection.exec_driver_sql(_QUANTITIES_FIT).scalar_one():
+        connection.exec_driver_sql(_QUICKLY, parameters)
+        if connection.exec_driver_sql(_SECOND_LOOK, parameters).rowcount:
+            connection.exec_driver_sql(_DROP_LOOKED_AT)
+            which = "r.deployment_id in (select deployment_id from second_look)"
+            connection.exec_driver_sql(thoroughly.format(which=which), parameters)
+    else:  # a view, say, which may show anything
+        connection.exec_driver_sql(_COUNTED)
+        connection.exec_driver_sql(thoroughly.format(which="true"), parameters)
 
 
 class UsageVanished(Exception):
     """Records that the frozen usage counts are gone; the message names the worst case and says what to do."""
 
 
-def freeze(connection: Connection, month: BillingMonth, usage: pd.DataFrame, cutoff: dt.datetime, run_id: str) -> bool:
-    """Make the usage (METERED_USAGE) the month's frozen usage; returns whether it differs from what was frozen.
+_COLUMNS = """deployment_id, resource_kind, quantity, subscription_id, record_count, unusable_records,
+              duplicate_records"""
+_FREEZE = f"insert into {{partition}} (period_start, {_COLUMNS}) select %(month)s, {_COLUMNS} from counted"
+_DIFFERING = """
+    create temporary table differing on commit drop as
+    select deployment_id, resource_kind, nullif(payer, '{nobody}') as subscription_id
+    from (select *, coalesce(subscription_id, '{nobody}') as payer from counted) c
+    full join (
+        select *, coalesce(subscription_id, '{nobody}') as payer
+        from billing.metered_usage where period_start = %(month)s
+    ) m using (deployment_id, resource_kind, payer)
+    where (c.quantity, c.record_count, c.unusable_records, c.duplicate_records)
+          is distinct from (m.quantity, m.record_count, m.unusable_records, m.duplicate_records)
+""".format(nobody="00000000-0000-0000-0000-000000000000")
+_IS_DIFFERING = """
+    u.deployment_id = d.deployment_id and u.resource_kind = d.resource_kind
+    and u.subscription_id is not distinct from d.subscription_id
+"""
+_THAW = f"""
+    delete from billing.metered_usage u using differing d where u.period_start = %(month)s and {_IS_DIFFERING}
+"""
+_FREEZE_DIFFERING = f"""
+    insert into billing.metered_usage (period_start, {_COLUMNS})
+    select %(month)s, u.* from counted u where exists (select from differing d where {_IS_DIFFERING})
+"""
 
-    An unchanged month keeps its earlier cut-off: no record has come since. Raises UsageVanished.
+
+def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> bool:
+    """Make what was counted the month's frozen usage; returns whether it differs from what was frozen.
+
+    Only rows that differ are written. An unchanged month keeps its earlier cut-off: no record has come since. Raises
+    UsageVanished.
     """
+    parameters = {"month": month.start, "cutoff": cutoff, "run": run_id}
     if months.has_partition(connection, "metered_usage", month):
-        _refuse_vanished(connection, month, usage)
-    changed = months.replace_partition(connection, "metered_usage", month, usage, METERED_USAGE, _ORDER)
+        changed = connection.exec_driver_sql(_DIFFERING, parameters).rowcount > 0
+        if changed:
+            _refuse_vanished(connection, month)
+            connection.exec_driver_sql(_THAW, parameters)
+            connection.exec_driver_sql(_FREEZE_DIFFERING, parameters)
+    else:
+        changed = True
+        with months.new_partition(connection, "metered_usage", month) as partition:
+            connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
     if changed:
         connection.exec_driver_sql(
             "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
             " values (%(month)s, %(cutoff)s, %(run)s)"
-            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
-            {"month": month.start, "cutoff": cutoff, "run": run_id},
+            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id,"
+            " version = default",
+            parameters,
         )
     return changed
+
+
+KINDS = pa.schema([("resource_kind", TEXT), ("quantity", QUANTITY_SUM), ("record_count", COUNT), ("meters", COUNT)])
+"""One row per resource kind: its usage, from how many records, of how many deployments and subscriptions."""
+
+
+def counted_by_kind(connection: Connection) -> pd.DataFrame:
+    """What was counted, as KINDS."""
+    query = """
+        select resource_kind, sum(quantity) as quantity, sum(record_count)::bigint as record_count, count(*) as meters
+        from counted group by 1 order by resource_kind collate "C"
+    """
+    return bulk.read(connection, query, KINDS, {})
 
 
 VANISHED = pa.schema(
@@ -129,40 +193,38 @@ VANISHED = pa.schema(
 )
 """One row per deployment and resource kind with fewer records than the frozen usage counts."""
 
-_ACCEPTED = pa.schema([*list(VANISHED)[:3], ("accepted_records", COUNT)])
-_FROZEN_RECORDS = """
-    select m.deployment_id, m.resource_kind, m.frozen_records,
-           coalesce(a.remaining_records, m.frozen_records) as accepted_records
+_VANISHED = """
+    select m.deployment_id, m.resource_kind, m.frozen_records, coalesce(c.records, 0) as remaining_records
     from (
         select deployment_id, resource_kind,
                sum(record_count - unusable_records - duplicate_records)::bigint as frozen_records
         from billing.metered_usage where period_start = %(month)s group by 1, 2
     ) m
     left join (
+        select deployment_id, resource_kind, sum(record_count)::bigint as records from counted group by 1, 2
+    ) c using (deployment_id, resource_kind)
+    left join (
         select distinct on (deployment_id, resource_kind) * from billing.usage_acceptances
         where period_start = %(month)s
           and usage_cutoff = (select usage_cutoff from billing.billing_months where period_start = %(month)s)
         order by deployment_id, resource_kind, id desc
     ) a using (deployment_id, resource_kind)
+    where coalesce(a.remaining_records, m.frozen_records) > coalesce(c.records, 0)
+    order by m.frozen_records - coalesce(c.records, 0) desc, m.deployment_id, m.resource_kind
 """
 
 
-def vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> pd.DataFrame:
-    """What `usage` (METERED_USAGE) lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
+def vanished(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """What `counted` lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
 
     Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged. Records
     that could not be used may go: removing them is how such a fault is mended.
     """
-    before = bulk.read(connection, _FROZEN_RECORDS, _ACCEPTED, {"month": month.start})
-    now = usage.groupby(["deployment_id", "resource_kind"], as_index=False)[["record_count"]].sum()
-    both = before.merge(now, on=["deployment_id", "resource_kind"], how="left").fillna({"record_count": 0})
-    lost = both[both["accepted_records"] > both["record_count"]]
-    lost = lost.assign(remaining_records=lost["record_count"], lost=lost["frozen_records"] - lost["record_count"])
-    return to_pandas(to_arrow(lost.sort_values("lost", ascending=False, kind="stable"), VANISHED))
+    return bulk.read(connection, _VANISHED, VANISHED, {"month": month.start})
 
 
-def _refuse_vanished(connection: Connection, month: BillingMonth, usage: pd.DataFrame) -> None:
-    lost = vanished(connection, month, usage)
+def _refuse_vanished(connection: Connection, month: BillingMonth) -> None:
+    lost = vanished(connection, month)
     if len(lost):
         first = lost.iloc[0]
         raise UsageVanished(
@@ -199,14 +261,20 @@ def late(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     return bulk.read(connection, _LATE, LATE, bounds(month))
 
 
-def frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The month's frozen usage, as quote.USAGE."""
-    return bulk.read(
-        connection,
-        "select * from billing.metered_usage where period_start = %(month)s",
-        quote.USAGE,
-        {"month": month.start},
-    )
+FROZEN = Query(
+    f"""
+    select u.*, s.tenant_id
+    from billing.metered_usage u left join ({BILLED_SUBSCRIPTIONS}) s on s.id = u.subscription_id
+    where u.period_start = %(start)s::date
+    """,
+    quote.USAGE,
+)
+"""The month's frozen usage. Takes `start` and `end`."""
+
+
+def counted(connection: Connection) -> pd.DataFrame:
+    """What was counted, as quote.USAGE."""
+    return bulk.read(connection, "select * from counted", quote.USAGE, {})
 
 
 def now(connection: Connection) -> dt.datetime:

@@ -1,0 +1,163 @@
+"""Reads as large as a month, in chunks of whole tenants: what is held in memory does not grow with the month.
+
+Each query has a connection of its own, on which PostgreSQL's rows become Arrow columns as they arrive (ADBC). All of
+them see one state of the database. What computes next to them does so in threads of its own: see ahead().
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import adbc_driver_postgresql.dbapi as adbc
+import pandas as pd
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.money import TEXT, to_pandas
+from arcadia_pipelines.storage.database import driver
+
+CHUNK_ROWS = 20000
+"""About how many rows of the first query make a chunk."""
+
+_BATCH_BYTES = 4 * 1024 * 1024
+_END: Any = object()
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to stream: the text selects the schema's columns by name, and tenant_id."""
+
+    text: str
+    schema: pa.Schema
+
+
+def chunks(
+    connection: Connection, parameters: Mapping[str, object], *queries: Query
+) -> Iterator[tuple[pd.DataFrame, ...]]:
+    """For some thousand tenants at a time, in order, a frame per query with these tenants' rows; at least one chunk.
+
+    Rows without a tenant are in the last chunk. Seen is what is committed now, whatever is committed, or written on the
+    connection, before a chunk is asked for: after this call the connection is not used any more.
+    """
+    snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
+    info = driver(connection).info
+    same = {**info.get_parameters(), "password": info.password, "application_name": "arcadia reader"}
+    server = psycopg.conninfo.make_conninfo("", **same)
+    with psycopg.ClientCursor(driver(connection)) as cursor:
+        texts = [cursor.mogrify(_select(query), parameters) for query in queries]
+    return _chunks(server, snapshot, texts, [query.schema for query in queries])
+
+
+def _chunks(
+    server: str, snapshot: str, texts: Sequence[str], schemas: Sequence[pa.Schema]
+) -> Iterator[tuple[pd.DataFrame, ...]]:
+    with _as_psycopg(), ExitStack() as opened:
+        first = opened.enter_context(adbc.connect(server))
+        # A clone need not learn the database's types, which takes longer than all else.
+        readers = [first, *(opened.enter_context(first.adbc_clone()) for _ in texts[1:])]
+        streams = [
+            _Stream(opened.enter_context(_rows(reader, snapshot, text)), schema)
+            for reader, text, schema in zip(readers, texts, schemas, strict=True)
+        ]
+        until = _END
+        while until is not None:
+            until = streams[0].tenant_after(CHUNK_ROWS)
+            yield tuple(stream.take(until) for stream in streams)
+
+
+def whole(connection: Connection, parameters: Mapping[str, object], query: Query) -> pd.DataFrame:
+    """All rows of the query, by tenant."""
+    return pd.concat([frame for (frame,) in chunks(connection, parameters, query)], ignore_index=True)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each made in a thread while the one before it is used. What the making raises is raised here."""
+    with ThreadPoolExecutor(1) as maker:
+        iterator = iter(items)
+        coming = maker.submit(next, iterator, _END)
+        while (item := coming.result()) is not _END:
+            coming = maker.submit(next, iterator, _END)
+            yield item
+
+
+class _Stream:
+    """A query's rows in the order of tenants, taken up to a tenant at a time."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+        self._batches = batches
+        self._names = schema.names
+        self._schema = _with_tenant(schema)
+        self._held = self._schema.empty_table()
+
+    def tenant_after(self, rows: int) -> str | None:
+        """The tenant of the row after so many; None if there are not so many, or it has none."""
+        while self._held.num_rows <= rows and self._read():
+            pass
+        return self._held["tenant_id"][rows].as_py() if self._held.num_rows > rows else None
+
+    def take(self, until: str | None) -> pd.DataFrame:
+        """The rows of the tenants up to this one, with it; all that are left if it is None."""
+        while (until is None or self._all_up_to(until)) and self._read():
+            pass
+        rows = self._held.num_rows
+        if until is not None:
+            rows = pc.sum(pc.less_equal(self._held["tenant_id"], until)).as_py() or 0
+        taken, self._held = self._held.slice(0, rows), self._held.slice(rows)
+        return to_pandas(taken.select(self._names))
+
+    def _all_up_to(self, until: str) -> bool:
+        if not self._held.num_rows:
+            return True
+        last = self._held["tenant_id"][-1].as_py()
+        return last is not None and bool(last.encode() <= until.encode())
+
+    def _read(self) -> bool:
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        columns = [column.cast(field.type) for column, field in zip(batch.columns, self._schema, strict=True)]
+        self._held = pa.concat_tables([self._held, pa.table(columns, schema=self._schema)])
+        return True
+
+
+@contextmanager
+def _rows(reader: adbc.Connection, snapshot: str, text: str) -> Iterator[Iterator[pa.RecordBatch]]:
+    with reader.cursor() as cursor:
+        cursor.execute("set transaction isolation level repeatable read, read only")
+        cursor.execute(f"set transaction snapshot '{snapshot}'")
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
+        cursor.execute(text)
+        with cursor.fetch_record_batch() as batches:
+            yield batches
+
+
+def _with_tenant(schema: pa.Schema) -> pa.Schema:
+    return schema if "tenant_id" in schema.names else schema.append(pa.field("tenant_id", TEXT))
+
+
+def _select(query: Query) -> str:
+    """The query's columns in order, by tenant."""
+    columns = ", ".join(f"{field.name}::{_sent_as(field.type)}" for field in _with_tenant(query.schema))
+    return f'select {columns} from ({query.text}) q order by q.tenant_id collate "C"'
+
+
+def _sent_as(kind: pa.DataType) -> str:
+    """The PostgreSQL type to select: numbers as text, which Arrow reads exactly or not at all."""
+    return "boolean" if pa.types.is_boolean(kind) else "text"
+
+
+@contextmanager
+def _as_psycopg() -> Iterator[None]:
+    """ADBC's errors as psycopg's, so that there is one kind to explain.
+
+    One without a code is of the connection, which was lost: that it could be made is known from the one beside it.
+    """
+    try:
+        yield
+    except adbc.Error as error:
+        raise psycopg.errors.lookup(error.sqlstate or "08006")(str(error)) from error
