@@ -3,9 +3,11 @@
 import dagster as dg
 import pytest
 
+from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import streams
+from arcadia_pipelines.storage import controls, database, streams
+from arcadia_pipelines_tests.test_faults import Line
 from arcadia_pipelines_tests.world import World, failed_checks, failures, materialize, uid
 
 WRITTEN = """
@@ -394,3 +396,48 @@ def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
     world.month_end("2026-04")
     assert world.invoices("2026-04") == {"mia": ("issued", 2, 1000, 100, 1100), other: ("issued", 2, 2000, 200, 2200)}
     assert world.disproved() == []
+
+
+def test_what_a_run_has_just_checked_is_not_looked_at_twice(world: World) -> None:
+    """The gate takes the word of the checks before it: raw records are counted, and counted again by a check."""
+    world.pilot()
+    said: list[str] = []
+    line = Line(world.url)
+    line.expect(lambda boundary: bool(said.append(boundary)))  # type: ignore[func-returns-value]
+    world.month_end("2026-04")
+    line.expect(lambda _: False)
+    assert len([statement for statement in said if "from cloud.usage_records" in statement]) == 2
+
+
+def test_a_control_has_passed_for_its_run_and_for_the_month_as_it_was(world: World) -> None:
+    """Another run looks again, and so does the same one once usage has come, or a price has changed the quotes."""
+    world.pilot()
+    run = world.month_end("2026-04").run_id
+    engine = database.engine(world.url)
+
+    def passed(run_id: str) -> set[str]:
+        with database.transaction(engine) as connection:
+            return controls.passed(connection, BillingMonth.parse("2026-04"), run_id)
+
+    assert passed(run) == {"usage_equals_raw_records", "usage_is_conserved"}
+    assert passed("another") == set()
+    world.query("update cloud.plan_prices set base_price_cents = 6000")
+    run = world.month_end("2026-04").run_id
+    world.publish("2026-04")
+    assert passed(run) == {"usage_equals_raw_records", "usage_is_conserved"}
+    world.use("pilot-web-1", "droplet_hours", 1)
+    world.publish("2026-04")
+    assert passed(run) == set()
+
+
+def test_one_check_can_be_run_by_itself(world: World) -> None:
+    """As from the button in the UI, although an asset's checks are one step."""
+    world.pilot()
+    world.publish("2026-04")
+    key = dg.AssetCheckKey(dg.AssetKey("tenant_invoices"), "totals_equal_lines")
+    job = dg.define_asset_job("one", dg.AssetSelection.checks(key))
+    definitions = dg.Definitions.merge(build_defs(BillingDatabase(url=world.url)), dg.Definitions(jobs=[job]))
+    result = definitions.resolve_job_def("one").execute_in_process(partition_key="2026-04-01")
+    assert [(found.check_name, found.passed) for found in result.get_asset_check_evaluations()] == [
+        ("totals_equal_lines", True)
+    ]

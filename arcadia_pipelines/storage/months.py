@@ -52,11 +52,7 @@ def new_partition(connection: Connection, table: str, month: BillingMonth) -> It
         f" constraint one_month check (period_start = date '{month.start}'))"
     )
     yield partition
-    connection.exec_driver_sql(
-        "set local default_statistics_target = 30"
-    )  # a sample of 9,000 rows is enough to plan by
     connection.exec_driver_sql(f"analyze {partition}")
-    connection.exec_driver_sql("set local default_statistics_target = default")
     _attach(connection, f"alter table billing.{table} attach partition {partition} for values {bounds}")
     connection.exec_driver_sql(f"alter table {partition} drop constraint one_month")
 
