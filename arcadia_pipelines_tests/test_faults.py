@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -30,7 +30,7 @@ from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines.storage import database, migrations, streams
 from arcadia_pipelines.storage.database import StorageError, StorageInterrupted
 from arcadia_pipelines_tests import test_cli
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
@@ -360,6 +360,29 @@ def test_a_reader_that_is_ended_ends_the_step_which_is_retried(world: World, mon
 
         line.expect(lambda boundary: "pg_export_snapshot" in boundary, lock)
         result = world.month_end("2026-04")
+    assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["deployment_quotes"]
+    whole(world)
+    assert len(world.invoices("2026-04")) == 4
+
+
+def test_a_table_that_is_altered_while_a_month_is_read_holds_nobody_up_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alteration waits for the connection that writes, which waits for a reader, which waits for the alteration."""
+    monkeypatch.setattr(resources, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "LOCK_WAIT_MS", 200)
+    new_month(world)
+    with ThreadPoolExecutor(1) as other:
+        line = Line(world.url)
+
+        def alter(_: object) -> None:
+            altered.append(other.submit(world.query, "alter table cloud.plans alter name set default 'Plan'"))
+            until_waiting(world, 1, lambda: None)
+
+        altered: list[Future[object]] = []
+        line.expect(lambda boundary: "pg_export_snapshot" in boundary, alter)
+        result = world.month_end("2026-04")
+        altered[0].result()
     assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["deployment_quotes"]
     whole(world)
     assert len(world.invoices("2026-04")) == 4

@@ -23,6 +23,9 @@ from arcadia_pipelines.storage.database import driver
 CHUNK_ROWS = 20000
 """About how many rows of the first query make a chunk."""
 
+LOCK_WAIT_MS = 20_000
+"""How long a reader waits for a table: who has it may be waiting for the connection that waits for the reader."""
+
 _BATCH_BYTES = 4 * 1024 * 1024
 _END: Any = object()
 Item = TypeVar("Item")
@@ -130,6 +133,7 @@ def _rows(reader: adbc.Connection, snapshot: str, text: str) -> Iterator[Iterato
     with reader.cursor() as cursor:
         cursor.execute("set transaction isolation level repeatable read, read only")
         cursor.execute(f"set transaction snapshot '{snapshot}'")
+        cursor.execute(f"set local lock_timeout = {LOCK_WAIT_MS}")
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(text)
         with cursor.fetch_record_batch() as batches:
