@@ -4,22 +4,17 @@ Whoever needs the month computed calls these: the assets, which store what they 
 A month comes in chunks of some thousand tenants, each computed in a thread while the one before it is used.
 """
 
-from collections.abc import Iterator
-from itertools import starmap
-
 import pandas as pd
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import catalogue, corrections, quotes, streams, usage
+from arcadia_pipelines.storage import catalogue, corrections, ledger, quotes, streams, usage
 from arcadia_pipelines.storage.streams import Query, ahead
 
 
-def month_quotes(
-    connection: Connection, month: BillingMonth, *beside: Query
-) -> Iterator[tuple[Quotes, list[pd.DataFrame]]]:
+def month_quotes(connection: Connection, month: BillingMonth, *beside: Query) -> quotes.Chunks:
     """The quotes of the month's frozen usage, by the subscriptions and the prices in effect, chunk by chunk.
 
     With each chunk come the rows of the queries `beside` for the same tenants. They take `month`.
@@ -55,7 +50,7 @@ def invoices(
     return invoice.totals(lines, tenants, month), lines
 
 
-def month_invoices(connection: Connection, month: BillingMonth, *beside: Query) -> Iterator[tuple[pd.DataFrame, ...]]:
+def month_invoices(connection: Connection, month: BillingMonth, *beside: Query) -> ledger.Chunks:
     """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
 
     They carry the corrections of earlier months that are theirs to carry (storage/corrections.py). With each chunk come
@@ -67,4 +62,4 @@ def month_invoices(connection: Connection, month: BillingMonth, *beside: Query) 
     def invoiced(quote_lines: pd.DataFrame, tenants: pd.DataFrame, *rest: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
         return (*invoices(quote_lines, adjustments, tenants, month), *rest)
 
-    return ahead(starmap(invoiced, ahead(chunks)))
+    return ahead(invoiced(*chunk) for chunk in ahead(chunks))

@@ -89,7 +89,6 @@ BY_THE_CLOCK = {
     "occurred_at",
     "found_at",
     "applied_at",
-    "version",
 }
 
 
@@ -125,8 +124,7 @@ def billed(world: World) -> Contents:
             return value
         return {name: timeless(item) for name, item in value.items() if name not in BY_THE_CLOCK}
 
-    # What has passed is of the run that it passed in.
-    rows = [(table, timeless(row)) for table, row in whole(world) if table != "passed_controls"]
+    rows = [(table, timeless(row)) for table, row in whole(world)]
     for table, row in rows:
         if table == "invoice_events" and row:
             del row["id"]

@@ -7,7 +7,6 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import controls, database, streams
-from arcadia_pipelines_tests.test_faults import Line
 from arcadia_pipelines_tests.world import World, failed_checks, failures, materialize, uid
 
 WRITTEN = """
@@ -398,46 +397,49 @@ def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
     assert world.disproved() == []
 
 
-def test_what_a_run_has_just_checked_is_not_looked_at_twice(world: World) -> None:
-    """The gate takes the word of the checks before it: raw records are counted, and counted again by a check."""
-    world.pilot()
-    said: list[str] = []
-    line = Line(world.url)
-    line.expect(lambda boundary: bool(said.append(boundary)))  # type: ignore[func-returns-value]
-    world.month_end("2026-04")
-    line.expect(lambda _: False)
-    assert len([statement for statement in said if "from cloud.usage_records" in statement]) == 2
-
-
-def test_a_control_has_passed_for_its_run_and_for_the_month_as_it_was(world: World) -> None:
-    """Another run looks again, and so does the same one once usage has come, or a price has changed the quotes."""
-    world.pilot()
-    run = world.month_end("2026-04").run_id
-    engine = database.engine(world.url)
-
-    def passed(run_id: str) -> set[str]:
-        with database.transaction(engine) as connection:
-            return controls.passed(connection, BillingMonth.parse("2026-04"), run_id)
-
-    assert passed(run) == {"usage_equals_raw_records", "usage_is_conserved"}
-    assert passed("another") == set()
-    world.query("update cloud.plan_prices set base_price_cents = 6000")
-    run = world.month_end("2026-04").run_id
-    world.publish("2026-04")
-    assert passed(run) == {"usage_equals_raw_records", "usage_is_conserved"}
-    world.use("pilot-web-1", "droplet_hours", 1)
-    world.publish("2026-04")
-    assert passed(run) == set()
-
-
 def test_one_check_can_be_run_by_itself(world: World) -> None:
     """As from the button in the UI, although an asset's checks are one step."""
     world.pilot()
     world.publish("2026-04")
     key = dg.AssetCheckKey(dg.AssetKey("tenant_invoices"), "totals_equal_lines")
-    job = dg.define_asset_job("one", dg.AssetSelection.checks(key))
-    definitions = dg.Definitions.merge(build_defs(BillingDatabase(url=world.url)), dg.Definitions(jobs=[job]))
-    result = definitions.resolve_job_def("one").execute_in_process(partition_key="2026-04-01")
+    everything = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
+    job = everything.get_subset(asset_selection=set(), asset_check_selection={key})
+    result = job.execute_in_process(partition_key="2026-04-01")
     assert [(found.check_name, found.passed) for found in result.get_asset_check_evaluations()] == [
         ("totals_equal_lines", True)
     ]
+
+
+def offenders(world: World, name: str) -> int:
+    """How many the control finds in April."""
+    [control] = [control for control in controls.CONTROLS if control.name == name]
+    with database.transaction(database.engine(world.url)) as connection:
+        return controls.find(connection, control, BillingMonth.parse("2026-04")).count
+
+
+def test_a_record_of_nothing_on_another_deployment_is_noticed(world: World) -> None:
+    """The sums are the same, the meters are not: two have another number of records."""
+    world.plan("small", 1000, {"droplet_hours": (0, 2)})
+    world.tenant("a")
+    for name in ("x", "y"):
+        world.deployment("a", name, "small")
+        world.use(name, "droplet_hours", 5)
+    world.use("x", "droplet_hours", 0)
+    world.publish("2026-04")
+    assert offenders(world, "usage_equals_raw_records") == 0
+    world.query("update cloud.usage_records set deployment_id = %s where quantity = 0", uid("y"))
+    assert offenders(world, "usage_equals_raw_records") == 2
+
+
+@pytest.mark.parametrize(
+    "corruption",
+    ["insert into billing.unbilled_usage select * from billing.unbilled_usage", "delete from billing.unbilled_usage"],
+)
+def test_unbilled_usage_that_is_there_twice_or_lost_is_noticed(world: World, corruption: str) -> None:
+    """Seven units of a kind without a rate: billed to nobody, and accounted for once."""
+    world.pilot()
+    world.use("web", "bandwidth", 7)
+    world.publish("2026-04")
+    assert offenders(world, "usage_is_conserved") == 0
+    world.tamper(corruption)
+    assert offenders(world, "usage_is_conserved") == 1

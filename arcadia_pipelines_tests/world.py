@@ -121,7 +121,12 @@ class World:
         )
 
     def use(
-        self, deployment: str, kind: str, quantity: int | str | Decimal, at: str = "2026-04-15 12:00+00", **columns: Any
+        self,
+        deployment: str,
+        kind: str,
+        quantity: int | str | Decimal | None,
+        at: str = "2026-04-15 12:00+00",
+        **columns: Any,
     ) -> uuid.UUID:
         """One usage record, ingested when it was recorded; returns its id."""
         record = columns.get("id") or uuid.uuid4()

@@ -358,11 +358,10 @@ def _floor(server: Server) -> Figures:
 
 
 def _tables_of_the_month(connection: psycopg.Connection[Any]) -> list[str]:
-    """Our tables that have rows of the month, whichever they are, but for what each run notes of its own checks."""
+    """Our tables that have rows of the month, whichever they are."""
     tables = connection.execute(
         "select relname from pg_class c join pg_attribute a on a.attrelid = c.oid and attname = 'period_start'"
-        " where relnamespace = 'billing'::regnamespace and relkind in ('r', 'p') and not relispartition"
-        " and relname <> 'passed_controls' order by 1"
+        " where relnamespace = 'billing'::regnamespace and relkind in ('r', 'p') and not relispartition order by 1"
     ).fetchall()
     filled = "select exists (select from billing.{} where period_start = {})"
     return [

@@ -1,5 +1,5 @@
 -- The month end as one would write it by hand: the sums of usage, then invoices and lines in one statement.
--- Of five forms this was as quick as any: it lets PostgreSQL sum in parallel, and tells it how many sums there are.
+-- Of the forms tried none was quicker: PostgreSQL sums in parallel, and knows how many sums there are.
 
 create temporary table usage on commit drop as
 select deployment_id, resource_kind, sum(quantity) as used

@@ -5,7 +5,6 @@ the first billing month), `start`, `end` and `cutoff` (instants).
 """
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy.engine import Connection
 
@@ -29,7 +28,7 @@ class Control:
     remedy: str
     blocking: bool = False
     warning: bool = False
-    unless: str = "select false"
+    unless: str | None = None
     """A quicker query, whose truth says that there are no offenders."""
 
 
@@ -45,7 +44,11 @@ _ALLOWANCES = """
     select distinct on (plan_id, resource_kind) plan_id, resource_kind, included_quantity
     from cloud.plan_rates where effective_from <= %(month)s order by plan_id, resource_kind, effective_from desc
 """
-_WEIGHT = "(hashtextextended(resource_kind, uuid_hash(deployment_id)) & 1048575)"
+_UNBILLED = """
+    select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
+    from billing.unbilled_usage where period_start = %(month)s group by 1, 2, 3
+"""
+_WEIGHT = "(hashtextextended(resource_kind, uuid_hash_extended(deployment_id, 0)) | 1)::numeric"
 
 CONTROLS = [
     Control(
@@ -54,12 +57,13 @@ CONTROLS = [
         blocking=True,
         description="The frozen usage equals a second count of the raw records, per deployment and resource kind.",
         remedy="Records were changed, or were being written while the month was frozen: materialise the month again.",
-        # A weighted sum, as in a checksum: a record on another deployment or kind has another weight.
+        # Weighted sums, as in a checksum: a record on another deployment or kind has another weight, and none has 0.
         unless=f"""
-            select (select (count(*), coalesce(sum(quantity * {_WEIGHT}), 0)) from ({RECORDS}) r)
+            select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECORDS}) r) r)
                    is not distinct from
-                   (select (coalesce(sum(record_count), 0)::bigint, coalesce(sum(quantity * {_WEIGHT}), 0))
-                    from billing.metered_usage where period_start = %(month)s)
+                   (select (sum(w * record_count), sum(w * quantity))
+                    from (select record_count, quantity, {_WEIGHT} as w
+                          from billing.metered_usage where period_start = %(month)s) m)
         """,
         query=f"""
             with raw as (
@@ -90,9 +94,9 @@ CONTROLS = [
                        m.quantity - case when u.quantity is not null or r.included_quantity is null then 0
                                          else least(m.quantity, r.included_quantity) end as quantity
                 from billing.metered_usage m
-                left join billing.unbilled_usage u
-                    on u.period_start = m.period_start and u.deployment_id = m.deployment_id
-                   and u.resource_kind = m.resource_kind and u.subscription_id is not distinct from m.subscription_id
+                left join ({_UNBILLED}) u
+                    on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
+                   and u.subscription_id is not distinct from m.subscription_id
                 left join cloud.subscriptions s on s.id = m.subscription_id
                 left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
                 where m.period_start = %(month)s
@@ -114,13 +118,11 @@ CONTROLS = [
                 select deployment_id, resource_kind, sum(qty) as quantity from billing.deployment_quote_lines
                 where period_start = %(month)s and kind = 'overage' group by 1, 2
             ),
-            unbilled as (
-                select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
-                from billing.unbilled_usage where period_start = %(month)s group by 1, 2, 3
-            ),
+            unbilled as ({_UNBILLED}),
             allowed as (
                 select m.deployment_id, m.resource_kind, sum(m.quantity) as metered, sum(u.quantity) as unbilled,
-                       sum(least(m.quantity, r.included_quantity)) filter (where u.quantity is null) as included
+                       sum(least(m.quantity, r.included_quantity))
+                           filter (where u.quantity is null and r.included_quantity is not null) as included
                 from metered m
                 left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                                     and u.subscription_id is not distinct from m.subscription_id
@@ -292,7 +294,7 @@ def find(connection: Connection, control: Control, month: BillingMonth) -> Findi
         "first": Settings.from_environment().first_month.start,
         "cutoff": cutoff_of(connection, month),
     }
-    if connection.exec_driver_sql(control.unless, parameters).scalar_one():
+    if control.unless and connection.exec_driver_sql(control.unless, parameters).scalar_one():
         return Finding(count=0, offenders=[])
     found = connection.exec_driver_sql(
         f"select count(*) over () as offenders_in_all, q.* from ({control.query}) q limit {MOST_SHOWN}", parameters
@@ -300,35 +302,3 @@ def find(connection: Connection, control: Control, month: BillingMonth) -> Findi
     rows = [dict(row) for row in found]
     counts = [int(row.pop("offenders_in_all")) for row in rows]
     return Finding(count=counts[0] if counts else 0, offenders=rows)
-
-
-_PASSED = """
-    insert into billing.passed_controls (period_start, control, version, run_id)
-    select %(month)s, %(control)s, %(version)s, %(run)s
-    on conflict (period_start, control) do update
-    set version = excluded.version, run_id = excluded.run_id, passed_at = now()
-"""
-
-
-def version(connection: Connection, month: BillingMonth) -> UUID | None:
-    """The version of the month's usage and quotes; None if it is not frozen."""
-    query = "select version from billing.billing_months where period_start = %(month)s"
-    return connection.exec_driver_sql(query, {"month": month.start}).scalar()
-
-
-def record_passed(
-    connection: Connection, control: Control, month: BillingMonth, version: UUID | None, run_id: str
-) -> None:
-    """Note that the control has passed in this run for this version, which was read before the control was run."""
-    if version is not None:
-        parameters = {"month": month.start, "control": control.name, "version": version, "run": run_id}
-        connection.exec_driver_sql(_PASSED, parameters)
-
-
-def passed(connection: Connection, month: BillingMonth, run_id: str) -> set[str]:
-    """The controls that have passed in this run for the month as it is."""
-    query = """
-        select control from billing.passed_controls join billing.billing_months using (period_start, version)
-        where period_start = %(month)s and passed_controls.run_id = %(run)s
-    """
-    return set(connection.exec_driver_sql(query, {"month": month.start, "run": run_id}).scalars())

@@ -38,6 +38,7 @@ _SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "client_min_messages": "warning",
+    "idle_in_transaction_session_timeout": "0",  # who writes a month waits for what reads and computes it
     "default_statistics_target": "30",  # 9,000 rows of a month are enough to plan by
     "default_transaction_isolation": r"read\ committed",  # who waited for a lock sees what was done meanwhile
 }

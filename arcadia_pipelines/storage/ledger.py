@@ -1,7 +1,8 @@
 """The invoices as they stand, and publishing a month's: rows, lines and events in one transaction."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pandas as pd
@@ -155,6 +156,9 @@ def take_turn(connection: Connection) -> None:
 
 _SUMMARY_ROWS = 20
 
+Chunks = Generator[tuple[pd.DataFrame, ...], None, None]
+"""For some tenants: the plan (reconcile.plan), the recomputed invoices, and their lines."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -167,7 +171,7 @@ class Published:
     """The frozen invoices that differ."""
 
 
-def publish(connection: Connection, publication: Publication, chunks: Iterable[tuple[pd.DataFrame, ...]]) -> Published:
+def publish(connection: Connection, publication: Publication, chunks: Chunks) -> Published:
     """Carry out the plans: each chunk is a plan (reconcile.plan), the recomputed invoices, and their lines.
 
     Nothing else is touched. The transaction must hold the month's lock and have taken its turn. Raises StorageError
@@ -187,26 +191,25 @@ def publish(connection: Connection, publication: Publication, chunks: Iterable[t
     return published
 
 
-def _load(
-    connection: Connection, lines_table: str, month: BillingMonth, chunks: Iterable[tuple[pd.DataFrame, ...]]
-) -> Published:
+def _load(connection: Connection, lines_table: str, month: BillingMonth, chunks: Chunks) -> Published:
     """Write what changes into `changes` and its lines into the table."""
     actions = dict.fromkeys(ACTIONS, 0)
     shown, frozen = [], []
-    for plan, invoices, lines in chunks:
-        for action, count in plan["action"].value_counts().items():
-            actions[str(action)] += int(count)
-        frozen.append(plan[plan["action"] == "frozen"])
-        changes = plan[plan["action"].isin(["add", "draft", "issue", "void"]) | plan["replaces"]]
-        shown.append(_largest(changes))
-        rows = changes[["tenant_id", "action", "replaces", "standing_sha256"]].merge(
-            invoices, on="tenant_id", how="left"
-        )
-        bulk.write(connection, "pg_temp.changes", rows, _CHANGES)
-        written = rows[rows["action"].isin(["add", "draft"]) | rows["replaces"]]["id"]
-        if len(written) < len(invoices):
-            lines = lines[lines["invoice_id"].isin(written)]
-        months.append(connection, lines_table, month, lines, INVOICE_LINES)
+    with closing(chunks):
+        for plan, invoices, lines in chunks:
+            for action, count in plan["action"].value_counts().items():
+                actions[str(action)] += int(count)
+            frozen.append(plan[plan["action"] == "frozen"])
+            changes = plan[plan["action"].isin(["add", "draft", "issue", "void"]) | plan["replaces"]]
+            shown.append(_largest(changes))
+            rows = changes[["tenant_id", "action", "replaces", "standing_sha256"]].merge(
+                invoices, on="tenant_id", how="left"
+            )
+            bulk.write(connection, "pg_temp.changes", rows, _CHANGES)
+            written = rows[rows["action"].isin(["add", "draft"]) | rows["replaces"]]["id"]
+            if len(written) < len(invoices):
+                lines = lines[lines["invoice_id"].isin(written)]
+            months.append(connection, lines_table, month, lines, INVOICE_LINES)
     return Published(actions, _largest(pd.concat(shown)), pd.concat(frozen, ignore_index=True))
 
 

@@ -1,6 +1,7 @@
 """A month's quotes: their lines, the usage on no line, and the faults that hold tenants back."""
 
-from collections.abc import Iterable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -17,6 +18,9 @@ from arcadia_pipelines.storage.streams import Query
 _TABLE = "deployment_quote_lines"
 _IN_ORDER = [("subscription_id", "ascending"), ("line_no", "ascending")]
 
+Chunks = Generator[tuple[Quotes, list[pd.DataFrame]], None, None]
+"""Quotes of some tenants, each beside the rows of other queries for the same tenants."""
+
 LINES = Query(f"select * from billing.{_TABLE} where period_start = %(month)s", QUOTE_LINES)
 """The month's quote lines. Takes `month`."""
 
@@ -27,10 +31,9 @@ _DELETE = f"""
     where q.period_start = %(month)s and q.subscription_id = changed.id
 """
 _ADD = f"insert into billing.{_TABLE} select * from new_quote_lines"
-_NEW_VERSION = "update billing.billing_months set version = default where period_start = %(month)s"
 
 
-def replace(connection: Connection, month: BillingMonth, chunks: Iterable[tuple[Quotes, list[pd.DataFrame]]]) -> bool:
+def replace(connection: Connection, month: BillingMonth, chunks: Chunks) -> bool:
     """Make these the month's quotes, each chunk beside the LINES that stand; returns whether anything was written.
 
     Of the lines only subscriptions that differ are written.
@@ -40,7 +43,8 @@ def replace(connection: Connection, month: BillingMonth, chunks: Iterable[tuple[
         found = _load(connection, "pg_temp.new_quote_lines", month, chunks)
         changed = bool(found.differing)
         if changed:
-            connection.exec_driver_sql(_DELETE, {"month": month.start, "ids": found.differing})
+            ids = pa.chunked_array(found.differing, TEXT).to_pylist()
+            connection.exec_driver_sql(_DELETE, {"month": month.start, "ids": ids})
             connection.exec_driver_sql(_ADD)
     else:
         changed = True
@@ -51,8 +55,6 @@ def replace(connection: Connection, month: BillingMonth, chunks: Iterable[tuple[
         _replace_rows(connection, "unbilled_usage", month, found.unbilled, UNBILLED),
         _replace_rows(connection, "quote_faults", month, found.faults, FAULTS),
     ]
-    if any(written):
-        connection.exec_driver_sql(_NEW_VERSION, {"month": month.start})
     return any(written)
 
 
@@ -60,25 +62,24 @@ def replace(connection: Connection, month: BillingMonth, chunks: Iterable[tuple[
 class _Found:
     """What is not written chunk by chunk: the subscriptions that differ, and what is on no line."""
 
-    differing: list[str] = field(default_factory=list)
+    differing: list[pa.Array] = field(default_factory=list)
     unbilled: list[pd.DataFrame] = field(default_factory=list)
     faults: list[pd.DataFrame] = field(default_factory=list)
 
 
-def _load(
-    connection: Connection, table: str, month: BillingMonth, chunks: Iterable[tuple[Quotes, list[pd.DataFrame]]]
-) -> _Found:
+def _load(connection: Connection, table: str, month: BillingMonth, chunks: Chunks) -> _Found:
     """Append the lines of the subscriptions that differ to the table."""
     found = _Found()
-    for quotes, (standing,) in chunks:
-        found.unbilled.append(quotes.unbilled)
-        found.faults.append(quotes.faults)
-        lines, before = to_arrow(quotes.lines, QUOTE_LINES), to_arrow(standing, QUOTE_LINES).sort_by(_IN_ORDER)
-        if not lines.equals(before):
-            differing = _differing(before, lines)
-            found.differing.extend(differing.to_pylist())
-            lines = lines.filter(pc.is_in(lines["subscription_id"], differing))
-            months.append(connection, table, month, to_pandas(lines), QUOTE_LINES)
+    with closing(chunks):
+        for quotes, (standing,) in chunks:
+            found.unbilled.append(quotes.unbilled)
+            found.faults.append(quotes.faults)
+            lines, before = to_arrow(quotes.lines, QUOTE_LINES), to_arrow(standing, QUOTE_LINES).sort_by(_IN_ORDER)
+            if not lines.equals(before):
+                differing = _differing(before, lines)
+                found.differing.append(differing)
+                lines = lines.filter(pc.is_in(lines["subscription_id"], differing))
+                months.append(connection, table, month, to_pandas(lines), QUOTE_LINES)
     return found
 
 

@@ -4,7 +4,7 @@ Each query has a connection of its own, on which PostgreSQL's rows become Arrow 
 them see one state of the database. What computes next to them does so in threads of its own: see ahead().
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import TEXT, to_pandas
 from arcadia_pipelines.storage.database import driver
 
-CHUNK_ROWS = 20000
+CHUNK_ROWS = 20_000
 """About how many rows of the first query make a chunk."""
 
 LOCK_WAIT_MS = 20_000
@@ -44,13 +44,15 @@ def chunks(
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     """For some thousand tenants at a time, in order, a frame per query with these tenants' rows; at least one chunk.
 
-    Rows without a tenant are in the last chunk. Seen is what is committed now, whatever is committed, or written on the
-    connection, before a chunk is asked for: after this call the connection is not used any more.
+    Rows without a tenant are in the last chunk. Seen is what is committed at this call: neither what others commit
+    later, nor what the connection's own transaction has written. After this call the connection is not used any more.
     """
     snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
     info = driver(connection).info
-    same = {**info.get_parameters(), "password": info.password, "application_name": "arcadia reader"}
-    server = psycopg.conninfo.make_conninfo("", **same)
+    # Host and port as they turned out to be: without any in the URL, two copies of libpq look in two places.
+    place = {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
+    same = {**info.get_parameters(), **place, "password": info.password, "application_name": "arcadia reader"}
+    server = psycopg.conninfo.make_conninfo("", **{name: value for name, value in same.items() if value})
     with psycopg.ClientCursor(driver(connection)) as cursor:
         texts = [cursor.mogrify(_select(query), parameters) for query in queries]
     return _chunks(server, snapshot, texts, [query.schema for query in queries])
@@ -78,14 +80,21 @@ def whole(connection: Connection, parameters: Mapping[str, object], query: Query
     return pd.concat([frame for (frame,) in chunks(connection, parameters, query)], ignore_index=True)
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, each made in a thread while the one before it is used. What the making raises is raised here."""
-    with ThreadPoolExecutor(1) as maker:
-        iterator = iter(items)
+def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The items, each made in a thread while the one before it is used. What the making raises is raised here.
+
+    Closed before the last, it does not wait for the one that is being made; the iterator is closed after it.
+    """
+    maker, iterator = ThreadPoolExecutor(1), iter(items)
+    try:
         coming = maker.submit(next, iterator, _END)
         while (item := coming.result()) is not _END:
             coming = maker.submit(next, iterator, _END)
             yield item
+    finally:
+        if isinstance(iterator, Generator):
+            maker.submit(iterator.close)
+        maker.shutdown(wait=False)
 
 
 class _Stream:
@@ -136,7 +145,8 @@ def _rows(reader: adbc.Connection, snapshot: str, text: str) -> Iterator[Iterato
         cursor.execute(f"set local lock_timeout = {LOCK_WAIT_MS}")
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(text)
-        with cursor.fetch_record_batch() as batches:
+        # The cursor's own reader: pyarrow's, which fetch_record_batch() gives, forgets the error's SQLSTATE.
+        with cursor._results.reader as batches:
             yield batches
 
 

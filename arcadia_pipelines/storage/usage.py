@@ -168,8 +168,7 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
         connection.exec_driver_sql(
             "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
             " values (%(month)s, %(cutoff)s, %(run)s)"
-            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id,"
-            " version = default",
+            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
             parameters,
         )
     return changed

@@ -32,7 +32,6 @@ RIGHTS = {
     "billing.deployment_quote_lines_2026_04": (OWN, ""),
     "billing.deployment_quotes": ("", "select"),
     "billing.invoice_corrections": (EVERYTHING, ""),
-    "billing.passed_controls": (EVERYTHING, ""),
     "billing.invoice_events": ("select insert", "select"),
     "billing.invoice_events_id_seq": ("", ""),
     "billing.metered_usage": (OWN, ""),

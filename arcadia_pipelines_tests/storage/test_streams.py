@@ -1,6 +1,7 @@
 """Months in chunks: whole tenants, every row once, in one state of the database, whatever the chunks' size."""
 
 import threading
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -171,3 +172,54 @@ def test_a_reader_has_the_settings_of_the_connection(connection: Connection) -> 
         "select current_setting('TimeZone') || ', ' || current_setting('search_path') as tenant_id, 1 as place", OWNED
     )
     assert list(streams.whole(connection, {}, query)["tenant_id"]) == ["UTC, billing,cloud,public"]
+
+
+PADDED = pa.schema([*OWNED, ("pad", TEXT)])
+
+
+def test_a_reader_that_is_lost_on_the_way_is_a_lost_connection(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first chunk of many the server ends it: the step is retried."""
+    monkeypatch.setattr(streams, "CHUNK_ROWS", 1000)
+    query = Query(
+        "select n::text as tenant_id, n as place, repeat('x', 2000) as pad from generate_series(1, 100000) n", PADDED
+    )
+    with database.transaction(database.engine(url)) as connection:
+        found = streams.chunks(connection, {}, query)
+        next(found)
+        with psycopg.connect(url) as other:
+            other.execute("""
+                select pg_terminate_backend(pid) from pg_stat_activity
+                where datname = current_database() and application_name = 'arcadia reader'
+            """)
+        with pytest.raises(psycopg.OperationalError) as lost:
+            list(found)
+    assert lost.value.sqlstate in ("57P01", "08006")
+
+
+def test_an_error_on_the_way_has_its_code_too(connection: Connection) -> None:
+    """Rows have come before the one that cannot be computed."""
+    query = Query(
+        """
+        select n::text as tenant_id, n as place
+        from (select n, 1 / (60000 - n) as x from generate_series(1, 60000) n offset 0) v where x is not null
+        """,
+        OWNED,
+    )
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        streams.whole(connection, {}, query)
+
+
+def test_readers_end_when_the_chunks_are_closed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fails between two chunks leaves no connection behind, however long the error is held."""
+    monkeypatch.setattr(streams, "CHUNK_ROWS", 0)
+    readers = "select count(*) from pg_stat_activity where datname = current_database() and application_name = %s"
+    with psycopg.connect(url, autocommit=True) as other:
+        with database.transaction(database.engine(url)) as connection:
+            made = ahead(frame for (frame,) in ahead(streams.chunks(connection, {}, owned("a", "b", "c", "d"))))
+            next(made)
+            assert other.execute(readers, ["arcadia reader"]).fetchone() == (1,)
+            made.close()
+        deadline = time.monotonic() + 60
+        while other.execute(readers, ["arcadia reader"]).fetchone() != (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
