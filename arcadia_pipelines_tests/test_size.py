@@ -33,10 +33,15 @@ def tenants(world: World, count: int) -> None:
 
 
 def statements(world: World) -> Counter[str]:
-    """The statements of a run of the month, by their first three words."""
+    """The statements of a run of the month, by their first two words."""
     said: list[str] = []
+
+    def listen(boundary: str) -> bool:
+        said.append(" ".join(boundary.split()[:2]).partition("(")[0])
+        return False
+
     line = Line(world.url)
-    line.expect(lambda boundary: bool(said.append(" ".join(boundary.split()[:2]).partition("(")[0])))  # type: ignore[func-returns-value]
+    line.expect(listen)
     world.publish("2026-04")
     line.expect(lambda _: False)
     return Counter(said)

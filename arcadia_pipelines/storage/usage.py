@@ -35,12 +35,6 @@ SPANS = f"""
 ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
 """What joins a record r to the span s that it belongs to."""
 
-_COUNTED = """
-    create temporary table counted (
-        deployment_id uuid, resource_kind text, quantity numeric(38, 6), subscription_id uuid, record_count bigint,
-        unusable_records bigint, duplicate_records bigint
-    ) on commit drop
-"""
 # Few subscriptions begin or end within a month, few records are unusable, and looking for them in each record is dear:
 # all records are summed first, in parallel, and what needs a second look is summed again.
 _QUICKLY = f"""
@@ -66,9 +60,10 @@ _SECOND_LOOK = f"""
 """
 _DROP_LOOKED_AT = "delete from counted c using second_look l where l.deployment_id = c.deployment_id"
 _THOROUGHLY = f"""
-    insert into counted
-    select r.deployment_id, r.resource_kind, coalesce(sum(r.quantity) filter (where {USABLE}), 0), s.subscription_id,
-           count(*), count(*) filter (where {USABLE} is not true), {{duplicate_records}}
+    select r.deployment_id, r.resource_kind,
+           coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity, s.subscription_id,
+           count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
+           {{duplicate_records}} as duplicate_records
     from ({RECORDS}) r {{duplicates}}
     left join ({SPANS}) s on {ACTIVE}
     where {{which}}
@@ -101,7 +96,7 @@ def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> N
     unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
     thoroughly = _THOROUGHLY.format(
         duplicates="" if unique else _DUPLICATES,
-        duplicate_records="0" if unique else "count(copied_id)",
+        duplicate_records="0::bigint" if unique else "count(copied_id)",
         which="{which}",
     )
     connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
@@ -110,10 +105,10 @@ def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> N
         if connection.exec_driver_sql(_SECOND_LOOK, parameters).rowcount:
             connection.exec_driver_sql(_DROP_LOOKED_AT)
             which = "r.deployment_id in (select deployment_id from second_look)"
-            connection.exec_driver_sql(thoroughly.format(which=which), parameters)
+            connection.exec_driver_sql(f"insert into counted {thoroughly.format(which=which)}", parameters)
     else:  # a view, say, which may show anything
-        connection.exec_driver_sql(_COUNTED)
-        connection.exec_driver_sql(thoroughly.format(which="true"), parameters)
+        everything = thoroughly.format(which="true")  # into a table that it makes, since only that is done in parallel
+        connection.exec_driver_sql(f"create temporary table counted on commit drop as {everything}", parameters)
 
 
 class UsageVanished(Exception):

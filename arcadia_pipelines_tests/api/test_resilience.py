@@ -90,14 +90,19 @@ def waiting(url: str) -> int:
     return int(number)
 
 
-def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serve, world: World) -> None:
-    """Forty tenants, usage added and the month run again twice, while lists are paged and invoices read."""
+def forty_invoices(world: World) -> None:
+    """April of forty tenants, each with a plan of $50.00 and 100 droplet hours at 1 c."""
     world.plan("studio", 5000, {"droplet_hours": (0, 1)})
     for number in range(40):
         world.tenant(f"t{number}")
         world.deployment(f"t{number}", f"web{number}", "studio")
         world.use(f"web{number}", "droplet_hours", 100)
     world.month_end("2026-04")
+
+
+def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serve, world: World) -> None:
+    """Forty tenants, usage added and the month run again twice, while lists are paged and invoices read."""
+    forty_invoices(world)
     client, over = serve(world.url), threading.Event()
     seen = {"lists": 0, "invoices": 0}
     revisions = set()
@@ -141,12 +146,7 @@ def test_a_sheet_is_of_one_instant_while_a_month_is_run_again(
 ) -> None:
     """Forty invoices, read seven at a time, over two re-runs of the month: every sheet has one revision of them all."""
     monkeypatch.setattr(queries, "SHEET_ROWS", 7)
-    world.plan("studio", 5000, {"droplet_hours": (0, 1)})
-    for number in range(40):
-        world.tenant(f"t{number}")
-        world.deployment(f"t{number}", f"web{number}", "studio")
-        world.use(f"web{number}", "droplet_hours", 100)
-    world.month_end("2026-04")
+    forty_invoices(world)
     client, over = serve(world.url), threading.Event()
     seen = list[set[tuple[str, str]]]()
 
