@@ -14,7 +14,7 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import embedded, history_commands, operator_commands, proof_commands
+from arcadia_pipelines import cost_commands, embedded, history_commands, operator_commands, proof_commands
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -234,6 +234,7 @@ def demo() -> None:
 for command in (
     commands.api,
     commands.token,
+    cost_commands.costs,
     history_commands.diff,
     history_commands.explain,
     proof_commands.audit,

@@ -43,6 +43,9 @@ class Settings:
     api_audience: str | None = None
     api_connections: int = 5
     """How many connections to the database one API process keeps at most; more of them made it slower."""
+    digitalocean_token: str | None = field(default=None, repr=False)
+    """What the provider's bills are fetched with; without it they are imported."""
+    digitalocean_url: str = "https://api.digitalocean.com"
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -62,6 +65,8 @@ class Settings:
             api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
             api_audience=os.environ.get("ARCADIA_API_AUDIENCE") or None,
             api_connections=_count("ARCADIA_API_CONNECTIONS", 5),
+            digitalocean_token=os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or None,
+            digitalocean_url=os.environ.get("ARCADIA_DIGITALOCEAN_URL") or cls.digitalocean_url,
         )
 
     def url(self) -> str:

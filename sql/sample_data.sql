@@ -347,3 +347,46 @@ records as (
 select id, md5(deployment)::uuid, resource_kind, quantity, recorded_at, recorded_at + interval '1 hour'
 from records
 on conflict do nothing;
+
+-- The cost side. The provider's bills are files, sql/sample_bills: import them. What they cannot say: whose their
+-- resources were, and what a dollar was worth.
+
+insert into billing.deployment_resources (resource_id, deployment_id, started_at, ended_at, share)
+select md5(name || '/' || what || '/' || number)::uuid::text, id, '2025-07-01 00:00+00', null, 1
+from cloud.cloud_deployments,
+     (values ('droplet', 8), ('volume', 1)) as resources (what, most),
+     generate_series(1, most) as number
+-- Its second droplet was handed over in the middle of May, below.
+where (name, what, number) <> ('billabong-lobby', 'droplet', 2)
+on conflict do nothing;
+
+insert into billing.deployment_resources (resource_id, deployment_id, started_at, ended_at, share)
+select md5(resource)::uuid::text, md5(deployment)::uuid, started_at, ended_at, share
+from (values
+    -- Two owners, one after the other: 15.5 of May's 31 days are the lobby's.
+    ('billabong-lobby/droplet/2', 'billabong-lobby', timestamptz '2025-07-01 00:00+00',
+     timestamptz '2026-05-16 12:00+00', 1),
+    ('billabong-lobby/droplet/2', 'billabong-arena', '2026-05-16 12:00+00', null, 1),
+    -- Shared: three quarters and a quarter of 12.00 are 9.00 and 3.00.
+    ('lb-kookaburra', 'kookaburra-api', '2025-07-21 00:00+00', null, 3),
+    ('lb-kookaburra', 'kookaburra-web', '2025-07-21 00:00+00', null, 1),
+    -- Shared by the droplet hours of each: see cost_split_keys.
+    ('k8s-freight', 'freight-edi', '2025-10-06 00:00+00', null, 1),
+    ('k8s-freight', 'freight-portal', '2025-10-06 00:00+00', null, 1),
+    ('k8s-freight', 'freight-tracking', '2025-10-06 00:00+00', null, 1)
+) as owned (resource, deployment, started_at, ended_at, share)
+on conflict do nothing;
+
+insert into billing.cost_split_keys (resource_id, resource_kind)
+values (md5('k8s-freight')::uuid::text, 'droplet_hours')
+on conflict do nothing;
+
+-- October has none yet, as its bill is not imported either.
+insert into billing.fx_rates (period_start, usd_per_aud, published_on, source)
+select month, usd_per_aud, (month + interval '1 month' - interval '1 day')::date, 'sample data, made up'
+from (values
+    (date '2026-01-01', 0.6689), ('2026-02-01', 0.6742), ('2026-03-01', 0.6655), ('2026-04-01', 0.6612),
+    ('2026-05-01', 0.6571), ('2026-06-01', 0.6598), ('2026-07-01', 0.6633), ('2026-08-01', 0.6701),
+    ('2026-09-01', 0.6666)
+) as rates (month, usd_per_aud)
+on conflict do nothing;

@@ -1,0 +1,194 @@
+"""`arcadia costs`: the provider's bills, rates of exchange, and what is left of revenue."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from sqlalchemy.engine import Engine
+
+from arcadia_pipelines import digitalocean
+from arcadia_pipelines.billing import bill, exchange
+from arcadia_pipelines.billing.bill import Bill
+from arcadia_pipelines.billing.exchange import Rate
+from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, say, to_json
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import costs as storage
+from arcadia_pipelines.storage import database
+
+_SHOWN = 20
+
+
+class _Dollars(click.ParamType[int]):
+    """An amount like 1,234.50, in cents."""
+
+    name = "AMOUNT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else bill.cents([value])[0]
+        except bill.InvalidBill as error:
+            self.fail(str(error))
+
+
+_FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@click.group()
+def costs() -> None:
+    """What the provider bills us, beside what we bill: its bills, rates of exchange, margins."""
+
+
+@costs.command("import")
+@_FILE
+@click.option("--month", type=Month(), help="The month that it bills; unless given, the one that its items are in.")
+@click.option("--total", type=_Dollars(), help="The bill's own total in USD, which the CSV does not always state.")
+@JSON
+def import_bill(file: Path, month: BillingMonth | None, total: int | None, as_json: bool) -> None:
+    """Import a bill of DigitalOcean's from FILE, the CSV that it lets people download, and allocate it.
+
+    A bill that does not add up to its total is refused. The same bill again changes nothing; a restated one replaces
+    the month's, and what moved is told.
+    """
+    try:
+        received = bill.read_csv(file.read_bytes(), file.name, month, total)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+    except bill.InvalidBill as error:
+        raise CommandError(f"{file.name} is not imported: {error}") from error
+    _take(received, as_json)
+
+
+@costs.command()
+@click.argument("month", type=Month())
+@JSON
+def fetch(month: BillingMonth, as_json: bool) -> None:
+    """Fetch DigitalOcean's bill of MONTH from its API (ARCADIA_DIGITALOCEAN_TOKEN), and allocate it."""
+    try:
+        with ERR.status("asking DigitalOcean"):
+            received = digitalocean.fetch(month, Settings.from_environment())
+    except (digitalocean.ProviderError, bill.InvalidBill) as error:
+        raise CommandError(str(error)) from error
+    _take(received, as_json)
+
+
+@costs.command()
+@_FILE
+def rates(file: Path) -> None:
+    """Take each month's rate of exchange from FILE: the Reserve Bank's table F11 as a CSV, daily or monthly.
+
+    A month's rate is its last one that was published; a month that is not over gets none. Columns month and usd_per_aud
+    do as well. Bills of months whose rate changed are converted again.
+    """
+    try:
+        found = exchange.read_csv(file.read_bytes())
+    except exchange.InvalidRates as error:
+        raise CommandError(f"{file.name} is not imported: {error}") from error
+    first, today = Settings.from_environment().first_month, dt.datetime.now(dt.UTC).date()
+    wanted = [one for one in found if first <= one.month and one.month.end <= today]
+    if not wanted:
+        raise CommandError(f"{file.name} has no rate of a month from {first} on that is over")
+    _rate(wanted, file.name)
+
+
+@costs.command()
+@click.argument("month", type=Month())
+@click.argument("usd_per_aud")
+@click.option("--source", required=True, help="Where the rate is from, for the record.")
+def rate(month: BillingMonth, usd_per_aud: str, source: str) -> None:
+    """Set MONTH's rate of exchange: US dollars for one Australian dollar, like 0.6543. Its bill is converted again."""
+    try:
+        entered = exchange.Rate(month, exchange.parse_rate(usd_per_aud), None)
+    except exchange.InvalidRates as error:
+        raise CommandError(str(error)) from error
+    if not source.strip():
+        raise CommandError("--source is empty: say where the rate is from")
+    _rate([entered], source.strip())
+
+
+@costs.command()
+@click.argument("month", type=Month(), required=False)
+@JSON
+def show(month: BillingMonth | None, as_json: bool) -> None:
+    """Show revenue beside cost by month, or MONTH by deployment, the lowest margin first."""
+    with database.transaction(_engine()) as connection:
+        rows = storage.month_by_deployment(connection, month) if month else storage.month_by_month(connection)
+    if month and not rows:
+        raise CommandError(f"there is nothing of {month}: neither an invoice nor a bill of the provider's")
+    if as_json:
+        click.echo(to_json({"rows": rows}))
+    else:
+        _print_rows(f"Cost beside revenue of {month}, AUD ex GST" if month else "Cost beside revenue, AUD ex GST", rows)
+
+
+def _take(received: Bill, as_json: bool) -> None:
+    """Store the bill, allocate it, and say what came of it; all of it or nothing."""
+    month = received.month
+    with database.month_transaction(_engine(), month) as connection:
+        stored = storage.store(connection, received)
+        storage.allocate(connection, month)
+        [standing] = [row for row in storage.month_by_month(connection) if row["period_start"] == month.start]
+        unmapped = storage.unmapped_products(connection, month)
+    moved: list[dict[str, Any]] = stored.moved.astype(object).to_dict("records")  # type: ignore[assignment]
+    if as_json:
+        told = {"month": str(month), "outcome": stored.outcome, "revision": stored.revision, "moved": moved}
+        click.echo(to_json({**told, "unmapped_products": unmapped, **standing}))
+        return
+    say(
+        f"the bill of {month} is {stored.outcome}: {len(received.items)} items, {dollars(received.total_cents)} USD,"
+        f" revision {stored.revision}"
+    )
+    if moved:
+        _print_rows(f"What moved, USD ({len(moved)} in all)", moved[:_SHOWN])
+    if standing["cost_cents"] is not None:
+        parts = {name: dollars(standing[f"{name}_cents"] or 0) for name in ("cost", "allocated", "unallocated")}
+        say(
+            f"at {standing['usd_per_aud']} USD for one AUD it is {parts['cost']} AUD:"
+            f" {parts['allocated']} of deployments, {parts['unallocated']} unallocated"
+        )
+    say(f"not reconciled: {standing['open_points']}" if standing["open_points"] else "reconciled")
+    if unmapped:
+        say(f"products of no kind of ours: {', '.join(unmapped)}. Add them to billing.product_kinds")
+
+
+def _rate(entered: list[Rate], source: str) -> None:
+    """Set the rates, and convert the bills of their months again; all of it or nothing."""
+    with database.month_transaction(_engine(), *(one.month for one in entered)) as connection:
+        changed = storage.set_rates(connection, entered, source)
+        for month in storage.billed_months(connection):
+            if month in changed:
+                storage.allocate(connection, month)
+    for one in entered:
+        if one.month in changed:
+            before = changed[one.month]
+            say(f"{one.month}: {one.usd_per_aud} USD for one AUD{f', was {before}' if before else ''}")
+    say(f"{len(changed)} rates are new or changed, {len(entered) - len(changed)} were known")
+
+
+def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    """A table for people: cents as dollars, without the suffix."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(
+            name.removesuffix("_cents"), justify="right" if name.endswith(("_cents", "_percent")) else "left"
+        )
+    for row in rows:
+        table.add_row(*(_spelled(name, value) for name, value in row.items()))
+    OUT.print(table)
+
+
+def _spelled(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "period_start":
+        return f"{value:%Y-%m}"
+    return dollars(value) if name.endswith("_cents") else str(value)
+
+
+def _engine() -> Engine:
+    return database.engine(Settings.from_environment().url())

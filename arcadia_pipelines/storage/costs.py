@@ -1,0 +1,353 @@
+"""The cost side in the database: the provider's bills, rates of exchange, whose an item is, and what it all came to.
+
+Belongs here: SQL over the tables of sql/migrations/0007_costs.sql. Does not: reading a bill or a file of rates and
+splitting cents (billing/bill.py, exchange.py, allocation.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing import allocation, bill
+from arcadia_pipelines.billing.allocation import Allocated
+from arcadia_pipelines.billing.bill import Bill
+from arcadia_pipelines.billing.exchange import Rate
+from arcadia_pipelines.billing.money import CENTS, TEXT
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import bulk, months
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+
+MONTHS = pa.schema(
+    [
+        ("period_start", TEXT),
+        ("revenue_cents", CENTS),
+        ("cost_cents", CENTS),  # null without a bill or a rate; so with what follows
+        ("unallocated_cents", CENTS),
+        ("margin_cents", CENTS),
+        ("open_points", TEXT),  # empty: reconciled
+    ]
+)
+"""One row per month, oldest first."""
+KINDS = pa.schema([("resource_kind", TEXT), ("revenue_cents", CENTS), ("cost_cents", CENTS), ("margin_cents", CENTS)])
+"""One row per resource kind, and of what is unallocated."""
+DEPLOYMENTS = pa.schema(
+    [
+        ("deployment_name", TEXT),
+        ("tenant_id", TEXT),
+        ("revenue_cents", CENTS),
+        ("cost_cents", CENTS),
+        ("margin_cents", CENTS),
+    ]
+)
+"""One row per tenant and deployment, the lowest margin first."""
+UNALLOCATED = pa.schema(
+    [("product", TEXT), ("description", TEXT), ("project_name", TEXT), ("usd_cents", CENTS), ("aud_cents", CENTS)]
+)
+"""One row per item of which a part belongs to nobody, the largest first."""
+
+_LOWEST_MARGINS = 20
+_MONTHS_SHOWN = 12
+
+# An item is claimed by those whose its resource was while it was billed. The time that it was nobody's goes to the
+# deployment that its project is named as, like an item whose resource we do not know, else to nobody. Instants are in
+# microseconds, so that weights are whole numbers.
+_CLAIMS = f"""
+    with items as (
+        select line_no, amount_cents, project_name, started_at,
+               greatest(ended_at, started_at + interval '1 microsecond') as ended_at,
+               case when exists (select from billing.deployment_resources r where r.resource_id = i.resource_uuid)
+                    then resource_uuid else resource_id end as resource_id
+        from billing.cloud_invoice_items i where period_start = %(month)s
+    ),
+    spans as (
+        select i.line_no, i.resource_id, r.deployment_id, r.share, greatest(i.started_at, r.started_at) as started_at,
+               least(i.ended_at, coalesce(r.ended_at, 'infinity')) as ended_at
+        from items i join billing.deployment_resources r
+            on r.resource_id = i.resource_id
+           and r.started_at < i.ended_at and coalesce(r.ended_at, 'infinity') > i.started_at
+    ),
+    covered as (
+        select line_no, sum(extract(epoch from upper(span) - lower(span)) * 1000000)::numeric(38, 0) as time
+        from (select line_no, unnest(range_agg(tstzrange(started_at, ended_at))) as span from spans group by 1) s
+        group by 1
+    ),
+    used as (
+        select deployment_id, resource_kind, greatest(sum(quantity), 0) * 1000000 as quantity
+        from billing.metered_usage where period_start = %(month)s
+          and resource_kind in (select resource_kind from billing.cost_split_keys)
+        group by 1, 2
+    ),
+    owners as (
+        select line_no, deployment_id, k.resource_kind,
+               sum(extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time,
+               sum(extract(epoch from ended_at - started_at) * 1000000 * share)::numeric(38, 0) as by_share,
+               coalesce(max(u.quantity), 0)::numeric(38, 0) as by_usage
+        from spans
+        left join billing.cost_split_keys k using (resource_id)
+        left join used u using (deployment_id, resource_kind)
+        group by 1, 2, 3
+    ),
+    keyed as (
+        select line_no, deployment_id,
+               case when by_usage_in_all > 0 then resource_kind when time_in_all > c.time then 'share' else 'time' end
+                   as split_by,
+               case when by_usage_in_all > 0 then by_usage else by_share end as weight, c.time as covered
+        from (select o.*, sum(by_usage) over item as by_usage_in_all, sum(time) over item as time_in_all
+              from owners o window item as (partition by line_no)) o
+        join covered c using (line_no)
+    ),
+    claims as (
+        select i.line_no, i.amount_cents, k.deployment_id, 'resource' as allocated_by, k.split_by,
+               k.weight * case when k.covered < i.time then k.covered else 1 end as weight
+        from (select *, (extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time from items) i
+        join keyed k using (line_no)
+        where k.weight > 0
+        union all
+        select i.line_no, i.amount_cents, d.id, case when d.id is null then 'nobody' else 'project' end, k.split_by,
+               coalesce((i.time - k.covered) * k.weight, 1)
+        from (select *, (extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time from items) i
+        left join (select line_no, max(covered) as covered, max(split_by) as split_by, sum(weight) as weight
+                   from keyed group by 1) k using (line_no)
+        left join (select name, (array_agg(id))[1] as id from cloud.cloud_deployments group by 1 having count(*) = 1) d
+            on d.name = i.project_name
+        where k.line_no is null or k.covered < i.time
+    )
+    select c.line_no, c.amount_cents, c.deployment_id, coalesce(p.tenant_id, d.tenant_id) as tenant_id, c.allocated_by,
+           case when count(*) over item > 1 then c.split_by end as split_by,
+           case when count(*) over item > 1 then c.weight else 1 end as weight
+    from claims c
+    left join (select distinct on (deployment_id) deployment_id, tenant_id from ({BILLED_SUBSCRIPTIONS}) s
+               order by deployment_id, started_at desc, id) p using (deployment_id)
+    left join cloud.cloud_deployments d on d.id = c.deployment_id
+    window item as (partition by c.line_no)
+"""
+
+
+class NoBill(Exception):
+    """There is no bill of the month to allocate."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What storing a bill did."""
+
+    outcome: Literal["new", "unchanged", "restated"]
+    revision: int
+    moved: pd.DataFrame
+    """As bill.MOVED; empty unless it is restated."""
+
+
+def store(connection: Connection, received: Bill, run_id: str | None = None) -> Stored:
+    """Make the bill the month's. One with the same content is left alone; another one replaces it.
+
+    A new revision leaves the month without allocations: allocate() comes next.
+    """
+    parameters = {
+        "month": received.month.start,
+        "uuid": received.invoice_uuid,
+        "total": received.total_cents,
+        "total_from": received.total_from,
+        "items": len(received.items),
+        "sha256": received.sha256,
+        "run_id": run_id,
+        "source": received.source,
+        "media_type": received.media_type,
+        "document": received.document,
+    }
+    standing = connection.exec_driver_sql(
+        "select revision, content_sha256 from billing.cloud_invoices where period_start = %(month)s", parameters
+    ).first()
+    if standing and standing.content_sha256 == received.sha256:
+        # What was the sum of its items may be the bill's own word now.
+        connection.exec_driver_sql(
+            "update billing.cloud_invoices set total_from = %(total_from)s"
+            " where period_start = %(month)s and total_from = 'sum' and %(total_from)s <> 'sum'",
+            parameters,
+        )
+        return Stored("unchanged", standing.revision, bill.moved(received.items, received.items))
+    before = items(connection, received.month)
+    for table in ("cost_allocations", "month_costs", "cloud_invoice_items"):
+        connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
+    revision = connection.exec_driver_sql(
+        """
+        insert into billing.cloud_invoices as b
+            (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, run_id)
+        values (%(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(run_id)s)
+        on conflict (period_start) do update set
+            invoice_uuid = excluded.invoice_uuid, total_cents = excluded.total_cents,
+            total_from = excluded.total_from, item_count = excluded.item_count,
+            content_sha256 = excluded.content_sha256, run_id = excluded.run_id, received_at = now(),
+            revision = b.revision + 1
+        returning revision
+        """,
+        parameters,
+    ).scalar_one()
+    connection.exec_driver_sql(
+        "insert into billing.cloud_invoice_documents"
+        " (period_start, revision, source, media_type, document, total_cents)"
+        " values (%(month)s, %(revision)s, %(source)s, %(media_type)s, %(document)s, %(total)s)",
+        {**parameters, "revision": revision},
+    )
+    months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
+    connection.exec_driver_sql("analyze billing.cloud_invoice_items")
+    changed = bill.moved(before, received.items)
+    return Stored("restated" if standing else "new", revision, changed if standing else changed.head(0))
+
+
+def items(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's bill as it stands, as bill.ITEMS."""
+    query = "select * from billing.cloud_invoice_items where period_start = %(month)s order by line_no"
+    return bulk.read(connection, query, bill.ITEMS, {"month": month.start})
+
+
+def has_bill(connection: Connection, month: BillingMonth) -> bool:
+    """Whether there is a bill of the month."""
+    found = connection.exec_driver_sql(
+        "select 1 from billing.cloud_invoices where period_start = %(month)s", {"month": month.start}
+    )
+    return found.first() is not None
+
+
+def claims(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """Who has a part of which item of the month's bill, as allocation.CLAIMS."""
+    return bulk.read(connection, _CLAIMS, allocation.CLAIMS, {**bounds(month), "month": month.start})
+
+
+def allocate(connection: Connection, month: BillingMonth) -> Allocated:
+    """Allocate the month's bill anew, at its rate if it has one; write nothing if it stands so. Raises NoBill."""
+    if not has_bill(connection, month):
+        raise NoBill(f"there is no bill of {month}: fetch or import it first (arcadia costs import FILE)")
+    rate = connection.exec_driver_sql(
+        "select usd_per_aud, source from billing.fx_rates where period_start = %(month)s", {"month": month.start}
+    ).first()
+    done = allocation.allocate(claims(connection, month), rate.usd_per_aud if rate else None)
+    if months.replace_rows(
+        connection, "cost_allocations", month, done.rows, allocation.ALLOCATIONS, order_by="line_no, part"
+    ):
+        connection.exec_driver_sql("analyze billing.cost_allocations")
+    connection.exec_driver_sql(
+        """
+        insert into billing.month_costs as m
+            (period_start, usd_cents, usd_per_aud, fx_source, aud_cents, rounding_cents)
+        values (%(month)s, %(usd)s, %(rate)s, %(source)s, %(aud)s, %(rounding)s)
+        on conflict (period_start) do update set
+            usd_cents = excluded.usd_cents, usd_per_aud = excluded.usd_per_aud, fx_source = excluded.fx_source,
+            aud_cents = excluded.aud_cents, rounding_cents = excluded.rounding_cents, allocated_at = now()
+        where (m.usd_cents, m.usd_per_aud, m.fx_source, m.aud_cents, m.rounding_cents)
+              is distinct from (excluded.usd_cents, excluded.usd_per_aud, excluded.fx_source, excluded.aud_cents,
+                                excluded.rounding_cents)
+        """,
+        {
+            "month": month.start,
+            "usd": done.usd_cents,
+            "rate": rate and rate.usd_per_aud,
+            "source": rate and rate.source,
+            "aud": done.aud_cents,
+            "rounding": done.rounding_cents,
+        },
+    )
+    return done
+
+
+def billed_months(connection: Connection) -> list[BillingMonth]:
+    """The months that have a bill, oldest first."""
+    found = connection.exec_driver_sql("select period_start from billing.cloud_invoices order by 1")
+    return [BillingMonth(start) for (start,) in found]
+
+
+def set_rates(connection: Connection, rates: Sequence[Rate], source: str) -> dict[BillingMonth, Decimal | None]:
+    """Make these the months' rates; those that changed, with what they were before."""
+    changed: dict[BillingMonth, Decimal | None] = {}
+    for rate in rates:
+        parameters = {
+            "month": rate.month.start,
+            "rate": rate.usd_per_aud,
+            "published_on": rate.published_on,
+            "source": source,
+        }
+        before = connection.exec_driver_sql(
+            "select usd_per_aud from billing.fx_rates where period_start = %(month)s for update", parameters
+        ).scalar()
+        if before == rate.usd_per_aud:
+            continue
+        connection.exec_driver_sql(
+            """
+            insert into billing.fx_rates (period_start, usd_per_aud, published_on, source)
+            values (%(month)s, %(rate)s, %(published_on)s, %(source)s)
+            on conflict (period_start) do update set usd_per_aud = excluded.usd_per_aud,
+                published_on = excluded.published_on, source = excluded.source, entered_at = now()
+            """,
+            parameters,
+        )
+        changed[rate.month] = before
+    return changed
+
+
+def by_month(connection: Connection, last: BillingMonth) -> pd.DataFrame:
+    """Revenue beside cost of the twelve months to `last`, as MONTHS."""
+    query = f"""
+        select * from (select * from billing.cost_vs_revenue_by_month where period_start <= %(month)s
+                       order by period_start desc limit {_MONTHS_SHOWN}) newest order by period_start
+    """
+    return bulk.read(connection, query, MONTHS, {"month": last.start})
+
+
+def by_kind(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """Revenue beside cost of the month by kind, as KINDS, the largest first."""
+    query = """
+        select * from billing.cost_vs_revenue_by_kind where period_start = %(month)s
+        order by greatest(revenue_cents, coalesce(cost_cents, 0)) desc, resource_kind
+    """
+    return bulk.read(connection, query, KINDS, {"month": month.start})
+
+
+def lowest_margins(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The deployments that leave least in the month, as DEPLOYMENTS."""
+    query = f"""
+        select * from billing.cost_vs_revenue_by_deployment
+        where period_start = %(month)s and deployment_id is not null
+        order by margin_cents, revenue_cents desc, deployment_id limit {_LOWEST_MARGINS}
+    """
+    return bulk.read(connection, query, DEPLOYMENTS, {"month": month.start})
+
+
+def unallocated(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """What of the month's bill belongs to nobody, as UNALLOCATED."""
+    query = """
+        select i.product, i.description, i.project_name, a.usd_cents, a.aud_cents
+        from billing.cost_allocations a join billing.cloud_invoice_items i using (period_start, line_no)
+        where a.period_start = %(month)s and a.deployment_id is null
+        order by abs(a.usd_cents) desc, a.line_no
+    """
+    return bulk.read(connection, query, UNALLOCATED, {"month": month.start})
+
+
+def unmapped_products(connection: Connection, month: BillingMonth) -> list[str]:
+    """The products on the month's bill that product_kinds does not know, in order; but for credits and taxes."""
+    found = connection.exec_driver_sql(
+        "select distinct product from billing.cloud_invoice_items left join billing.product_kinds k using (product)"
+        " where period_start = %(month)s and kind = 'usage' and k.product is null order by 1",
+        {"month": month.start},
+    )
+    return [product for (product,) in found]
+
+
+def month_by_month(connection: Connection) -> list[dict[str, Any]]:
+    """billing.cost_vs_revenue_by_month, oldest first."""
+    found = connection.exec_driver_sql("select * from billing.cost_vs_revenue_by_month order by period_start")
+    return [dict(row) for row in found.mappings()]
+
+
+def month_by_deployment(connection: Connection, month: BillingMonth) -> list[dict[str, Any]]:
+    """The month's rows of billing.cost_vs_revenue_by_deployment, the lowest margin first."""
+    found = connection.exec_driver_sql(
+        "select * from billing.cost_vs_revenue_by_deployment where period_start = %(month)s"
+        " order by margin_cents, tenant_id, deployment_name, deployment_id",
+        {"month": month.start},
+    )
+    return [dict(row) for row in found.mappings()]
