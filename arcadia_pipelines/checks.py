@@ -15,7 +15,7 @@ from arcadia_pipelines import late, reporting
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import controls
+from arcadia_pipelines.storage import controls, cost_controls
 from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding
 
 
@@ -43,13 +43,14 @@ def partitioned_checks() -> Iterator[None]:
         yield
 
 
+_CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
 _LATE = "no_late_usage_in_the_month_before"
 _NONE_LATE = "No record of the month before came after that month was frozen."
 
 
 def _checks(asset: str) -> dg.AssetChecksDefinition:
     """The asset's checks, in one step."""
-    mine = [control for control in CONTROLS if control.asset == asset]
+    mine = [control for control in (*CONTROLS, *cost_controls.CONTROLS) if control.asset == asset]
     specs = [
         dg.AssetCheckSpec(c.name, asset=asset, description=c.description, blocking=c.blocking, partitions_def=MONTHS)
         for c in mine
@@ -102,4 +103,4 @@ def _said(found: Finding, description: str, remedy: str) -> str:
 
 
 with partitioned_checks():
-    CHECKS = [_checks(asset) for asset in ("metered_usage", "deployment_quotes", "tenant_invoices")]
+    CHECKS = [_checks(asset) for asset in _CHECKED]

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 
 from arcadia_pipelines import cost_commands, embedded, history_commands, operator_commands, proof_commands
 from arcadia_pipelines.api import commands
+from arcadia_pipelines.billing import bill
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.console import (
@@ -31,7 +32,7 @@ from arcadia_pipelines.console import (
     to_json,
 )
 from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
-from arcadia_pipelines.storage import database, history, ledger, migrations
+from arcadia_pipelines.storage import costs, database, history, ledger, migrations
 from arcadia_pipelines.storage.catalogue import UnknownCode
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError
@@ -203,7 +204,10 @@ def show(tenant: str, month: BillingMonth, revision: int | None, as_json: bool) 
 
 @arcadia.command()
 def demo() -> None:
-    """Load the sample data, invoice January to September 2026, and show what came of it. Safe to run again."""
+    """Load the sample data, invoice January to September 2026, and show what came of it, costs included.
+
+    Safe to run again.
+    """
     settings = Settings.from_environment()
     with ERR.status("starting the database"):
         engine = database.engine(settings.url())
@@ -227,7 +231,11 @@ def demo() -> None:
         with database.transaction(engine) as connection:
             written = len(before ^ ledger.row_versions(connection, april))
     changed = f"{written} written" if written else "none written: nothing changed"
-    say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.")
+    say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.\n")
+    with database.month_transaction(engine, *months) as connection:
+        for month in months:
+            _import_sample_bill(connection, month)
+        cost_commands.print_months(costs.month_by_month(connection))
     say(_NEXT)
 
 
@@ -297,6 +305,12 @@ def _load_sample(connection: Connection) -> None:
     migrations.run_file(connection, migrations.SQL / "sample_data.sql")
     if before and before != connection.exec_driver_sql(tenants).scalar_one():  # and the transaction is undone
         raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")
+
+
+def _import_sample_bill(connection: Connection, month: BillingMonth) -> None:
+    file = migrations.SQL / "sample_bills" / f"{month}.csv"
+    costs.store(connection, bill.read_csv(file.read_bytes(), file.name))
+    costs.allocate(connection, month)
 
 
 def _print_outcomes(outcomes: list[Any]) -> None:

@@ -1,6 +1,7 @@
 """`arcadia costs`: the provider's bills, rates of exchange, and what is left of revenue."""
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,29 @@ from arcadia_pipelines.storage import costs as storage
 from arcadia_pipelines.storage import database
 
 _SHOWN = 20
+_BY_MONTH = {
+    "period_start": "month",
+    "revenue_cents": "revenue",
+    "cost_cents": "cost",
+    "unallocated_cents": "of it unallocated",
+    "margin_cents": "margin",
+    "margin_percent": "%",
+}
+_BY_DEPLOYMENT = {
+    "tenant_id": "tenant",
+    "deployment_name": "deployment",
+    "revenue_cents": "revenue",
+    "cost_cents": "cost",
+    "margin_cents": "margin",
+    "margin_percent": "%",
+}
+_MOVED = {
+    "product": "product",
+    "resource": "resource",
+    "before_cents": "before",
+    "after_cents": "after",
+    "difference_cents": "difference",
+}
 
 
 class _Dollars(click.ParamType[int]):
@@ -120,8 +144,18 @@ def show(month: BillingMonth | None, as_json: bool) -> None:
         raise CommandError(f"there is nothing of {month}: neither an invoice nor a bill of the provider's")
     if as_json:
         click.echo(to_json({"rows": rows}))
+    elif month:
+        _print_rows(f"Cost beside revenue of {month}, AUD ex GST, lowest margin first", rows, _BY_DEPLOYMENT)
     else:
-        _print_rows(f"Cost beside revenue of {month}, AUD ex GST" if month else "Cost beside revenue, AUD ex GST", rows)
+        print_months(rows)
+
+
+def print_months(rows: list[dict[str, Any]]) -> None:
+    """Rows of storage.costs.month_by_month as a table for people, and what is not reconciled."""
+    _print_rows("Cost beside revenue, AUD ex GST", rows, _BY_MONTH)
+    for row in rows:
+        if row["open_points"]:
+            say(f"{row['period_start']:%Y-%m} is not reconciled: {row['open_points']}")
 
 
 def _take(received: Bill, as_json: bool) -> None:
@@ -142,7 +176,7 @@ def _take(received: Bill, as_json: bool) -> None:
         f" revision {stored.revision}"
     )
     if moved:
-        _print_rows(f"What moved, USD ({len(moved)} in all)", moved[:_SHOWN])
+        _print_rows(f"What moved, USD ({len(moved)} in all)", moved[:_SHOWN], _MOVED)
     if standing["cost_cents"] is not None:
         parts = {name: dollars(standing[f"{name}_cents"] or 0) for name in ("cost", "allocated", "unallocated")}
         say(
@@ -168,23 +202,20 @@ def _rate(entered: list[Rate], source: str) -> None:
     say(f"{len(changed)} rates are new or changed, {len(entered) - len(changed)} were known")
 
 
-def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
-    """A table for people: cents as dollars, without the suffix."""
+def _print_rows(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:
+    """A table for people of these columns, by their headings: cents as dollars."""
     table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(
-            name.removesuffix("_cents"), justify="right" if name.endswith(("_cents", "_percent")) else "left"
-        )
+    for name, heading in columns.items():
+        is_number = name.endswith(("_cents", "_percent"))
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
     for row in rows:
-        table.add_row(*(_spelled(name, value) for name, value in row.items()))
+        table.add_row(*(_spelled(name, row[name]) for name in columns))
     OUT.print(table)
 
 
 def _spelled(name: str, value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if name == "period_start":
         return f"{value:%Y-%m}"
     return dollars(value) if name.endswith("_cents") else str(value)

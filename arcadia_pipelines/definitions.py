@@ -3,23 +3,32 @@
 import dagster as dg
 
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.assets.cloud_invoices import cloud_invoices
+from arcadia_pipelines.assets.cost_allocations import cost_allocations
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.checks import CHECKS
-from arcadia_pipelines.jobs import OPERATIONS, month_end
+from arcadia_pipelines.jobs import OPERATIONS, month_costs, month_end
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.schedules import month_end_schedule
+from arcadia_pipelines.schedules import month_costs_schedule, month_end_schedule
 from arcadia_pipelines.sensors import SENSORS
 
 
 def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
     """The definitions on this database; without one, on the one that the environment names."""
     return dg.Definitions(
-        assets=[*CLOUD_TABLES.values(), metered_usage, deployment_quotes, publish_invoices],
+        assets=[
+            *CLOUD_TABLES.values(),
+            metered_usage,
+            deployment_quotes,
+            publish_invoices,
+            cloud_invoices,
+            cost_allocations,
+        ],
         asset_checks=CHECKS,
-        jobs=[month_end, *OPERATIONS],
-        schedules=[month_end_schedule],
+        jobs=[month_end, month_costs, *OPERATIONS],
+        schedules=[month_end_schedule, month_costs_schedule],
         sensors=SENSORS,
         resources={"database": database or BillingDatabase()},
         executor=dg.in_process_executor,  # a month takes seconds; a process per step would take longer to start

@@ -1,4 +1,4 @@
-"""The jobs: the month end, and what operators do to invoices and tenants.
+"""The jobs: the month end, a month's costs, and what operators do to invoices and tenants.
 
 An operator's job asks who and why, is a dry run unless told otherwise, does all of what is asked or nothing, and says
 what it did. It and a running month wait for each other.
@@ -26,6 +26,13 @@ month_end = dg.define_asset_job(
     selection=dg.AssetSelection.assets("metered_usage", "deployment_quotes", "tenant_invoice_lines", "tenant_invoices"),
     description="Invoice a month. Asked for by a person it is the force path: the month is computed again, unchanged "
     "invoices are left alone, changed ones are revised, paid, void and pushed ones are frozen and reported.",
+)
+
+month_costs = dg.define_asset_job(
+    "month_costs",
+    selection=dg.AssetSelection.assets("cloud_invoices", "cost_allocations"),
+    description="Set a month's costs beside its revenue: its bill is fetched, if ARCADIA_DIGITALOCEAN_TOKEN is set, or "
+    "is the one that was imported; it is allocated to deployments and converted.",
 )
 
 

@@ -14,9 +14,11 @@ import dagster as dg
 import pandas as pd
 import vl_convert
 
+from arcadia_pipelines.billing.allocation import Allocated
 from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.storage.costs import Standing, Stored
 from arcadia_pipelines.storage.ledger import Published
 from arcadia_pipelines.storage.operations import Row
 
@@ -28,6 +30,14 @@ FROZEN_REMEDY = (
     " a void one stays void until an operator reopens it."
 )
 _PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
+_SIDES = ("revenue", "cost", "margin", "unallocated")
+_SIDE_COLOURS = {"revenue": "#30638e", "cost": "#d1495b"}
+_SIDE = alt.Color(
+    "side:N",
+    title=None,
+    scale=alt.Scale(domain=list(_SIDE_COLOURS), range=list(_SIDE_COLOURS.values())),
+    legend=alt.Legend(orient="top"),
+)
 _LOOK = {
     "axis": {"labelFontSize": 12},
     "legend": {"labelFontSize": 12},
@@ -117,6 +127,62 @@ def invoices(
         ),
         **{column: dg.MetadataValue.int(cents) for column, cents in sums.items()},
         **{f"invoices_{action}": dg.MetadataValue.int(count) for action, count in counts.items()},
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def bill(stored: Stored | None, standing: Standing, products: pd.DataFrame, columns: list[Column]) -> Metadata:
+    """A month's bill as it stands, and what fetching it did; `products` are as costs.PRODUCTS."""
+    moved = stored.moved if stored else None
+    return {
+        "total": dg.MetadataValue.text(f"{dollars(standing.total_cents)} USD, revision {standing.revision}"),
+        "this_run": dg.MetadataValue.text(
+            f"fetched: {stored.outcome}" if stored else "nothing fetched: no token is set"
+        ),
+        "source": dg.MetadataValue.text(f"{standing.source}, {standing.received_at:%Y-%m-%d %H:%M} UTC"),
+        "dagster/row_count": dg.MetadataValue.int(standing.item_count),
+        "products": table(_in_dollars(products)),
+        **({"moved": table(_in_dollars(moved))} if moved is not None else {}),
+        "total_usd_cents": dg.MetadataValue.int(standing.total_cents),
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def costs(
+    allocated: Allocated,
+    months: pd.DataFrame,
+    kinds: pd.DataFrame,
+    margins: pd.DataFrame,
+    unallocated: pd.DataFrame,
+    columns: list[Column],
+) -> Metadata:
+    """A month's bill allocated, beside its revenue.
+
+    `months` (to this one), `kinds`, `margins`, `unallocated`: as costs.MONTHS, KINDS, DEPLOYMENTS and UNALLOCATED.
+    """
+    this = months.iloc[-1]
+    known = allocated.aud_cents is not None
+    parts = {name: "" if pd.isna(this[f"{name}_cents"]) else dollars(int(this[f"{name}_cents"])) for name in _SIDES}
+    return {
+        "margin": dg.MetadataValue.text(
+            f"${parts['margin']} = revenue ${parts['revenue']} - cost ${parts['cost']}, AUD ex GST"
+            if known
+            else f"not known: {this['open_points']}"
+        ),
+        "not_reconciled": dg.MetadataValue.text(this["open_points"] or "reconciled"),
+        "dagster/row_count": dg.MetadataValue.int(len(allocated.rows)),
+        "cost_vs_revenue_by_month_picture": picture(cost_vs_revenue_by_month(months)),
+        "cost_vs_revenue_by_kind_picture": picture(cost_vs_revenue_by_kind(kinds)),
+        "lowest_margins_picture": picture(lowest_margins(margins)),
+        "lowest_margins": table(_in_dollars(margins)),
+        "unallocated": table(_in_dollars(unallocated)),
+        "cost_vs_revenue_by_kind": table(_in_dollars(kinds)),
+        "bill_usd_cents": dg.MetadataValue.int(allocated.usd_cents),
+        **{
+            f"{name}_cents": dg.MetadataValue.int(int(this[f"{name}_cents"]))
+            for name in _SIDES
+            if not pd.isna(this[f"{name}_cents"])
+        },
         "dagster/column_schema": _table_schema(columns),
     }
 
@@ -246,6 +312,60 @@ def revenue_by_kind(revenue: pd.DataFrame) -> alt.LayerChart:
         title="Revenue of the month by kind, AUD ex GST", width=640, height=alt.Step(26)
     )
     return chart
+
+
+def cost_vs_revenue_by_month(months: pd.DataFrame) -> alt.LayerChart:
+    """Two bars a month, and what is left in words. Columns as costs.MONTHS."""
+    drawn = _sides(months.assign(month=months["period_start"].astype(str).str[:7]), "month")
+    base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
+    bars = base.mark_bar().encode(
+        xOffset=alt.XOffset("side:N", sort=list(_SIDE_COLOURS)),
+        y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),
+        color=_SIDE,
+    )
+    left = (
+        alt.Chart(_drawable(months.rename(columns={"margin_cents": "cents"}).dropna(subset=["cents"])))
+        .transform_calculate(month="slice(datum.period_start, 0, 7)", top="datum.revenue_cents / 100")
+        .mark_text(baseline="bottom", dy=-3)
+        .encode(x="month:O", y="top:Q", text=alt.Text("dollars:Q", format="$,.0f"))
+    )
+    chart: alt.LayerChart = (bars + left).properties(
+        title="Revenue, cost, and above them the margin, AUD ex GST", width=760, height=280
+    )
+    return chart
+
+
+def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> alt.LayerChart:
+    """Two bars a kind, in the order given. Columns as costs.KINDS."""
+    return _two_bars(
+        _sides(kinds, "resource_kind"), "resource_kind", "Revenue and cost of the month by kind, AUD ex GST"
+    )
+
+
+def lowest_margins(margins: pd.DataFrame) -> alt.LayerChart:
+    """Two bars a deployment, the lowest margin first. Columns as costs.DEPLOYMENTS."""
+    named = margins.assign(deployment=margins["deployment_name"].fillna("(deleted)"))
+    return _two_bars(_sides(named, "deployment"), "deployment", "The lowest margins of the month, AUD ex GST")
+
+
+def _two_bars(drawn: pd.DataFrame, by: str, title: str) -> alt.LayerChart:
+    base = alt.Chart(drawn).encode(
+        x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0f", tickCount=6)),
+        y=alt.Y(f"{by}:N", title=None, sort=None),
+        yOffset=alt.YOffset("side:N", sort=list(_SIDE_COLOURS)),
+    )
+    amounts = base.mark_text(align="left", dx=4).encode(text=alt.Text("dollars:Q", format="$,.2f"))
+    chart: alt.LayerChart = (base.mark_bar().encode(color=_SIDE) + amounts).properties(
+        title=title, width=640, height=alt.Step(14)
+    )
+    return chart
+
+
+def _sides(data: pd.DataFrame, by: str) -> pd.DataFrame:
+    """A row for the revenue and one for the cost of each; none for a cost that is not known."""
+    columns = {f"{side}_cents": side for side in _SIDE_COLOURS}
+    melted = data.melt(by, list(columns), "column", "cents").dropna(subset=["cents"])
+    return _drawable(melted).assign(side=melted["column"].map(columns)).drop(columns="column")
 
 
 def picture(chart: alt.LayerChart) -> dg.MarkdownMetadataValue:

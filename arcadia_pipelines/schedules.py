@@ -1,13 +1,14 @@
-"""What happens on the 1st: the month just ended is invoiced, unless it is already."""
+"""What happens by itself: on the 1st the month just ended is invoiced, on the 2nd its bill is fetched."""
 
 import datetime as dt
 
 import dagster as dg
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.jobs import month_end
+from arcadia_pipelines.jobs import month_costs, month_end
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import ledger
 
 
@@ -34,3 +35,24 @@ def month_end_schedule(
                 f" {month.key} of the month-end assets."
             )
     return dg.RunRequest(run_key=month.key, partition_key=month.key)
+
+
+@dg.schedule(
+    job=month_costs,
+    cron_schedule="0 3 2 * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="On the 2nd at 03:00 UTC, fetch the provider's bill of the month just ended, which it issues on the "
+    "1st, and set it beside the revenue. Skipped without ARCADIA_DIGITALOCEAN_TOKEN.",
+)
+def month_costs_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Ask for the month before the tick's, by the tick's own clock."""
+    tick = context.scheduled_execution_time.astimezone(dt.UTC)
+    month = BillingMonth(tick.date().replace(day=1)).before
+    if month.key not in MONTHS.get_partition_keys(current_time=tick):
+        return dg.SkipReason(f"{month} is before the first billing month (ARCADIA_FIRST_MONTH).")
+    if not Settings.from_environment().digitalocean_token:
+        return dg.SkipReason(
+            f"ARCADIA_DIGITALOCEAN_TOKEN is not set: import the bill of {month} (arcadia costs import FILE)."
+        )
+    return dg.RunRequest(run_key=f"costs of {month.key}", partition_key=month.key)

@@ -4,6 +4,7 @@ Belongs here: SQL over the tables of sql/migrations/0007_costs.sql. Does not: re
 splitting cents (billing/bill.py, exchange.py, allocation.py).
 """
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,7 +18,7 @@ from arcadia_pipelines.billing import allocation, bill
 from arcadia_pipelines.billing.allocation import Allocated
 from arcadia_pipelines.billing.bill import Bill
 from arcadia_pipelines.billing.exchange import Rate
-from arcadia_pipelines.billing.money import CENTS, TEXT
+from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
@@ -45,6 +46,8 @@ DEPLOYMENTS = pa.schema(
     ]
 )
 """One row per tenant and deployment, the lowest margin first."""
+PRODUCTS = pa.schema([("product", TEXT), ("resource_kind", TEXT), ("items", COUNT), ("usd_cents", CENTS)])
+"""One row per product on a bill, the largest first; credits and taxes are of no kind."""
 UNALLOCATED = pa.schema(
     [("product", TEXT), ("description", TEXT), ("project_name", TEXT), ("usd_cents", CENTS), ("aud_cents", CENTS)]
 )
@@ -159,17 +162,17 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         "media_type": received.media_type,
         "document": received.document,
     }
-    standing = connection.exec_driver_sql(
+    known = connection.exec_driver_sql(
         "select revision, content_sha256 from billing.cloud_invoices where period_start = %(month)s", parameters
     ).first()
-    if standing and standing.content_sha256 == received.sha256:
+    if known and known.content_sha256 == received.sha256:
         # What was the sum of its items may be the bill's own word now.
         connection.exec_driver_sql(
             "update billing.cloud_invoices set total_from = %(total_from)s"
             " where period_start = %(month)s and total_from = 'sum' and %(total_from)s <> 'sum'",
             parameters,
         )
-        return Stored("unchanged", standing.revision, bill.moved(received.items, received.items))
+        return Stored("unchanged", known.revision, bill.moved(received.items, received.items))
     before = items(connection, received.month)
     for table in ("cost_allocations", "month_costs", "cloud_invoice_items"):
         connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
@@ -196,7 +199,7 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
     months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
     connection.exec_driver_sql("analyze billing.cloud_invoice_items")
     changed = bill.moved(before, received.items)
-    return Stored("restated" if standing else "new", revision, changed if standing else changed.head(0))
+    return Stored("restated" if known else "new", revision, changed if known else changed.head(0))
 
 
 def items(connection: Connection, month: BillingMonth) -> pd.DataFrame:
@@ -205,12 +208,43 @@ def items(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     return bulk.read(connection, query, bill.ITEMS, {"month": month.start})
 
 
-def has_bill(connection: Connection, month: BillingMonth) -> bool:
-    """Whether there is a bill of the month."""
+@dataclass(frozen=True)
+class Standing:
+    """A month's bill as it stands."""
+
+    total_cents: int
+    """USD."""
+    total_from: str
+    item_count: int
+    revision: int
+    source: str
+    """The file's name, or the API's address."""
+    received_at: dt.datetime
+
+
+def standing(connection: Connection, month: BillingMonth) -> Standing:
+    """The month's bill. Raises NoBill."""
     found = connection.exec_driver_sql(
-        "select 1 from billing.cloud_invoices where period_start = %(month)s", {"month": month.start}
-    )
-    return found.first() is not None
+        "select b.total_cents, total_from, item_count, revision, d.source, b.received_at from billing.cloud_invoices b"
+        " join billing.cloud_invoice_documents d using (period_start, revision) where period_start = %(month)s",
+        {"month": month.start},
+    ).first()
+    if found is None:
+        raise NoBill(
+            f"there is no bill of {month}: set ARCADIA_DIGITALOCEAN_TOKEN, or import it (arcadia costs import FILE)"
+        )
+    return Standing(*found)
+
+
+def by_product(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's bill by product, as PRODUCTS."""
+    query = """
+        select product, case when kind = 'usage' then resource_kind else kind end as resource_kind, count(*) as items,
+               sum(amount_cents)::bigint as usd_cents
+        from billing.cloud_invoice_items left join billing.product_kinds k using (product)
+        where period_start = %(month)s group by 1, 2 order by 4 desc, 1, 2
+    """
+    return bulk.read(connection, query, PRODUCTS, {"month": month.start})
 
 
 def claims(connection: Connection, month: BillingMonth) -> pd.DataFrame:
@@ -220,8 +254,7 @@ def claims(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 def allocate(connection: Connection, month: BillingMonth) -> Allocated:
     """Allocate the month's bill anew, at its rate if it has one; write nothing if it stands so. Raises NoBill."""
-    if not has_bill(connection, month):
-        raise NoBill(f"there is no bill of {month}: fetch or import it first (arcadia costs import FILE)")
+    standing(connection, month)
     rate = connection.exec_driver_sql(
         "select usd_per_aud, source from billing.fx_rates where period_start = %(month)s", {"month": month.start}
     ).first()

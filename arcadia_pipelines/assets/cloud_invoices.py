@@ -1,0 +1,31 @@
+"""The provider's bill of the month, as received."""
+
+import dagster as dg
+
+from arcadia_pipelines import digitalocean, reporting
+from arcadia_pipelines.partitions import MONTHS, month_of
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import columns, costs
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    group_name="costs",
+    kinds={"postgres", "digitalocean"},
+    owners=["team:finance"],
+    metadata={"dagster/table_name": "billing.cloud_invoices"},
+)
+def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
+    """The provider's bill and its items: fetched if ARCADIA_DIGITALOCEAN_TOKEN is set, else as it was imported.
+
+    A bill that does not add up is refused. The same bill again changes nothing; a restated one replaces the month's.
+    """
+    month, settings = month_of(context), Settings.from_environment()
+    fetched = digitalocean.fetch(month, settings) if settings.digitalocean_token else None
+    with database.month(month) as connection:
+        stored = costs.store(connection, fetched, context.run.run_id) if fetched else None
+        standing = costs.standing(connection, month)
+        products = costs.by_product(connection, month)
+        schema = columns.of(connection, "cloud_invoice_items")
+        return dg.MaterializeResult(metadata=reporting.bill(stored, standing, products, schema))

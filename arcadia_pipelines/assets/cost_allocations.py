@@ -1,0 +1,46 @@
+"""The month's bill allocated to deployments, in USD and AUD, and what is left of the revenue."""
+
+import dagster as dg
+
+from arcadia_pipelines import reporting
+from arcadia_pipelines.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.assets.cloud_invoices import cloud_invoices
+from arcadia_pipelines.assets.metered_usage import metered_usage
+from arcadia_pipelines.partitions import MONTHS, month_of
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import columns, costs
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    deps=[
+        cloud_invoices,
+        metered_usage,
+        dg.AssetKey("tenant_invoices"),
+        CLOUD_TABLES["cloud_deployments"],
+        CLOUD_TABLES["subscriptions"],
+    ],
+    group_name="costs",
+    kinds={"postgres", "pandas"},
+    owners=["team:finance"],
+    metadata={"dagster/table_name": "billing.cost_allocations"},
+)
+def cost_allocations(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
+    """Each item of the bill goes to whose its resource was, else by its project, else it is unallocated.
+
+    To the cent, in USD and at the month's rate in AUD; nothing is written if nothing changed. Shown is what is left of
+    the revenue: the views cost_vs_revenue_by_month, _by_deployment, _by_kind and _by_tenant.
+    """
+    month = month_of(context)
+    with database.month(month) as connection:
+        allocated = costs.allocate(connection, month)
+        return dg.MaterializeResult(
+            metadata=reporting.costs(
+                allocated,
+                costs.by_month(connection, month),
+                costs.by_kind(connection, month),
+                costs.lowest_margins(connection, month),
+                costs.unallocated(connection, month),
+                columns.of(connection, "cost_allocations"),
+            )
+        )
