@@ -14,8 +14,8 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
 
 _PAGE = 200  # items
-_SECONDS = 30
-_RETRIES = 4
+SECONDS = 30
+RETRIES = 4
 _LONGEST_WAIT_SECONDS = 60
 
 
@@ -43,22 +43,19 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
     client = pydo.Client(
         token,
         endpoint=url,
-        timeout=_SECONDS,
-        connection_timeout=_SECONDS,
-        read_timeout=_SECONDS,
-        retry_total=_RETRIES,
+        timeout=10 * SECONDS,  # with all retries
+        connection_timeout=SECONDS,
+        read_timeout=SECONDS,
+        retry_total=RETRIES,
         retry_backoff_max=_LONGEST_WAIT_SECONDS,
     )
 
     def ask(what: Callable[..., Any], *of: str, **page: int) -> dict[str, Any]:
         try:
             answer = what(*of, enforce_https=enforce_https, **page)
-        except HttpResponseError as error:
-            raise ProviderError(_refusal(error.status_code, error.reason)) from error
         except (AzureError, ValueError) as error:
-            raise ProviderError(
-                f"DigitalOcean does not answer whole ({_first_line(error)}): try again later"
-            ) from error
+            status = error.status_code if isinstance(error, HttpResponseError) else None
+            raise ProviderError(_refusal(status, error)) from error
         if not isinstance(answer, dict):
             raise ProviderError("DigitalOcean answers with what is no invoice: try again later")
         if "message" in answer and "id" in answer:  # the client passes a 404 on
@@ -97,13 +94,12 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
         client.close()
 
 
-def _refusal(status: int | None, reason: str | None) -> str:
+def _refusal(status: int | None, error: Exception) -> str:
     if status in (401, 403):
         return "DigitalOcean refuses ARCADIA_DIGITALOCEAN_TOKEN: give it one that may read billing and has not expired"
     if status == 429:
         return "DigitalOcean says that it was asked too often, and went on saying so: try again in an hour"
-    return f"DigitalOcean answers {status} {reason or ''}".rstrip() + ": try again later"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    if status is not None and status >= 400:
+        return f"DigitalOcean answers with an error, {status}: try again later"
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"DigitalOcean does not answer whole ({reason}): try again later"

@@ -344,7 +344,8 @@ def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> alt.LayerChart:
 
 def lowest_margins(margins: pd.DataFrame) -> alt.LayerChart:
     """Two bars a deployment, the lowest margin first. Columns as costs.DEPLOYMENTS."""
-    named = margins.assign(deployment=margins["deployment_name"].fillna("(deleted)"))
+    name = margins["deployment_name"].fillna("(deleted)")
+    named = margins.assign(deployment=name.where(~name.duplicated(keep=False), name + ", " + margins["tenant_id"]))
     return _two_bars(_sides(named, "deployment"), "deployment", "The lowest margins of the month, AUD ex GST")
 
 

@@ -3,8 +3,10 @@
 Ids are the md5 of a name, so that a test can name a deployment `web` and find it again.
 """
 
+import csv
 import datetime as dt
 import hashlib
+import io
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -17,10 +19,12 @@ from arcadia_pipelines import replay
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.assets.tenant_invoices import publish_invoices
+from arcadia_pipelines.billing import bill
+from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.jobs import step_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import audit, database, ledger
+from arcadia_pipelines.storage import audit, costs, database, ledger
 
 JANUARY = "2026-01-01"
 ASSETS = [metered_usage, deployment_quotes, publish_invoices]
@@ -29,6 +33,14 @@ ASSETS = [metered_usage, deployment_quotes, publish_invoices]
 def uid(name: str) -> uuid.UUID:
     """The id of what has this name."""
     return uuid.UUID(hashlib.md5(name.encode()).hexdigest())
+
+
+def item(
+    amount: str, resource: str = "", project: str = "", product: str = "Droplets", start: str = "", end: str = ""
+) -> dict[str, str]:
+    """An item of a bill of the provider's; without start and end it is the whole month's."""
+    named = {"product": product, "description": resource or project or product, "amount": amount}
+    return {**named, "resource_uuid": resource, "project_name": project, "start_time": start, "end_time": end}
 
 
 class World:
@@ -174,6 +186,52 @@ class World:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         assert result.success, failures(result)
+
+    def bill(self, month: str, *items: dict[str, str], total: int | None = None) -> costs.Stored:
+        """Import a bill of the month as a CSV of these items, and allocate it."""
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, bill.RECEIVED)
+        writer.writeheader()
+        writer.writerows(items)
+        received = bill.read_csv(out.getvalue().encode(), "bill.csv", BillingMonth.parse(month), total)
+        with database.month_transaction(database.engine(self.url), received.month) as connection:
+            stored = costs.store(connection, received)
+            costs.allocate(connection, received.month)
+        return stored
+
+    def owns(
+        self, deployment: str, resource: str, start: str = JANUARY, end: str | None = None, share: int = 1
+    ) -> None:
+        """A resource of the provider's is the deployment's."""
+        self.query(
+            "insert into billing.deployment_resources values (%s, %s, %s, %s, %s)",
+            resource,
+            uid(deployment),
+            start,
+            end,
+            share,
+        )
+
+    def rate(self, month: str, usd_per_aud: str) -> None:
+        """The month's rate of exchange, by hand."""
+        self.query(
+            "insert into billing.fx_rates (period_start, usd_per_aud, source) values (%s, %s, 'a test')",
+            f"{month}-01",
+            usd_per_aud,
+        )
+
+    def month_costs(self, month: str, instance: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
+        """Run the job of a month's costs."""
+        return (
+            build_defs(BillingDatabase(url=self.url))
+            .resolve_job_def("month_costs")
+            .execute_in_process(
+                partition_key=f"{month}-01",
+                instance=instance,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
+        )
 
     def operate(
         self, operation: str, instance: dg.DagsterInstance | None = None, **config: Any

@@ -53,10 +53,12 @@ MOVED = pa.schema(
 )
 """One row per product and resource that a restated bill bills differently, in cents USD, the largest first."""
 
-_RECEIVED = (
+RECEIVED = (
     "product", "category", "resource_id", "resource_uuid", "group_description", "description", "duration",
     "duration_unit", "start_time", "end_time", "project_name", "amount",
 )  # fmt: skip
+"""The columns of a CSV, and the fields of the API's items."""
+
 _OLDER = {"usd": "amount", "hours": "duration", "start": "start_time", "end": "end_time"}
 _TAX = r"(?i)\b(tax|taxes|gst|vat)\b"
 _CREDIT = r"(?i)\b(credits?|adjustments?|refunds?|discounts?|promotions?)\b"
@@ -135,7 +137,7 @@ def read_api(
     of = str(summary.get("billing_period") or summary.get("invoice_period") or "")
     if of != str(month):
         raise InvalidBill(f"the bill {summary.get('invoice_uuid')} is of {of or 'no month'}, not of {month}")
-    texts = [{name: _text(item.get(name)) for name in _RECEIVED} for item in received]
+    texts = [{name: _text(item.get(name)) for name in RECEIVED} for item in received]
     items = _items(texts)
     kinds = set(items["kind"].to_pylist())
     used = _sum(pc.filter(items["amount_cents"], pc.equal(items["kind"], "usage")))
@@ -193,13 +195,13 @@ def _rows(document: bytes) -> list[dict[str, str]]:
     for number, line in enumerate(lines, 2):
         if len(line) != len(header):
             raise InvalidBill(f"row {number} has {len(line)} values, and the first row names {len(header)} columns")
-    rows = [dict.fromkeys(_RECEIVED, "") | dict(zip(header, line, strict=True)) for line in lines]
+    rows = [dict.fromkeys(RECEIVED, "") | dict(zip(header, line, strict=True)) for line in lines]
     return [row | {"duration_unit": row["duration_unit"] or ("hours" if row["duration"] else "")} for row in rows]
 
 
 def _items(received: Sequence[Mapping[str, str]]) -> pa.Table:
     """What was received as ITEMS; instants are null where it names none. Raises InvalidBill."""
-    texts = {name: pc.utf8_trim_whitespace(pa.array([row[name] for row in received], TEXT)) for name in _RECEIVED}
+    texts = {name: pc.utf8_trim_whitespace(pa.array([row[name] for row in received], TEXT)) for name in RECEIVED}
     amount = _cents(texts["amount"])
     named = pc.binary_join_element_wise(texts["product"], texts["category"], " ")
     kind = pc.if_else(
@@ -321,7 +323,7 @@ def _charged(summary: Mapping[str, object], name: str) -> int:
 def _summed(summary: Mapping[str, object], name: str, product: str) -> dict[str, str]:
     """A section of the summary as an item."""
     section = _section(summary, name)
-    return dict.fromkeys(_RECEIVED, "") | {
+    return dict.fromkeys(RECEIVED, "") | {
         "product": product,
         "description": _text(section.get("name")) or product,
         "amount": _text(section.get("amount")),

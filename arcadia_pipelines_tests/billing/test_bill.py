@@ -1,0 +1,175 @@
+"""The provider's bill: what is read of a CSV and of the API's answers, and what is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from arcadia_pipelines.billing.bill import Bill, InvalidBill, moved, read_api, read_csv
+from arcadia_pipelines.billing.month import BillingMonth
+
+APRIL = BillingMonth.parse("2026-04")
+HEADER = (
+    "product,resource_id,resource_uuid,group_description,description,amount,duration,duration_unit,start_time,end_time,"
+    "project_name,category\n"
+)
+WEB = "Droplets,11,u-11,,web-1 (s-1vcpu-1gb),6.43,720,Hours,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,web,iaas\n"
+OLDER = """product,group_description,description,hours,start,end,USD,project_name,category
+Droplets,,web-1 (s-1vcpu-1gb),720,2026-04-01 00:00:00 +0000,2026-05-01 00:00:00 +0000,$6.43,web,iaas
+Droplets,,"db-1, large",7.5,2026-04-30 16:30:00 +0000,2026-05-01 00:00:00 +0000,"$1,006.00",db,iaas
+Promotional credit,,Welcome,,,,($3.45),,
+Taxes,,GST (10%),,,,0.60,,
+"""
+
+
+def read(text: str, **more: Any) -> Bill:
+    return read_csv(text.encode(), "bill.csv", **more)
+
+
+def column(bill: Bill, name: str) -> list[Any]:
+    values = bill.items[name].astype(object)
+    return list(values.where(values.notna(), None))
+
+
+def test_a_csv_of_today_is_read_whole() -> None:
+    """Every column, and the month that its items are in."""
+    bill = read(HEADER + WEB)
+    [item] = bill.items.astype(object).where(bill.items.notna(), None).to_dict("records")
+    assert bill.month == APRIL
+    assert (bill.total_cents, bill.total_from) == (643, "sum")
+    assert {**item, "duration": str(item["duration"]), "started_at": f"{item['started_at']:%F %T}", "ended_at": 0} == {
+        "line_no": 1, "kind": "usage", "product": "Droplets", "category": "iaas", "resource_id": "11",
+        "resource_uuid": "u-11", "group_description": None, "description": "web-1 (s-1vcpu-1gb)",
+        "duration": "720.000000", "duration_unit": "Hours", "started_at": "2026-04-01 00:00:00", "ended_at": 0,
+        "project_name": "web", "amount_cents": 643,
+    }  # fmt: skip
+
+
+def test_a_csv_of_older_days_is_read_too() -> None:
+    """Dollars and commas, brackets for a minus, hours, items without dates: those are the month's."""
+    bill = read(OLDER, total=100958)
+    assert column(bill, "amount_cents") == [643, 100600, -345, 60]
+    assert column(bill, "kind") == ["usage", "usage", "credit", "tax"]
+    assert column(bill, "duration_unit") == ["hours", "hours", None, None]
+    assert [f"{at:%m-%d %H:%M}" for at in column(bill, "started_at")] == ["04-01 00:00", "04-30 16:30"] + [
+        "04-01 00:00"
+    ] * 2
+    assert (bill.total_cents, bill.total_from) == (100958, "operator")
+
+
+def test_a_total_in_the_file_is_the_bills_own() -> None:
+    """It is no item."""
+    bill = read(HEADER + WEB + "Total,,,,,6.43,,,,,,\n")
+    assert (bill.total_cents, bill.total_from, len(bill.items)) == (643, "bill", 1)
+
+
+def test_the_order_of_the_items_does_not_matter_to_the_hash() -> None:
+    """The same bill sent in another order bills the same; a cent more does not."""
+    other = WEB.replace("web-1", "web-2").replace("6.43", "6.44")
+    assert read(HEADER + WEB + other).sha256 == read(HEADER + other + WEB).sha256
+    assert read(HEADER + WEB + other).sha256 != read(HEADER + WEB + WEB).sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the columns amount, description, product"),
+        ("a,b\n1,2\n", "lacks the columns amount, description, product"),
+        (HEADER, "has no items"),
+        (HEADER + "Total,,,,,6.43,,,,,,\n", "has no items"),
+        (HEADER + "Droplets,11\n", "row 2 has 2 values"),
+        (HEADER + WEB.replace("6.43", "6.435"), "item 1: amount '6.435' is not an amount of dollars and whole cents"),
+        (HEADER + WEB + WEB.replace("6.43", "free"), "item 2: amount 'free'"),
+        (HEADER + WEB.replace("6.43", "NaN"), "item 1: amount 'NaN'"),
+        (HEADER + WEB.replace("6.43", ""), "item 1: amount ''"),
+        (HEADER + WEB.replace("720", "many"), "item 1: duration 'many'"),
+        (HEADER + WEB.replace("Droplets", " "), "item 1: product '' is empty"),
+        (HEADER + WEB.replace("2026-04-01T00:00:00Z", "yesterday"), "item 1: start_time 'yesterday'"),
+        (HEADER + WEB.replace("2026-05-01T", "2026-03-01T"), "item 1 ends before it starts"),
+        (HEADER + WEB + WEB.replace("2026-04-01T", "2026-03-01T"), "begin in 2026-03, 2026-04"),
+        (HEADER + WEB.replace("2026-04-01T00:00:00Z", ""), "name no dates"),
+        (HEADER + WEB + "Total,,,,,6.44,,,,,,\n", "items sum to 6.43 USD, its total is 6.44, a difference of 0.01"),
+        (HEADER + WEB + "Total,,,,,6.43,,,,,,\n" * 2, "has 2 rows of product Total"),
+        (HEADER + WEB.replace("web-1", '"web-1'), "not a CSV in UTF-8"),
+        (HEADER + WEB.replace("web-1", "web\0"), "not a text file"),
+    ],
+)
+def test_what_is_no_bill_is_refused_and_the_message_says_where(text: str, message: str) -> None:
+    """Nothing is guessed, nothing is left out."""
+    with pytest.raises(InvalidBill) as refused:
+        read(text)
+    assert message in str(refused.value)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """A spreadsheet of its own kind is a zip file."""
+    with pytest.raises(InvalidBill, match="not a CSV in UTF-8"):
+        read_csv(b"PK\x03\x04\xff\xfe", "bill.xlsx")
+
+
+def test_a_total_that_contradicts_the_files_is_refused() -> None:
+    """The file says 6.43."""
+    with pytest.raises(InvalidBill, match=r"states a total of 6\.43, and you of 6\.44"):
+        read(HEADER + WEB + "Total,,,,,6.43,,,,,,\n", total=644)
+
+
+ITEM = {
+    "product": "Droplets", "resource_id": "11", "resource_uuid": "u-11", "group_description": "",
+    "description": "web-1", "amount": "6.43", "duration": "720", "duration_unit": "Hours",
+    "start_time": "2026-04-01T00:00:00Z", "end_time": "2026-05-01T00:00:00Z", "project_name": "web",
+}  # fmt: skip
+SUMMARY = {
+    "invoice_uuid": "22737513-0ea7-4206-8ceb-98a575af7681",
+    "billing_period": "2026-04",
+    "amount": "5.63",
+    "product_charges": {"name": "Product usage charges", "amount": "6.43", "items": []},
+    "overages": {"name": "Overages", "amount": "1.20"},
+    "taxes": {"name": "Taxes", "amount": "0.50"},
+    "credits_and_adjustments": {"name": "Credits & adjustments", "amount": "-2.50"},
+}
+
+
+def answered(summary: dict[str, Any], *items: dict[str, Any]) -> Bill:
+    return read_api(APRIL, summary, [{"invoice_items": list(items)}], "https://api.example.com")
+
+
+def test_what_stands_in_the_summary_alone_becomes_items() -> None:
+    """6.43 + 1.20 + 0.50 - 2.50 = 5.63."""
+    bill = answered(SUMMARY, ITEM)
+    assert column(bill, "product") == ["Droplets", "Overages", "Taxes", "Credits and adjustments"]
+    assert column(bill, "kind") == ["usage", "usage", "tax", "credit"]
+    assert column(bill, "amount_cents") == [643, 120, 50, -250]
+    assert (bill.total_cents, bill.total_from, bill.invoice_uuid) == (563, "bill", SUMMARY["invoice_uuid"])
+    assert json.loads(bill.document)[0] == SUMMARY
+
+
+def test_what_is_an_item_already_is_not_taken_twice() -> None:
+    """The same bill, itemised."""
+    others = [("Bandwidth", "1.20"), ("Taxes", "0.50"), ("Credits", "-2.50")]
+    bill = answered(SUMMARY, ITEM, *({**ITEM, "product": product, "amount": amount} for product, amount in others))
+    assert column(bill, "amount_cents") == [643, 120, 50, -250]
+
+
+def test_an_answer_that_does_not_add_up_is_refused() -> None:
+    """An item is missing."""
+    with pytest.raises(InvalidBill, match=r"its 4 items sum to 5\.62 USD, its total is 5\.63"):
+        answered(SUMMARY, {**ITEM, "amount": "6.42"})
+
+
+def test_another_months_answer_is_refused() -> None:
+    """The bill says which month it is of."""
+    with pytest.raises(InvalidBill, match="is of 2026-03, not of 2026-04"):
+        answered({**SUMMARY, "billing_period": "2026-03"}, ITEM)
+
+
+def test_what_moved_is_told_by_product_and_resource_the_largest_first() -> None:
+    """One droplet dearer, one gone, one new, one the same."""
+    lines = [WEB.replace("11", str(number)).replace("web-1", f"web-{number}") for number in (11, 12, 13, 14)]
+    before = read(HEADER + lines[0] + lines[1] + lines[2])
+    after = read(HEADER + lines[0] + lines[1].replace("6.43", "7.00") + lines[3])
+    found = moved(before.items, after.items).to_dict("records")
+    assert found == [
+        {"product": "Droplets", "resource": "u-13", "before_cents": 643, "after_cents": 0, "difference_cents": -643},
+        {"product": "Droplets", "resource": "u-14", "before_cents": 0, "after_cents": 643, "difference_cents": 643},
+        {"product": "Droplets", "resource": "u-12", "before_cents": 643, "after_cents": 700, "difference_cents": 57},
+    ]

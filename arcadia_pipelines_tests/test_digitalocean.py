@@ -1,0 +1,271 @@
+"""The provider's API: a local HTTP server that speaks it as documented, and misbehaves as real ones do."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from arcadia_pipelines import digitalocean
+from arcadia_pipelines.billing.bill import Bill, InvalidBill
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.digitalocean import ProviderError, fetch
+from arcadia_pipelines.settings import Settings
+
+APRIL = BillingMonth.parse("2026-04")
+UUID = "22737513-0ea7-4206-8ceb-98a575af7681"
+LIST, SUMMARY, ITEMS = (f"/v2/customers/my/invoices{rest}" for rest in ("", f"/{UUID}/summary", f"/{UUID}"))
+
+Misbehaviour = Callable[["Handler"], bool]
+"""Answers a request itself, and says whether it did."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request to the API; `server.provider` says what it knows."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer as documented, unless the provider misbehaves."""
+        provider: Provider = self.server.provider  # type: ignore[attr-defined]
+        asked = urlsplit(self.path)
+        provider.asked.append(self.path)
+        if provider.misbehave(self):
+            return
+        if self.headers["Authorization"] != "Bearer a token of ours":
+            self.answer(401, {"id": "unauthorized", "message": "Unable to authenticate you"})
+        elif asked.path == LIST:
+            self.page("invoices", provider.invoices)
+        elif asked.path == SUMMARY:
+            self.answer(200, provider.summary)
+        elif asked.path == ITEMS:
+            self.page("invoice_items", provider.items)
+        else:
+            self.answer(404, {"id": "not_found", "message": "The resource you requested could not be found."})
+
+    def page(self, name: str, entries: list[dict[str, Any]]) -> None:
+        """A page of a list, with a link to the next one if there is one."""
+        asked = {key: int(value) for key, [value] in parse_qs(urlsplit(self.path).query).items()}
+        number, size = asked["page"], min(asked["per_page"], 2)  # small pages, however many are asked for
+        pages = {"next": f"https://example.com?page={number + 1}"} if number * size < len(entries) else {}
+        shown = entries[(number - 1) * size : number * size]
+        self.answer(200, {name: shown, "links": {"pages": pages}, "meta": {"total": len(entries)}})
+
+    def answer(self, status: int, document: Any, **headers: str) -> None:
+        """Send JSON."""
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on stderr."""
+
+
+class Provider:
+    """What the server knows: April's bill of three droplets, 3 x 6.43 + 0.50 tax = 19.79."""
+
+    def __init__(self) -> None:
+        item = {"product": "Droplets", "amount": "6.43", "duration": "720", "duration_unit": "Hours"}
+        self.items = [{**item, "resource_id": str(n), "description": f"web-{n}"} for n in (1, 2, 3)]
+        self.invoices = [
+            {"invoice_uuid": "another", "amount": "1.00", "invoice_period": "2026-05"},
+            {"invoice_uuid": "one more", "amount": "1.00", "invoice_period": "2026-03"},
+            {"invoice_uuid": UUID, "amount": "19.79", "invoice_period": "2026-04"},
+        ]
+        self.summary = {
+            "invoice_uuid": UUID,
+            "billing_period": "2026-04",
+            "amount": "19.79",
+            "product_charges": {"name": "Product usage charges", "amount": "19.29"},
+            "taxes": {"name": "GST", "amount": "0.50"},
+        }
+        self.asked: list[str] = []
+        self.misbehave: Misbehaviour = lambda request: False
+
+    def once(self, path: str, misbehaviour: Callable[[Handler], None], times: int = 1) -> None:
+        """Misbehave at the first requests for a path."""
+        left = [times]
+
+        def misbehave(request: Handler) -> bool:
+            if urlsplit(request.path).path != path or not left[0]:
+                return False
+            left[0] -= 1
+            misbehaviour(request)
+            return True
+
+        self.misbehave = misbehave
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """The provider, at ARCADIA_DIGITALOCEAN_URL."""
+    known = Provider()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.provider = known  # type: ignore[attr-defined]
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "a token of ours")
+    monkeypatch.setattr(digitalocean, "RETRIES", 2)
+    monkeypatch.setattr(digitalocean, "SECONDS", 2)
+    yield known
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def april() -> Bill:
+    return fetch(APRIL, Settings.from_environment())
+
+
+def test_the_months_bill_is_fetched_whole_page_by_page(provider: Provider) -> None:
+    """Two pages of invoices, the summary, two pages of items."""
+    bill = april()
+    assert list(bill.items["amount_cents"]) == [643, 643, 643, 50]
+    assert (bill.total_cents, bill.total_from, bill.invoice_uuid) == (1979, "bill", UUID)
+    assert [urlsplit(path).path for path in provider.asked] == [LIST, LIST, SUMMARY, ITEMS, ITEMS]
+
+
+def test_a_moment_of_too_many_requests_is_waited_out(provider: Provider) -> None:
+    """429 with Retry-After, then the answer."""
+    started = time.monotonic()
+    provider.once(SUMMARY, lambda request: request.answer(429, {"id": "too_many_requests"}, Retry_After="1"))
+    assert april().total_cents == 1979
+    assert time.monotonic() - started >= 1
+
+
+def test_too_many_requests_for_good_are_told(provider: Provider) -> None:
+    """Asked three times, and then it is given up."""
+    provider.once(LIST, lambda request: request.answer(429, {"id": "too_many_requests"}, Retry_After="0"), times=99)
+    with pytest.raises(ProviderError, match="asked too often"):
+        april()
+    assert len(provider.asked) == 3
+
+
+def test_a_server_error_is_tried_again(provider: Provider) -> None:
+    """503, then the answer."""
+    provider.once(ITEMS, lambda request: request.answer(503, {}))
+    assert april().total_cents == 1979
+
+
+def half_a_page(request: Handler) -> None:
+    """Promise more than is sent, and hang up."""
+    request.send_response(200)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", "1000")
+    request.end_headers()
+    request.wfile.write(b'{"invoice_items": [{"amount": "6.43"')
+    request.close_connection = True
+
+
+def test_half_a_page_is_no_bill(provider: Provider) -> None:
+    """The connection ends in the middle of an answer, each time."""
+    provider.once(ITEMS, half_a_page, times=99)
+    with pytest.raises(ProviderError, match="does not answer whole"):
+        april()
+
+
+def test_half_a_page_once_is_fetched_again(provider: Provider) -> None:
+    """The second answer is whole."""
+    provider.once(ITEMS, half_a_page)
+    assert april().total_cents == 1979
+
+
+def test_an_answer_that_is_no_json_is_no_bill(provider: Provider) -> None:
+    """A proxy's page."""
+
+    def page(request: Handler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", "6")
+        request.end_headers()
+        request.wfile.write(b"<html>")
+
+    provider.once(SUMMARY, page, times=99)
+    with pytest.raises(ProviderError, match="does not answer whole"):
+        april()
+
+
+def test_a_page_that_lacks_items_is_no_bill(provider: Provider) -> None:
+    """It says three, sends two and names no next page."""
+    two = {"invoice_items": provider.items[:2], "links": {}, "meta": {"total": 3}}
+    provider.once(ITEMS, lambda request: request.answer(200, two), times=99)
+    with pytest.raises(ProviderError, match="lists 3 invoice_items, and sent 2"):
+        april()
+
+
+def test_a_server_that_never_answers_is_told(provider: Provider) -> None:
+    """A timeout, three times."""
+    over = threading.Event()
+
+    def sleep(request: Handler) -> None:
+        over.wait(20)
+
+    provider.once(LIST, sleep, times=99)
+    with pytest.raises(ProviderError, match="does not answer whole"):
+        april()
+    over.set()
+
+
+def test_a_refused_token_is_told_and_not_tried_again(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """401; the message does not hold the token."""
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "dop_v1_wrong")
+    with pytest.raises(ProviderError, match="refuses ARCADIA_DIGITALOCEAN_TOKEN") as refused:
+        april()
+    assert len(provider.asked) == 1
+    assert "dop_v1_wrong" not in str(refused.value)
+
+
+def test_a_month_that_is_not_billed_yet_is_told(provider: Provider) -> None:
+    """Nothing of April on the list."""
+    provider.invoices = provider.invoices[:2]
+    with pytest.raises(ProviderError, match="has no invoice of 2026-04 yet"):
+        april()
+
+
+def test_two_bills_of_a_month_are_not_guessed_between(provider: Provider) -> None:
+    """Two of April on the list."""
+    provider.invoices.append({**provider.invoices[-1], "invoice_uuid": "a second"})
+    with pytest.raises(ProviderError, match="has 2 invoices of 2026-04"):
+        april()
+
+
+def test_a_bill_that_is_gone_is_told(provider: Provider) -> None:
+    """404 for what the list named."""
+    provider.invoices[-1]["invoice_uuid"] = "gone"
+    with pytest.raises(ProviderError, match="could not be found"):
+        april()
+
+
+def test_a_bill_that_does_not_add_up_is_refused(provider: Provider) -> None:
+    """The list of items is whole, and a cent short of the total."""
+    provider.items[0]["amount"] = "6.42"
+    with pytest.raises(InvalidBill, match="does not add up"):
+        april()
+
+
+def test_without_a_token_nothing_is_asked(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says which variable."""
+    monkeypatch.delenv("ARCADIA_DIGITALOCEAN_TOKEN")
+    with pytest.raises(ProviderError, match="ARCADIA_DIGITALOCEAN_TOKEN is not set"):
+        april()
+    assert provider.asked == []
+
+
+def test_the_token_is_not_sent_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain http is for this machine only."""
+    settings = Settings(
+        None, Path("/nowhere"), APRIL, None, digitalocean_token="t", digitalocean_url="http://api.example.com"
+    )
+    with pytest.raises(ProviderError, match="over https only"):
+        fetch(APRIL, settings)
+    assert "t'" not in repr(settings).replace("None", "")
