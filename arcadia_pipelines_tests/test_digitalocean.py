@@ -16,6 +16,7 @@ from arcadia_pipelines.billing.bill import Bill, InvalidBill
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.digitalocean import ProviderError, fetch
 from arcadia_pipelines.settings import Settings
+from arcadia_pipelines_tests.world import World, failures
 
 APRIL = BillingMonth.parse("2026-04")
 UUID = "22737513-0ea7-4206-8ceb-98a575af7681"
@@ -269,3 +270,31 @@ def test_the_token_is_not_sent_in_clear(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ProviderError, match="over https only"):
         fetch(APRIL, settings)
     assert "t'" not in repr(settings).replace("None", "")
+
+
+def test_the_asset_fetches_the_bill_and_a_restated_one_later(provider: Provider, world: World) -> None:
+    """With a token the job asks the provider; what it restates replaces the month, and the run says what moved."""
+    world.rate("2026-04", "0.5")
+    first = world.month_costs("2026-04")
+    assert first.success
+    assert world.query("select total_cents, total_from, revision, run_id from billing.cloud_invoices") == [
+        (1979, "bill", 1, first.run_id)
+    ]
+    provider.items[0]["amount"] = "7.43"
+    provider.summary["amount"] = "20.79"
+    second = world.month_costs("2026-04")
+    [metadata] = [m.metadata for m in second.asset_materializations_for_node("cloud_invoices")]
+    assert metadata["this_run"].value == "fetched: restated"
+    [record] = metadata["moved"].value.records  # type: ignore[union-attr]
+    assert (record.data["resource"], record.data["difference"]) == ("1", "1.00")
+    assert world.query("select cost_cents from cost_vs_revenue_by_month") == [(4158,)]
+
+
+def test_a_bill_that_cannot_be_fetched_leaves_the_one_that_stands(provider: Provider, world: World) -> None:
+    """The run fails and says why; nothing is half-written."""
+    assert world.month_costs("2026-04").success
+    provider.once(ITEMS, half_a_page, times=99)
+    failed = world.month_costs("2026-04")
+    assert not failed.success
+    assert "does not answer whole" in failures(failed)[0]
+    assert world.query("select total_cents, revision from billing.cloud_invoices") == [(1979, 1)]

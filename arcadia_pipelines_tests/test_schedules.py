@@ -1,11 +1,11 @@
-"""What happens on the 1st at 03:00 UTC."""
+"""What happens on the 1st and on the 2nd at 03:00 UTC."""
 
 import dagster as dg
 import pytest
 
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.schedules import month_end_schedule
+from arcadia_pipelines.schedules import month_costs_schedule, month_end_schedule
 from arcadia_pipelines_tests.world import World, materialize, utc
 
 
@@ -63,4 +63,35 @@ def test_the_schedule_runs_without_anybody_starting_it() -> None:
     """The 1st at 03:00 UTC, running by default."""
     schedule = build_defs().resolve_schedule_def("month_end_schedule")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 1 * *", "UTC")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def tick_of_costs(at: str) -> dg.RunRequest | dg.SkipReason:
+    """What the schedule of the costs asks for at an instant."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        answer = month_costs_schedule(dg.build_schedule_context(instance=instance, scheduled_execution_time=utc(at)))
+    assert isinstance(answer, dg.RunRequest | dg.SkipReason)
+    return answer
+
+
+def test_with_a_token_the_bill_of_the_month_just_ended_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run, for the month before the tick's; none for a month before the first."""
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "a token")
+    request = tick_of_costs("2026-05-02T03:00")
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "2026-04-01"
+    assert isinstance(tick_of_costs("2026-01-02T03:00"), dg.SkipReason)
+
+
+def test_without_a_token_the_schedule_says_to_import_the_bill() -> None:
+    """It names the month and the command."""
+    assert tick_of_costs("2026-05-02T03:00") == dg.SkipReason(
+        "ARCADIA_DIGITALOCEAN_TOKEN is not set: import the bill of 2026-04 (arcadia costs import FILE)."
+    )
+
+
+def test_the_schedule_of_the_costs_runs_without_anybody_starting_it() -> None:
+    """The 2nd at 03:00 UTC, as the provider bills on the 1st."""
+    schedule = build_defs().resolve_schedule_def("month_costs_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 2 * *", "UTC")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING

@@ -1,0 +1,130 @@
+"""`arcadia costs`: bills and rates brought in on the command line, and what it says of them."""
+
+from pathlib import Path
+
+import pytest
+
+from arcadia_pipelines_tests import test_cli
+from arcadia_pipelines_tests.test_cli import Call, contents, refused
+from arcadia_pipelines_tests.test_digitalocean import Provider
+from arcadia_pipelines_tests.test_digitalocean import provider as serve_provider
+from arcadia_pipelines_tests.world import World
+
+arcadia = test_cli.arcadia
+provider = serve_provider
+
+HEADER = "product,resource_uuid,description,amount,start_time,end_time,project_name\n"
+WEB = "Droplets,d-1,web-1,6.43,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,web\n"
+CI = "App Platform,d-2,ci,1.00,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,internal\n"
+RATES = "Series ID,FXRUSD\n31-Dec-2025,0.6600\n30-Apr-2026,0.5000\n29-May-2026,0.6571\n"
+
+
+@pytest.fixture
+def bill(tmp_path: Path) -> Path:
+    """April's bill: 6.43 of web's project, 1.00 of nobody's; 7.43 in all."""
+    file = tmp_path / "april.csv"
+    file.write_text(HEADER + WEB + CI)
+    return file
+
+
+@pytest.fixture
+def pilot(world: World) -> World:
+    """The pilot's April, invoiced."""
+    world.pilot()
+    world.publish("2026-04")
+    return world
+
+
+def said(answer: test_cli.Answer) -> str:
+    """What a call that worked says, in one line."""
+    assert (answer.code, answer.err) == (0, "")
+    return " ".join(answer.out.split())
+
+
+def test_a_bill_is_imported_and_set_beside_the_revenue(pilot: World, arcadia: Call, bill: Path) -> None:
+    """7.43 USD at 0.5 are 14.86 AUD, 12.86 of them web's; then what is missing is named."""
+    answer = said(arcadia("costs", "import", str(bill)))
+    assert answer == (
+        "the bill of 2026-04 is new: 2 items, 7.43 USD, revision 1 not reconciled: the bill's own total is not known;"
+        " no rate of exchange products of no kind of ours: App Platform. Add them to billing.product_kinds"
+    )
+    answer = said(arcadia("costs", "rate", "2026-04", "0.5", "--source", "our bank"))
+    assert answer == "2026-04: 0.5 USD for one AUD 1 rates are new or changed, 0 were known"
+    answer = said(arcadia("costs", "import", str(bill), "--total", "$7.43"))
+    assert answer.startswith(
+        "the bill of 2026-04 is unchanged: 2 items, 7.43 USD, revision 1 at 0.500000 USD for one AUD it is 14.86 AUD:"
+        " 12.86 of deployments, 2.00 unallocated reconciled"
+    )
+    [row] = arcadia("costs", "show", "--json").json()["rows"]
+    assert (row["revenue_cents"], row["cost_cents"], row["margin_percent"]) == (6422, 1486, "76.86")
+    shown = said(arcadia("costs", "show", "2026-04"))
+    assert "pilot │ web │ 64.22 │ 12.86 │ 51.36 │ 79.98" in shown
+    assert "unallocated │ 0.00 │ 2.00 │ -2.00" in shown
+
+
+def test_a_restated_bill_says_what_moved(pilot: World, arcadia: Call, bill: Path) -> None:
+    """web-1 is 1.00 dearer."""
+    arcadia("costs", "import", str(bill))
+    bill.write_text((HEADER + WEB + CI).replace("6.43", "7.43"))
+    document = arcadia("costs", "import", str(bill), "--json").json()
+    assert (document["outcome"], document["revision"]) == ("restated", 2)
+    assert document["moved"] == [
+        {"product": "Droplets", "resource": "d-1", "before_cents": 643, "after_cents": 743, "difference_cents": 100}
+    ]
+    bill.write_text(HEADER + WEB + CI)
+    assert "Droplets │ d-1 │ 7.43 │ 6.43 │ -1.00" in said(arcadia("costs", "import", str(bill)))
+
+
+def test_the_reserve_banks_table_sets_the_rates_of_months_that_are_over(
+    pilot: World, arcadia: Call, bill: Path, tmp_path: Path
+) -> None:
+    """Not December 2025, which is before the first month; the bill of April is converted at once."""
+    arcadia("costs", "import", str(bill), "--total", "7.43")
+    file = tmp_path / "f11.csv"
+    file.write_text(RATES + "29-May-2099,0.9\n")
+    answer = said(arcadia("costs", "rates", str(file)))
+    assert answer == (
+        "2026-04: 0.5000 USD for one AUD 2026-05: 0.6571 USD for one AUD 2 rates are new or changed, 0 were known"
+    )
+    assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1486, True)]
+    assert said(arcadia("costs", "rates", str(file))) == "0 rates are new or changed, 2 were known"
+    answer = said(arcadia("costs", "rate", "2026-04", "0.6", "--source", "our bank"))
+    assert answer.startswith("2026-04: 0.6 USD for one AUD, was 0.500000")
+    assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1238, True)]
+    assert pilot.query("select source from billing.fx_rates order by period_start") == [("our bank",), ("f11.csv",)]
+
+
+def test_a_bill_is_fetched_from_the_provider(pilot: World, arcadia: Call, provider: Provider) -> None:
+    """The same words as for one that is imported."""
+    assert said(arcadia("costs", "fetch", "2026-04", ARCADIA_DIGITALOCEAN_TOKEN="a token of ours")).startswith(
+        "the bill of 2026-04 is new: 4 items, 19.79 USD, revision 1 not reconciled: no rate of exchange"
+    )
+
+
+def test_bad_calls_get_one_line_and_change_nothing(pilot: World, arcadia: Call, bill: Path, tmp_path: Path) -> None:
+    """Whatever is wrong: the message says what and where, and not a row is written."""
+    arcadia("costs", "import", str(bill))
+    broken, rates, empty = tmp_path / "broken.csv", tmp_path / "rates.csv", tmp_path / "empty.csv"
+    broken.write_text(HEADER + WEB.replace("6.43", "lots"))
+    rates.write_text("Series ID,FXRUSD\n29-May-2099,0.9\n")
+    empty.write_text("")
+    before = contents(pilot.url)
+    for call, words in {
+        ("import", str(broken)): ["broken.csv is not imported: item 1: amount 'lots'"],
+        ("import", str(empty)): ["empty.csv is not imported: it lacks the columns"],
+        ("import", str(bill), "--total", "7.44"): ["items sum to 7.43 USD, its total is 7.44"],
+        ("import", str(bill), "--total", "much"): ["'much' is not an amount"],
+        ("import", str(tmp_path / "nowhere.csv")): ["nowhere.csv", "does not exist"],
+        ("import", str(tmp_path)): ["is a directory"],
+        ("import",): ["FILE"],
+        ("fetch", "2026-04"): ["ARCADIA_DIGITALOCEAN_TOKEN is not set"],
+        ("rates", str(rates)): ["rates.csv has no rate of a month from 2026-01 on that is over"],
+        ("rates", str(bill)): ["april.csv is not imported: it has no series FXRUSD"],
+        ("rate", "2026-04", "0", "--source", "us"): ["'0' is not a rate"],
+        ("rate", "2026-04", "0.66"): ["--source"],
+        ("rate", "2026-04", "0.66", "--source", " "): ["--source is empty"],
+        ("rate", "April", "0.66", "--source", "us"): ["'April' is not a month"],
+        ("show", "2025-01"): ["there is nothing of 2025-01"],
+    }.items():
+        refused(arcadia("costs", *call), *words)
+    assert contents(pilot.url) == before
