@@ -18,7 +18,7 @@ from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.api.conftest import ADMIN, served, tenant
 from arcadia_pipelines_tests.storage.test_migrations import copy_of, schema_of
 from arcadia_pipelines_tests.test_cli import start
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, item
 
 OWN = "own"
 VERBS = ("select", "insert", "update", "delete", "truncate", "references", "trigger")
@@ -118,6 +118,7 @@ def billed(server_url: str, migrated: str) -> Iterator[Billed]:
         with psycopg.connect(url) as connection:
             connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
         found.pipeline.month_end("2026-04")
+        found.pipeline.bill("2026-04", item("60.43", project="pilot-web"), item("1.00", "ci"), total=6143)
         DagsterPostgresStorage(dagster_url(found.pipeline.url))
         yield found
 
@@ -188,11 +189,11 @@ def test_the_api_is_served_from_the_pipelines_login(world: World, server_url: st
 
 
 def test_an_analyst_runs_the_queries_of_the_readme(billed: Billed) -> None:
-    """The three of "The tables", as they stand there; the answers are the owner's."""
+    """The six of "The tables", as they stand there; the answers are the owner's."""
     [block] = re.findall(r"```sql\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     queries = [query for query in block.split(";") if query.strip()]
     answers = [billed.analyst.query(query) for query in queries]
-    assert len(queries) == 3
+    assert len(queries) == 6
     assert all(answers)
     assert answers == [billed.owner.query(query) for query in queries]
 
@@ -278,6 +279,16 @@ def test_a_role_makes_nothing_where_it_need_not(billed: Billed, who: str, places
         }
         assert made == places
         assert not succeeds(connection, "create schema attempted")
+
+
+def test_the_pipeline_brings_costs_in_and_analysts_look_at_them(billed: Billed) -> None:
+    """A bill of 61.43 USD at the sample's 0.6612: 92.91 AUD, which the analyst sees and cannot change."""
+    assert billed.pipeline.month_costs("2026-04").success
+    assert billed.analyst.query("select cost_cents, reconciled from billing.cost_vs_revenue_by_month") == [(9291, True)]
+    for view in ("deployment", "kind", "tenant"):
+        assert billed.analyst.query(f"select sum(cost_cents) from billing.cost_vs_revenue_by_{view}") == [(9291,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        billed.analyst.query("delete from billing.fx_rates")
 
 
 @pytest.mark.parametrize("who", ["pipeline", "analyst"])

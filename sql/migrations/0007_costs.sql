@@ -217,12 +217,8 @@ comment on column billing.cost_allocations.of_weight is 'What the weights of the
 comment on column billing.cost_allocations.usd_cents is 'Its part of the item, cents USD, by largest remainders.';
 comment on column billing.cost_allocations.aud_cents is 'The same in cents AUD; null while the month has no rate.';
 
--- What each view below shows to the read API, only a platform admin may see; everybody else who was granted it may.
-create function billing.sees_costs() returns boolean language sql stable as $$
-    select current_user <> 'arcadia_api' or current_setting('arcadia.role', true) = 'platform_admin'
-$$;
-comment on function billing.sees_costs() is 'Whether whoever asks may see costs: the read API for platform admins only.';
-
+-- To the read API's role it shows platform admins everything, and others nothing; so do the other three, which join it.
+-- Whoever else was granted them may see them.
 create view billing.cost_vs_revenue_by_month as
 select period_start, coalesce(r.revenue_cents, 0)::bigint as revenue_cents, m.aud_cents as cost_cents,
        a.allocated_cents, a.unallocated_cents, a.tax_cents,
@@ -261,7 +257,7 @@ cross join lateral (
         case when m.period_start is not null and f.usd_per_aud is distinct from m.usd_per_aud and f.period_start is not null
              then 'the rate of exchange has changed' end) as open_points
 ) o
-where billing.sees_costs();
+where current_user <> 'arcadia_api' or current_setting('arcadia.role', true) = 'platform_admin';
 comment on view billing.cost_vs_revenue_by_month is
     'One row per month that has invoices or a bill: revenue, cost and what is left, cents AUD.';
 comment on column billing.cost_vs_revenue_by_month.period_start is 'First day of the billing month, UTC.';
