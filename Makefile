@@ -1,10 +1,10 @@
-# make demo | test | check | mutation | ui | api | bench | bench-api | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | check | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check mutation ui api bench bench-api down lock clean
+.PHONY: demo test check mutation ui api bench bench-api bench-costs down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -42,6 +42,9 @@ bench: $(INSTALLED)
 
 bench-api: $(INSTALLED)
 	@$(BIN)/python benchmarks/api.py $(N)
+
+bench-costs: $(INSTALLED)
+	@$(BIN)/python benchmarks/costs.py $(N)
 
 down: $(INSTALLED)
 	@$(BIN)/arcadia db down

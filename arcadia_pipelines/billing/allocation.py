@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT, WHOLE, round_half_up, to_arrow, to_pandas
 
@@ -120,8 +121,13 @@ def largest_remainders(
 
 def _rounded(numerators: _Integers, denominator: int) -> list[int]:
     """The fractions, each rounded half up: cut off after a tenth, which leaves them on their side of a half."""
-    tenths = [Decimal(abs(one) * 10 // denominator).copy_sign(one).scaleb(-1) for one in numerators]
-    return [int(one) for one in round_half_up(pa.array(tenths, pa.decimal128(24, 1))).to_pylist()]
+    tenths = np.abs(numerators) * 10 // denominator * np.where(numerators < 0, -1, 1)
+    exact = pc.multiply(_decimals(tenths), pa.scalar(Decimal("0.1"), pa.decimal128(2, 1)))
+    return [int(one) for one in round_half_up(exact).to_pylist()]
+
+
+def _decimals(integers: _Integers) -> pa.Array:
+    return pa.array(map(Decimal, integers), pa.decimal128(24, 0), size=len(integers))
 
 
 def _integers(column: pa.ChunkedArray) -> _Integers:

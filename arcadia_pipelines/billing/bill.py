@@ -91,11 +91,12 @@ class Bill:
     @property
     def sha256(self) -> str:
         """The hash of what is billed, whatever order the items came in."""
-        rows = sorted(
-            json.dumps(list(row.values()), default=str)
-            for row in to_arrow(self.items.drop(columns="line_no"), ITEMS.remove(0)).to_pylist()
-        )
-        return hashlib.sha256("\n".join([str(self.month), str(self.total_cents), *rows]).encode()).hexdigest()
+        items = to_arrow(self.items, ITEMS)
+        # No text holds the separator, and none is empty: that is null.
+        texts = [pc.fill_null(items[name].cast(TEXT), "") for name in ITEMS.names if name != "line_no"]
+        rows = pc.binary_join_element_wise(*texts, "\0")
+        in_order = rows.take(pc.array_sort_indices(rows)).to_pylist()
+        return hashlib.sha256("\n".join([str(self.month), str(self.total_cents), *in_order]).encode()).hexdigest()
 
 
 def read_csv(document: bytes, source: str, month: BillingMonth | None = None, total: int | None = None) -> Bill:
@@ -104,14 +105,14 @@ def read_csv(document: bytes, source: str, month: BillingMonth | None = None, to
     `total` is the bill's own, in cents USD: the file states it only if it ends with a row of product Total. Raises
     InvalidBill.
     """
-    rows = _rows(document)
-    stated = [row["amount"] for row in rows if row["product"].strip().lower() == "total"]
+    columns = _columns(document)
+    is_total = pc.equal(pc.utf8_lower(columns["product"]), "total")
+    stated = pc.filter(columns["amount"], is_total).to_pylist()
     if len(stated) > 1:
         raise InvalidBill(f"{source} has {len(stated)} rows of product Total")
-    received = [row for row in rows if row["product"].strip().lower() != "total"]
-    if not received:
+    items = _items({name: pc.filter(column, pc.invert(is_total)) for name, column in columns.items()})
+    if not len(items):
         raise InvalidBill(f"{source} has no items")
-    items = _items(received)
     if stated:
         [in_file] = cents(stated)
         if total is not None and total != in_file:
@@ -137,11 +138,10 @@ def read_api(
     of = str(summary.get("billing_period") or summary.get("invoice_period") or "")
     if of != str(month):
         raise InvalidBill(f"the bill {summary.get('invoice_uuid')} is of {of or 'no month'}, not of {month}")
-    texts = [{name: _text(item.get(name)) for name in RECEIVED} for item in received]
-    items = _items(texts)
+    items = _items(_listed(received))
     kinds = set(items["kind"].to_pylist())
     used = _sum(pc.filter(items["amount_cents"], pc.equal(items["kind"], "usage")))
-    missing = []
+    missing: list[Mapping[str, object]] = []
     if used != _charged(summary, "product_charges") + (overages := _charged(summary, "overages")) and overages:
         missing.append(_summed(summary, "overages", "Overages"))
     if "tax" not in kinds and _charged(summary, "taxes"):
@@ -149,7 +149,7 @@ def read_api(
     if "credit" not in kinds and _charged(summary, "credits_and_adjustments"):
         missing.append(_summed(summary, "credits_and_adjustments", "Credits and adjustments"))
     if missing:
-        items = _items(texts + missing)
+        items = _items(_listed([*received, *missing]))
     [total] = cents([_text(summary.get("amount"))])
     document = json.dumps([summary, *pages]).encode()
     uuid = _text(summary.get("invoice_uuid")) or None
@@ -179,8 +179,8 @@ def moved(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return to_pandas(to_arrow(in_order, MOVED))
 
 
-def _rows(document: bytes) -> list[dict[str, str]]:
-    """The CSV's rows by column, in the API's spelling; a column that is not there is empty."""
+def _columns(document: bytes) -> dict[str, Column]:
+    """The CSV's columns as trimmed texts, in the API's spelling; one that is not there is empty. Raises InvalidBill."""
     try:
         text = document.decode("utf-8-sig")
         if "\0" in text:
@@ -195,13 +195,24 @@ def _rows(document: bytes) -> list[dict[str, str]]:
     for number, line in enumerate(lines, 2):
         if len(line) != len(header):
             raise InvalidBill(f"row {number} has {len(line)} values, and the first row names {len(header)} columns")
-    rows = [dict.fromkeys(RECEIVED, "") | dict(zip(header, line, strict=True)) for line in lines]
-    return [row | {"duration_unit": row["duration_unit"] or ("hours" if row["duration"] else "")} for row in rows]
+    given = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
+    columns = {name: _trimmed(given.get(name, [""] * len(lines))) for name in RECEIVED}
+    if "duration_unit" not in header:
+        columns["duration_unit"] = pc.if_else(pc.equal(columns["duration"], ""), "", "hours")
+    return columns
 
 
-def _items(received: Sequence[Mapping[str, str]]) -> pa.Table:
-    """What was received as ITEMS; instants are null where it names none. Raises InvalidBill."""
-    texts = {name: pc.utf8_trim_whitespace(pa.array([row[name] for row in received], TEXT)) for name in RECEIVED}
+def _listed(received: Sequence[Mapping[str, object]]) -> dict[str, Column]:
+    """The API's items as columns of trimmed texts."""
+    return {name: _trimmed([_text(item.get(name)) for item in received]) for name in RECEIVED}
+
+
+def _trimmed(texts: Sequence[str]) -> Column:
+    return pc.utf8_trim_whitespace(pa.array(texts, TEXT))
+
+
+def _items(texts: Mapping[str, Column]) -> pa.Table:
+    """What was received, columns of texts, as ITEMS; instants are null where it names none. Raises InvalidBill."""
     amount = _cents(texts["amount"])
     named = pc.binary_join_element_wise(texts["product"], texts["category"], " ")
     kind = pc.if_else(
@@ -216,7 +227,7 @@ def _items(received: Sequence[Mapping[str, str]]) -> pa.Table:
     for name in ("product", "description"):
         _refuse(texts[name], pc.not_equal(texts[name], ""), name, "is empty")
     columns = {
-        "line_no": pa.array(range(1, len(received) + 1), COUNT),
+        "line_no": pa.array(range(1, len(amount) + 1), COUNT),
         "kind": kind,
         **{name: _or_null(column) for name, column in texts.items()},
         "duration": pc.replace_substring_regex(duration, r"(\.\d{1,6})0*$", r"\1").cast(QUANTITY),
@@ -320,11 +331,7 @@ def _charged(summary: Mapping[str, object], name: str) -> int:
     return charged
 
 
-def _summed(summary: Mapping[str, object], name: str, product: str) -> dict[str, str]:
+def _summed(summary: Mapping[str, object], name: str, product: str) -> dict[str, object]:
     """A section of the summary as an item."""
     section = _section(summary, name)
-    return dict.fromkeys(RECEIVED, "") | {
-        "product": product,
-        "description": _text(section.get("name")) or product,
-        "amount": _text(section.get("amount")),
-    }
+    return {"product": product, "description": section.get("name") or product, "amount": section.get("amount")}

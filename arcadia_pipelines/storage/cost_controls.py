@@ -51,9 +51,10 @@ CONTROLS = [
                 select line_no, sum(usd_cents) as usd_cents, sum(aud_cents) as aud_cents
                 from billing.cost_allocations where period_start = %(month)s group by 1
             )
-            select i.line_no, i.description, i.amount_cents as bill_cents, p.usd_cents as allocated_cents
-            from billing.cloud_invoice_items i left join parts p using (line_no)
-            where i.period_start = %(month)s and i.amount_cents is distinct from p.usd_cents
+            select line_no, i.description, i.amount_cents as bill_cents, p.usd_cents as allocated_cents
+            from (select * from billing.cloud_invoice_items where period_start = %(month)s) i
+            full join parts p using (line_no)
+            where i.amount_cents is distinct from p.usd_cents
             union all
             select null, 'the whole bill, in AUD', m.aud_cents, sum(p.aud_cents)
             from billing.month_costs m left join parts p on true

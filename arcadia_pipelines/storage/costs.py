@@ -18,7 +18,7 @@ from arcadia_pipelines.billing import allocation, bill
 from arcadia_pipelines.billing.allocation import Allocated
 from arcadia_pipelines.billing.bill import Bill
 from arcadia_pipelines.billing.exchange import Rate
-from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT
+from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT, frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
@@ -165,15 +165,15 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
     known = connection.exec_driver_sql(
         "select revision, content_sha256 from billing.cloud_invoices where period_start = %(month)s", parameters
     ).first()
-    if known and known.content_sha256 == received.sha256:
+    if known and known.content_sha256 == parameters["sha256"]:
         # What was the sum of its items may be the bill's own word now.
         connection.exec_driver_sql(
             "update billing.cloud_invoices set total_from = %(total_from)s"
             " where period_start = %(month)s and total_from = 'sum' and %(total_from)s <> 'sum'",
             parameters,
         )
-        return Stored("unchanged", known.revision, bill.moved(received.items, received.items))
-    before = items(connection, received.month)
+        return Stored("unchanged", known.revision, frame(bill.MOVED))
+    moved = bill.moved(items(connection, received.month), received.items) if known else frame(bill.MOVED)
     for table in ("cost_allocations", "month_costs", "cloud_invoice_items"):
         connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
     revision = connection.exec_driver_sql(
@@ -198,8 +198,7 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
     )
     months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
     connection.exec_driver_sql("analyze billing.cloud_invoice_items")
-    changed = bill.moved(before, received.items)
-    return Stored("restated" if known else "new", revision, changed if known else changed.head(0))
+    return Stored("restated" if known else "new", revision, moved)
 
 
 def items(connection: Connection, month: BillingMonth) -> pd.DataFrame:
