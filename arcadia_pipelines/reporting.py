@@ -169,7 +169,7 @@ def costs(
             if known
             else f"not known: {this['open_points']}"
         ),
-        "not_reconciled": dg.MetadataValue.text(this["open_points"] or "reconciled"),
+        "reconciled": dg.MetadataValue.text(f"no: {this['open_points']}" if this["open_points"] else "yes"),
         "dagster/row_count": dg.MetadataValue.int(len(allocated.rows)),
         "cost_vs_revenue_by_month_picture": picture(cost_vs_revenue_by_month(months)),
         "cost_vs_revenue_by_kind_picture": picture(cost_vs_revenue_by_kind(kinds)),
