@@ -14,7 +14,14 @@ import dotenv
 from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
-from arcadia_pipelines import cost_commands, embedded, history_commands, operator_commands, proof_commands
+from arcadia_pipelines import (
+    cost_commands,
+    embedded,
+    focus_commands,
+    history_commands,
+    operator_commands,
+    proof_commands,
+)
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing import bill
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
@@ -243,6 +250,7 @@ for command in (
     commands.api,
     commands.token,
     cost_commands.costs,
+    focus_commands.export,
     history_commands.diff,
     history_commands.explain,
     proof_commands.audit,

@@ -1,0 +1,330 @@
+"""A month in the FinOps Foundation's FOCUS format, version 1.2: what tenants were billed, and what the provider billed.
+
+Belongs here: which of our columns is which FOCUS column, and the file. Does not: the command (focus_commands.py).
+What each column means is at https://focus.finops.org; `make focus` has the official validator check ours.
+
+Both sides:
+
+- BilledCost and EffectiveCost are what the invoice says, to the cent, and sum to it. ListCost and ContractedCost are
+  quantity x unit price before it is rounded, for FOCUS wants that product where it has both. Nothing is discounted,
+  and prices are in the currency of the bill.
+- Columns of what there is not or nobody tells us (commitment discounts, regions, tags) are there and null: FOCUS 1.0
+  demands them, 1.2 does not mind.
+- x_ columns are ours. x_DeploymentId, x_TenantId and x_ResourceKind mean the same on both sides.
+
+Revenue, one row per line of an issued or paid invoice. A tenant is a billing account; its deployment is the sub
+account, and the resource that is charged for.
+
+- plan_base and addon are Usage, Recurring: a month of them is consumed in the month, and 1.2 wants the EffectiveCost of
+  a Purchase to be 0. overage is Usage, Usage-Based. tax is Tax.
+- adjustment and credit are Adjustment, of ChargeClass Correction and the charge period that they correct. Each is one
+  sum over plans, addons and overage, so it has no deployment, SKU, quantity or price. They are no FOCUS Credit, which
+  is an incentive that has nothing to do with other charges; one that corrects no month would be.
+- SkuId is what is sold. SkuPriceId is its price: since when; for overage also beyond how much, and at what price.
+
+Cost, one row per row of cost_allocations: the provider's item, or a deployment's part of one. The provider's project is
+the sub account. The bill has no unit prices and no SKUs: those are null. A quantity is the item's duration, or one item
+where the bill gives none; a part has its share of it, to 6 decimals. Restated bills replace their month, so nothing is
+a Correction. The bill does not name our account with the provider: BillingAccountId is `arcadia`. An InvoiceId that the
+provider did not give (a CSV has none) is made of the provider and the month.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.money import COUNT, QUANTITY, QUANTITY_SUM, TEXT, dollars
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import ledger
+from arcadia_pipelines.storage.database import driver
+
+Side = Literal["revenue", "cost"]
+SIDES: tuple[Side, ...] = get_args(Side)
+ENDINGS = (".csv", ".parquet")
+
+_BLOCK_BYTES = 16 * 1024 * 1024
+_INSTANT = pa.timestamp("us", "UTC")
+_CENTS_EXACT = pa.decimal128(19, 2)
+_PRICE = pa.decimal128(29, 10)
+_PRODUCT = pa.decimal128(38, 16)
+"""A quantity times a price, not rounded."""
+
+_TYPES = {
+    **dict.fromkeys(("BilledCost", "EffectiveCost", "PricingCurrencyEffectiveCost", "x_BilledCostInAud"), _CENTS_EXACT),
+    **dict.fromkeys(("ContractedCost", "ListCost"), _PRODUCT),
+    **dict.fromkeys(("ContractedUnitPrice", "ListUnitPrice"), _PRICE),
+    **dict.fromkeys(("PricingCurrencyContractedUnitPrice", "PricingCurrencyListUnitPrice"), _PRICE),
+    **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), QUANTITY),
+    **dict.fromkeys(("x_IncludedQuantity", "x_UsedQuantity"), QUANTITY_SUM),
+    **dict.fromkeys(("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"), _INSTANT),
+    "x_InvoiceLineNumber": COUNT,
+}
+"""Of the columns that are no text."""
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_FOCUS_COLUMNS = _names("""
+    BilledCost BillingAccountId BillingAccountName BillingCurrency BillingPeriodEnd BillingPeriodStart ChargeCategory
+    ChargeClass ChargeDescription ChargeFrequency ChargePeriodEnd ChargePeriodStart CommitmentDiscountCategory
+    CommitmentDiscountId CommitmentDiscountName CommitmentDiscountStatus CommitmentDiscountType ConsumedQuantity
+    ConsumedUnit ContractedCost ContractedUnitPrice EffectiveCost InvoiceId InvoiceIssuerName ListCost ListUnitPrice
+    PricingCategory PricingCurrency PricingCurrencyContractedUnitPrice PricingCurrencyEffectiveCost
+    PricingCurrencyListUnitPrice PricingQuantity PricingUnit ProviderName PublisherName RegionId RegionName ResourceId
+    ResourceName ResourceType ServiceCategory ServiceName ServiceSubcategory SkuId SkuMeter SkuPriceDetails SkuPriceId
+    SubAccountId SubAccountName Tags
+""")
+_OUR_COLUMNS: dict[Side, tuple[str, ...]] = {
+    "revenue": _names("""
+        x_DeploymentId x_DeploymentName x_InvoiceLineNumber x_ResourceKind x_TenantId x_IncludedQuantity x_UsedQuantity
+    """),
+    "cost": _names("""
+        x_DeploymentId x_DeploymentName x_InvoiceLineNumber x_ResourceKind x_TenantId x_AllocatedBy x_BilledCostInAud
+    """),
+}
+_NOT_HERE = _names("""
+    CommitmentDiscountCategory CommitmentDiscountId CommitmentDiscountName CommitmentDiscountStatus
+    CommitmentDiscountType RegionId RegionName SkuPriceDetails Tags
+""")
+_NOT_ON_THE_BILL = _names("""
+    ChargeClass ContractedUnitPrice ListUnitPrice PricingCurrencyContractedUnitPrice PricingCurrencyListUnitPrice
+    ResourceName SkuId SkuMeter SkuPriceId
+""")
+
+
+def _null(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'null as "{name}"' for name in columns)
+
+
+# What kind of service a resource kind is, by FOCUS's list; those that are not here are Other.
+_SERVICES = """
+    (values ('plan_base', 'Compute', 'Other (Compute)'), ('droplet_hours', 'Compute', 'Virtual Machines'),
+            ('kubernetes', 'Compute', 'Containers'), ('databases', 'Databases', 'Other (Databases)'),
+            ('egress_gb', 'Networking', 'Other (Networking)'), ('reserved_ip', 'Networking', 'Other (Networking)'),
+            ('load_balancer', 'Networking', 'Application Networking'), ('backups', 'Storage', 'Backup Storage'),
+            ('object_storage', 'Storage', 'Object Storage'), ('storage_gb_months', 'Storage', 'Block Storage')
+    ) as service (kind, category, subcategory)
+"""
+# Units as FOCUS spells them; others stay as they are.
+_UNITS = """
+    (values ('second', 'Seconds'), ('minute', 'Minutes'), ('hour', 'Hours'), ('day', 'Days'), ('month', 'Months'),
+            ('gb-month', 'GB-Months'), ('gb-hour', 'GB-Hours')
+    ) as unit (ours, theirs)
+"""
+
+_REVENUE = f"""
+    select i.tenant_id collate "C" as place, l.line_no as part,
+           billed as "BilledCost", billed as "EffectiveCost",
+           coalesce(l.qty * price, billed) as "ListCost", coalesce(l.qty * price, billed) as "ContractedCost",
+           price as "ListUnitPrice", price as "ContractedUnitPrice",
+           price as "PricingCurrencyListUnitPrice", price as "PricingCurrencyContractedUnitPrice",
+           billed as "PricingCurrencyEffectiveCost", i.currency as "PricingCurrency",
+           i.tenant_id as "BillingAccountId", coalesce(i.meta ->> 'tenant_name', i.tenant_id) as "BillingAccountName",
+           i.currency as "BillingCurrency", i.invoice_number as "InvoiceId",
+           i.period_start as "BillingPeriodStart", i.period_end as "BillingPeriodEnd",
+           coalesce(corrects, i.period_start) as "ChargePeriodStart",
+           coalesce((corrects + interval '1 month')::date, i.period_end) as "ChargePeriodEnd",
+           case when is_supply then 'Usage' when l.kind = 'tax' then 'Tax'
+                when l.kind = 'credit' and corrects is null then 'Credit' else 'Adjustment' end as "ChargeCategory",
+           case when corrects is not null then 'Correction' end as "ChargeClass",
+           l.description as "ChargeDescription",
+           case when l.kind = 'overage' then 'Usage-Based' when l.kind in ('credit', 'adjustment') then 'One-Time'
+                else 'Recurring' end as "ChargeFrequency",
+           supplied as "ConsumedQuantity", supplied as "PricingQuantity",
+           case when is_supply then coalesce(unit.theirs, l.unit) end as "ConsumedUnit",
+           case when is_supply then coalesce(unit.theirs, l.unit) end as "PricingUnit",
+           case when is_supply then 'Standard' end as "PricingCategory",
+           'Arcadia' as "ProviderName", 'Arcadia' as "PublisherName", 'Arcadia' as "InvoiceIssuerName",
+           l.deployment_id as "ResourceId", l.deployment_id as "SubAccountId",
+           case when l.deployment_id is not null then l.deployment_name end as "ResourceName",
+           case when l.deployment_id is not null then l.deployment_name end as "SubAccountName",
+           case when l.deployment_id is not null then 'Deployment' end as "ResourceType",
+           coalesce(service.category, 'Other') as "ServiceCategory", sold as "ServiceName",
+           coalesce(service.subcategory, 'Other (Other)') as "ServiceSubcategory",
+           sku as "SkuId", case when is_supply then sold end as "SkuMeter",
+           sku || concat('/' || (l.meta ->> 'effective_from'), '/' || trim_scale((l.meta ->> 'included')::numeric),
+                         case when l.kind = 'overage' then '/' || trim_scale(price) end) as "SkuPriceId",
+           l.deployment_id as "x_DeploymentId", l.deployment_name as "x_DeploymentName",
+           l.line_no as "x_InvoiceLineNumber", l.resource_kind as "x_ResourceKind", i.tenant_id as "x_TenantId",
+           l.meta ->> 'included' as "x_IncludedQuantity", l.meta ->> 'used' as "x_UsedQuantity",
+           {_null(_NOT_HERE)}
+    from billing.tenant_invoices i
+    join billing.tenant_invoice_lines l on l.invoice_id = i.id and l.period_start = i.period_start
+    cross join lateral (
+        select l.amount_cents * 0.01 as billed, l.kind in ('plan_base', 'addon', 'overage') as is_supply,
+               coalesce(l.resource_kind, l.kind) as sold, (l.meta ->> 'corrects')::date as corrects
+    ) line
+    cross join lateral (
+        select case when is_supply then l.qty end as supplied,
+               case when is_supply then l.unit_price_cents * 0.01 end as price,
+               case when is_supply
+                    then split_part(l.kind, '_', 1) || '/' || regexp_replace(l.description, '^[^:]*: ', '') end as sku
+    ) supply
+    left join {_SERVICES} on service.kind = sold
+    left join {_UNITS} on unit.ours = lower(l.unit)
+    where i.period_start = %(month)s and i.status in ('issued', 'paid')
+"""
+
+_COST = f"""
+    select a.line_no as place, a.part,
+           billed as "BilledCost", billed as "EffectiveCost", billed as "ListCost", billed as "ContractedCost",
+           'arcadia' as "BillingAccountId", 'Arcadia' as "BillingAccountName", b.currency as "BillingCurrency",
+           billed as "PricingCurrencyEffectiveCost", b.currency as "PricingCurrency",
+           coalesce(b.invoice_uuid, b.provider || to_char(b.period_start, '-YYYY-MM')) as "InvoiceId",
+           b.period_start as "BillingPeriodStart", (b.period_start + interval '1 month')::date as "BillingPeriodEnd",
+           i.started_at as "ChargePeriodStart", i.ended_at as "ChargePeriodEnd",
+           case when is_usage then 'Usage' when i.kind = 'tax' then 'Tax' when i.amount_cents < 0 then 'Credit'
+                else 'Adjustment' end as "ChargeCategory",
+           i.description as "ChargeDescription",
+           case when is_usage then 'Usage-Based' when i.kind = 'tax' then 'Recurring' else 'One-Time' end
+               as "ChargeFrequency",
+           used as "ConsumedQuantity", used as "PricingQuantity",
+           used_unit as "ConsumedUnit", used_unit as "PricingUnit",
+           case when is_usage then 'Standard' end as "PricingCategory",
+           'DigitalOcean' as "ProviderName", 'DigitalOcean' as "PublisherName", 'DigitalOcean' as "InvoiceIssuerName",
+           resource as "ResourceId", case when resource is not null then i.product end as "ResourceType",
+           coalesce(service.category, 'Other') as "ServiceCategory", i.product as "ServiceName",
+           coalesce(service.subcategory, 'Other (Other)') as "ServiceSubcategory",
+           i.project_name as "SubAccountId", i.project_name as "SubAccountName",
+           a.deployment_id as "x_DeploymentId", d.name as "x_DeploymentName",
+           a.line_no as "x_InvoiceLineNumber", k.resource_kind as "x_ResourceKind", a.tenant_id as "x_TenantId",
+           a.allocated_by as "x_AllocatedBy", a.aud_cents * 0.01 as "x_BilledCostInAud",
+           {_null(_NOT_HERE + _NOT_ON_THE_BILL)}
+    from billing.cloud_invoices b
+    join billing.cloud_invoice_items i using (period_start)
+    join billing.cost_allocations a using (period_start, line_no)
+    left join billing.product_kinds k using (product)
+    left join cloud.cloud_deployments d on d.id = a.deployment_id
+    left join {_SERVICES} on service.kind = k.resource_kind
+    left join {_UNITS} on unit.ours = lower(rtrim(i.duration_unit, 'sS'))
+    cross join lateral (
+        select a.usd_cents * 0.01 as billed, i.kind = 'usage' as is_usage,
+               coalesce(i.resource_uuid, i.resource_id) as resource
+    ) item
+    cross join lateral (
+        select case when is_usage then round(coalesce(i.duration, 1) * a.weight / a.of_weight, 6) end as used,
+               case when is_usage then case when i.duration is null then 'Items'
+                                            else coalesce(unit.theirs, i.duration_unit, 'Units') end end as used_unit
+    ) usage
+    where b.period_start = %(month)s
+"""
+_ROWS = {"revenue": _REVENUE, "cost": _COST}
+
+_SUMS = {
+    "revenue": """
+        select i.invoice_number as name, i.total_cents as cents, coalesce(sum(l.amount_cents), 0)::bigint as lines_cents
+        from billing.tenant_invoices i
+        left join billing.tenant_invoice_lines l on l.invoice_id = i.id and l.period_start = i.period_start
+        where i.period_start = %(month)s and i.status in ('issued', 'paid')
+        group by i.id
+    """,
+    "cost": """
+        select 'the bill' as name, b.total_cents as cents, coalesce(sum(a.usd_cents), 0)::bigint as lines_cents
+        from billing.cloud_invoices b left join billing.cost_allocations a using (period_start)
+        where b.period_start = %(month)s
+        group by b.period_start
+    """,
+}
+"""One row per invoice: what it comes to, and the sum of what is exported of it."""
+
+_CONVERT = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
+
+
+class NotExported(Exception):
+    """The month cannot be exported; the message says why and what to do. No file was written."""
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    rows: int
+    invoices: int
+    cents: int
+    currency: str
+
+
+def schema(side: Side) -> pa.Schema:
+    """The side's columns: FOCUS's, then ours."""
+    return pa.schema([(name, _TYPES.get(name, TEXT)) for name in (*_FOCUS_COLUMNS, *_OUR_COLUMNS[side])])
+
+
+def export(connection: Connection, month: BillingMonth, side: Side, out: Path) -> Exported:
+    """Write the month's side to the file, CSV or Parquet by its name's ending, in the order of tenants and lines.
+
+    The connection sees one state throughout (database.snapshot). The file appears whole, in place of one that was
+    there, or not at all. Raises NotExported, StorageError and OSError.
+    """
+    invoices, cents = _checked_sums(connection, month, side)
+    with tempfile.TemporaryDirectory(prefix=".arcadia-export-", dir=out.parent) as folder:
+        written = Path(folder, "focus.csv")
+        rows = _copy(connection, month, side, written)
+        if out.suffix.lower() == ".parquet":
+            written = _to_parquet(written, schema(side))
+        os.replace(written, out)
+    return Exported(rows, invoices, cents, "AUD" if side == "revenue" else "USD")
+
+
+def _checked_sums(connection: Connection, month: BillingMonth, side: Side) -> tuple[int, int]:
+    """How many invoices there are, and what they come to, which is what is exported of them. Raises NotExported."""
+    check = f"""
+        select count(*), coalesce(sum(cents), 0)::bigint,
+               min(concat_ws(',', name, cents, lines_cents)) filter (where cents <> lines_cents)
+        from ({_SUMS[side]}) s
+    """
+    if side == "revenue" and not ledger.is_invoiced(connection, month):
+        raise NotExported(f"{month} is not invoiced yet: run `arcadia invoice {month}`")
+    count, cents, differs = connection.exec_driver_sql(check, {"month": month.start}).one()
+    if side == "cost" and not count:
+        raise NotExported(f"there is no bill of the provider's for {month}: import it (`arcadia costs import`)")
+    if differs:
+        name, total, lines = differs.split(",")
+        advice = f"run `arcadia audit {month}`" if side == "revenue" else "allocate the bill again"
+        sums = f"{name} comes to {dollars(int(total))}, and what is exported of it to {dollars(int(lines))}"
+        raise NotExported(f"{month}: {sums}: {advice}")
+    return count, cents
+
+
+def _copy(connection: Connection, month: BillingMonth, side: Side, to: Path) -> int:
+    """The rows as CSV, as PostgreSQL spells it: null is nothing. How many they are."""
+    columns = ", ".join(f'{_spelled(field)} as "{field.name}"' for field in schema(side))
+    statement = f"""
+        copy (select {columns} from ({_ROWS[side]}) q order by q.place, q.part) to stdout with (format csv, header)
+    """
+    with driver(connection).cursor() as cursor, to.open("wb") as file:
+        with cursor.copy(statement, {"month": month.start}) as parts:
+            for part in parts:
+                file.write(part)
+        return cursor.rowcount
+
+
+def _spelled(field: pa.Field) -> str:
+    """The column as text in FOCUS's formats: instants in UTC, amounts with two decimals or as many as they need."""
+    column = f'q."{field.name}"'
+    if field.type == _INSTANT:
+        return f"""to_char({column}::timestamptz at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+    if pa.types.is_decimal(field.type):
+        return f"round({column}::numeric, greatest(min_scale({column}::numeric), 2))"
+    return column
+
+
+def _to_parquet(written: Path, columns: pa.Schema) -> Path:
+    """The CSV's rows as Parquet beside it, a block at a time. Raises pyarrow.ArrowInvalid rather than lose a digit."""
+    parquet = written.with_suffix(".parquet")
+    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    convert = pa.csv.ConvertOptions(column_types=columns, **_CONVERT)
+    read = pa.csv.ReadOptions(block_size=_BLOCK_BYTES)
+    with (
+        pa.csv.open_csv(written, read_options=read, parse_options=parse, convert_options=convert) as batches,
+        pa.parquet.ParquetWriter(parquet, columns) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+    return parquet
