@@ -1,15 +1,18 @@
-# make demo | test | check | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | check | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The official validators of FOCUS files, each in an environment of its own: neither runs beside our pandas.
+FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
+FOCUS_1_2 := .venv-focus-1.2
 
-.PHONY: demo test check mutation ui api bench bench-api bench-costs down lock clean
+.PHONY: demo test check focus mutation ui api bench bench-api bench-costs down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(FOCUS_1_0)/.installed
 	@$(BIN)/pytest -n 2
 
 check: $(INSTALLED)
@@ -20,6 +23,10 @@ check: $(INSTALLED)
 	@home=$$(mktemp -d); echo 'telemetry: {enabled: false}' > $$home/dagster.yaml; \
 	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning; \
 	status=$$?; rm -rf $$home; exit $$status
+
+# Whether the sample year, exported, passes FOCUS 1.2: two minutes. Needs a Python 3.12, as that validator does.
+focus: $(INSTALLED) $(FOCUS_1_2)/.installed
+	@conformance/focus.sh $(BIN) $(FOCUS_1_2)/bin/python
 
 # Changes billing/ in a thousand ways, and looks whether its tests notice. See [tool.mutmut] in pyproject.toml.
 mutation: $(INSTALLED)
@@ -58,9 +65,26 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m compileall -q arcadia_pipelines
 	@touch $@
 
+$(FOCUS_1_0)/.installed: conformance/focus-1.0.lock
+	@echo "installing FOCUS's validator of version 1.0 into $(FOCUS_1_0) (once)"
+	@$(PYTHON) -m venv --clear $(FOCUS_1_0)
+	@$(FOCUS_1_0)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+$(FOCUS_1_2)/.installed: conformance/focus-1.2.lock
+	@is_3_12='import sys; sys.exit(sys.version_info[:2] != (3, 12))'; export PYENV_VERSION=3.12; \
+	for python in $(PYTHON) python3.12 none; do ! $$python -c "$$is_3_12" 2> /dev/null || break; done; \
+	test $$python != none || { echo "make focus: the validator needs Python 3.12: say make focus PYTHON=/path/to/python3.12" >&2; exit 1; }; \
+	echo "installing FOCUS's validator of version 1.2 into $(FOCUS_1_2) (once)"; \
+	$$python -m venv --clear $(FOCUS_1_2)
+	@$(FOCUS_1_2)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 # Needs uv. One lock for every supported Python and platform, and no package index's address in it.
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --overrides conformance/focus-1.0.overrides --generate-hashes --no-header -o conformance/focus-1.0.lock conformance/focus-1.0.in
+	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in
 
 clean: down
 	rm -rf .venv* .arcadia mutants

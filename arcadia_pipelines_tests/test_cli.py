@@ -670,6 +670,7 @@ def test_the_commands_are_the_contracts() -> None:
         "costs rates",
         "costs show",
         "demo",
+        "export focus",
         "invoice",
         "quote",
         "replay",

@@ -23,10 +23,11 @@ account, and the resource that is charged for.
 - SkuId is what is sold. SkuPriceId is its price: since when; for overage also beyond how much, and at what price.
 
 Cost, one row per row of cost_allocations: the provider's item, or a deployment's part of one. The provider's project is
-the sub account. The bill has no unit prices and no SKUs: those are null. A quantity is the item's duration, or one item
-where the bill gives none; a part has its share of it, to 6 decimals. Restated bills replace their month, so nothing is
-a Correction. The bill does not name our account with the provider: BillingAccountId is `arcadia`. An InvoiceId that the
-provider did not give (a CSV has none) is made of the provider and the month.
+the sub account. SkuId and SkuPriceId are the product, and the size that the item names, like Droplets/s-1vcpu-1gb; the
+bill has no unit prices, so those are null. A quantity is the item's duration, or one item where the bill gives none; a
+part has its share of it, to 6 decimals. A restated bill replaces its month, so nothing is a Correction. The bill does
+not name our account with the provider: BillingAccountId is `arcadia`. An InvoiceId that the provider did not give (a
+CSV has none) is made of the provider and the month.
 """
 
 import os
@@ -96,7 +97,7 @@ _NOT_HERE = _names("""
 """)
 _NOT_ON_THE_BILL = _names("""
     ChargeClass ContractedUnitPrice ListUnitPrice PricingCurrencyContractedUnitPrice PricingCurrencyListUnitPrice
-    ResourceName SkuId SkuMeter SkuPriceId
+    ResourceName
 """)
 
 
@@ -193,6 +194,7 @@ _COST = f"""
            resource as "ResourceId", case when resource is not null then i.product end as "ResourceType",
            coalesce(service.category, 'Other') as "ServiceCategory", i.product as "ServiceName",
            coalesce(service.subcategory, 'Other (Other)') as "ServiceSubcategory",
+           sku as "SkuId", sku as "SkuPriceId", case when is_usage then i.product end as "SkuMeter",
            i.project_name as "SubAccountId", i.project_name as "SubAccountName",
            a.deployment_id as "x_DeploymentId", d.name as "x_DeploymentName",
            a.line_no as "x_InvoiceLineNumber", k.resource_kind as "x_ResourceKind", a.tenant_id as "x_TenantId",
@@ -212,7 +214,9 @@ _COST = f"""
     cross join lateral (
         select case when is_usage then round(coalesce(i.duration, 1) * a.weight / a.of_weight, 6) end as used,
                case when is_usage then case when i.duration is null then 'Items'
-                                            else coalesce(unit.theirs, i.duration_unit, 'Units') end end as used_unit
+                                            else coalesce(unit.theirs, i.duration_unit, 'Units') end end as used_unit,
+               case when is_usage
+                    then concat_ws('/', i.product, substring(i.description from '[(]([a-z0-9.-]+)[)]$')) end as sku
     ) usage
     where b.period_start = %(month)s
 """
