@@ -49,7 +49,7 @@ Side = Literal["revenue", "cost"]
 SIDES: tuple[Side, ...] = get_args(Side)
 ENDINGS = (".csv", ".parquet")
 
-_BLOCK_BYTES = 16 * 1024 * 1024
+_BLOCK_BYTES = 4 * 1024 * 1024
 _INSTANT = pa.timestamp("us", "UTC")
 _CENTS_EXACT = pa.decimal128(19, 2)
 _PRICE = pa.decimal128(29, 10)
