@@ -385,7 +385,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
     return row | {
         "invoice_number": _text(row["invoice_number"]),
         "tenant_id": _text(row["tenant_id"]),
-        "tenant_name": _text(row["meta"].get("tenant_name")),
+        "tenant_name": _text(row["tenant_name"]),
         "subtotal": _dollars(row["subtotal_cents"]),
         "tax": _dollars(row["tax_cents"]),
         "total": _dollars(row["total_cents"]),

@@ -63,6 +63,12 @@ PILOT: dict[str, Any] = {
     "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "meta": {"tenant_name": "Pilot Studio Pty Ltd", "tenant_abn": "71690944157"},
 }
+LISTED = (
+    "id", "invoice_number", "tenant_id", "period", "currency", "subtotal_cents", "tax_cents", "total_cents", "status",
+    "issued_at", "paid_at", "revision",
+)  # fmt: skip
+"""What a list shows of an invoice as it is; and the tenant's name."""
+_SUMMARY = {name: PILOT[name] for name in LISTED} | {"tenant_name": PILOT["meta"]["tenant_name"]}
 OVERAGE: dict[str, Any] = {
     "deployment_id": "8c7dd922-ad47-494f-802b-3a1e2e5c1d11",
     "kind": "overage",
@@ -143,12 +149,34 @@ class InvoiceWithLines(Invoice):
     lines: list[InvoiceLine]
 
 
+class InvoiceSummary(BaseModel):
+    """What a list shows of an invoice; the rest is at its own address."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_SUMMARY]})
+
+    id: uuid.UUID = Field(description="the same however often the month is run again")
+    invoice_number: str | None
+    tenant_id: str
+    tenant_name: str | None = Field(description="when it was invoiced")
+    period: str = Field(description="the calendar month, UTC")
+    currency: Literal["AUD"]
+    subtotal_cents: int = Field(description="ex GST")
+    tax_cents: int = Field(description="GST")
+    total_cents: int
+    status: Status
+    issued_at: dt.datetime | None
+    paid_at: dt.datetime | None
+    revision: int = Field(ge=1, description="counts up each time the content is replaced")
+
+
 class InvoicePage(BaseModel):
     """Invoices, newest month first. `next_cursor` asks for the page after; null on the last."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"items": [PILOT], "next_cursor": None}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"items": [_SUMMARY], "next_cursor": None}]}
+    )
 
-    items: list[Invoice]
+    items: list[InvoiceSummary]
     next_cursor: str | None
 
 
