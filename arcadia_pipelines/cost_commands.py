@@ -21,6 +21,7 @@ from arcadia_pipelines.storage import costs as storage
 from arcadia_pipelines.storage import database
 
 _SHOWN = 20
+_SOON = dt.timedelta(days=7)  # before a month's end its last working day comes
 _BY_MONTH = {
     "period_start": "month",
     "revenue_cents": "revenue",
@@ -53,7 +54,7 @@ class _Dollars(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return value if isinstance(value, int) else bill.cents([value])[0]
+            return value if isinstance(value, int) else bill.cents(value, "--total")
         except bill.InvalidBill as error:
             self.fail(str(error))
 
@@ -109,6 +110,8 @@ def rates(file: Path) -> None:
     """
     try:
         found = exchange.read_csv(file.read_bytes())
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from error
     except exchange.InvalidRates as error:
         raise CommandError(f"{file.name} is not imported: {error}") from error
     first, today = Settings.from_environment().first_month, dt.datetime.now(dt.UTC).date()
@@ -160,7 +163,9 @@ def print_months(rows: list[dict[str, Any]]) -> None:
 
 def _take(received: Bill, as_json: bool) -> None:
     """Store the bill, allocate it, and say what came of it; all of it or nothing."""
-    month = received.month
+    month, first = received.month, Settings.from_environment().first_month
+    if month < first or month.end > dt.datetime.now(dt.UTC).date():
+        raise CommandError(f"{month} has no bill to take: months do from {first} on, once they are over")
     with database.month_transaction(_engine(), month) as connection:
         stored = storage.store(connection, received)
         storage.allocate(connection, month)
@@ -199,6 +204,8 @@ def _rate(entered: list[Rate], source: str) -> None:
         if one.month in changed:
             before = changed[one.month]
             say(f"{one.month}: {one.usd_per_aud} USD for one AUD{f', was {before}' if before else ''}")
+        if one.published_on and one.published_on < one.month.end - _SOON:
+            say(f"{one.month}: its last rate is of {one.published_on}, not of its end: is the file whole?")
     say(f"{len(changed)} rates are new or changed, {len(entered) - len(changed)} were known")
 
 

@@ -23,16 +23,24 @@ class ProviderError(Exception):
     """The bill could not be had; the message says why and what to do."""
 
 
+class NotBilled(ProviderError):
+    """The provider has no single bill of the month."""
+
+
 def fetch(month: BillingMonth, settings: Settings) -> Bill:
-    """The month's bill. Raises ProviderError, and InvalidBill where it does not add up."""
+    """The month's bill. Raises ProviderError, NotBilled, and InvalidBill where it does not add up."""
     if not settings.digitalocean_token:
         raise ProviderError(
             "ARCADIA_DIGITALOCEAN_TOKEN is not set: set it to a token that may read billing, or import a CSV"
         )
     url = settings.digitalocean_url.rstrip("/")
-    local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    if urlsplit(url).scheme != "https" and not local:
-        raise ProviderError(f"ARCADIA_DIGITALOCEAN_URL {url}: the token is sent over https only")
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    except ValueError:
+        scheme, host = "", None
+    local = host in ("127.0.0.1", "localhost", "::1")
+    if not host or scheme not in ("http", "https") or (scheme == "http" and not local):
+        raise ProviderError("ARCADIA_DIGITALOCEAN_URL must be an https address: the token is sent there")
     return _fetch(month, settings.digitalocean_token, url, enforce_https=not local)
 
 
@@ -53,9 +61,10 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
     def ask(what: Callable[..., Any], *of: str, **page: int) -> dict[str, Any]:
         try:
             answer = what(*of, enforce_https=enforce_https, **page)
+        except HttpResponseError as error:
+            raise ProviderError(_refusal(error.status_code, error)) from None  # its cause may hold what was sent
         except (AzureError, ValueError) as error:
-            status = error.status_code if isinstance(error, HttpResponseError) else None
-            raise ProviderError(_refusal(status, error)) from error
+            raise ProviderError(_refusal(None, error)) from None
         if not isinstance(answer, dict):
             raise ProviderError("DigitalOcean answers with what is no invoice: try again later")
         if "message" in answer and "id" in answer:  # the client passes a 404 on
@@ -65,28 +74,34 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
     def pages(what: Callable[..., Any], name: str, *of: str) -> list[dict[str, Any]]:
         """Every page of a list, and no entry lost: as many as the answer says there are."""
         found: list[dict[str, Any]] = []
-        while True:
+        count = total = 0
+        while not found or (count < total and _names_another(found[-1])):
             page = ask(what, *of, page=len(found) + 1, per_page=_PAGE)
-            found.append(page)
-            count = sum(len(one.get(name) or ()) for one in found)
-            total = (page.get("meta") or {}).get("total", count)
-            if not page.get(name) or not ((page.get("links") or {}).get("pages") or {}).get("next"):
+            entries: Any = page.get(name)
+            meta = page.get("meta")
+            if not _are_objects(entries) or not isinstance(meta, dict) or not isinstance(meta.get("total"), int):
+                raise ProviderError(f"DigitalOcean answers with what is no list of {name}: try again later")
+            if not entries and found:
                 break
+            found.append(page)
+            count, total = count + len(entries), meta["total"]
         if count != total:
             raise ProviderError(f"DigitalOcean lists {total} {name}, and sent {count}: try again later")
         return found
 
     try:
-        listed = [one for page in pages(client.invoices.list, "invoices") for one in page.get("invoices") or ()]
+        listed = [one for page in pages(client.invoices.list, "invoices") for one in page["invoices"]]
         of_month = [one for one in listed if (one.get("invoice_period") or one.get("billing_period")) == str(month)]
         if not of_month:
-            raise ProviderError(f"DigitalOcean has no invoice of {month} yet: it bills on the 1st of the next month")
+            raise NotBilled(f"DigitalOcean has no invoice of {month} yet: it bills on the 1st of the next month")
         if len(of_month) > 1:
-            raise ProviderError(
-                f"DigitalOcean has {len(of_month)} invoices of {month}, not one: import them as one CSV"
-            )
-        uuid = str(of_month[0].get("invoice_uuid"))
+            raise NotBilled(f"DigitalOcean has {len(of_month)} invoices of {month}, not one: import them as one CSV")
+        uuid = of_month[0].get("invoice_uuid")
+        if not isinstance(uuid, str) or not uuid:
+            raise ProviderError(f"DigitalOcean lists an invoice of {month} without its invoice_uuid: import a CSV")
         summary = ask(client.invoices.get_summary_by_uuid, uuid)
+        if summary.get("invoice_uuid") != uuid:
+            raise ProviderError(f"DigitalOcean answers with another invoice than {uuid}: try again later")
         return bill.read_api(month, summary, pages(client.invoices.get_by_uuid, "invoice_items", uuid), url)
     except InvalidBill as error:
         raise InvalidBill(f"the bill that DigitalOcean sent is not taken: {error}") from error
@@ -94,12 +109,23 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
         client.close()
 
 
+def _names_another(page: dict[str, Any]) -> bool:
+    """Whether it links to a page after it."""
+    links = page.get("links")
+    pages = links.get("pages") if isinstance(links, dict) else None
+    return bool(isinstance(pages, dict) and pages.get("next"))
+
+
+def _are_objects(entries: object) -> bool:
+    return isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
+
+
 def _refusal(status: int | None, error: Exception) -> str:
+    """In words, and in none of the error's own, which may hold what was sent."""
     if status in (401, 403):
         return "DigitalOcean refuses ARCADIA_DIGITALOCEAN_TOKEN: give it one that may read billing and has not expired"
     if status == 429:
         return "DigitalOcean says that it was asked too often, and went on saying so: try again in an hour"
     if status is not None and status >= 400:
         return f"DigitalOcean answers with an error, {status}: try again later"
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return f"DigitalOcean does not answer whole ({reason}): try again later"
+    return f"DigitalOcean does not answer, or not whole ({type(error).__name__}): try again later"

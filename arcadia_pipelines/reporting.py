@@ -131,14 +131,14 @@ def invoices(
     }
 
 
-def bill(stored: Stored | None, standing: Standing, products: pd.DataFrame, columns: list[Column]) -> Metadata:
-    """A month's bill as it stands, and what fetching it did; `products` are as costs.PRODUCTS."""
+def bill(
+    stored: Stored | None, instead: str, standing: Standing, products: pd.DataFrame, columns: list[Column]
+) -> Metadata:
+    """A month's bill as it stands, and what fetching it did, or why not; `products` are as costs.PRODUCTS."""
     moved = stored.moved if stored else None
     return {
         "total": dg.MetadataValue.text(f"{dollars(standing.total_cents)} USD, revision {standing.revision}"),
-        "this_run": dg.MetadataValue.text(
-            f"fetched: {stored.outcome}" if stored else "nothing fetched: no token is set"
-        ),
+        "this_run": dg.MetadataValue.text(f"fetched: {stored.outcome}" if stored else f"nothing fetched: {instead}"),
         "source": dg.MetadataValue.text(f"{standing.source}, {standing.received_at:%Y-%m-%d %H:%M} UTC"),
         "dagster/row_count": dg.MetadataValue.int(standing.item_count),
         "products": table(_in_dollars(products)),

@@ -1,5 +1,6 @@
 """`arcadia costs`: bills and rates brought in on the command line, and what it says of them."""
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ provider = serve_provider
 HEADER = "product,resource_uuid,description,amount,start_time,end_time,project_name\n"
 WEB = "Droplets,d-1,web-1,6.43,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,web\n"
 CI = "App Platform,d-2,ci,1.00,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,internal\n"
-RATES = "Series ID,FXRUSD\n31-Dec-2025,0.6600\n30-Apr-2026,0.5000\n29-May-2026,0.6571\n"
+RATES = "Series ID,FXRUSD\n31-Dec-2025,0.6600\n30-Apr-2026,0.5000\n29-May-2026,0.6571\n12-Jun-2026,0.6600\n"
 
 
 @pytest.fixture
@@ -33,6 +34,10 @@ def pilot(world: World) -> World:
     world.pilot()
     world.publish("2026-04")
     return world
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
 
 
 def said(answer: test_cli.Answer) -> str:
@@ -84,19 +89,25 @@ def test_the_reserve_banks_table_sets_the_rates_of_months_that_are_over(
     file.write_text(RATES + "29-May-2099,0.9\n")
     answer = said(arcadia("costs", "rates", str(file)))
     assert answer == (
-        "2026-04: 0.5000 USD for one AUD 2026-05: 0.6571 USD for one AUD 2 rates are new or changed, 0 were known"
+        "2026-04: 0.5000 USD for one AUD 2026-05: 0.6571 USD for one AUD 2026-06: 0.6600 USD for one AUD"
+        " 2026-06: its last rate is of 2026-06-12, not of its end: is the file whole?"
+        " 3 rates are new or changed, 0 were known"
     )
     assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1486, True)]
-    assert said(arcadia("costs", "rates", str(file))) == "0 rates are new or changed, 2 were known"
+    assert said(arcadia("costs", "rates", str(file))).endswith("0 rates are new or changed, 3 were known")
     answer = said(arcadia("costs", "rate", "2026-04", "0.6", "--source", "our bank"))
     assert answer.startswith("2026-04: 0.6 USD for one AUD, was 0.500000")
     assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1238, True)]
-    assert pilot.query("select source from billing.fx_rates order by period_start") == [("our bank",), ("f11.csv",)]
+    assert pilot.query("select source from billing.fx_rates order by period_start") == [
+        ("our bank",),
+        ("f11.csv",),
+        ("f11.csv",),
+    ]
 
 
 def test_a_bill_is_fetched_from_the_provider(pilot: World, arcadia: Call, provider: Provider) -> None:
     """The same words as for one that is imported."""
-    assert said(arcadia("costs", "fetch", "2026-04", ARCADIA_DIGITALOCEAN_TOKEN="a token of ours")).startswith(
+    assert said(arcadia("costs", "fetch", "2026-04", ARCADIA_DIGITALOCEAN_TOKEN="a-token-of-ours")).startswith(
         "the bill of 2026-04 is new: 4 items, 19.79 USD, revision 1 not reconciled: no rate of exchange"
     )
 
@@ -108,12 +119,17 @@ def test_bad_calls_get_one_line_and_change_nothing(pilot: World, arcadia: Call, 
     broken.write_text(HEADER + WEB.replace("6.43", "lots"))
     rates.write_text("Series ID,FXRUSD\n29-May-2099,0.9\n")
     empty.write_text("")
+    running = tmp_path / "running.csv"
+    running.write_text(HEADER + WEB.replace("2026-04-01", f"{_today():%Y-%m-01}").replace("2026-05-01T00:00:00Z", ""))
     before = contents(pilot.url)
     for call, words in {
         ("import", str(broken)): ["broken.csv is not imported: item 1: amount 'lots'"],
         ("import", str(empty)): ["empty.csv is not imported: it lacks the columns"],
         ("import", str(bill), "--total", "7.44"): ["items sum to 7.43 USD, its total is 7.44"],
-        ("import", str(bill), "--total", "much"): ["'much' is not an amount"],
+        ("import", str(bill), "--total", "much"): ["--total: 'much' is not an amount"],
+        ("import", str(bill), "--month", "2025-12"): ["months do from 2026-01 on, once they are over"],
+        ("import", str(bill), "--month", "2099-04"): ["item 1: start_time"],
+        ("import", str(running)): ["once they are over"],
         ("import", str(tmp_path / "nowhere.csv")): ["nowhere.csv", "does not exist"],
         ("import", str(tmp_path)): ["is a directory"],
         ("import",): ["FILE"],

@@ -168,6 +168,37 @@ def test_a_shared_resource_is_split_by_share(billed: World) -> None:
     ]
 
 
+def test_shares_count_for_the_time_that_they_are_shared(billed: World) -> None:
+    """Both for 15 days, then db alone for 15: a quarter and three quarters of 100.00."""
+    billed.owns("web", "balancer", end="2026-04-16")
+    billed.owns("db", "balancer")
+    billed.bill("2026-04", item("100.00", "balancer"))
+    assert sorted(allocations(billed)) == [
+        (1, "db", "resource", "share", 7500, 15000),
+        (1, "web", "resource", "share", 2500, 5000),
+    ]
+
+
+def test_a_share_counts_nothing_where_nothing_is_shared(billed: World) -> None:
+    """web alone, of share 3, for half of the month, then db alone: halves."""
+    billed.owns("web", "droplet", end="2026-04-16", share=3)
+    billed.owns("db", "droplet", start="2026-04-16")
+    billed.bill("2026-04", item("100.00", "droplet"))
+    assert sorted(allocations(billed)) == [
+        (1, "db", "resource", "time", 5000, 10000),
+        (1, "web", "resource", "time", 5000, 10000),
+    ]
+
+
+def test_two_periods_of_one_deployment_that_overlap_count_once(billed: World) -> None:
+    """web twice and db: halves of 90.00."""
+    billed.owns("web", "balancer")
+    billed.owns("web", "balancer", start="2026-02-01")
+    billed.owns("db", "balancer")
+    billed.bill("2026-04", item("90.00", "balancer"))
+    assert sorted(cents for *_, cents, _ in allocations(billed)) == [4500, 4500]
+
+
 def test_a_shared_resource_with_a_key_is_split_by_usage(billed: World) -> None:
     """web used 2,160 droplet hours and db 720: three quarters and a quarter of 40.00."""
     billed.use("db", "droplet_hours", 720)
@@ -200,6 +231,14 @@ def test_a_resource_is_known_by_its_uuid_or_else_by_its_id(billed: World) -> Non
     assert [name for _, name, *_ in allocations(billed)] == ["db", "web", "web"]
 
 
+def test_a_uuid_of_another_time_does_not_hide_the_id(billed: World) -> None:
+    """The uuid is web's from May on, the id has been db's since January."""
+    billed.owns("web", "u-1234", start="2026-05-01")
+    billed.owns("db", "1234")
+    billed.bill("2026-04", {**item("1.00", "u-1234"), "resource_id": "1234"})
+    assert [name for _, name, *_ in allocations(billed)] == ["db"]
+
+
 def test_a_project_that_two_deployments_are_named_as_is_not_guessed(billed: World) -> None:
     """Nobody's, until a resource says whose."""
     billed.query("insert into cloud.cloud_deployments values (%s, 'acme', 'web')", uid("another web"))
@@ -212,8 +251,11 @@ def test_a_deployment_that_was_deleted_keeps_its_cost(billed: World) -> None:
     billed.owns("gone", "droplet")
     billed.bill("2026-04", item("1.00", "droplet"))
     assert billed.query("select deployment_id, tenant_id from billing.cost_allocations") == [(uid("gone"), None)]
-    assert by_deployment(billed)[None] == (0, 200, -200, None, False)
-    assert april(billed)["unallocated_cents"] is None
+    billed.bill("2026-04", item("1.00", "droplet"), item("2.00", "ci"))
+    assert by_deployment(billed)["(deleted)"] == (0, 200, -200, None, False)
+    assert (april(billed)["allocated_cents"], april(billed)["unallocated_cents"]) == (200, 400)
+    nobodys = "select tenant_name, cost_cents from cost_vs_revenue_by_tenant where tenant_id is null order by 1"
+    assert billed.query(nobodys) == [("(deleted)", 200), ("unallocated", 400)]
 
 
 def test_the_cost_is_the_payers_of_that_month(billed: World) -> None:
@@ -310,6 +352,10 @@ def test_what_is_received_is_never_changed(billed: World) -> None:
         ("bill_adds_up", "update billing.cloud_invoices set item_count = 1"),
         ("bill_states_its_total", "update billing.cloud_invoices set total_from = 'sum'"),
         ("every_product_has_a_kind", "delete from billing.product_kinds where product = 'Droplets'"),
+        (
+            "allocations_are_up_to_date",
+            "update billing.deployment_resources set share = 2, deployment_id = gen_random_uuid()",
+        ),
         ("allocations_equal_the_bill", "delete from billing.cost_allocations where line_no = 2"),
         (
             "allocations_equal_the_bill",
@@ -349,6 +395,47 @@ def test_drafts_and_a_missing_allocation_are_open_points(billed: World) -> None:
     )
     billed.tamper("update billing.tenant_invoices set status = 'draft' where tenant_id = 'acme'")
     assert april(billed)["open_points"] == "1 invoices are drafts; the bill is not allocated"
+
+
+def test_a_tenant_that_is_held_back_keeps_the_month_open(billed: World) -> None:
+    """It has a cost, and no invoice yet."""
+    billed.plan("priceless")
+    billed.tenant("later")
+    billed.deployment("later", "app", "priceless")
+    billed.publish("2026-04")
+    billed.bill("2026-04", item("1.00", project="app"), total=100)
+    assert april(billed)["open_points"] == "1 tenants are held back"
+
+
+def test_an_item_that_is_changed_by_hand_keeps_the_month_open(billed: World) -> None:
+    """The view says so, without the check."""
+    billed.bill("2026-04", item("1.00", "a"), total=100)
+    billed.query("update billing.cloud_invoice_items set amount_cents = 101")
+    assert april(billed)["open_points"] == "the items are not the bill"
+
+
+def test_a_rate_that_is_taken_away_takes_the_margin_with_it(billed: World) -> None:
+    """Whoever deletes it by hand: no margin by a rate that is not there."""
+    billed.bill("2026-04", item("1.00", "a"), total=100)
+    billed.query("delete from billing.fx_rates")
+    found = april(billed)
+    assert (found["cost_cents"], found["margin_cents"], found["open_points"]) == (None, None, "no rate of exchange")
+    assert by_deployment(billed)["web"][1:] == (None, None, None, False)
+
+
+def test_a_bill_that_was_deleted_can_be_imported_again(billed: World) -> None:
+    """The documents stay, and the next has the next revision."""
+    billed.bill("2026-04", item("1.00", "a"))
+    for table in ("cost_allocations", "month_costs", "cloud_invoice_items", "cloud_invoices"):
+        billed.query(f"delete from billing.{table}")
+    assert billed.bill("2026-04", item("1.00", "a")).revision == 2
+
+
+def test_a_bill_of_nothing_is_one(billed: World) -> None:
+    """A charge and its credit: 0.00, reconciled, and no check fails."""
+    billed.bill("2026-04", item("1.00", "a"), item("-1.00", "a"), total=0)
+    assert not failed_checks(billed.month_costs("2026-04"))
+    assert (april(billed)["cost_cents"], april(billed)["reconciled"]) == (0, True)
 
 
 def test_two_imports_at_once_leave_one_bill(billed: World) -> None:

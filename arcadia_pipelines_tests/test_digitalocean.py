@@ -16,7 +16,7 @@ from arcadia_pipelines.billing.bill import Bill, InvalidBill
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.digitalocean import ProviderError, fetch
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines_tests.world import World, failures
+from arcadia_pipelines_tests.world import World, failures, item
 
 APRIL = BillingMonth.parse("2026-04")
 UUID = "22737513-0ea7-4206-8ceb-98a575af7681"
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         provider.asked.append(self.path)
         if provider.misbehave(self):
             return
-        if self.headers["Authorization"] != "Bearer a token of ours":
+        if self.headers["Authorization"] != "Bearer a-token-of-ours":
             self.answer(401, {"id": "unauthorized", "message": "Unable to authenticate you"})
         elif asked.path == LIST:
             self.page("invoices", provider.invoices)
@@ -115,7 +115,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     monkeypatch.setenv("ARCADIA_DIGITALOCEAN_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "a token of ours")
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "a-token-of-ours")
     monkeypatch.setattr(digitalocean, "RETRIES", 2)
     monkeypatch.setattr(digitalocean, "SECONDS", 2)
     yield known
@@ -171,7 +171,7 @@ def half_a_page(request: Handler) -> None:
 def test_half_a_page_is_no_bill(provider: Provider) -> None:
     """The connection ends in the middle of an answer, each time."""
     provider.once(ITEMS, half_a_page, times=99)
-    with pytest.raises(ProviderError, match="does not answer whole"):
+    with pytest.raises(ProviderError, match="does not answer, or not whole"):
         april()
 
 
@@ -192,7 +192,7 @@ def test_an_answer_that_is_no_json_is_no_bill(provider: Provider) -> None:
         request.wfile.write(b"<html>")
 
     provider.once(SUMMARY, page, times=99)
-    with pytest.raises(ProviderError, match="does not answer whole"):
+    with pytest.raises(ProviderError, match="does not answer, or not whole"):
         april()
 
 
@@ -212,7 +212,7 @@ def test_a_server_that_never_answers_is_told(provider: Provider) -> None:
         over.wait(20)
 
     provider.once(LIST, sleep, times=99)
-    with pytest.raises(ProviderError, match="does not answer whole"):
+    with pytest.raises(ProviderError, match="does not answer, or not whole"):
         april()
     over.set()
 
@@ -254,6 +254,55 @@ def test_a_bill_that_does_not_add_up_is_refused(provider: Provider) -> None:
         april()
 
 
+@pytest.mark.parametrize(
+    "token",
+    ["dop_v1_SECRET\n", "\rdop_v1_SECRET", "dop_v1_SECRET", "dop_v1_\N{LATIN SMALL LETTER E WITH ACUTE}", "two words"],
+)
+def test_a_token_is_never_in_a_message(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, world: World, token: str
+) -> None:
+    """Whatever is wrong with it: neither in the error nor in what Dagster keeps of the run."""
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", token)
+    failed = world.month_costs("2026-04")
+    assert not failed.success
+    kept = " ".join(str(event) for event in failed.all_events)
+    assert not any(part in kept for part in ("SECRET", "dop_v1", "two words"))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"invoice_items": ["x"], "meta": {"total": 1}},
+        {"invoice_items": 5, "meta": {"total": 1}},
+        {"invoice_items": [], "meta": [1]},
+        {"invoice_items": [], "meta": {"total": "3"}},
+        {"invoice_items": [None], "meta": {"total": 1}, "links": "x"},
+        ["x"],
+    ],
+    ids=str,
+)
+def test_an_answer_of_another_shape_is_no_bill(provider: Provider, document: object) -> None:
+    """In words, not as an error of ours."""
+    provider.once(ITEMS, lambda request: request.answer(200, document), times=99)
+    with pytest.raises(ProviderError, match=r"no list of invoice_items|what is no invoice"):
+        april()
+
+
+def test_pages_that_never_end_are_not_followed_for_ever(provider: Provider) -> None:
+    """Each page names a next one, and is never empty: as many items as there are, and no more."""
+    page = {"invoice_items": provider.items, "links": {"pages": {"next": "more"}}, "meta": {"total": 4}}
+    provider.once(ITEMS, lambda request: request.answer(200, page), times=99)
+    with pytest.raises(ProviderError, match="lists 4 invoice_items, and sent 6"):
+        april()
+
+
+def test_another_invoices_summary_is_no_bill(provider: Provider) -> None:
+    """The list named one uuid, the summary has another."""
+    provider.summary["invoice_uuid"] = "another"
+    with pytest.raises(ProviderError, match="answers with another invoice"):
+        april()
+
+
 def test_without_a_token_nothing_is_asked(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says which variable."""
     monkeypatch.delenv("ARCADIA_DIGITALOCEAN_TOKEN")
@@ -264,12 +313,11 @@ def test_without_a_token_nothing_is_asked(provider: Provider, monkeypatch: pytes
 
 def test_the_token_is_not_sent_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain http is for this machine only."""
-    settings = Settings(
-        None, Path("/nowhere"), APRIL, None, digitalocean_token="t", digitalocean_url="http://api.example.com"
-    )
-    with pytest.raises(ProviderError, match="over https only"):
-        fetch(APRIL, settings)
-    assert "t'" not in repr(settings).replace("None", "")
+    for url in ("http://api.example.com", "https://[::1", "ftp://127.0.0.1", "api.digitalocean.com"):
+        settings = Settings(None, Path("/nowhere"), APRIL, None, digitalocean_token="SECRET", digitalocean_url=url)
+        with pytest.raises(ProviderError, match="must be an https address"):
+            fetch(APRIL, settings)
+        assert "SECRET" not in repr(settings)
 
 
 def test_the_asset_fetches_the_bill_and_a_restated_one_later(provider: Provider, world: World) -> None:
@@ -290,11 +338,24 @@ def test_the_asset_fetches_the_bill_and_a_restated_one_later(provider: Provider,
     assert world.query("select cost_cents from cost_vs_revenue_by_month") == [(4158,)]
 
 
+def test_a_month_that_the_provider_does_not_list_runs_on_the_bill_that_was_imported(
+    provider: Provider, world: World
+) -> None:
+    """Without one it fails; the run says why it fetched nothing."""
+    provider.invoices = []
+    assert "has no invoice of 2026-04 yet" in failures(world.month_costs("2026-04"))[0]
+    world.bill("2026-04", item("1.00", "a"), total=100)
+    done = world.month_costs("2026-04")
+    assert done.success
+    [metadata] = [m.metadata for m in done.asset_materializations_for_node("cloud_invoices")]
+    assert str(metadata["this_run"].value).startswith("nothing fetched: DigitalOcean has no invoice of 2026-04 yet")
+
+
 def test_a_bill_that_cannot_be_fetched_leaves_the_one_that_stands(provider: Provider, world: World) -> None:
     """The run fails and says why; nothing is half-written."""
     assert world.month_costs("2026-04").success
     provider.once(ITEMS, half_a_page, times=99)
     failed = world.month_costs("2026-04")
     assert not failed.success
-    assert "does not answer whole" in failures(failed)[0]
+    assert "does not answer, or not whole" in failures(failed)[0]
     assert world.query("select total_cents, revision from billing.cloud_invoices") == [(1979, 1)]

@@ -22,10 +22,20 @@ def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase)
     A bill that does not add up is refused. The same bill again changes nothing; a restated one replaces the month's.
     """
     month, settings = month_of(context), Settings.from_environment()
-    fetched = digitalocean.fetch(month, settings) if settings.digitalocean_token else None
+    fetched, instead = None, "no token is set"
+    if settings.digitalocean_token:
+        try:
+            fetched = digitalocean.fetch(month, settings)
+        except digitalocean.NotBilled as error:  # a bill that was imported does
+            with database.transaction() as connection:
+                if not costs.has_bill(connection, month):
+                    raise
+            instead = str(error)
     with database.month(month) as connection:
         stored = costs.store(connection, fetched, context.run.run_id) if fetched else None
+        if stored and stored.outcome != "unchanged":
+            costs.allocate(connection, month)  # the month is at no instant without its costs
         standing = costs.standing(connection, month)
         products = costs.by_product(connection, month)
         schema = columns.of(connection, "cloud_invoice_items")
-        return dg.MaterializeResult(metadata=reporting.bill(stored, standing, products, schema))
+        return dg.MaterializeResult(metadata=reporting.bill(stored, instead, standing, products, schema))

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from arcadia_pipelines.billing.money import CENTS, COUNT, QUANTITY, TEXT, Column
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
 _INSTANT = pa.timestamp("us", "UTC")
+_LONGEST = pd.Timedelta(days=366)
 
 ITEMS = pa.schema(
     [
@@ -62,7 +64,9 @@ RECEIVED = (
 _OLDER = {"usd": "amount", "hours": "duration", "start": "start_time", "end": "end_time"}
 _TAX = r"(?i)\b(tax|taxes|gst|vat)\b"
 _CREDIT = r"(?i)\b(credits?|adjustments?|refunds?|discounts?|promotions?)\b"
-_AMOUNT = r"^-?\d{1,15}(\.\d{1,2}0*)?$"
+_AMOUNT = r"^-?\$?-?(\d{1,3}(,\d{3}){0,3}|\d{1,12})(\.\d{1,2}0*)?$"
+_TOTAL_LIMIT = 10**15
+"""Cents; at any rate of exchange it still fits 64 bits."""
 _DURATION = r"^\d{1,12}(\.\d{1,6}0*)?$"
 
 
@@ -107,6 +111,10 @@ def read_csv(document: bytes, source: str, month: BillingMonth | None = None, to
     """
     columns = _columns(document)
     is_total = pc.equal(pc.utf8_lower(columns["product"]), "total")
+    another = pc.match_substring_regex(columns["product"], r"(?i)^(sub|grand )?total\b")
+    _refuse(
+        columns["product"], pc.or_(is_total, pc.invert(another)), "product", "is no product: a total is named Total"
+    )
     stated = pc.filter(columns["amount"], is_total).to_pylist()
     if len(stated) > 1:
         raise InvalidBill(f"{source} has {len(stated)} rows of product Total")
@@ -114,7 +122,7 @@ def read_csv(document: bytes, source: str, month: BillingMonth | None = None, to
     if not len(items):
         raise InvalidBill(f"{source} has no items")
     if stated:
-        [in_file] = cents(stated)
+        in_file = cents(stated[0], "the row Total")
         if total is not None and total != in_file:
             raise InvalidBill(f"{source} states a total of {dollars(in_file)}, and you of {dollars(total)}")
         total_cents, total_from = in_file, "bill"
@@ -135,7 +143,7 @@ def read_api(
     Raises InvalidBill.
     """
     received = [item for page in pages for item in _list(page, "invoice_items")]
-    of = str(summary.get("billing_period") or summary.get("invoice_period") or "")
+    of = _text(summary.get("billing_period") or summary.get("invoice_period"))
     if of != str(month):
         raise InvalidBill(f"the bill {summary.get('invoice_uuid')} is of {of or 'no month'}, not of {month}")
     items = _items(_listed(received))
@@ -150,16 +158,19 @@ def read_api(
         missing.append(_summed(summary, "credits_and_adjustments", "Credits and adjustments"))
     if missing:
         items = _items(_listed([*received, *missing]))
-    [total] = cents([_text(summary.get("amount"))])
+    total = cents(_text(summary.get("amount")), "amount of the summary")
     document = json.dumps([summary, *pages]).encode()
     uuid = _text(summary.get("invoice_uuid")) or None
     return _checked(Bill(month, uuid, total, "bill", _dated(items, month), document, "application/json", url))
 
 
-def cents(amounts: Sequence[str]) -> list[int]:
-    """Amounts like $1,234.50 in cents. Raises InvalidBill."""
-    found: list[int] = _cents(pa.array(amounts, TEXT)).to_pylist()
-    return found
+def cents(amount: str, where: str) -> int:
+    """An amount like $1,234.50 in cents. Raises InvalidBill, which says where."""
+    try:
+        [found] = _cents(pa.array([amount], TEXT)).to_pylist()
+    except InvalidBill:
+        raise InvalidBill(f"{where}: {amount!r} is not an amount of dollars and whole cents") from None
+    return int(found)
 
 
 def moved(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -187,15 +198,17 @@ def _columns(document: bytes) -> dict[str, Column]:
             raise InvalidBill("it is not a text file")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [_OLDER.get(name, name) for name in (name.strip().lower() for name in next(reader, []))]
-        lines = [line for line in reader if line]
+        lines = [(reader.line_num, line) for line in reader if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidBill(f"it is not a CSV in UTF-8: {error}") from error
     if missing := {"product", "description", "amount"} - set(header):
         raise InvalidBill(f"it lacks the columns {', '.join(sorted(missing))}: its first row must name them")
-    for number, line in enumerate(lines, 2):
+    if twice := {name for name in RECEIVED if header.count(name) > 1}:
+        raise InvalidBill(f"it has more than one column {', '.join(sorted(twice))}: leave one")
+    for number, line in lines:
         if len(line) != len(header):
-            raise InvalidBill(f"row {number} has {len(line)} values, and the first row names {len(header)} columns")
-    given = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
+            raise InvalidBill(f"line {number} has {len(line)} values, and the first names {len(header)} columns")
+    given = dict(zip(header, zip(*(line for _, line in lines), strict=True), strict=True)) if lines else {}
     columns = {name: _trimmed(given.get(name, [""] * len(lines))) for name in RECEIVED}
     if "duration_unit" not in header:
         columns["duration_unit"] = pc.if_else(pc.equal(columns["duration"], ""), "", "hours")
@@ -240,9 +253,10 @@ def _items(texts: Mapping[str, Column]) -> pa.Table:
 
 def _cents(amounts: Column) -> Column:
     """Texts like $1,234.50, -3.45 or (3.45) as cents. Raises InvalidBill."""
-    plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(amounts), r"^\((.*)\)$", r"-\1")
+    plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(amounts), r"^\(([^-]*)\)$", r"-\1")
+    good = pc.and_(pc.match_substring_regex(plain, _AMOUNT), pc.invert(pc.match_substring_regex(plain, "-.*-")))
+    _refuse(amounts, good, "amount", "is not an amount of dollars and whole cents")
     plain = pc.replace_substring_regex(plain, r"[$,]", "")
-    _refuse(amounts, pc.match_substring_regex(plain, _AMOUNT), "amount", "is not an amount of dollars and whole cents")
     whole = pc.replace_substring_regex(plain, r"(\.\d\d)0*$", r"\1").cast(pa.decimal128(18, 2))
     return pc.multiply(whole, pa.scalar(100, pa.decimal128(3, 0))).cast(pa.decimal128(38, 0), safe=False).cast(CENTS)
 
@@ -288,6 +302,13 @@ def _dated(items: pa.Table, month: BillingMonth) -> pd.DataFrame:
     for name, day in (("started_at", month.start), ("ended_at", month.end)):
         bound = pa.scalar(pd.Timestamp(day, tz="UTC").to_pydatetime(), _INSTANT)
         whole = whole.set_column(ITEMS.get_field_index(name), ITEMS.field(name), pc.fill_null(whole[name], bound))
+    for name, far, bound in (
+        ("start_time", pc.less, pd.Timestamp(month.start, tz="UTC") - _LONGEST),
+        ("end_time", pc.greater, pd.Timestamp(month.end, tz="UTC") + _LONGEST),
+    ):
+        instants = whole["started_at" if name == "start_time" else "ended_at"]
+        away = far(instants, pa.scalar(bound.to_pydatetime(), _INSTANT))
+        _refuse(instants.cast(TEXT), pc.invert(away), name, f"is more than a year from {month}")
     backwards = pc.less(whole["ended_at"], whole["started_at"])
     if pc.any(backwards).as_py():
         raise InvalidBill(f"item {pc.index(backwards, True).as_py() + 1} ends before it starts")
@@ -297,6 +318,8 @@ def _dated(items: pa.Table, month: BillingMonth) -> pd.DataFrame:
 def _checked(bill: Bill) -> Bill:
     """The bill. Raises InvalidBill if its items do not sum to its total."""
     found = _sum(pa.array(bill.items["amount_cents"]))
+    if abs(found) >= _TOTAL_LIMIT:
+        raise InvalidBill(f"the bill of {bill.month} comes to {dollars(found)} USD, which no bill does")
     if found != bill.total_cents:
         raise InvalidBill(
             f"the bill of {bill.month} does not add up: its {len(bill.items)} items sum to {dollars(found)} USD, its"
@@ -310,7 +333,13 @@ def _sum(amounts: Column) -> int:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    """A text or a number of the API's as text; null is empty. Raises InvalidBill."""
+    if not isinstance(value, str | int | float | None) or isinstance(value, bool):
+        raise InvalidBill(f"{json.dumps(value)[:80]} stands where a text should")
+    text = "" if value is None else str(value)
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise InvalidBill(f"{text[:80]!a} is no text")
+    return text
 
 
 def _list(page: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
@@ -327,8 +356,7 @@ def _section(summary: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 def _charged(summary: Mapping[str, object], name: str) -> int:
     """Cents USD of a section of the summary; 0 where it is not there."""
-    [charged] = cents([_text(_section(summary, name).get("amount")) or "0"])
-    return charged
+    return cents(_text(_section(summary, name).get("amount")) or "0", f"{name} of the summary")
 
 
 def _summed(summary: Mapping[str, object], name: str, product: str) -> dict[str, object]:

@@ -15,7 +15,8 @@ from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
 SERIES = "FXRUSD"
 _TITLE = "A$1=USD"
-_RATE = r"\d{1,5}(\.\d{1,6})?"
+_RATE = r"\d{1,2}(\.\d{1,6})?"
+_LOWEST = Decimal("0.01")
 _DATES = ("%d-%b-%Y", "%Y-%m-%d", "%d/%m/%Y")
 
 
@@ -33,8 +34,8 @@ class Rate:
 
 
 def parse_rate(text: str) -> Decimal:
-    """US dollars for an Australian one, above 0, to 6 decimals. Raises InvalidRates."""
-    if not re.fullmatch(_RATE, text, re.ASCII) or not Decimal(text):
+    """US dollars for an Australian one, from 0.01 to below 100, to 6 decimals. Raises InvalidRates."""
+    if not re.fullmatch(_RATE, text, re.ASCII) or Decimal(text) < _LOWEST:
         raise InvalidRates(f"{text!r} is not a rate: write US dollars for one Australian dollar, like 0.6543")
     return Decimal(text)
 

@@ -1,6 +1,7 @@
 """Controls of the cost side: what must not be in the provider's bills and their allocation. See controls.py."""
 
 from arcadia_pipelines.storage.controls import Control
+from arcadia_pipelines.storage.costs import CLAIMS
 
 CONTROLS = [
     Control(
@@ -56,11 +57,27 @@ CONTROLS = [
             full join parts p using (line_no)
             where i.amount_cents is distinct from p.usd_cents
             union all
-            select null, 'the whole bill, in AUD', m.aud_cents, sum(p.aud_cents)
+            select null, 'the whole bill, in AUD', m.aud_cents, coalesce(sum(p.aud_cents), 0)
             from billing.month_costs m left join parts p on true
             where m.period_start = %(month)s
-            group by m.aud_cents having m.aud_cents is distinct from sum(p.aud_cents)
+            group by m.aud_cents having m.aud_cents <> coalesce(sum(p.aud_cents), 0)
             order by 1
+        """,
+    ),
+    Control(
+        name="allocations_are_up_to_date",
+        asset="cost_allocations",
+        description="Every item is whose it is by the resources, projects, usage and subscriptions of today.",
+        remedy="Something has changed since the bill was allocated: materialise cost_allocations again.",
+        query=f"""
+            select coalesce(c.line_no, a.line_no) as line_no, c.deployment_id, c.tenant_id, c.weight,
+                   a.deployment_id as allocated_to, a.tenant_id as allocated_tenant, a.weight as allocated_weight
+            from ({CLAIMS}) c
+            full join (select * from billing.cost_allocations where period_start = %(month)s) a
+                on a.line_no = c.line_no and a.allocated_by = c.allocated_by
+               and coalesce(a.deployment_id::text, '') = coalesce(c.deployment_id::text, '')
+            where (c.tenant_id, c.split_by, c.weight) is distinct from (a.tenant_id, a.split_by, a.weight)
+            order by 1, 2
         """,
     ),
     Control(

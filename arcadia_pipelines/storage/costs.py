@@ -56,64 +56,85 @@ UNALLOCATED = pa.schema(
 _LOWEST_MARGINS = 20
 _MONTHS_SHOWN = 12
 
-# An item is claimed by those whose its resource was while it was billed. The time that it was nobody's goes to the
-# deployment that its project is named as, like an item whose resource we do not know, else to nobody. Instants are in
-# microseconds, so that weights are whole numbers.
-_CLAIMS = f"""
-    with items as (
-        select line_no, amount_cents, project_name, started_at,
-               greatest(ended_at, started_at + interval '1 microsecond') as ended_at,
-               case when exists (select from billing.deployment_resources r where r.resource_id = i.resource_uuid)
+# An item is claimed by those whose its resource was while it was billed. Where its owners changed it is cut into
+# slices, which are split by the shares that counted then. The time that it was nobody's goes to the deployment that its
+# project is named as, like an item whose resource we do not know, else to nobody. Weights are whole numbers:
+# microseconds, or where slices have different sums of shares, millionths of them.
+CLAIMS = f"""
+    with billed as (
+        select line_no, amount_cents, project_name, resource_uuid, resource_id, started_at,
+               greatest(ended_at, started_at + interval '1 microsecond') as ended_at
+        from billing.cloud_invoice_items where period_start = %(month)s
+    ),
+    items as (
+        select line_no, amount_cents, project_name, started_at, ended_at,
+               (extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time,
+               case when exists (select from billing.deployment_resources r
+                                 where r.resource_id = b.resource_uuid and r.started_at < b.ended_at
+                                   and coalesce(r.ended_at, 'infinity') > b.started_at)
                     then resource_uuid else resource_id end as resource_id
-        from billing.cloud_invoice_items i where period_start = %(month)s
+        from billed b
     ),
     spans as (
         select i.line_no, i.resource_id, r.deployment_id, r.share, greatest(i.started_at, r.started_at) as started_at,
-               least(i.ended_at, coalesce(r.ended_at, 'infinity')) as ended_at
+               least(i.ended_at, coalesce(r.ended_at, 'infinity')) as ended_at, count(*) over item as owners
         from items i join billing.deployment_resources r
             on r.resource_id = i.resource_id
            and r.started_at < i.ended_at and coalesce(r.ended_at, 'infinity') > i.started_at
+        window item as (partition by i.line_no)
     ),
-    covered as (
-        select line_no, sum(extract(epoch from upper(span) - lower(span)) * 1000000)::numeric(38, 0) as time
-        from (select line_no, unnest(range_agg(tstzrange(started_at, ended_at))) as span from spans group by 1) s
-        group by 1
+    cuts as (
+        select line_no, at, lead(at) over (partition by line_no order by at) as until
+        from (select line_no, started_at as at from spans where owners > 1
+              union select line_no, ended_at from spans where owners > 1) c
+    ),
+    slices as (
+        select line_no, resource_id, deployment_id, started_at, ended_at, share from spans where owners = 1
+        union all
+        select s.line_no, s.resource_id, s.deployment_id, c.at, c.until, max(s.share)
+        from cuts c join spans s on s.line_no = c.line_no and s.started_at <= c.at and s.ended_at >= c.until
+        group by 1, 2, 3, 4, 5
+    ),
+    shares as (
+        select s.*, (extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time,
+               sum(share) over slice as of_share, count(*) over slice as sharers, row_number() over slice as nth
+        from slices s window slice as (partition by line_no, started_at)
     ),
     used as (
-        select deployment_id, resource_kind, greatest(sum(quantity), 0) * 1000000 as quantity
+        select deployment_id, resource_kind, (greatest(sum(quantity), 0) * 1000000)::numeric(38, 0) as quantity
         from billing.metered_usage where period_start = %(month)s
           and resource_kind in (select resource_kind from billing.cost_split_keys)
         group by 1, 2
     ),
     owners as (
-        select line_no, deployment_id, k.resource_kind,
-               sum(extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time,
-               sum(extract(epoch from ended_at - started_at) * 1000000 * share)::numeric(38, 0) as by_share,
-               coalesce(max(u.quantity), 0)::numeric(38, 0) as by_usage
-        from spans
+        select line_no, deployment_id, k.resource_kind, sum(time * share) as by_share,
+               sum(round(time * share * 1000000 / of_share)) as by_slice, coalesce(max(u.quantity), 0) as by_usage,
+               min(of_share) as least_share, max(of_share) as most_share, max(sharers) as sharers,
+               sum(time) filter (where nth = 1) as time
+        from shares
         left join billing.cost_split_keys k using (resource_id)
         left join used u using (deployment_id, resource_kind)
         group by 1, 2, 3
     ),
     keyed as (
         select line_no, deployment_id,
-               case when by_usage_in_all > 0 then resource_kind when time_in_all > c.time then 'share' else 'time' end
-                   as split_by,
-               case when by_usage_in_all > 0 then by_usage else by_share end as weight, c.time as covered
-        from (select o.*, sum(by_usage) over item as by_usage_in_all, sum(time) over item as time_in_all
-              from owners o window item as (partition by line_no)) o
-        join covered c using (line_no)
+               case when sum(by_usage) over item > 0 then resource_kind
+                    when max(sharers) over item > 1 then 'share' else 'time' end as split_by,
+               case when sum(by_usage) over item > 0 then by_usage
+                    when min(least_share) over item = max(most_share) over item then by_share
+                    else by_slice end as weight,
+               sum(time) over item as covered
+        from owners window item as (partition by line_no)
     ),
     claims as (
         select i.line_no, i.amount_cents, k.deployment_id, 'resource' as allocated_by, k.split_by,
                k.weight * case when k.covered < i.time then k.covered else 1 end as weight
-        from (select *, (extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time from items) i
-        join keyed k using (line_no)
+        from items i join keyed k using (line_no)
         where k.weight > 0
         union all
         select i.line_no, i.amount_cents, d.id, case when d.id is null then 'nobody' else 'project' end, k.split_by,
                coalesce((i.time - k.covered) * k.weight, 1)
-        from (select *, (extract(epoch from ended_at - started_at) * 1000000)::numeric(38, 0) as time from items) i
+        from items i
         left join (select line_no, max(covered) as covered, max(split_by) as split_by, sum(weight) as weight
                    from keyed group by 1) k using (line_no)
         left join (select name, (array_agg(id))[1] as id from cloud.cloud_deployments group by 1 having count(*) = 1) d
@@ -122,13 +143,14 @@ _CLAIMS = f"""
     )
     select c.line_no, c.amount_cents, c.deployment_id, coalesce(p.tenant_id, d.tenant_id) as tenant_id, c.allocated_by,
            case when count(*) over item > 1 then c.split_by end as split_by,
-           case when count(*) over item > 1 then c.weight else 1 end as weight
+           (case when count(*) over item > 1 then c.weight else 1 end)::numeric(38, 0) as weight
     from claims c
     left join (select distinct on (deployment_id) deployment_id, tenant_id from ({BILLED_SUBSCRIPTIONS}) s
                order by deployment_id, started_at desc, id) p using (deployment_id)
     left join cloud.cloud_deployments d on d.id = c.deployment_id
     window item as (partition by c.line_no)
 """
+"""Whose each item of the month's bill is, as allocation.CLAIMS. Takes `month`, `start` and `end`."""
 
 
 class NoBill(Exception):
@@ -178,14 +200,16 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
     revision = connection.exec_driver_sql(
         """
-        insert into billing.cloud_invoices as b
-            (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, run_id)
-        values (%(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(run_id)s)
+        insert into billing.cloud_invoices
+            (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, run_id, revision)
+        select %(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(run_id)s,
+               coalesce(max(revision), 0) + 1
+        from billing.cloud_invoice_documents where period_start = %(month)s
         on conflict (period_start) do update set
             invoice_uuid = excluded.invoice_uuid, total_cents = excluded.total_cents,
             total_from = excluded.total_from, item_count = excluded.item_count,
             content_sha256 = excluded.content_sha256, run_id = excluded.run_id, received_at = now(),
-            revision = b.revision + 1
+            revision = excluded.revision
         returning revision
         """,
         parameters,
@@ -197,7 +221,6 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         {**parameters, "revision": revision},
     )
     months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
-    connection.exec_driver_sql("analyze billing.cloud_invoice_items")
     return Stored("restated" if known else "new", revision, moved)
 
 
@@ -219,6 +242,14 @@ class Standing:
     source: str
     """The file's name, or the API's address."""
     received_at: dt.datetime
+
+
+def has_bill(connection: Connection, month: BillingMonth) -> bool:
+    """Whether there is a bill of the month."""
+    found = connection.exec_driver_sql(
+        "select from billing.cloud_invoices where period_start = %(month)s", {"month": month.start}
+    )
+    return found.first() is not None
 
 
 def standing(connection: Connection, month: BillingMonth) -> Standing:
@@ -248,7 +279,7 @@ def by_product(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 def claims(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Who has a part of which item of the month's bill, as allocation.CLAIMS."""
-    return bulk.read(connection, _CLAIMS, allocation.CLAIMS, {**bounds(month), "month": month.start})
+    return bulk.read(connection, CLAIMS, allocation.CLAIMS, {**bounds(month), "month": month.start})
 
 
 def allocate(connection: Connection, month: BillingMonth) -> Allocated:
@@ -258,10 +289,9 @@ def allocate(connection: Connection, month: BillingMonth) -> Allocated:
         "select usd_per_aud, source from billing.fx_rates where period_start = %(month)s", {"month": month.start}
     ).first()
     done = allocation.allocate(claims(connection, month), rate.usd_per_aud if rate else None)
-    if months.replace_rows(
+    months.replace_rows(
         connection, "cost_allocations", month, done.rows, allocation.ALLOCATIONS, order_by="line_no, part"
-    ):
-        connection.exec_driver_sql("analyze billing.cost_allocations")
+    )
     connection.exec_driver_sql(
         """
         insert into billing.month_costs as m

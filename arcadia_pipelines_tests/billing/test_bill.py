@@ -77,7 +77,7 @@ def test_the_order_of_the_items_does_not_matter_to_the_hash() -> None:
         ("a,b\n1,2\n", "lacks the columns amount, description, product"),
         (HEADER, "has no items"),
         (HEADER + "Total,,,,,6.43,,,,,,\n", "has no items"),
-        (HEADER + "Droplets,11\n", "row 2 has 2 values"),
+        (HEADER + "Droplets,11\n", "line 2 has 2 values"),
         (HEADER + WEB.replace("6.43", "6.435"), "item 1: amount '6.435' is not an amount of dollars and whole cents"),
         (HEADER + WEB + WEB.replace("6.43", "free"), "item 2: amount 'free'"),
         (HEADER + WEB.replace("6.43", "NaN"), "item 1: amount 'NaN'"),
@@ -90,6 +90,15 @@ def test_the_order_of_the_items_does_not_matter_to_the_hash() -> None:
         (HEADER + WEB.replace("2026-04-01T00:00:00Z", ""), "name no dates"),
         (HEADER + WEB + "Total,,,,,6.44,,,,,,\n", "items sum to 6.43 USD, its total is 6.44, a difference of 0.01"),
         (HEADER + WEB + "Total,,,,,6.43,,,,,,\n" * 2, "has 2 rows of product Total"),
+        (HEADER + "\n" + WEB + "Droplets\n", "line 4 has 1 values"),
+        (HEADER.replace("category", "USD") + WEB, "more than one column amount"),
+        (HEADER + WEB.replace("6.43", '"1,50"'), "item 1: amount '1,50'"),
+        (HEADER + WEB.replace("6.43", "$$5"), "item 1: amount '$$5'"),
+        (HEADER + WEB.replace("6.43", "--5"), "item 1: amount '--5'"),
+        (HEADER + WEB + "Grand total,,,,all,6.43,,,,,,\n", "item 2: product 'Grand total' is no product"),
+        (HEADER + WEB + "Total,,,,,all of it,,,,,,\n", "the row Total: 'all of it' is not an amount"),
+        (HEADER + WEB.replace("2026-04-01T", "0001-01-01T"), "'0001-01' is not a month"),
+        (HEADER + WEB.replace("6.43", "999999999999.99") * 11, "which no bill does"),
         (HEADER + WEB.replace("web-1", '"web-1'), "not a CSV in UTF-8"),
         (HEADER + WEB.replace("web-1", "web\0"), "not a text file"),
     ],
@@ -99,6 +108,12 @@ def test_what_is_no_bill_is_refused_and_the_message_says_where(text: str, messag
     with pytest.raises(InvalidBill) as refused:
         read(text)
     assert message in str(refused.value)
+
+
+def test_an_item_that_is_years_away_is_refused() -> None:
+    """An instant of 0 would make the month a moment of its time."""
+    with pytest.raises(InvalidBill, match=r"item 1: start_time '0001-01-01 .*' is more than a year from 2026-04"):
+        read(HEADER + WEB.replace("2026-04-01T", "0001-01-01T"), month=APRIL)
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
@@ -173,3 +188,33 @@ def test_what_moved_is_told_by_product_and_resource_the_largest_first() -> None:
         {"product": "Droplets", "resource": "u-14", "before_cents": 0, "after_cents": 643, "difference_cents": 643},
         {"product": "Droplets", "resource": "u-12", "before_cents": 643, "after_cents": 700, "difference_cents": 57},
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "cents"), [("-$1,234.50", -123450), ("$-3", -300), ("(0.05)", -5), ("12345.6", 1234560), ("1.500", 150)]
+)
+def test_an_amount_is_read_however_it_is_written(text: str, cents: int) -> None:
+    """Signs, brackets, dollars, commas between thousands, zeros at the end."""
+    assert column(read(HEADER + WEB.replace("6.43", f'"{text}"')), "amount_cents") == [cents]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("product", ["Droplets"]),
+        ("amount", {"usd": 1}),
+        ("description", "web\0"),
+        ("description", "\ud800"),
+        ("amount", True),
+    ],
+)
+def test_an_answer_with_what_is_no_text_is_refused(field: str, value: Any) -> None:
+    """Whatever a proxy or a new version of the API sends."""
+    with pytest.raises(InvalidBill):
+        answered(SUMMARY, {**ITEM, field: value})
+
+
+def test_a_summary_without_an_amount_is_named() -> None:
+    """Not as an item."""
+    with pytest.raises(InvalidBill, match="amount of the summary: '' is not an amount"):
+        answered({**SUMMARY, "amount": None}, ITEM)

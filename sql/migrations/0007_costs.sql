@@ -150,7 +150,7 @@ comment on column billing.product_kinds.resource_kind is
 create table billing.fx_rates (
     period_start date primary key check (extract(day from period_start) = 1),
     currency     text not null default 'USD' check (currency = 'USD'),
-    usd_per_aud  numeric(12, 6) not null check (usd_per_aud > 0 and usd_per_aud <> 'NaN'),
+    usd_per_aud  numeric(12, 6) not null check (usd_per_aud >= 0.01 and usd_per_aud < 100),
     published_on date,
     source       text not null check (source <> ''),
     entered_at   timestamptz not null default now()
@@ -208,7 +208,8 @@ comment on column billing.cost_allocations.line_no is 'The item: as in cloud_inv
 comment on column billing.cost_allocations.part is 'Which part of it, from 1.';
 comment on column billing.cost_allocations.deployment_id is 'Whose cost it is; null: unallocated.';
 comment on column billing.cost_allocations.tenant_id is
-    'Who pays for the deployment in that month, or owns it where nobody does; null: unallocated, or it is deleted.';
+    'Who pays for the deployment in that month, the last if there were two, or owns it where nobody pays; null: '
+    'unallocated, or the deployment is deleted.';
 comment on column billing.cost_allocations.allocated_by is
     'resource: by deployment_resources; project: by the project, which is named as the deployment; nobody.';
 comment on column billing.cost_allocations.split_by is
@@ -218,14 +219,13 @@ comment on column billing.cost_allocations.of_weight is 'What the weights of the
 comment on column billing.cost_allocations.usd_cents is 'Its part of the item, cents USD, by largest remainders.';
 comment on column billing.cost_allocations.aud_cents is 'The same in cents AUD; null while the month has no rate.';
 
--- To the read API's role it shows platform admins everything, and others nothing; so do the other three, which join it.
--- Whoever else was granted them may see them.
 create view billing.cost_vs_revenue_by_month as
-select period_start, coalesce(r.revenue_cents, 0)::bigint as revenue_cents, m.aud_cents as cost_cents,
-       a.allocated_cents, a.unallocated_cents, a.tax_cents,
-       (coalesce(r.revenue_cents, 0) - m.aud_cents)::bigint as margin_cents,
-       round(100 * (coalesce(r.revenue_cents, 0) - m.aud_cents)::numeric / nullif(r.revenue_cents, 0), 2)
-           as margin_percent,
+select period_start, coalesce(r.revenue_cents, 0)::bigint as revenue_cents, c.cost_cents,
+       case when c.cost_cents is not null then coalesce(a.allocated_cents, 0)::bigint end as allocated_cents,
+       case when c.cost_cents is not null then coalesce(a.unallocated_cents, 0)::bigint end as unallocated_cents,
+       case when c.cost_cents is not null then coalesce(a.tax_cents, 0)::bigint end as tax_cents,
+       (coalesce(r.revenue_cents, 0) - c.cost_cents)::bigint as margin_cents,
+       round(100 * (r.revenue_cents - c.cost_cents) / nullif(greatest(r.revenue_cents, 0), 0), 2) as margin_percent,
        o.open_points = '' as reconciled, o.open_points,
        coalesce(r.invoices, 0)::integer as invoices, b.total_cents as bill_usd_cents, m.usd_per_aud
 from (
@@ -237,28 +237,44 @@ from (
 full join billing.cloud_invoices b using (period_start)
 left join billing.month_costs m using (period_start)
 left join billing.fx_rates f using (period_start)
+cross join lateral (select case when f.period_start is not null then m.aud_cents end as cost_cents) c
 left join lateral (
     select sum(usd_cents) as usd_cents, sum(aud_cents) as aud_cents,
-           (sum(aud_cents) filter (where a.deployment_id is not null))::bigint as allocated_cents,
-           (sum(aud_cents) filter (where a.deployment_id is null))::bigint as unallocated_cents,
-           (sum(aud_cents) filter (where i.kind = 'tax'))::bigint as tax_cents
+           sum(aud_cents) filter (where a.deployment_id is not null) as allocated_cents,
+           sum(aud_cents) filter (where a.deployment_id is null) as unallocated_cents,
+           sum(aud_cents) filter (where i.kind = 'tax') as tax_cents
     from billing.cost_allocations a join billing.cloud_invoice_items i using (period_start, line_no)
     where a.period_start = b.period_start
 ) a on true
+left join lateral (
+    select coalesce(sum(amount_cents), 0) as usd_cents, count(*) as items
+    from billing.cloud_invoice_items i where i.period_start = b.period_start
+) i on true
+left join lateral (
+    select count(distinct tenant_id) as tenants from billing.quote_faults q
+    where q.period_start = coalesce(r.period_start, b.period_start)
+) q on true
 cross join lateral (
     select concat_ws('; ',
         case when coalesce(r.invoices, 0) = 0 then 'no invoices' end,
         case when r.drafts > 0 then r.drafts || ' invoices are drafts' end,
+        case when q.tenants > 0 then q.tenants || ' tenants are held back' end,
         case when b.period_start is null then 'no bill of the provider''s' end,
         case when b.total_from = 'sum' then 'the bill''s own total is not known' end,
+        case when (i.usd_cents, i.items) <> (b.total_cents, b.item_count) then 'the items are not the bill' end,
         case when b.period_start is not null and m.period_start is null then 'the bill is not allocated' end,
         case when m.usd_cents <> b.total_cents or coalesce(a.usd_cents, 0) <> m.usd_cents
                or coalesce(a.aud_cents, 0) <> m.aud_cents then 'the allocations are not the bill' end,
         case when f.period_start is null then 'no rate of exchange' end,
-        case when m.period_start is not null and f.usd_per_aud is distinct from m.usd_per_aud and f.period_start is not null
-             then 'the rate of exchange has changed' end) as open_points
+        case when m.period_start is not null and f.period_start is not null
+              and f.usd_per_aud is distinct from m.usd_per_aud then 'the rate of exchange has changed' end) as open_points
 ) o
-where current_user <> 'arcadia_api' or current_setting('arcadia.role', true) = 'platform_admin';
+-- Whoever is of the read API's role, and may not see the costs themselves, sees this as a platform admin only. So with
+-- the three views below, which join it. The setting must be there before the statement begins.
+where case when current_setting('arcadia.role', true) = 'platform_admin' then true
+           when has_table_privilege('billing.month_costs', 'select') then true
+           when to_regrole('arcadia_api') is null then true
+           else not pg_has_role(to_regrole('arcadia_api')::oid, 'usage') end;
 comment on view billing.cost_vs_revenue_by_month is
     'One row per month that has invoices or a bill: revenue, cost and what is left, cents AUD.';
 comment on column billing.cost_vs_revenue_by_month.period_start is 'First day of the billing month, UTC.';
@@ -267,9 +283,10 @@ comment on column billing.cost_vs_revenue_by_month.cost_cents is
     'The provider''s bill at the month''s rate, its credits and taxes included; null without a bill or a rate.';
 comment on column billing.cost_vs_revenue_by_month.allocated_cents is 'What of it belongs to deployments.';
 comment on column billing.cost_vs_revenue_by_month.unallocated_cents is 'What of it belongs to nobody.';
-comment on column billing.cost_vs_revenue_by_month.tax_cents is 'What of it is the provider''s tax; null if none.';
+comment on column billing.cost_vs_revenue_by_month.tax_cents is 'What of it is the provider''s tax.';
 comment on column billing.cost_vs_revenue_by_month.margin_cents is 'revenue_cents - cost_cents; null without a cost.';
-comment on column billing.cost_vs_revenue_by_month.margin_percent is 'Margin in percent of revenue; null without either.';
+comment on column billing.cost_vs_revenue_by_month.margin_percent is
+    'Margin in percent of revenue; null without a cost, or a revenue above 0.';
 comment on column billing.cost_vs_revenue_by_month.reconciled is
     'Whether both ends are there and meet: nothing is left in open_points.';
 comment on column billing.cost_vs_revenue_by_month.open_points is 'What is missing or does not fit; empty if nothing.';
@@ -279,9 +296,11 @@ comment on column billing.cost_vs_revenue_by_month.usd_per_aud is 'The rate of e
 
 create view billing.cost_vs_revenue_by_deployment as
 select s.period_start, s.tenant_id, s.deployment_id,
-       case when s.is_unallocated then 'unallocated' else coalesce(s.deployment_name, d.name) end as deployment_name,
+       case when s.is_unallocated then 'unallocated'
+            when s.deployment_id is not null then coalesce(s.deployment_name, d.name, '(deleted)')
+            else s.deployment_name end as deployment_name,
        s.revenue_cents, c.cost_cents, s.revenue_cents - c.cost_cents as margin_cents,
-       round(100 * (s.revenue_cents - c.cost_cents)::numeric / nullif(s.revenue_cents, 0), 2) as margin_percent,
+       round(100 * (s.revenue_cents - c.cost_cents)::numeric / nullif(greatest(s.revenue_cents, 0), 0), 2) as margin_percent,
        m.reconciled
 from (
     select period_start, tenant_id, deployment_id, is_unallocated, max(deployment_name) as deployment_name,
@@ -305,29 +324,33 @@ comment on column billing.cost_vs_revenue_by_deployment.period_start is 'First d
 comment on column billing.cost_vs_revenue_by_deployment.tenant_id is 'Who pays; null for what is unallocated.';
 comment on column billing.cost_vs_revenue_by_deployment.deployment_id is
     'Null for what is unallocated, for tenant-level credits and adjustments, and for revenue of deployments deleted since.';
-comment on column billing.cost_vs_revenue_by_deployment.deployment_name is 'Its name when invoiced, else now; or unallocated.';
+comment on column billing.cost_vs_revenue_by_deployment.deployment_name is 'Its name when invoiced, else now; (deleted) if it has none any more; or unallocated.';
 comment on column billing.cost_vs_revenue_by_deployment.revenue_cents is 'Issued and paid invoices, ex GST.';
 comment on column billing.cost_vs_revenue_by_deployment.cost_cents is
     'Its part of the provider''s bill, cents AUD; null while the month has no bill or no rate.';
 comment on column billing.cost_vs_revenue_by_deployment.margin_cents is 'revenue_cents - cost_cents; null without a cost.';
-comment on column billing.cost_vs_revenue_by_deployment.margin_percent is 'Margin in percent of revenue; null without either.';
+comment on column billing.cost_vs_revenue_by_deployment.margin_percent is
+    'Margin in percent of revenue; null without a cost, or a revenue above 0.';
 comment on column billing.cost_vs_revenue_by_deployment.reconciled is 'Of the month: see cost_vs_revenue_by_month.';
 
 create view billing.cost_vs_revenue_by_tenant as
 select s.period_start, s.tenant_id,
-       coalesce(t.name, case when s.tenant_id is null then 'unallocated' else s.tenant_id end) as tenant_name,
+       case when s.is_unallocated then 'unallocated' else coalesce(t.name, s.tenant_id, '(deleted)') end as tenant_name,
        s.revenue_cents, c.cost_cents, s.revenue_cents - c.cost_cents as margin_cents,
-       round(100 * (s.revenue_cents - c.cost_cents)::numeric / nullif(s.revenue_cents, 0), 2) as margin_percent,
+       round(100 * (s.revenue_cents - c.cost_cents)::numeric / nullif(greatest(s.revenue_cents, 0), 0), 2)
+           as margin_percent,
        m.reconciled
 from (
-    select period_start, tenant_id, sum(revenue_cents)::bigint as revenue_cents, sum(aud_cents)::bigint as aud_cents
+    select period_start, tenant_id, is_unallocated, sum(revenue_cents)::bigint as revenue_cents,
+           sum(aud_cents)::bigint as aud_cents
     from (
-        select period_start, tenant_id, subtotal_cents as revenue_cents, null::bigint as aud_cents
+        select period_start, tenant_id, false as is_unallocated, subtotal_cents as revenue_cents,
+               null::bigint as aud_cents
         from billing.tenant_invoices where status in ('issued', 'paid')
         union all
-        select period_start, tenant_id, 0, aud_cents from billing.cost_allocations
+        select period_start, tenant_id, deployment_id is null, 0, aud_cents from billing.cost_allocations
     ) e
-    group by period_start, tenant_id
+    group by period_start, tenant_id, is_unallocated
 ) s
 join billing.cost_vs_revenue_by_month m using (period_start)
 cross join lateral (select case when m.cost_cents is not null then coalesce(s.aud_cents, 0) end as cost_cents) c
@@ -335,18 +358,20 @@ left join cloud.tenants t on t.id = s.tenant_id;
 comment on view billing.cost_vs_revenue_by_tenant is
     'One row per month and tenant, and one of what is unallocated: revenue, cost and margin, cents AUD.';
 comment on column billing.cost_vs_revenue_by_tenant.period_start is 'First day of the billing month, UTC.';
-comment on column billing.cost_vs_revenue_by_tenant.tenant_id is 'Who pays; null for what is unallocated.';
-comment on column billing.cost_vs_revenue_by_tenant.tenant_name is 'Its name now; or unallocated.';
+comment on column billing.cost_vs_revenue_by_tenant.tenant_id is
+    'Who pays; null for what is unallocated, and for the cost of deployments that are deleted.';
+comment on column billing.cost_vs_revenue_by_tenant.tenant_name is 'Its name now; (deleted); or unallocated.';
 comment on column billing.cost_vs_revenue_by_tenant.revenue_cents is 'Its issued or paid invoice, ex GST.';
 comment on column billing.cost_vs_revenue_by_tenant.cost_cents is
     'Its deployments'' part of the provider''s bill, cents AUD; null while the month has no bill or no rate.';
 comment on column billing.cost_vs_revenue_by_tenant.margin_cents is 'revenue_cents - cost_cents; null without a cost.';
-comment on column billing.cost_vs_revenue_by_tenant.margin_percent is 'Margin in percent of revenue; null without either.';
+comment on column billing.cost_vs_revenue_by_tenant.margin_percent is
+    'Margin in percent of revenue; null without a cost, or a revenue above 0.';
 comment on column billing.cost_vs_revenue_by_tenant.reconciled is 'Of the month: see cost_vs_revenue_by_month.';
 
 create view billing.cost_vs_revenue_by_kind as
 select s.period_start, s.resource_kind, s.revenue_cents, c.cost_cents, s.revenue_cents - c.cost_cents as margin_cents,
-       round(100 * (s.revenue_cents - c.cost_cents)::numeric / nullif(s.revenue_cents, 0), 2) as margin_percent,
+       round(100 * (s.revenue_cents - c.cost_cents)::numeric / nullif(greatest(s.revenue_cents, 0), 0), 2) as margin_percent,
        m.reconciled
 from (
     select period_start, resource_kind, sum(revenue_cents)::bigint as revenue_cents, sum(aud_cents)::bigint as aud_cents
@@ -377,7 +402,8 @@ comment on column billing.cost_vs_revenue_by_kind.revenue_cents is 'Issued and p
 comment on column billing.cost_vs_revenue_by_kind.cost_cents is
     'Its part of the provider''s bill, cents AUD; null while the month has no bill or no rate.';
 comment on column billing.cost_vs_revenue_by_kind.margin_cents is 'revenue_cents - cost_cents; null without a cost.';
-comment on column billing.cost_vs_revenue_by_kind.margin_percent is 'Margin in percent of revenue; null without either.';
+comment on column billing.cost_vs_revenue_by_kind.margin_percent is
+    'Margin in percent of revenue; null without a cost, or a revenue above 0.';
 comment on column billing.cost_vs_revenue_by_kind.reconciled is 'Of the month: see cost_vs_revenue_by_month.';
 
 insert into billing.role_rights values
