@@ -6,11 +6,9 @@ is what `arcadia api` runs, with a log in JSON.
 """
 
 import asyncio
-import csv
 import datetime as dt
 import gc
 import hashlib
-import io
 import itertools
 import json
 import re
@@ -19,21 +17,21 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import IO, Any, ClassVar, TypeVar
+from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import anyio
 import psycopg
 from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from arcadia_pipelines.api import auth, problems, queries, schemas
+from arcadia_pipelines.api import auth, costs, dashboard, problems, queries, schemas, sheets
 from arcadia_pipelines.api.auth import InvalidToken, Principal
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import Problem
@@ -51,7 +49,18 @@ _SHEET = [
     "invoice_number", "tenant_id", "tenant_name", "period", "status", "currency", "subtotal", "tax", "total",
     "issued_at", "paid_at", "revision", "id",
 ]  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  spreadsheets take these too
+_MONEY = ("revenue", "awaiting", "cost", "margin")
+_COST_SHEETS: dict[str, list[str]] = {
+    "months": [
+        "period", *_MONEY, "margin_percent", "allocated", "unallocated", "tax", "invoices", "bill_usd", "usd_per_aud",
+        "reconciled", "open_points",
+    ],
+    "deployments": ["tenant_id", "deployment_id", "deployment_name", *_MONEY, "margin_percent"],
+    "tenants": ["tenant_id", "tenant_name", *_MONEY, "margin_percent"],
+    "kinds": ["resource_kind", *_MONEY, "margin_percent"],
+    "invoices": ["invoice_number", "tenant_id", "tenant_name", "period", "status", "revenue", "id"],
+}  # fmt: skip
+_NAMES = {"deployments": "deployment_name", "tenants": "tenant_name", "kinds": "resource_kind"}
 
 
 _ID = re.compile("/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -79,6 +88,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.quoting = anyio.CapacityLimiter(QUOTES_AT_ONCE)
     app.include_router(_operations)
     app.include_router(_v1)
+    app.include_router(_costs)
+    app.include_router(dashboard.router)
     app.add_middleware(Straight)
     app.add_middleware(Observe)
     problems.install(app)
@@ -110,6 +121,7 @@ def _told(*kinds: str) -> dict[int | str, dict[str, Any]]:
 _READING = ("invalid-token", "invalid-request", "unavailable")
 _operations = APIRouter(tags=["operations"])
 _v1 = APIRouter(prefix="/api/v1", tags=["invoices"])
+_costs = APIRouter(prefix="/api/v1/costs", tags=["costs, for platform admins"])
 _LIST = f"{_v1.prefix}/invoices"
 _SECURITY = {
     "bearer": {
@@ -287,6 +299,168 @@ async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quot
     return await to_thread.run_sync(_quote, state.engine, wanted, limiter=state.quoting)
 
 
+class Costs(BaseModel):
+    """Which months of cost and revenue."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: schemas.Period | None = Field(None, alias="from", description="the first month", examples=["2026-01"])
+    until: schemas.Period | None = Field(None, alias="to", description="the last month", examples=["2026-04"])
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.since and self.until and self.since > self.until:
+            raise ValueError("`from` is after `to`")
+        return self
+
+    @property
+    def wanted(self) -> costs.Wanted:
+        """What the query looks for."""
+        first, last = (BillingMonth.parse(one).start if one else None for one in (self.since, self.until))
+        return costs.Wanted(first, last, tuple(getattr(self, "tenant_id", ())), getattr(self, "search", None))
+
+
+class Ranked(Costs):
+    """In which order."""
+
+    sort: costs.Sort = "lowest_margin"
+
+
+class OfTenants(Costs):
+    """Of which tenants."""
+
+    tenant_id: list[schemas.TenantId] = Field([], max_length=100, description="only these: once for each")
+
+
+class RankedOfTenants(OfTenants, Ranked):
+    """Of which tenants, in which order."""
+
+
+class Searched(RankedOfTenants):
+    """By name, too."""
+
+    search: str | None = Field(
+        None, min_length=1, max_length=100, pattern=r"^[^\x00]*$", description="only tenants with this in name or id"
+    )
+
+
+class Behind(OfTenants):
+    """Which revenue."""
+
+    deployment_id: uuid.UUID | Literal["none"] | None = Field(None, description="none: lines without a deployment")
+    resource_kind: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^\x00]*$", examples=["egress_gb"])
+
+    @property
+    def revenue(self) -> costs.Revenue:
+        """The part of the revenue."""
+        return costs.Revenue(str(self.deployment_id) if self.deployment_id else None, self.resource_kind)
+
+
+class _Slice(BaseModel):
+    limit: int = Field(50, ge=1, le=costs.LARGEST_PAGE, description="how many rows")
+    offset: int = Field(0, ge=0, le=10_000_000, description="after how many rows")
+
+
+class KindsPage(Ranked, _Slice):
+    """Kinds, and where in the list."""
+
+
+class DeploymentsPage(RankedOfTenants, _Slice):
+    """Deployments, and where in the list."""
+
+
+class TenantsPage(Searched, _Slice):
+    """Tenants, and where in the list."""
+
+
+class BehindPage(Behind, _Slice):
+    """Which revenue, and where in the list."""
+
+
+Admin = Annotated[Principal, Depends(_admin)]
+_COSTS: dict[str, Any] = {
+    "responses": _told("forbidden", *_READING),
+    "openapi_extra": {"security": [{"bearer": []}]},
+}
+_COSTS_CSV: dict[str, Any] = _COSTS | {
+    "response_class": Response,
+    "responses": _COSTS["responses"] | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+}
+
+
+@_costs.get("/months", response_model=schemas.CostsByMonth, **_COSTS)
+async def months(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
+    """Cost beside revenue by month, and whether it is reconciled, else why not."""
+    return _json(await costs.months(request.app.state.pool, who, asked.wanted))
+
+
+@_costs.get("/months.csv", **_COSTS_CSV)
+async def months_csv(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
+    """The same for spreadsheets, in dollars."""
+    return await _cost_sheet("months", await costs.months(request.app.state.pool, who, asked.wanted))
+
+
+@_costs.get("/deployments", response_model=schemas.CostsByDeployment, **_COSTS)
+async def deployments(request: Request, who: Admin, asked: Annotated[DeploymentsPage, Query()]) -> Response:
+    """Cost beside revenue by deployment, summed over the months: the lowest margin first unless asked otherwise."""
+    part = costs.Slice(asked.sort, asked.limit, asked.offset)
+    return _json(await costs.table(request.app.state.pool, who, "deployment", asked.wanted, part))
+
+
+@_costs.get("/deployments.csv", **_COSTS_CSV)
+async def deployments_csv(request: Request, who: Admin, asked: Annotated[RankedOfTenants, Query()]) -> Response:
+    """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
+    part, state = costs.Slice(asked.sort), request.app.state
+    async with state.sheets:
+        return await _cost_sheet("deployments", await costs.table(state.pool, who, "deployment", asked.wanted, part))
+
+
+@_costs.get("/tenants", response_model=schemas.CostsByTenant, **_COSTS)
+async def tenants(request: Request, who: Admin, asked: Annotated[TenantsPage, Query()]) -> Response:
+    """Cost beside revenue by tenant, summed over the months: the lowest margin first unless asked otherwise."""
+    part = costs.Slice(asked.sort, asked.limit, asked.offset)
+    return _json(await costs.table(request.app.state.pool, who, "tenant", asked.wanted, part))
+
+
+@_costs.get("/tenants.csv", **_COSTS_CSV)
+async def tenants_csv(request: Request, who: Admin, asked: Annotated[Searched, Query()]) -> Response:
+    """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
+    part, state = costs.Slice(asked.sort), request.app.state
+    async with state.sheets:
+        return await _cost_sheet("tenants", await costs.table(state.pool, who, "tenant", asked.wanted, part))
+
+
+@_costs.get("/kinds", response_model=schemas.CostsByKind, **_COSTS)
+async def kinds(request: Request, who: Admin, asked: Annotated[KindsPage, Query()]) -> Response:
+    """Cost beside revenue by resource kind, summed over the months. What a plan includes earns under plan_base."""
+    part = costs.Slice(asked.sort, asked.limit, asked.offset)
+    return _json(await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
+
+
+@_costs.get("/kinds.csv", **_COSTS_CSV)
+async def kinds_csv(request: Request, who: Admin, asked: Annotated[Ranked, Query()]) -> Response:
+    """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
+    part = costs.Slice(asked.sort)
+    return await _cost_sheet("kinds", await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
+
+
+@_costs.get("/invoices", response_model=schemas.InvoiceShares, **_COSTS)
+async def invoices_behind(request: Request, who: Admin, asked: Annotated[BehindPage, Query()]) -> Response:
+    """The issued and paid invoices behind a revenue, and what of each is in it: they sum to it."""
+    part = costs.Slice(limit=asked.limit, offset=asked.offset)
+    return _json(await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, part))
+
+
+@_costs.get("/invoices.csv", **_COSTS_CSV)
+async def invoices_behind_csv(request: Request, who: Admin, asked: Annotated[Behind, Query()]) -> Response:
+    """The same whole, for spreadsheets, in dollars."""
+    state = request.app.state
+    async with state.sheets:
+        return await _cost_sheet(
+            "invoices", await costs.invoices(state.pool, who, asked.wanted, asked.revenue, costs.Slice())
+        )
+
+
 class Straight:
     """Answers what is asked most, a list and an invoice, with the routes' own functions.
 
@@ -375,45 +549,42 @@ class _Sheet(StreamingResponse):
             await super().__call__(scope, receive, send)
 
     def _parts(self) -> Iterator[str]:
-        yield "\ufeff" + _csv([dict(zip(_SHEET, _SHEET, strict=True))])  # the mark tells Excel that this is UTF-8
+        yield sheets.header(_SHEET)
         while lines := list(itertools.islice(self._spool, SHEET_PART)):
-            yield _csv([_cells(json.loads(line)) for line in lines if line != b"\n"])
+            yield sheets.lines(_SHEET, [_cells(json.loads(line)) for line in lines if line != b"\n"])
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the sheet. Numbers stay numbers; text cannot be taken for a formula."""
     return row | {
-        "invoice_number": _text(row["invoice_number"]),
-        "tenant_id": _text(row["tenant_id"]),
-        "tenant_name": _text(row["tenant_name"]),
-        "subtotal": _dollars(row["subtotal_cents"]),
-        "tax": _dollars(row["tax_cents"]),
-        "total": _dollars(row["total_cents"]),
-        "issued_at": _instant(row["issued_at"]),
-        "paid_at": _instant(row["paid_at"]),
+        "invoice_number": sheets.text(row["invoice_number"]),
+        "tenant_id": sheets.text(row["tenant_id"]),
+        "tenant_name": sheets.text(row["tenant_name"]),
+        "subtotal": sheets.dollars(row["subtotal_cents"]),
+        "tax": sheets.dollars(row["tax_cents"]),
+        "total": sheets.dollars(row["total_cents"]),
+        "issued_at": sheets.instant(row["issued_at"]),
+        "paid_at": sheets.instant(row["paid_at"]),
     }
 
 
-def _text(value: str | None) -> str:
-    value = value or ""
-    return f"'{value}" if value.lstrip(" \u00a0").startswith(_FORMULA) else value
+async def _cost_sheet(of: str, document: bytes) -> Response:
+    headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="costs-{of}.csv"'}
+    return Response(await to_thread.run_sync(_cost_lines, of, document), headers=headers, media_type="text/csv")
 
 
-def _instant(value: str | None) -> str:
-    """UTC without a zone, to the second: spreadsheets read no other."""
-    return value[:19].replace("T", " ") if value else ""
+def _cost_lines(of: str, document: bytes) -> str:
+    """The rows of a document of costs.py as a sheet; what is unallocated comes last, by that name."""
+    table, columns = json.loads(document), _COST_SHEETS[of]
+    rows = table["items"] + ([table["unallocated"] | {_NAMES[of]: "unallocated"}] if table.get("unallocated") else [])
+    return sheets.header(columns) + sheets.lines(columns, [_cost_cells(row) for row in rows])
 
 
-def _dollars(cents: int) -> str:
-    """Cents as a spreadsheet reads them: 1234567 is 12345.67."""
-    whole, rest = divmod(abs(cents), 100)
-    return f"{'-' if cents < 0 else ''}{whole}.{rest:02d}"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    csv.DictWriter(text, _SHEET, extrasaction="ignore").writerows(rows)
-    return text.getvalue()
+def _cost_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a sheet of costs: `*_cents` in dollars without that suffix, numbers as they are, text as text."""
+    numbers = {name: row[name] for name in ("margin_percent", "usd_per_aud", "reconciled", "invoices") if name in row}
+    money = {n.removesuffix("_cents"): sheets.dollars(v) for n, v in row.items() if n.endswith("_cents")}
+    return {name: sheets.text(value) for name, value in row.items() if isinstance(value, str)} | money | numbers
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -73,12 +73,9 @@ def serve() -> Iterator[Serve]:
         yield lambda url, **settings: stack.enter_context(served(url, **settings))
 
 
-@pytest.fixture(scope="session")
-def billed(server_url: str, migrated: str) -> Iterator[World]:
-    """The sample's March and April, invoiced, for tests that only look.
-
-    In April the first tenants but the pilot are draft, paid and void; the pilot's invoice is issued.
-    """
+@contextlib.contextmanager
+def sample_world(server_url: str, migrated: str) -> Iterator[World]:
+    """The sample data in a database of its own, nothing of it invoiced."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"create database {name} template {migrated}".encode())
@@ -86,6 +83,13 @@ def billed(server_url: str, migrated: str) -> Iterator[World]:
     world = World(f"{server_url.rpartition('/')[0]}/{name}")
     with psycopg.connect(world.url) as connection:
         connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
+    yield world
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name} with (force)".encode())
+
+
+def invoice_march_and_april(world: World) -> None:
+    """As `billed` says."""
     world.publish("2026-03")
     world.publish("2026-04")
     others = [tenant for tenant in sorted(world.invoices("2026-04")) if tenant != "pilot"]
@@ -95,9 +99,17 @@ def billed(server_url: str, migrated: str) -> Iterator[World]:
             status,
             tenant_id,
         )
-    yield world
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)".encode())
+
+
+@pytest.fixture(scope="session")
+def billed(server_url: str, migrated: str) -> Iterator[World]:
+    """The sample's March and April, invoiced, for tests that only look.
+
+    In April the first tenants but the pilot are draft, paid and void; the pilot's invoice is issued.
+    """
+    with sample_world(server_url, migrated) as world:
+        invoice_march_and_april(world)
+        yield world
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +124,91 @@ def drafted(billed: World) -> str:
     """The tenant whose April is a draft."""
     [(name,)] = billed.query("select tenant_id from billing.tenant_invoices where status = 'draft'")
     return str(name)
+
+
+def bill(world: World, month: str, usd_per_aud: str | None) -> None:
+    """A provider's bill of the month, allocated; with a rate or without.
+
+    Each deployment that is invoiced has Droplets for two fifths of its revenue's cents and 1.50, so that small ones
+    lose money, and Volumes for 2.50; the pilot's first has a product that nobody mapped for 0.99, a credit of -5.00 and a
+    tax of 3.21; a load balancer for 12.34 is nobody's. All of that in US dollars.
+    """
+    with psycopg.connect(world.url) as connection:
+        connection.execute(
+            """
+            create temp table item as
+            select row_number() over (order by rank, tenant_id, deployment_id) as line_no, kind, product,
+                   deployment_id, tenant_id, usd_cents,
+                   sum(usd_cents) over (order by rank, tenant_id, deployment_id) as upto
+            from (
+                select rank, 'usage' as kind, product, deployment_id, tenant_id,
+                       case rank when 1 then revenue_cents * 2 / 5 + 150 else 250 end as usd_cents
+                from billing.revenue_by_deployment, (values (1, 'Droplets'), (2, 'Volumes')) p (rank, product)
+                where period_start = %(month)s and deployment_id is not null
+                union all select 4, 'usage', 'Load Balancers', null, null, 1234
+                union all select rank, kind, product, d.id, tenant_id, cents
+                from (values (3, 'usage', 'GPU Droplets', 99), (5, 'credit', 'Credit', -500), (6, 'tax', 'Tax', 321))
+                    c (rank, kind, product, cents),
+                    (select min(id::text)::uuid as id, tenant_id from cloud.cloud_deployments group by tenant_id) d
+                where tenant_id = 'pilot'
+            ) i
+            """,
+            {"month": f"{month}-01"},
+        )
+        for statement in _BILL:
+            connection.execute(statement, {"month": f"{month}-01", "rate": usd_per_aud})
+
+
+_BILL = (
+    """
+    insert into billing.cloud_invoices (period_start, total_cents, total_from, item_count, content_sha256)
+    select %(month)s::date, sum(usd_cents), 'bill', count(*), repeat('0', 64) from item
+    """,
+    """
+    insert into billing.cloud_invoice_items
+        (period_start, line_no, kind, product, description, started_at, ended_at, amount_cents)
+    select %(month)s::date, line_no, kind, product, product, %(month)s::date, %(month)s::date + interval '1 month',
+           usd_cents
+    from item
+    """,
+    """
+    insert into billing.fx_rates
+    select %(month)s::date, 'USD', rate, null, 'by hand'
+    from (select %(rate)s::numeric as rate) r where rate is not null
+    """,
+    """
+    insert into billing.month_costs
+    select %(month)s::date, sum(usd_cents), r, case when r is not null then 'by hand' end, round(sum(usd_cents) / r),
+           case when r is not null then 0 end
+    from item, (select %(rate)s::numeric as r) rate group by r
+    """,
+    """
+    insert into billing.cost_allocations
+    select %(month)s::date, line_no, 1, deployment_id, tenant_id,
+           case when deployment_id is null then 'nobody' else 'resource' end, null, 1, 1, usd_cents,
+           round(upto / %(rate)s::numeric) - round((upto - usd_cents) / %(rate)s::numeric)
+    from item
+    """,
+)
+
+
+@pytest.fixture(scope="session")
+def costed(server_url: str, migrated: str) -> Iterator[World]:
+    """January to May with all that can be the case, for tests that only look.
+
+    January and February are reconciled. March has a bill and no rate; April a bill, a rate and a draft; May no bill.
+    """
+    with sample_world(server_url, migrated) as world:
+        for month in ("2026-01", "2026-02", "2026-05"):
+            world.publish(month)
+        invoice_march_and_april(world)
+        for month, rate in {"2026-01": "0.65", "2026-02": "0.6543", "2026-03": None, "2026-04": "0.66"}.items():
+            bill(world, month, rate)
+        yield world
+
+
+@pytest.fixture(scope="session")
+def cost_api(costed: World) -> Iterator[httpx.Client]:
+    """The API over `costed`, for tests that only look."""
+    with served(costed.url) as client:
+        yield client

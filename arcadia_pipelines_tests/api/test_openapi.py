@@ -37,6 +37,16 @@ OPERATIONS = [
     ("GET", "/api/v1/invoices/{invoice_id}"),
     ("GET", "/api/v1/invoices/{invoice_id}/events"),
     ("POST", "/api/v1/quotes"),
+    ("GET", "/api/v1/costs/months"),
+    ("GET", "/api/v1/costs/months.csv"),
+    ("GET", "/api/v1/costs/deployments"),
+    ("GET", "/api/v1/costs/deployments.csv"),
+    ("GET", "/api/v1/costs/tenants"),
+    ("GET", "/api/v1/costs/tenants.csv"),
+    ("GET", "/api/v1/costs/kinds"),
+    ("GET", "/api/v1/costs/kinds.csv"),
+    ("GET", "/api/v1/costs/invoices"),
+    ("GET", "/api/v1/costs/invoices.csv"),
 ]
 
 
