@@ -1,4 +1,4 @@
-# make demo | test | check | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | test-ui | check | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -7,13 +7,17 @@ INSTALLED := $(VENV)/.installed
 FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
 
-.PHONY: demo test check focus mutation ui api bench bench-api bench-costs down lock clean
+.PHONY: demo test test-ui check focus mutation ui api bench bench-api bench-costs down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
 
 test: $(INSTALLED) $(FOCUS_1_0)/.installed
 	@$(BIN)/pytest -n 2
+
+# The dashboard in a headless Chromium: the system's, or CHROMIUM=/path/to/it, or what `playwright install` fetched.
+test-ui: $(INSTALLED)
+	@$(BIN)/pytest arcadia_pipelines_tests/api/ui
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check .

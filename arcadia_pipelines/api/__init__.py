@@ -1,10 +1,13 @@
-"""The read API: tenants see their own invoices, platform admins see all, nobody sees more.
+"""The read API: tenants see their own invoices, platform admins see all and the costs, nobody sees more.
 
 app.py       the application: routes, and what its life begins and ends with
 auth.py      from a bearer token to the principal who asks
-queries.py   the SQL, run as the role arcadia_api for that principal
+queries.py   the SQL of invoices, run as the role arcadia_api for that principal
+costs.py     the SQL of cost beside revenue, for platform admins
 schemas.py   the documents that go in and out, with examples
 problems.py  errors as application/problem+json
 observe.py   request ids and the log
+sheets.py    text, money and instants in CSV
+dashboard.py the dashboard's files, charts.py its charts; the page itself is in static/
 commands.py  `arcadia api` and `arcadia token`
 """

@@ -130,8 +130,8 @@ def bill(world: World, month: str, usd_per_aud: str | None) -> None:
     """A provider's bill of the month, allocated; with a rate or without.
 
     Each deployment that is invoiced has Droplets for two fifths of its revenue's cents and 1.50, so that small ones
-    lose money, and Volumes for 2.50; the pilot's first has a product that nobody mapped for 0.99, a credit of -5.00 and a
-    tax of 3.21; a load balancer for 12.34 is nobody's. All of that in US dollars.
+    lose money, and Volumes for 2.50; the pilot's first has a product that nobody mapped for 0.99, a credit of -5.00 and
+    a tax of 3.21; a load balancer for 12.34 is nobody's. All of that in US dollars.
     """
     with psycopg.connect(world.url) as connection:
         connection.execute(
@@ -202,6 +202,7 @@ def costed(server_url: str, migrated: str) -> Iterator[World]:
         for month in ("2026-01", "2026-02", "2026-05"):
             world.publish(month)
         invoice_march_and_april(world)
+        world.query("delete from billing.fx_rates")  # the sample's own
         for month, rate in {"2026-01": "0.65", "2026-02": "0.6543", "2026-03": None, "2026-04": "0.66"}.items():
             bill(world, month, rate)
         yield world

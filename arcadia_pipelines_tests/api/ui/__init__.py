@@ -1,0 +1,1 @@
+"""The dashboard in a headless Chromium. `make test-ui` runs this folder, `make test` does not."""
