@@ -30,7 +30,11 @@ def api(port: int) -> None:
     _refuse_unadmitted(url)
     listening = _listen(port)
     where = f"http://{HOST}:{listening.getsockname()[1]}"
-    click.echo(f"the read API is on {where} (OpenAPI: {where}/api/v1/openapi.json); Ctrl-C stops it", err=True)
+    click.echo(
+        f"the read API is on {where} (OpenAPI: {where}/api/v1/openapi.json), "
+        f"the dashboard on {where}/dashboard; Ctrl-C stops it",
+        err=True,
+    )
     log_to_stdout()
     config = uvicorn.Config(
         app,

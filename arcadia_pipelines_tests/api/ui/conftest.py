@@ -79,18 +79,26 @@ class Visit:
 
 
 @pytest.fixture(scope="session")
-def browser(cost_api: httpx.Client) -> Iterator[Browser]:
-    """The Chromium of CHROMIUM, of the system, or of Playwright. Only after the world: both have an event loop."""
+def chromium() -> str:
+    """The Chromium of CHROMIUM, of the system, or of Playwright."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        with sync_playwright() as playwright:
+            found = playwright.chromium.executable_path
+    if not Path(found).exists():
+        pytest.exit(
+            "no Chromium: `sudo apt-get install chromium`, or `.venv/bin/playwright install chromium`, "
+            "or say where one is: CHROMIUM=/path/to/chrome make test-ui",
+            returncode=1,
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str, cost_api: httpx.Client) -> Iterator[Browser]:
+    """The browser. The world is made before it: both want the thread's event loop."""
     with sync_playwright() as playwright:
-        found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-        own = playwright.chromium.executable_path
-        if not found and not Path(own).exists():
-            pytest.exit(
-                "no Chromium: `sudo apt-get install chromium`, or `.venv/bin/playwright install chromium`, "
-                "or say where one is: CHROMIUM=/path/to/chrome make test-ui",
-                returncode=1,
-            )
-        launched = playwright.chromium.launch(executable_path=found or own, args=FLAGS)
+        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield launched
         launched.close()
 
