@@ -36,8 +36,8 @@ _SUMS: LiteralString = """
 """
 _MEASURES: LiteralString = """
     revenue_cents, cost_cents, revenue_cents - awaiting_cents - cost_cents as margin_cents,
-    round(100.0 * (revenue_cents - awaiting_cents - cost_cents) / nullif(revenue_cents - awaiting_cents, 0), 2)::text
-        as margin_percent,
+    round(100.0 * (revenue_cents - awaiting_cents - cost_cents)
+          / nullif(greatest(revenue_cents - awaiting_cents, 0), 0), 2)::text as margin_percent,
     awaiting_cents
 """
 _TOTAL: LiteralString = f"""(
@@ -79,8 +79,9 @@ _TABLES: dict[By, tuple[LiteralString, LiteralString, LiteralString, LiteralStri
     "tenant": (
         "tenant_id, tenant_name",
         "tenant_id, max(tenant_name) as tenant_name",
-        "tenant_id",
-        "(tenant_id is null)",
+        # Without an id there is the unallocated, and the cost of deployments that are deleted.
+        "tenant_id, (tenant_id is null and tenant_name = 'unallocated')",
+        "(tenant_id is null and tenant_name = 'unallocated')",
     ),
     "kind": ("resource_kind", "resource_kind", "resource_kind", "(resource_kind = 'unallocated')"),
 }

@@ -313,9 +313,9 @@ class DeploymentCosts(Sums):
 
 
 class TenantCosts(Sums):
-    """A tenant."""
+    """A tenant; without an id, the cost of deployments that are deleted."""
 
-    tenant_id: str
+    tenant_id: str | None
     tenant_name: str
 
 

@@ -12,7 +12,7 @@ import pytest
 from arcadia_pipelines.api import schemas
 from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, bill, tenant
 from arcadia_pipelines_tests.api.test_row_security import as_api
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, item
 
 VIEWS = ("by_month", "by_deployment", "by_tenant", "by_kind")
 RANGES: list[dict[str, Any]] = [
@@ -103,6 +103,23 @@ def test_the_pilots_april_by_hand(serve: Serve, world: World) -> None:
         "provider credit": (0, -769),
         "provider tax": (0, 494),
     }
+
+
+def test_the_cost_of_a_deleted_deployment_is_not_called_unallocated(serve: Serve, world: World) -> None:
+    """1.00 USD of what is gone and 2.00 of nobody's, at 0.5: 2.00 and 4.00 AUD, without a tenant both."""
+    world.pilot()
+    world.publish("2026-04")
+    world.rate("2026-04", "0.5")
+    world.owns("gone", "droplet")
+    world.bill("2026-04", item("1.00", "droplet"), item("2.00", "ci"), total=300)
+    client = serve(world.url)
+    tenants = ask(client, "tenants")
+    assert [(one["tenant_id"], one["tenant_name"], one["cost_cents"]) for one in tenants["items"]] == [
+        (None, "(deleted)", 200),
+        ("pilot", "Pilot", 0),
+    ]
+    assert tenants["unallocated"]["cost_cents"] == 400
+    assert [one["cost_cents"] for one in ask(client, "deployments")["items"]] == [200, 0]
 
 
 @pytest.mark.parametrize("asked", RANGES)

@@ -412,7 +412,7 @@ const NAMES = {
   tenants: {
     name: (row) => row.tenant_name,
     bar: (row) => row.tenant_name,
-    href: (row) => address("invoices", { of: row.tenant_id, back: "tenants" }, KEPT),
+    href: (row) => row.tenant_id && address("invoices", { of: row.tenant_id, back: "tenants" }, KEPT),
     more: [],
   },
   kinds: {
