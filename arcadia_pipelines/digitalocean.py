@@ -4,6 +4,7 @@ The client retries what passes by itself (429 with its Retry-After, 5xx, lost co
 ProviderError, in words. pydo is loaded only here, when a bill is fetched.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,10 @@ def fetch(month: BillingMonth, settings: Settings) -> Bill:
     if not settings.digitalocean_token:
         raise ProviderError(
             "ARCADIA_DIGITALOCEAN_TOKEN is not set: set it to a token that may read billing, or import a CSV"
+        )
+    if not re.fullmatch(r"[!-~]+", settings.digitalocean_token):
+        raise ProviderError(
+            "ARCADIA_DIGITALOCEAN_TOKEN has characters that no token has: set it to the token, and nothing else"
         )
     url = settings.digitalocean_url.rstrip("/")
     try:

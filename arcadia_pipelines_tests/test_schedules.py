@@ -76,7 +76,7 @@ def tick_of_costs(at: str) -> dg.RunRequest | dg.SkipReason:
 
 def test_with_a_token_the_bill_of_the_month_just_ended_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     """One run, for the month before the tick's; none for a month before the first."""
-    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "a token")
+    monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "a-token")
     request = tick_of_costs("2026-05-02T03:00")
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2026-04-01"

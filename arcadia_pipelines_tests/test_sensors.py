@@ -60,7 +60,7 @@ def test_a_failed_month_is_told_to_the_webhook(
     """A table is gone, so the run fails: the webhook is told which run, job and month."""
     monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", f"http://127.0.0.1:{webhook.server_port}/alerts")
     world.pilot()
-    world.query("drop table billing.quote_faults")
+    world.query("drop table billing.quote_faults cascade")
     with dg.DagsterInstance.ephemeral() as instance:
         result = world.month_end("2026-04", instance, succeed=False)
         context = dg.build_run_status_sensor_context(
