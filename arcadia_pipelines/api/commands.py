@@ -78,11 +78,12 @@ def _refuse_unadmitted(url: str) -> None:
     """Say so now if the database does not let the API read. One that is down is left to /ready."""
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
-            [[migrated]] = connection.execute("select to_regproc('billing.admit_api') is not null").fetchall()
+            [[migrated]] = connection.execute("select to_regproc('billing.invoice_lines') is not null").fetchall()
             if not migrated:
                 raise SettingsError("the database lacks our tables: run `arcadia db migrate`")
             connection.execute("set role arcadia_api")
             connection.execute("select from billing.tenant_invoices limit 0")
+            connection.execute("select from billing.invoice_lines(null, null)")
     except psycopg.OperationalError:
         return
     except psycopg.Error as error:

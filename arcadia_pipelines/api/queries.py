@@ -94,7 +94,7 @@ _ONE: LiteralString = f"""
 """
 _LINES: LiteralString = f"""
     select string_agg({_LINE}, ',' order by line_no)
-    from billing.tenant_invoice_lines where invoice_id = i.id and period_start = i.period_start
+    from billing.invoice_lines(i.id, i.period_start)
 """
 _EVENTS: LiteralString = f"""
     select e.history from {_WHO}, lateral (

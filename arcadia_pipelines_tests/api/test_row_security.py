@@ -75,6 +75,39 @@ def test_a_tenant_sees_neither_its_draft_nor_the_lines_of_it(billed: World, draf
         assert months == [("2026-03-01",)]
 
 
+def test_the_lines_of_another_tenants_invoice_are_none(billed: World) -> None:
+    """billing.invoice_lines() shows what its caller may see: the pilot's to the pilot, and nobody else's."""
+    invoices = billed.query("select id, tenant_id from billing.tenant_invoices where period_start = '2026-04-01'")
+    lines = "select count(*) from billing.invoice_lines(%s, '2026-04-01')"
+    with as_api(billed.url, role="tenant", tenant_id="pilot") as connection:
+        seen = {who: connection.execute(lines, [invoice]).fetchall()[0][0] for invoice, who in invoices}
+    assert {who: count for who, count in seen.items() if count} == {"pilot": 4}
+    with as_api(billed.url) as connection:
+        assert not any(connection.execute(lines, [invoice]).fetchall()[0][0] for invoice, _ in invoices)
+
+
+def test_a_member_of_the_apis_role_sees_no_costs_that_the_role_does_not(server_url: str, billed: World) -> None:
+    """A login that has the role, and has not set it: policies count for it, and so do the views'."""
+    login = f"member_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as superuser:
+        superuser.execute(f"create role {login} login password 'pw' in role arcadia_api".encode())
+    try:
+        own = f"postgresql://{login}:pw@{billed.url.rpartition('@')[2]}"
+        for settings, months in (
+            ({}, 0),
+            ({"role": "tenant", "tenant_id": "pilot"}, 0),
+            ({"role": "platform_admin"}, 2),
+        ):
+            with psycopg.connect(own) as connection:
+                for name, value in settings.items():
+                    connection.execute("select set_config(%s, %s, true)", [f"arcadia.{name}", value])
+                found = connection.execute("select count(*) from billing.cost_vs_revenue_by_month").fetchall()
+                assert found == [(months,)]
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as superuser:
+            superuser.execute(f"drop role {login}".encode())
+
+
 def test_an_admin_sees_what_the_owner_sees(billed: World) -> None:
     with psycopg.connect(billed.url) as owner:
         everything = counts(owner)
@@ -105,6 +138,9 @@ def test_the_settings_end_with_the_transaction(billed: World) -> None:
         "select * from cloud.tenants",
         "select * from cloud.usage_records",
         "select billing.admit_api()",
+        "select * from billing.month_costs",
+        "select * from billing.cost_allocations",
+        "select * from billing.cloud_invoice_items",
         "create table billing.mine ()",
     ],
 )
