@@ -58,6 +58,7 @@ _EXPECTED = (
 _NEXT = """
 Next:
   make ui        then open http://127.0.0.1:3000 and materialise October 2026 (Jobs, month_end, Materialize all)
+  make api       then open http://127.0.0.1:8000/dashboard; .venv/bin/arcadia token --role platform_admin signs in
   .venv/bin/arcadia explain INV-202604-00010
   .venv/bin/arcadia quote --plan studio --addon storage_50gb --usage droplet_hours=2160
   .venv/bin/arcadia db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"

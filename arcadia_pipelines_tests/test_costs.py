@@ -334,6 +334,20 @@ def test_a_total_that_comes_later_reconciles_the_month(billed: World) -> None:
     assert april(billed)["reconciled"]
 
 
+def test_importing_a_bill_again_mends_items_that_were_changed_by_hand(billed: World) -> None:
+    """They are not what was received, whatever the hash on record says."""
+    billed.bill("2026-04", item("1.00", "a"), item("2.00", "b"), total=300)
+    for statement in (
+        "update billing.cloud_invoice_items set amount_cents = 1000 where line_no = 1",
+        "delete from billing.cloud_invoice_items where line_no = 2",
+        "update billing.cloud_invoices set total_cents = 1",
+    ):
+        billed.query(statement)
+        assert april(billed)["reconciled"] is False
+        billed.bill("2026-04", item("1.00", "a"), item("2.00", "b"), total=300)
+        assert april(billed)["reconciled"] is True
+
+
 def test_what_is_received_is_never_changed(billed: World) -> None:
     """No update, no delete."""
     billed.bill("2026-04", item("1.00", "a"))

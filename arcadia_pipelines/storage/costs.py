@@ -6,7 +6,7 @@ splitting cents (billing/bill.py, exchange.py, allocation.py).
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -185,9 +185,10 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         "document": received.document,
     }
     known = connection.exec_driver_sql(
-        "select revision, content_sha256 from billing.cloud_invoices where period_start = %(month)s", parameters
+        "select revision, total_cents from billing.cloud_invoices where period_start = %(month)s", parameters
     ).first()
-    if known and known.content_sha256 == parameters["sha256"]:
+    before = items(connection, received.month)
+    if known and replace(received, items=before, total_cents=known.total_cents).sha256 == parameters["sha256"]:
         # What was the sum of its items may be the bill's own word now.
         connection.exec_driver_sql(
             "update billing.cloud_invoices set total_from = %(total_from)s"
@@ -195,7 +196,7 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
             parameters,
         )
         return Stored("unchanged", known.revision, frame(bill.MOVED))
-    moved = bill.moved(items(connection, received.month), received.items) if known else frame(bill.MOVED)
+    moved = bill.moved(before, received.items) if known else frame(bill.MOVED)
     for table in ("cost_allocations", "month_costs", "cloud_invoice_items"):
         connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
     revision = connection.exec_driver_sql(
