@@ -171,7 +171,9 @@ def _take(received: Bill, as_json: bool) -> None:
         storage.allocate(connection, month)
         [standing] = [row for row in storage.month_by_month(connection) if row["period_start"] == month.start]
         unmapped = storage.unmapped_products(connection, month)
-    moved: list[dict[str, Any]] = stored.moved.astype(object).to_dict("records")  # type: ignore[assignment]
+    moved = [
+        {str(name): value for name, value in row.items()} for row in stored.moved.astype(object).to_dict("records")
+    ]
     if as_json:
         told = {"month": str(month), "outcome": stored.outcome, "revision": stored.revision, "moved": moved}
         click.echo(to_json({**told, "unmapped_products": unmapped, **standing}))

@@ -344,8 +344,8 @@ def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> alt.LayerChart:
 
 def lowest_margins(margins: pd.DataFrame) -> alt.LayerChart:
     """Two bars a deployment, the lowest margin first. Columns as costs.DEPLOYMENTS."""
-    name = margins["deployment_name"].fillna("(deleted)")
-    named = margins.assign(deployment=name.where(~name.duplicated(keep=False), name + ", " + margins["tenant_id"]))
+    name, tenant = margins["deployment_name"], margins["tenant_id"].fillna("no tenant")
+    named = margins.assign(deployment=name.where(~name.duplicated(keep=False), name + ", " + tenant))
     return _two_bars(_sides(named, "deployment"), "deployment", "The lowest margins of the month, AUD ex GST")
 
 

@@ -185,10 +185,17 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         "document": received.document,
     }
     known = connection.exec_driver_sql(
-        "select revision, total_cents from billing.cloud_invoices where period_start = %(month)s", parameters
+        "select revision, total_cents, item_count, content_sha256 from billing.cloud_invoices"
+        " where period_start = %(month)s",
+        parameters,
     ).first()
     before = items(connection, received.month)
-    if known and replace(received, items=before, total_cents=known.total_cents).sha256 == parameters["sha256"]:
+    # As it says it is, and as its items are: what was changed by hand is replaced.
+    if (
+        known
+        and (known.item_count, known.content_sha256) == (parameters["items"], parameters["sha256"])
+        and replace(received, items=before, total_cents=known.total_cents).sha256 == parameters["sha256"]
+    ):
         # What was the sum of its items may be the bill's own word now.
         connection.exec_driver_sql(
             "update billing.cloud_invoices set total_from = %(total_from)s"
@@ -237,7 +244,6 @@ class Standing:
 
     total_cents: int
     """USD."""
-    total_from: str
     item_count: int
     revision: int
     source: str
@@ -256,7 +262,7 @@ def has_bill(connection: Connection, month: BillingMonth) -> bool:
 def standing(connection: Connection, month: BillingMonth) -> Standing:
     """The month's bill. Raises NoBill."""
     found = connection.exec_driver_sql(
-        "select b.total_cents, total_from, item_count, revision, d.source, b.received_at from billing.cloud_invoices b"
+        "select b.total_cents, item_count, revision, d.source, b.received_at from billing.cloud_invoices b"
         " join billing.cloud_invoice_documents d using (period_start, revision) where period_start = %(month)s",
         {"month": month.start},
     ).first()
