@@ -4,6 +4,8 @@ Whoever needs the month computed calls these: the assets, which store what they 
 A month comes in chunks of some thousand tenants, each computed in a thread while the one before it is used.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 from sqlalchemy.engine import Connection
 
@@ -14,14 +16,18 @@ from arcadia_pipelines.storage import catalogue, corrections, ledger, quotes, st
 from arcadia_pipelines.storage.streams import Query, ahead
 
 
-def month_quotes(connection: Connection, month: BillingMonth, *beside: Query) -> quotes.Chunks:
+def month_quotes(
+    connection: Connection, month: BillingMonth, *beside: Query, only: Sequence[str] | None = None
+) -> quotes.Chunks:
     """The quotes of the month's frozen usage, by the subscriptions and the prices in effect, chunk by chunk.
 
-    With each chunk come the rows of the queries `beside` for the same tenants. They take `month`.
+    With each chunk come the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given,
+    these tenants are quoted and no others, and the usage of nobody.
     """
     rates = catalogue.rates(connection, month)
     parameters = {**catalogue.bounds(month), "month": month.start}
-    chunks = streams.chunks(connection, parameters, catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, *beside)
+    queries = catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, *beside
+    chunks = streams.chunks(connection, parameters, *queries, only=only)
     return ahead((quote(subs, addons, rates, used), rest) for subs, addons, used, *rest in ahead(chunks))
 
 
@@ -50,14 +56,17 @@ def invoices(
     return invoice.totals(lines, tenants, month), lines
 
 
-def month_invoices(connection: Connection, month: BillingMonth, *beside: Query) -> ledger.Chunks:
+def month_invoices(
+    connection: Connection, month: BillingMonth, *beside: Query, only: Sequence[str] | None = None
+) -> ledger.Chunks:
     """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
 
     They carry the corrections of earlier months that are theirs to carry (storage/corrections.py). With each chunk come
-    the rows of the queries `beside` for the same tenants. They take `month`.
+    the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given, other tenants'
+    invoices are left out.
     """
     adjustments = corrections.carried_by(connection, month)
-    chunks = streams.chunks(connection, {"month": month.start}, quotes.LINES, catalogue.TENANTS, *beside)
+    chunks = streams.chunks(connection, {"month": month.start}, quotes.LINES, catalogue.TENANTS, *beside, only=only)
 
     def invoiced(quote_lines: pd.DataFrame, tenants: pd.DataFrame, *rest: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
         return (*invoices(quote_lines, adjustments, tenants, month), *rest)

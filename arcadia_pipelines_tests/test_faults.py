@@ -88,6 +88,10 @@ BY_THE_CLOCK = {
     "updated_at",
     "occurred_at",
     "found_at",
+    "frozen_rows",
+    "passed_at",
+    "quoted_rows",
+    "rows_passed",
     "applied_at",
 }
 
@@ -341,7 +345,7 @@ def test_a_reader_that_is_ended_ends_the_step_which_is_retried(world: World, mon
 
     def end_the_reader() -> None:
         with psycopg.connect(world.url) as other:
-            other.execute("lock table cloud.subscriptions in access exclusive mode")
+            other.execute("lock table billing.metered_usage in access exclusive mode")
             locked.set()
             until_waiting(world, 1, lambda: None)
             world.query("""

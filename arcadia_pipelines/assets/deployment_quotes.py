@@ -7,7 +7,7 @@ from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, quotes
+from arcadia_pipelines.storage import columns, quotes, stale
 
 _PRICED_BY = (
     "subscriptions",
@@ -33,11 +33,17 @@ _PRICED_BY = (
 def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
     """The preview of the month's invoices: each subscription priced by the prices in effect on the first of the month.
 
-    A tenant with a fault (see the check no_tenant_is_held_back) is not quoted; usage on no line is in unbilled_usage.
+    Materialising it again quotes those tenants again for whom something has changed. A tenant with a fault (see the
+    check no_tenant_is_held_back) is not quoted; usage on no line is in unbilled_usage.
     """
     month = month_of(context)
     with database.month(month) as connection:
-        changed = quotes.replace(connection, month, recompute.month_quotes(connection, month, quotes.LINES))
+        who = stale.to_quote(connection, month)
+        changed = False
+        if who.tenants != []:
+            quoted = recompute.month_quotes(connection, month, quotes.LINES, only=who.tenants)
+            changed = quotes.replace(connection, month, quoted)
+            stale.remember_quoted(connection, month, who)
         return dg.MaterializeResult(
             metadata=reporting.quotes(
                 quotes.by_kind(connection, month),

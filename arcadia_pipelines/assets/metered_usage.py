@@ -6,7 +6,7 @@ from arcadia_pipelines import reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, usage
+from arcadia_pipelines.storage import columns, controls, usage
 
 
 @dg.asset(
@@ -25,8 +25,9 @@ def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) 
     month = month_of(context)
     with database.month(month) as connection:
         cutoff = usage.now(connection)
-        usage.count(connection, month, cutoff)
-        changed = usage.freeze(connection, month, cutoff, context.run.run_id)
-        kinds = usage.counted_by_kind(connection)
+        frozen = usage.freeze(connection, month, cutoff, context.run.run_id)
+        if frozen.compared:
+            controls.record_passed(connection, controls.USAGE_EQUALS_RAW_RECORDS, month, context.run.run_id)
+        kinds = usage.by_kind(connection, month)
         schema = columns.of(connection, "metered_usage")
-        return dg.MaterializeResult(metadata=reporting.usage(kinds, cutoff, changed, schema))
+        return dg.MaterializeResult(metadata=reporting.usage(kinds, cutoff, frozen.changed, schema))

@@ -12,7 +12,7 @@ from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, corrections, ledger, operations, quotes, usage
+from arcadia_pipelines.storage import columns, corrections, ledger, operations, quotes, stale, usage
 
 
 class NotQuoted(Exception):
@@ -71,7 +71,7 @@ def publish_invoices(
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
-        pass_gate(connection, month)
+        pass_gate(connection, month, context.run.run_id)
         ledger.take_turn(connection)
         held_back = quotes.faults(connection, month)["tenant_id"]
         on_hold = operations.on_hold(connection)
@@ -82,11 +82,15 @@ def publish_invoices(
                 " credited: see that cloud.subscriptions is whole, then materialise the month again"
             )
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
+        who = stale.to_invoice(connection, month)
         plans = (
             (reconcile.plan(standing, invoices, held_back, on_hold), invoices, lines)
-            for invoices, lines, standing in recompute.month_invoices(connection, month, ledger.STANDING)
+            for invoices, lines, standing in recompute.month_invoices(
+                connection, month, ledger.STANDING, only=who.tenants
+            )
         )
-        published = ledger.publish(connection, ledger.Publication(month, cutoff, context.run.run_id), plans)
+        publication = ledger.Publication(month, cutoff, context.run.run_id)
+        published = ledger.publish(connection, publication, plans, kept=who.settled)
         corrections.find(connection, month, context.run.run_id)
         revenue = ledger.revenue_of(connection, month)
         results: tuple[dg.MaterializeResult[None], ...] = (

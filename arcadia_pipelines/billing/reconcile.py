@@ -28,9 +28,9 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on
     """One row per tenant with an invoice, before or after, ordered by tenant: its `action` and both totals.
 
     `existing` has the columns of EXISTING, `recomputed` of invoice.INVOICES; `held_back` names tenants with a fault,
-    `on_hold` those that an operator holds. Columns: tenant_id, action, replaces (the content is another), status,
-    invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill),
-    difference_cents. Actions:
+    `on_hold` those that an operator holds. Columns: id (the invoice's), tenant_id, action, replaces (the content is
+    another), status, invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null:
+    nothing to bill), difference_cents. Actions:
 
     - keep: the content is the same; the row is left alone
     - add: there is no invoice yet, and it is issued
@@ -68,6 +68,7 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on
     standing = both["total_cents"].where(owed, 0).where(stands)
     return pd.DataFrame(
         {
+            "id": both["id"].fillna(both["id_new"]),
             "tenant_id": both["tenant_id"],
             "action": action,
             "replaces": action.isin(["revise", "issue"]) & ~same,

@@ -4,7 +4,8 @@ Out comes CSV, for what is small; what is as large as a month streams (streams.p
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,25 +54,50 @@ def read(connection: Connection, query: str, schema: pa.Schema, parameters: Mapp
     return to_pandas(pa.csv.read_csv(io.BytesIO(text), parse_options=_PARSE, convert_options=convert))
 
 
+Types = Mapping[str, str]
+"""The PostgreSQL types of a table's columns, by name."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as COPY takes them, in parts."""
+
+    columns: Sequence[str]
+    parts: Sequence[bytes]
+
+
+def types_of(connection: Connection, table: str) -> Types:
+    """The types of the table's columns."""
+    return dict(tuple(row) for row in connection.exec_driver_sql(_TYPES, {"table": table}))
+
+
 def write(connection: Connection, table: str, data: pd.DataFrame, schema: pa.Schema) -> None:
     """Append the schema's columns of the frame to the table, which has columns of those names.
 
     Raises pyarrow.ArrowInvalid for a text that is no uuid or date where the table wants one.
     """
-    if data.empty:
-        return
-    types: dict[str, str] = dict(tuple(row) for row in connection.exec_driver_sql(_TYPES, {"table": table}))
+    if len(data):
+        copy(connection, table, encode(data, schema, types_of(connection, table)))
+
+
+def encode(data: pd.DataFrame, schema: pa.Schema, types: Types) -> Encoded:
+    """The schema's columns of the frame for a table with columns of those names and types. As write()."""
     columns = to_arrow(data, schema)
     columns = pa.table({name: _as(types[name], columns[name]) for name in columns.column_names})
     encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(
         columns.schema, {field.name: _encoder(types[field.name], field) for field in columns.schema}
     )
-    statement = f"copy {table} ({', '.join(columns.column_names)}) from stdin with (format binary)"
-    with driver(connection).cursor() as cursor, cursor.copy(statement) as rows:
-        rows.write(encoder.write_header())
-        for batch in columns.combine_chunks().to_batches(max_chunksize=_BATCH_ROWS):
-            rows.write(encoder.write_batch(batch))
-        rows.write(encoder.finish())
+    batches = columns.combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+    parts = [encoder.write_header(), *map(encoder.write_batch, batches), encoder.finish()]
+    return Encoded(columns.column_names, parts)
+
+
+def copy(connection: Connection, table: str, rows: Encoded) -> None:
+    """Append the rows to the table."""
+    statement = f"copy {table} ({', '.join(rows.columns)}) from stdin with (format binary)"
+    with driver(connection).cursor() as cursor, cursor.copy(statement) as into:
+        for part in rows.parts:
+            into.write(part)
 
 
 def _as(postgres_type: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

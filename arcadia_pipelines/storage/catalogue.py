@@ -61,7 +61,7 @@ _ADDONS = f"""
       and a.quantity <> 0
 """
 # A view may show what numeric(18,6) and numeric(18,8) cannot hold: -1 there, which is a fault of the rate.
-_RATES = """
+RATES = """
     select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.unit, r.effective_from,
            case when r.included_quantity between 0 and 999999999999.999999
                  and r.included_quantity = round(r.included_quantity, 6) then r.included_quantity else -1
@@ -73,6 +73,7 @@ _RATES = """
     where r.effective_from <= %(start)s::date
     order by p.code, r.resource_kind, r.effective_from desc
 """
+"""Every plan's rates in effect. Takes `start`."""
 _TENANTS = """
     select id as tenant_id, nullif(btrim(gst_free_reason), '') as gst_free_reason,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', name, 'tenant_abn', abn,
@@ -100,7 +101,7 @@ def bounds(month: BillingMonth) -> dict[str, object]:
 
 def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Every plan's rates in effect, as quote.RATES."""
-    return bulk.read(connection, _RATES, quote.RATES, bounds(month))
+    return bulk.read(connection, RATES, quote.RATES, bounds(month))
 
 
 def plan_price(connection: Connection, plan: str, month: BillingMonth) -> tuple[int, dt.date]:

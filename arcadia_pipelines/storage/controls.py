@@ -10,9 +10,10 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
-from arcadia_pipelines.storage.usage import RECORDS, cutoff_of
+from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECORDS, WEIGHT, cutoff_of
 
 MOST_SHOWN = 20
 
@@ -27,9 +28,12 @@ class Control:
     query: str
     remedy: str
     blocking: bool = False
+    """Part of the release gate: what is downstream in the run does not start."""
     warning: bool = False
     unless: str | None = None
     """A quicker query, whose truth says that there are no offenders."""
+    reads: tuple[str, ...] = ()
+    """Of a blocking one: the tables whose rows of the month it is about."""
 
 
 @dataclass(frozen=True)
@@ -48,51 +52,47 @@ _UNBILLED = """
     select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
     from billing.unbilled_usage where period_start = %(month)s group by 1, 2, 3
 """
-_WEIGHT = "(hashtextextended(resource_kind, uuid_hash_extended(deployment_id, 0)) | 1)::numeric"
+
+USAGE_EQUALS_RAW_RECORDS = Control(
+    name="usage_equals_raw_records",
+    asset="metered_usage",
+    blocking=True,
+    reads=("metered_usage",),
+    description="The frozen usage equals a second count of the raw records, per deployment and resource kind.",
+    remedy="Records were changed, or were being written while the month was frozen: materialise the month again.",
+    unless=EQUALS_RAW_RECORDS,
+    query=f"""
+        with raw as (
+            select deployment_id, resource_kind, count(*) as records,
+                   coalesce(sum(case when abs(quantity) < 1e12 then quantity end), 0)::numeric(38, 6) as quantity
+            from ({RECORDS}) r group by 1, 2
+        ),
+        frozen as (
+            select deployment_id, resource_kind, sum(record_count) as records, sum(quantity) as quantity
+            from billing.metered_usage where period_start = %(month)s group by 1, 2
+        )
+        select deployment_id, resource_kind, raw.records as raw_records, frozen.records as frozen_records,
+               raw.quantity as raw_quantity, frozen.quantity as frozen_quantity
+        from raw full join frozen using (deployment_id, resource_kind)
+        where (raw.records, raw.quantity) is distinct from (frozen.records, frozen.quantity)
+        order by deployment_id, resource_kind
+    """,
+)
 
 CONTROLS = [
-    Control(
-        name="usage_equals_raw_records",
-        asset="metered_usage",
-        blocking=True,
-        description="The frozen usage equals a second count of the raw records, per deployment and resource kind.",
-        remedy="Records were changed, or were being written while the month was frozen: materialise the month again.",
-        # Weighted sums, as in a checksum: a record on another deployment or kind has another weight, and none has 0.
-        unless=f"""
-            select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECORDS}) r) r)
-                   is not distinct from
-                   (select (sum(w * record_count), sum(w * quantity))
-                    from (select record_count, quantity, {_WEIGHT} as w
-                          from billing.metered_usage where period_start = %(month)s) m)
-        """,
-        query=f"""
-            with raw as (
-                select deployment_id, resource_kind, count(*) as records,
-                       coalesce(sum(case when abs(quantity) < 1e12 then quantity end), 0)::numeric(38, 6) as quantity
-                from ({RECORDS}) r group by 1, 2
-            ),
-            frozen as (
-                select deployment_id, resource_kind, sum(record_count) as records, sum(quantity) as quantity
-                from billing.metered_usage where period_start = %(month)s group by 1, 2
-            )
-            select deployment_id, resource_kind, raw.records as raw_records, frozen.records as frozen_records,
-                   raw.quantity as raw_quantity, frozen.quantity as frozen_quantity
-            from raw full join frozen using (deployment_id, resource_kind)
-            where (raw.records, raw.quantity) is distinct from (frozen.records, frozen.quantity)
-            order by deployment_id, resource_kind
-        """,
-    ),
+    USAGE_EQUALS_RAW_RECORDS,
     Control(
         name="usage_is_conserved",
         asset="deployment_quotes",
         blocking=True,
+        reads=("metered_usage", "unbilled_usage", "deployment_quote_lines"),
         description="Metered = included + overage + unbilled, per deployment and resource kind.",
         remedy="The quotes do not fit the frozen usage: materialise the month again; if it stays, the engine is wrong.",
         unless=f"""
-            with entries as (
-                select m.deployment_id, m.resource_kind,
-                       m.quantity - case when u.quantity is not null or r.included_quantity is null then 0
-                                         else least(m.quantity, r.included_quantity) end as quantity
+            select (
+                select coalesce(sum({WEIGHT.format("m.")} * (
+                           m.quantity - case when u.quantity is not null or r.included_quantity is null then 0
+                                             else least(m.quantity, r.included_quantity) end)), 0)
                 from billing.metered_usage m
                 left join ({_UNBILLED}) u
                     on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
@@ -100,14 +100,13 @@ CONTROLS = [
                 left join cloud.subscriptions s on s.id = m.subscription_id
                 left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
                 where m.period_start = %(month)s
-                union all
-                select deployment_id, resource_kind, -qty from billing.deployment_quote_lines
+            ) = (
+                select coalesce(sum({WEIGHT.format("")} * qty), 0) from billing.deployment_quote_lines
                 where period_start = %(month)s and kind = 'overage'
-                union all
-                select deployment_id, resource_kind, -quantity from billing.unbilled_usage
+            ) + (
+                select coalesce(sum({WEIGHT.format("")} * quantity), 0) from billing.unbilled_usage
                 where period_start = %(month)s
             )
-            select not exists (select from entries group by deployment_id, resource_kind having sum(quantity) <> 0)
         """,
         query=f"""
             with metered as (
@@ -302,3 +301,32 @@ def find(connection: Connection, control: Control, month: BillingMonth) -> Findi
     rows = [dict(row) for row in found]
     counts = [int(row.pop("offenders_in_all")) for row in rows]
     return Finding(count=counts[0] if counts else 0, offenders=rows)
+
+
+def has_passed(connection: Connection, control: Control, month: BillingMonth) -> bool:
+    """Whether the blocking control has looked at the month's rows as they stand, and found nothing."""
+    passed = connection.exec_driver_sql(
+        "select rows_passed from billing.passed_controls where period_start = %(month)s and control = %(control)s",
+        {"month": month.start, "control": control.name},
+    ).scalar()
+    return passed is not None and passed == months.rows_as_they_are(connection, month, *control.reads)
+
+
+def record_passed(connection: Connection, control: Control, month: BillingMonth, run_id: str) -> None:
+    """Record that the blocking control found nothing in the month's rows. The transaction must hold the month's lock.
+
+    Nothing is written if that is on record.
+    """
+    connection.exec_driver_sql(
+        "insert into billing.passed_controls (period_start, control, rows_passed, run_id)"
+        " values (%(month)s, %(control)s, %(rows)s, %(run)s)"
+        " on conflict (period_start, control) do update"
+        " set rows_passed = excluded.rows_passed, run_id = excluded.run_id, passed_at = now()"
+        " where passed_controls.rows_passed <> excluded.rows_passed",
+        {
+            "month": month.start,
+            "control": control.name,
+            "rows": months.rows_as_they_are(connection, month, *control.reads),
+            "run": run_id,
+        },
+    )

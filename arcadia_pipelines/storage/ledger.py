@@ -16,52 +16,51 @@ from arcadia_pipelines.billing.reconcile import ACTIONS, EXISTING
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.database import PUBLISH_LOCK, StorageError
-from arcadia_pipelines.storage.streams import Query
+from arcadia_pipelines.storage.streams import Query, ahead
 
 _LINES = "tenant_invoice_lines"
-_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("standing_sha256", TEXT), *INVOICES])
+_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("standing_sha256", TEXT), ("place", COUNT), *INVOICES])
 CHANGES = """
     create temporary table changes (
         action text, replaces boolean not null default false, standing_sha256 text, id uuid, tenant_id text,
-        subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb, number text
+        subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb, place bigint
     ) on commit drop
 """
-"""What is to become of a month's invoices, for the statements below: one row per invoice that changes."""
+"""What is to become of a month's invoices, for the statements below: one row per invoice that changes.
+
+They find it by its id: the planner, which has not heard of a new month, might go through the whole of it for each.
+"""
 
 _LOCK_STANDING = """
     select i.id from billing.tenant_invoices i
-    join changes c on c.tenant_id = i.tenant_id and c.standing_sha256 = i.content_sha256
-    where i.period_start = %(month)s and i.status in ('draft', 'issued')
+    join changes c on c.id = i.id and c.standing_sha256 = i.content_sha256
+    where i.status in ('draft', 'issued')
       and i.pushed_to_finance_at is null and i.finance_invoice_id is null
     for update of i
 """
-_COUNT_STANDING = "select count(*) from changes where standing_sha256 is not null"
-NUMBER = """
-    with series as (  -- a number that was ever issued is not issued again, even if its invoice is gone
-        select coalesce(max(split_part(invoice_number, '-', 3)::integer), 0) as last
-        from (
-            select invoice_number from billing.tenant_invoices where period_start = %(month)s
-            union all select invoice_number from billing.invoice_events where period_start = %(month)s
-        ) n
-    ),
-    numbered as (
-        select c.tenant_id, (series.last + row_number() over (order by c.tenant_id collate "C"))::text as number
-        from series, changes c
-        left join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
-        where c.action in ('add', 'issue') and i.invoice_number is null
-    )
-    update changes c set number = %(series)s || lpad(n.number, greatest(5, length(n.number)), '0')
-    from numbered n where n.tenant_id = c.tenant_id
+NUMBER = "%(series)s || lpad((%(last)s + {0}place)::text, greatest(5, length((%(last)s + {0}place)::text)), '0')"
+"""The number of what is issued for the first time, the `place`-th after the `last` (last_number()); null without place.
+
+Takes the table's name with a point, or nothing.
 """
-"""Numbers for what is issued for the first time, in one block by tenant."""
-_ADD = """
+# A number that was ever issued is not issued again, even if its invoice is gone.
+_LAST_NUMBER = """
+    select coalesce(max(split_part(invoice_number, '-', 3)::integer), 0)
+    from (
+        select invoice_number from billing.tenant_invoices where period_start = %(month)s
+        union all select invoice_number from billing.invoice_events where period_start = %(month)s
+    ) n
+"""
+MADE_FROM = "b.made_from + hashtextextended({0}, 0)"
+"""What an invoice with this content_sha256 says that it was made from, beside its tenant b in `billable` (stale.py)."""
+_ADD = f"""
     insert into billing.tenant_invoices
         (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents, total_cents, status, issued_at,
-         invoice_number, content_sha256, usage_cutoff, run_id, meta)
+         invoice_number, content_sha256, usage_cutoff, run_id, meta, made_from)
     select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents,
            case action when 'add' then 'issued' else 'draft' end, case action when 'add' then now() end,
-           number, content_sha256, %(cutoff)s, %(run)s, meta
-    from changes where action in ('add', 'draft')
+           {NUMBER.format("")}, content_sha256, %(cutoff)s, %(run)s, meta, {MADE_FROM.format("content_sha256")}
+    from changes left join billable b using (tenant_id) where action in ('add', 'draft')
 """
 _KEEP_REPLACED = """
     insert into billing.invoice_events
@@ -72,7 +71,7 @@ _KEEP_REPLACED = """
            c.content_sha256, %(operator)s, %(reason)s, %(run)s,
            jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
     from changes c
-    join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    join billing.tenant_invoices i on i.id = c.id
     left join lateral (
         select jsonb_agg(to_jsonb(l) order by l.line_no) as lines
         from billing.tenant_invoice_lines l where l.invoice_id = i.id and l.period_start = %(month)s
@@ -84,24 +83,24 @@ _DROP_REPLACED_LINES = """
     delete from billing.tenant_invoice_lines l using changes c
     where c.replaces and l.invoice_id = c.id and l.period_start = %(month)s
 """
-_REVISE = """
+_REVISE = f"""
     update billing.tenant_invoices i
     set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
         content_sha256 = c.content_sha256, meta = c.meta, usage_cutoff = %(cutoff)s, run_id = %(run)s,
-        revision = i.revision + 1, updated_at = now()
-    from changes c
-    where c.replaces and i.tenant_id = c.tenant_id and i.period_start = %(month)s
+        revision = i.revision + 1, updated_at = now(), made_from = {MADE_FROM.format("c.content_sha256")}
+    from changes c left join billable b on b.tenant_id = c.tenant_id
+    where c.replaces and i.id = c.id
 """
-CHANGE_STATUS = """
+CHANGE_STATUS = f"""
     update billing.tenant_invoices i
     set status = case c.action when 'issue' then 'issued' when 'void' then 'void' when 'pay' then 'paid'
                                when 'reopen' then 'draft' end,
-        invoice_number = coalesce(i.invoice_number, c.number),
+        invoice_number = coalesce(i.invoice_number, {NUMBER.format("c.")}),
         issued_at = coalesce(i.issued_at, case c.action when 'issue' then now() end),
         paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, now()) else i.paid_at end,
         updated_at = now()
     from changes c
-    where c.action in ('issue', 'void', 'pay', 'reopen') and i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    where c.action in ('issue', 'void', 'pay', 'reopen') and i.id = c.id
 """
 RECORD = """
     insert into billing.invoice_events
@@ -112,12 +111,10 @@ RECORD = """
                          when 'void' then 'voided' when 'pay' then 'paid' else 'reopened' end,
            i.revision, i.total_cents, i.content_sha256, %(operator)s, %(reason)s, %(run)s
     from changes c
-    join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = %(month)s
+    join billing.tenant_invoices i on i.id = c.id
     where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen')
     order by i.tenant_id collate "C"
 """
-_NEW_LINES = "create temporary table new_lines (like billing.tenant_invoice_lines including defaults) on commit drop"
-_ADD_LINES = "insert into billing.tenant_invoice_lines select * from new_lines"
 STANDING = Query(
     """
     select *, pushed_to_finance_at is not null or finance_invoice_id is not null as pushed
@@ -171,46 +168,83 @@ class Published:
     """The frozen invoices that differ."""
 
 
-def publish(connection: Connection, publication: Publication, chunks: Chunks) -> Published:
+def publish(connection: Connection, publication: Publication, chunks: Chunks, kept: int = 0) -> Published:
     """Carry out the plans: each chunk is a plan (reconcile.plan), the recomputed invoices, and their lines.
 
-    Nothing else is touched. The transaction must hold the month's lock and have taken its turn. Raises StorageError
-    when an invoice that is to change was paid, pushed or changed by somebody else since the plan was made.
+    Nothing else is touched; `kept` invoices are known to be as they should, and are in no plan. The transaction must
+    hold the month's lock, have taken its turn, and have asked stale.to_invoice(). Raises StorageError when an invoice
+    that is to change was paid, pushed or changed by somebody else since the plan was made.
     """
     month = publication.month
     connection.exec_driver_sql(CHANGES)
     if months.has_partition(connection, _LINES, month):
-        connection.exec_driver_sql(_NEW_LINES)
-        published = _load(connection, "pg_temp.new_lines", month, chunks)
-        _write_invoices(connection, publication, published)
-        connection.exec_driver_sql(_ADD_LINES)
-    else:
-        with months.new_partition(connection, _LINES, month) as partition:
-            published = _load(connection, partition, month, chunks)
-            _write_invoices(connection, publication, published)
+        return _carry_out(connection, publication, months.partition_of(_LINES, month), chunks, kept)
+    with months.new_partition(connection, _LINES, month) as partition:
+        published = _carry_out(connection, publication, partition, chunks, kept)
+        connection.exec_driver_sql("analyze billing.tenant_invoices")  # the planner takes a new month for empty
     return published
 
 
-def _load(connection: Connection, lines_table: str, month: BillingMonth, chunks: Chunks) -> Published:
-    """Write what changes into `changes` and its lines into the table."""
-    actions = dict.fromkeys(ACTIONS, 0)
+@dataclass(frozen=True)
+class _Prepared:
+    """A chunk, ready to be written: what is to be done, and the rows of what changes."""
+
+    plan: pd.DataFrame
+    changes: pd.DataFrame
+    """The rows of the plan that change an invoice."""
+    numbered: int
+    """How many of them are issued for the first time."""
+    change_rows: bulk.Encoded
+    line_rows: bulk.Encoded
+
+
+def _carry_out(
+    connection: Connection, publication: Publication, partition: str, chunks: Chunks, kept: int
+) -> Published:
+    """Chunk by chunk: while PostgreSQL writes one, those after it are computed and prepared."""
+    actions = dict.fromkeys(ACTIONS, 0) | {"keep": kept}
     shown, frozen = [], []
-    with closing(chunks):
-        for plan, invoices, lines in chunks:
-            for action, count in plan["action"].value_counts().items():
+    last = last_number(connection, publication.month)
+    types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, partition)
+    ready = (_prepare(publication.month, plan, new, lines, *types) for plan, new, lines in chunks)
+    with closing(ahead(ready)) as prepared:
+        for chunk in prepared:
+            for action, count in chunk.plan["action"].value_counts().items():
                 actions[str(action)] += int(count)
-            frozen.append(plan[plan["action"] == "frozen"])
-            changes = plan[plan["action"].isin(["add", "draft", "issue", "void"]) | plan["replaces"]]
-            shown.append(_largest(changes))
-            rows = changes[["tenant_id", "action", "replaces", "standing_sha256"]].merge(
-                invoices, on="tenant_id", how="left"
-            )
-            bulk.write(connection, "pg_temp.changes", rows, _CHANGES)
-            written = rows[rows["action"].isin(["add", "draft"]) | rows["replaces"]]["id"]
-            if len(written) < len(invoices):
-                lines = lines[lines["invoice_id"].isin(written)]
-            months.append(connection, lines_table, month, lines, INVOICE_LINES)
+            frozen.append(chunk.plan[chunk.plan["action"] == "frozen"])
+            shown.append(_largest(chunk.changes))
+            if len(chunk.changes):
+                _write_invoices(connection, publication, chunk, last)
+                bulk.copy(connection, partition, chunk.line_rows)
+                last += chunk.numbered
     return Published(actions, _largest(pd.concat(shown)), pd.concat(frozen, ignore_index=True))
+
+
+def _prepare(
+    month: BillingMonth,
+    plan: pd.DataFrame,
+    invoices: pd.DataFrame,
+    lines: pd.DataFrame,
+    change_types: bulk.Types,
+    line_types: bulk.Types,
+) -> _Prepared:
+    writes = plan["action"].isin(["add", "draft"]) | plan["replaces"]
+    changes = plan[writes | plan["action"].isin(["issue", "void"])]
+    written = invoices["tenant_id"].isin(plan[writes]["tenant_id"])
+    if not written.all():
+        lines = lines[lines["invoice_id"].isin(invoices[written]["id"])]
+    is_numbered = changes["action"].isin(["add", "issue"]) & changes["invoice_number"].isna()
+    columns = changes[["id", "tenant_id", "action", "replaces", "standing_sha256"]].assign(
+        place=is_numbered.cumsum().where(is_numbered)
+    )
+    rows = columns.merge(invoices.drop(columns="id"), on="tenant_id", how="left")
+    return _Prepared(
+        plan,
+        changes,
+        int(is_numbered.sum()),
+        bulk.encode(rows, _CHANGES, change_types),
+        months.encode(month, lines, INVOICE_LINES, line_types),
+    )
 
 
 def _largest(plan: pd.DataFrame) -> pd.DataFrame:
@@ -218,29 +252,41 @@ def _largest(plan: pd.DataFrame) -> pd.DataFrame:
     return ordered.head(_SUMMARY_ROWS)
 
 
-def _write_invoices(connection: Connection, publication: Publication, published: Published) -> None:
-    """Carry `changes` out on the invoices, and record it."""
-    if published.changed.empty:
-        return
-    month = publication.month
+def _write_invoices(connection: Connection, publication: Publication, chunk: _Prepared, last: int) -> None:
+    """Carry out the chunk's plan but for the new lines, and record it; the last number given before is `last`."""
+    month, plan = publication.month, chunk.changes
+    connection.exec_driver_sql("truncate changes")
+    bulk.copy(connection, "pg_temp.changes", chunk.change_rows)
     parameters = {
-        **act_parameters(month, Author("month_end", "month end", publication.run_id)),
+        **act_parameters(month, Author("month_end", "month end", publication.run_id), last),
         "end": month.end,
         "cutoff": publication.usage_cutoff,
     }
-    connection.exec_driver_sql("analyze changes")
-    standing = connection.exec_driver_sql(_COUNT_STANDING).scalar_one()
-    if connection.exec_driver_sql(_LOCK_STANDING, parameters).rowcount != standing:
+    standing = int(plan["standing_sha256"].notna().sum())
+    if standing and connection.exec_driver_sql(_LOCK_STANDING, parameters).rowcount != standing:
         raise StorageError(
             f"an invoice of {month} was paid, pushed or changed while the month was computed: run it again"
         )
-    for statement in (NUMBER, _ADD, _KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE, CHANGE_STATUS, RECORD):
-        connection.exec_driver_sql(statement, parameters)
+    connection.exec_driver_sql(_ADD, parameters)
+    if plan["replaces"].any():
+        for statement in (_KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE):
+            connection.exec_driver_sql(statement, parameters)
+    if standing:
+        connection.exec_driver_sql(CHANGE_STATUS, parameters)
+    connection.exec_driver_sql(RECORD, parameters)
 
 
-def act_parameters(month: BillingMonth, author: Author, paid_at: dt.datetime | None = None) -> dict[str, object]:
-    """What the statements on `changes` take."""
+def last_number(connection: Connection, month: BillingMonth) -> int:
+    """The last number given to an invoice of the month; 0 if none was."""
+    return int(connection.exec_driver_sql(_LAST_NUMBER, {"month": month.start}).scalar_one())
+
+
+def act_parameters(
+    month: BillingMonth, author: Author, last: int, paid_at: dt.datetime | None = None
+) -> dict[str, object]:
+    """What the statements on `changes` take; `last` is last_number() before them."""
     return {
+        "last": last,
         "month": month.start,
         "series": f"INV-{month.start:%Y%m}-",
         "operator": author.operator,

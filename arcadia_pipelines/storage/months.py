@@ -97,5 +97,22 @@ def rows(connection: Connection, table: str, month: BillingMonth, schema: pa.Sch
 
 def append(connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema) -> None:
     """Append the rows as the month's."""
+    if len(data):
+        bulk.copy(connection, table, encode(month, data, schema, bulk.types_of(connection, table)))
+
+
+def encode(month: BillingMonth, data: pd.DataFrame, schema: pa.Schema, types: bulk.Types) -> bulk.Encoded:
+    """The rows as the month's, for bulk.copy() into a table of these types."""
     dated = data.assign(period_start=repeat(month.key, TEXT, data))
-    bulk.write(connection, table, dated, schema.append(PERIOD_START))
+    return bulk.encode(dated, schema.append(PERIOD_START), types)
+
+
+def rows_as_they_are(connection: Connection, month: BillingMonth, *tables: str) -> str:
+    """Changes whenever a row of the month is written: of each table how many, and a hash of where and by whom."""
+    each = " || ', ' || ".join(
+        f"(select '{table} ' || count(*) || ' '"
+        f" || coalesce(sum(hashtextextended(concat_ws('/', tableoid, ctid, xmin), 0)), 0)"
+        f" from billing.{table} where period_start = %(month)s)"
+        for table in tables
+    )
+    return str(connection.exec_driver_sql(f"select {each}", {"month": month.start}).scalar_one())

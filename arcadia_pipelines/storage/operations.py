@@ -16,7 +16,14 @@ from sqlalchemy.engine import Connection, RowMapping
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, corrections, usage
-from arcadia_pipelines.storage.ledger import CHANGE_STATUS, CHANGES, NUMBER, RECORD, Author, act_parameters
+from arcadia_pipelines.storage.ledger import (
+    CHANGE_STATUS,
+    CHANGES,
+    RECORD,
+    Author,
+    act_parameters,
+    last_number,
+)
 
 Row = Mapping[str, object]
 
@@ -121,14 +128,16 @@ def change(
     connection.exec_driver_sql(CHANGES)
     done: list[Row] = []
     for month in sorted(set(invoices.values())):
-        parameters = act_parameters(month, author, paid_at)
+        parameters = act_parameters(month, author, last_number(connection, month), paid_at)
         connection.exec_driver_sql("truncate changes")
         connection.exec_driver_sql(
-            "insert into changes (action, tenant_id) select %(action)s, tenant_id from billing.tenant_invoices"
-            " where id = any(%(ids)s) and period_start = %(month)s",
+            "insert into changes (action, id, tenant_id, place)"
+            " select %(action)s, id, tenant_id,"
+            '        row_number() over (partition by invoice_number is null order by tenant_id collate "C")'
+            " from billing.tenant_invoices where id = any(%(ids)s) and period_start = %(month)s",
             {"action": act.action, "ids": list(invoices), "month": month.start},
         )
-        for statement in (NUMBER, CHANGE_STATUS, RECORD):
+        for statement in (CHANGE_STATUS, RECORD):
             connection.exec_driver_sql(statement, parameters)
         done += [dict(row) for row in connection.exec_driver_sql(_DONE, parameters).mappings()]
     return done

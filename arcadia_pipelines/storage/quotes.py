@@ -13,7 +13,7 @@ from arcadia_pipelines.billing.money import COUNT, TEXT, WHOLE, to_arrow, to_pan
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import FAULTS, QUOTE_LINES, UNBILLED, Quotes
 from arcadia_pipelines.storage import bulk, months
-from arcadia_pipelines.storage.streams import Query
+from arcadia_pipelines.storage.streams import Query, ahead
 
 _TABLE = "deployment_quote_lines"
 _IN_ORDER = [("subscription_id", "ascending"), ("line_no", "ascending")]
@@ -68,19 +68,28 @@ class _Found:
 
 
 def _load(connection: Connection, table: str, month: BillingMonth, chunks: Chunks) -> _Found:
-    """Append the lines of the subscriptions that differ to the table."""
-    found = _Found()
-    with closing(chunks):
-        for quotes, (standing,) in chunks:
+    """Append the lines of the subscriptions that differ to the table: those of a chunk while the next is computed."""
+    found, types = _Found(), bulk.types_of(connection, table)
+    ready = ((quotes, *_prepare(month, quotes, standing, types)) for quotes, (standing,) in chunks)
+    with closing(ahead(ready)) as prepared:
+        for quotes, differing, rows in prepared:
             found.unbilled.append(quotes.unbilled)
             found.faults.append(quotes.faults)
-            lines, before = to_arrow(quotes.lines, QUOTE_LINES), to_arrow(standing, QUOTE_LINES).sort_by(_IN_ORDER)
-            if not lines.equals(before):
-                differing = _differing(before, lines)
+            if len(differing):
                 found.differing.append(differing)
-                lines = lines.filter(pc.is_in(lines["subscription_id"], differing))
-                months.append(connection, table, month, to_pandas(lines), QUOTE_LINES)
+                bulk.copy(connection, table, rows)
     return found
+
+
+def _prepare(
+    month: BillingMonth, quotes: Quotes, standing: pd.DataFrame, types: bulk.Types
+) -> tuple[pa.Array, bulk.Encoded]:
+    """The ids of the subscriptions that differ, and their lines."""
+    lines, before = to_arrow(quotes.lines, QUOTE_LINES), to_arrow(standing, QUOTE_LINES).sort_by(_IN_ORDER)
+    differing = pa.array([], TEXT) if lines.equals(before) else _differing(before, lines)
+    if len(before):
+        lines = lines.filter(pc.is_in(lines["subscription_id"], differing))
+    return differing, months.encode(month, to_pandas(lines), QUOTE_LINES, types)
 
 
 def _differing(standing: pa.Table, quoted: pa.Table) -> pa.Array:

@@ -40,12 +40,13 @@ class Query:
 
 
 def chunks(
-    connection: Connection, parameters: Mapping[str, object], *queries: Query
+    connection: Connection, parameters: Mapping[str, object], *queries: Query, only: Sequence[str] | None = None
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     """For some thousand tenants at a time, in order, a frame per query with these tenants' rows; at least one chunk.
 
-    Rows without a tenant are in the last chunk. Seen is what is committed at this call: neither what others commit
-    later, nor what the connection's own transaction has written. After this call the connection is not used any more.
+    Rows without a tenant are in the last chunk. If `only` is given, other tenants' rows are left out. Seen is what is
+    committed at this call: neither what others commit later, nor what the connection's own transaction has written.
+    After this call the connection is not used any more.
     """
     snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
     info = driver(connection).info
@@ -54,7 +55,7 @@ def chunks(
     same = {**info.get_parameters(), **place, "password": info.password, "application_name": "arcadia reader"}
     server = psycopg.conninfo.make_conninfo("", **{name: value for name, value in same.items() if value})
     with psycopg.ClientCursor(driver(connection)) as cursor:
-        texts = [cursor.mogrify(_select(query), parameters) for query in queries]
+        texts = [cursor.mogrify(_select(query, only), {**parameters, "only": only}) for query in queries]
     return _chunks(server, snapshot, texts, [query.schema for query in queries])
 
 
@@ -154,10 +155,11 @@ def _with_tenant(schema: pa.Schema) -> pa.Schema:
     return schema if "tenant_id" in schema.names else schema.append(pa.field("tenant_id", TEXT))
 
 
-def _select(query: Query) -> str:
+def _select(query: Query, only: Sequence[str] | None) -> str:
     """The query's columns in order, by tenant."""
+    which = "" if only is None else "where q.tenant_id = any(%(only)s::text[]) or q.tenant_id is null"
     columns = ", ".join(f"{field.name}::{_sent_as(field.type)}" for field in _with_tenant(query.schema))
-    return f'select {columns} from ({query.text}) q order by q.tenant_id collate "C"'
+    return f'select {columns} from ({query.text}) q {which} order by q.tenant_id collate "C"'
 
 
 def _sent_as(kind: pa.DataType) -> str:

@@ -1,6 +1,8 @@
 """The month's metered usage: counted from the raw records, and frozen."""
 
 import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import pandas as pd
@@ -35,6 +37,35 @@ SPANS = f"""
 ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
 """What joins a record r to the span s that it belongs to."""
 
+WEIGHT = "(hashtextextended({0}resource_kind, uuid_hash_extended({0}deployment_id, 0)) | 1)::numeric"
+"""What a row is weighted by in a sum, as in a checksum: another deployment or kind has another weight, and none 0.
+
+Takes the table's name with a point, or nothing. If the sums of one deployment and kind differ, such sums of all are
+equal once in some 10^18 times.
+"""
+_WEIGHT = WEIGHT.format("")
+_FROZEN_SUMS = f"""
+    select (sum(w * record_count), sum(w * quantity))
+    from (select record_count, quantity, {_WEIGHT} as w from billing.metered_usage where period_start = %(month)s) m
+"""
+EQUALS_RAW_RECORDS = f"""
+    select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECORDS}) r) r)
+           is not distinct from ({_FROZEN_SUMS})
+"""
+"""Whether the frozen usage is that of the raw records, per deployment and kind. Takes `month` and as RECORDS."""
+
+_PAYERS = f"""
+    select distinct on (deployment_id) deployment_id, id as subscription_id
+    from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc, id desc
+"""
+"""Whose the usage of a deployment is if no subscription of it begins or ends within the month."""
+_PART_MONTHS = f"""
+    select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
+    where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
+"""
+
+# Of a group that all processes have seen, each sends its sum to the leader: two that send take less than three.
+_SENT_BY_FEWER = "set local parallel_leader_participation = off"
 # Few subscriptions begin or end within a month, few records are unusable, and looking for them in each record is dear:
 # all records are summed first, in parallel, and what needs a second look is summed again.
 _QUICKLY = f"""
@@ -46,17 +77,12 @@ _QUICKLY = f"""
                count(*) as record_count, count(quantity) as known
         from ({RECORDS}) r group by 1, 2
     ) r
-    left join (
-        select distinct on (deployment_id) deployment_id, id as subscription_id
-        from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc, id desc
-    ) s using (deployment_id)
+    left join ({_PAYERS}) s using (deployment_id)
 """
 _SECOND_LOOK = f"""
     create temporary table second_look on commit drop as
     select deployment_id from counted where quantity = 'NaN' or unusable_records > 0
-    union
-    select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
-    where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
+    union {_PART_MONTHS}
 """
 _DROP_LOOKED_AT = "delete from counted c using second_look l where l.deployment_id = c.deployment_id"
 _THOROUGHLY = f"""
@@ -93,22 +119,36 @@ def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> N
     columns but the month. PostgreSQL groups; nothing of it comes here.
     """
     parameters = {**bounds(month), "cutoff": cutoff}
-    unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
-    thoroughly = _THOROUGHLY.format(
-        duplicates="" if unique else _DUPLICATES,
-        duplicate_records="0::bigint" if unique else "count(copied_id)",
-        which="{which}",
-    )
     connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
-    if unique and connection.exec_driver_sql(_QUANTITIES_FIT).scalar_one():
+    connection.exec_driver_sql(_SENT_BY_FEWER)
+    if _is_plain(connection):
         connection.exec_driver_sql(_QUICKLY, parameters)
         if connection.exec_driver_sql(_SECOND_LOOK, parameters).rowcount:
             connection.exec_driver_sql(_DROP_LOOKED_AT)
-            which = "r.deployment_id in (select deployment_id from second_look)"
-            connection.exec_driver_sql(f"insert into counted {thoroughly.format(which=which)}", parameters)
-    else:  # a view, say, which may show anything
-        everything = thoroughly.format(which="true")  # into a table that it makes, since only that is done in parallel
-        connection.exec_driver_sql(f"create temporary table counted on commit drop as {everything}", parameters)
+            thoroughly = _thoroughly("r.deployment_id in (select deployment_id from second_look)", ids_are_unique=True)
+            connection.exec_driver_sql(f"insert into counted {thoroughly}", parameters)
+    else:
+        _count_thoroughly(connection, "true", parameters)
+
+
+def _is_plain(connection: Connection) -> bool:
+    """Whether the records' ids are unique and their quantities fit. A view, say, may show anything."""
+    return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _QUANTITIES_FIT))
+
+
+def _count_thoroughly(connection: Connection, which: str, parameters: Mapping[str, object]) -> None:
+    """Count some records one by one, into the table `counted`; making it with them is what is done in parallel."""
+    ids_are_unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
+    thoroughly = _thoroughly(which, ids_are_unique)
+    connection.exec_driver_sql(f"create temporary table counted on commit drop as {thoroughly}", parameters)
+
+
+def _thoroughly(which: str, ids_are_unique: bool) -> str:
+    return _THOROUGHLY.format(
+        duplicates="" if ids_are_unique else _DUPLICATES,
+        duplicate_records="0::bigint" if ids_are_unique else "count(copied_id)",
+        which=which,
+    )
 
 
 class UsageVanished(Exception):
@@ -124,7 +164,7 @@ _DIFFERING = """
     from (select *, coalesce(subscription_id, '{nobody}') as payer from counted) c
     full join (
         select *, coalesce(subscription_id, '{nobody}') as payer
-        from billing.metered_usage where period_start = %(month)s
+        from billing.metered_usage where period_start = %(month)s and {{which}}
     ) m using (deployment_id, resource_kind, payer)
     where (c.quantity, c.record_count, c.unusable_records, c.duplicate_records)
           is distinct from (m.quantity, m.record_count, m.unusable_records, m.duplicate_records)
@@ -140,46 +180,115 @@ _FREEZE_DIFFERING = f"""
     insert into billing.metered_usage (period_start, {_COLUMNS})
     select %(month)s, u.* from counted u where exists (select from differing d where {_IS_DIFFERING})
 """
+# The tenants whose frozen usage is another are quoted again (stale.py), and so is the usage of nobody.
+_FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
+_OF_DIFFERING = """
+      and (tenant_id = '' or tenant_id in (select s.tenant_id from differing d
+                                           join cloud.subscriptions s on s.id = d.subscription_id))
+"""
+_IS_NEWER = """coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s),
+                         false)"""
+_SUM_RAW = f"""
+    create temporary table raw_sums on commit drop as
+    select newer, sum(w) as records, sum(w * quantity) as quantity
+    from (select {_IS_NEWER} as newer, quantity, {_WEIGHT} as w from ({RECORDS}) r) r group by newer
+"""
+_HAS_NEWER = "select exists (select from raw_sums where newer)"
+_EQUALS_RAW_SUMS = f"select (select (sum(records), sum(quantity)) from raw_sums) is not distinct from ({_FROZEN_SUMS})"
+_NEWER = f"select deployment_id from ({RECORDS}) r where {_IS_NEWER} union"
+_SUSPECTS = f"""
+    {{newer}} {_PART_MONTHS}
+    union
+    select m.deployment_id from billing.metered_usage m left join ({_PAYERS}) s using (deployment_id)
+    where m.period_start = %(month)s
+      and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
+    limit %(most)s
+"""
+_MOST_SUSPECTS = 10_000
+_ARE_SUSPECTS = "deployment_id = any(%(suspects)s)"
 
 
-def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> bool:
-    """Make what was counted the month's frozen usage; returns whether it differs from what was frozen.
+@dataclass(frozen=True)
+class Freeze:
+    """Whether the month's frozen usage was written, and whether it was compared with all raw records a second time."""
 
-    Only rows that differ are written. An unchanged month keeps its earlier cut-off: no record has come since. Raises
-    UsageVanished.
+    changed: bool
+    compared: bool = False
+
+
+def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> Freeze:
+    """Make the usage ingested up to the cut-off the month's frozen usage. Raises UsageVanished.
+
+    A month that is frozen is counted again where something may have changed, and compared with the raw records as a
+    whole; only if they differ is all of it counted again. Only rows that differ are written. An unchanged month keeps
+    its earlier cut-off: no record has come since.
     """
-    parameters = {"month": month.start, "cutoff": cutoff, "run": run_id}
-    if months.has_partition(connection, "metered_usage", month):
-        changed = connection.exec_driver_sql(_DIFFERING, parameters).rowcount > 0
-        if changed:
-            _refuse_vanished(connection, month)
-            connection.exec_driver_sql(_THAW, parameters)
-            connection.exec_driver_sql(_FREEZE_DIFFERING, parameters)
-    else:
-        changed = True
+    parameters = {**bounds(month), "month": month.start, "cutoff": cutoff, "run": run_id}
+    if not months.has_partition(connection, "metered_usage", month):
+        count(connection, month, cutoff)
         with months.new_partition(connection, "metered_usage", month) as partition:
             connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
-    if changed:
+        connection.exec_driver_sql(_FORGET_QUOTED, parameters)
+        done = Freeze(changed=True)
+    else:
+        done = _freeze_suspects(connection, month, parameters)
+        if not done.compared:
+            count(connection, month, cutoff)
+            done = Freeze(changed=_freeze_differing(connection, month, "true", parameters) or done.changed)
+    if done.changed:
         connection.exec_driver_sql(
-            "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
-            " values (%(month)s, %(cutoff)s, %(run)s)"
-            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
-            parameters,
+            "insert into billing.billing_months (period_start, usage_cutoff, run_id, frozen_rows)"
+            " values (%(month)s, %(cutoff)s, %(run)s, %(rows)s)"
+            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id,"
+            " frozen_rows = excluded.frozen_rows",
+            {**parameters, "rows": months.rows_as_they_are(connection, month, "metered_usage")},
         )
-    return changed
+    return done
+
+
+def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Mapping[str, object]) -> Freeze:
+    """Freeze anew the deployments with newer records or another subscription, and see whether that was all."""
+    if not _is_plain(connection):
+        return Freeze(changed=False)
+    connection.exec_driver_sql(_SUM_RAW, parameters)
+    newer = _NEWER if connection.exec_driver_sql(_HAS_NEWER).scalar_one() else ""
+    found = connection.exec_driver_sql(_SUSPECTS.format(newer=newer), {**parameters, "most": _MOST_SUSPECTS})
+    suspects = list(found.scalars())
+    if len(suspects) == _MOST_SUSPECTS:
+        return Freeze(changed=False)
+    changed = False
+    if suspects:
+        parameters = {**parameters, "suspects": suspects}
+        connection.exec_driver_sql("drop table if exists pg_temp.counted")
+        _count_thoroughly(connection, f"r.{_ARE_SUSPECTS}", parameters)
+        changed = _freeze_differing(connection, month, _ARE_SUSPECTS, parameters)
+    return Freeze(changed, compared=connection.exec_driver_sql(_EQUALS_RAW_SUMS, parameters).scalar_one())
+
+
+def _freeze_differing(
+    connection: Connection, month: BillingMonth, which: str, parameters: Mapping[str, object]
+) -> bool:
+    """Write what differs between `counted`, which has all usage of these deployments, and the frozen usage of them."""
+    connection.exec_driver_sql("drop table if exists pg_temp.differing")
+    if not connection.exec_driver_sql(_DIFFERING.format(which=which), parameters).rowcount:
+        return False
+    _refuse_vanished(vanished(connection, month, which, parameters), month)
+    for statement in (_THAW, _FREEZE_DIFFERING, _FORGET_QUOTED + _OF_DIFFERING):
+        connection.exec_driver_sql(statement, parameters)
+    return True
 
 
 KINDS = pa.schema([("resource_kind", TEXT), ("quantity", QUANTITY_SUM), ("record_count", COUNT), ("meters", COUNT)])
 """One row per resource kind: its usage, from how many records, of how many deployments and subscriptions."""
 
 
-def counted_by_kind(connection: Connection) -> pd.DataFrame:
-    """What was counted, as KINDS."""
+def by_kind(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's frozen usage, as KINDS."""
     query = """
         select resource_kind, sum(quantity) as quantity, sum(record_count)::bigint as record_count, count(*) as meters
-        from counted group by 1 order by resource_kind collate "C"
+        from billing.metered_usage where period_start = %(month)s group by 1 order by resource_kind collate "C"
     """
-    return bulk.read(connection, query, KINDS, {})
+    return bulk.read(connection, query, KINDS, {"month": month.start})
 
 
 VANISHED = pa.schema(
@@ -192,7 +301,7 @@ _VANISHED = """
     from (
         select deployment_id, resource_kind,
                sum(record_count - unusable_records - duplicate_records)::bigint as frozen_records
-        from billing.metered_usage where period_start = %(month)s group by 1, 2
+        from billing.metered_usage where period_start = %(month)s and {which} group by 1, 2
     ) m
     left join (
         select deployment_id, resource_kind, sum(record_count)::bigint as records from counted group by 1, 2
@@ -208,17 +317,18 @@ _VANISHED = """
 """
 
 
-def vanished(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+def vanished(
+    connection: Connection, month: BillingMonth, which: str = "true", parameters: Mapping[str, object] | None = None
+) -> pd.DataFrame:
     """What `counted` lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
 
     Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged. Records
     that could not be used may go: removing them is how such a fault is mended.
     """
-    return bulk.read(connection, _VANISHED, VANISHED, {"month": month.start})
+    return bulk.read(connection, _VANISHED.format(which=which), VANISHED, {**(parameters or {}), "month": month.start})
 
 
-def _refuse_vanished(connection: Connection, month: BillingMonth) -> None:
-    lost = vanished(connection, month)
+def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
     if len(lost):
         first = lost.iloc[0]
         raise UsageVanished(

@@ -164,6 +164,7 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
     recomputed = [due("e", "new"), due("d", "new"), due("b", "new"), due("a")]
     data = plan(existing, recomputed)
     assert list(data) == [
+        "id",
         "tenant_id",
         "action",
         "replaces",
@@ -175,11 +176,11 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
         "difference_cents",
     ]
     assert rows(data) == [
-        ("a", "add", False, None, None, None, None, 7064, 7064),
-        ("b", "revise", True, "issued", "INV-b", "old", 7064, 6964, -100),
-        ("c", "void", False, "issued", "INV-c", "old", 7064, None, -7064),
-        ("d", "frozen", False, "paid", "INV-d", "old", 7064, 6964, -100),
-        ("e", "frozen", False, "void", "INV-e", "old", 0, 6964, 6964),
+        ("a-id", "a", "add", False, None, None, None, None, 7064, 7064),
+        ("b-id", "b", "revise", True, "issued", "INV-b", "old", 7064, 6964, -100),
+        ("c-id", "c", "void", False, "issued", "INV-c", "old", 7064, None, -7064),
+        ("d-id", "d", "frozen", False, "paid", "INV-d", "old", 7064, 6964, -100),
+        ("e-id", "e", "frozen", False, "void", "INV-e", "old", 0, 6964, 6964),
     ]
 
 
@@ -197,9 +198,9 @@ def test_nothing_before_and_nothing_after_is_an_empty_plan() -> None:
 
 
 def test_a_plan_has_texts_and_whole_cents() -> None:
-    """Five columns of text around a flag, then 7064, 6964 and -100 as three columns of cents: never a float."""
+    """Six columns of text around a flag, then 7064, 6964 and -100 as three columns of cents: never a float."""
     types = [dtype.pyarrow_dtype for dtype in plan([standing("a")], [due("a", "new")]).dtypes]
-    assert types == [pa.string()] * 2 + [pa.bool_()] + [pa.string()] * 3 + [pa.int64()] * 3
+    assert types == [pa.string()] * 3 + [pa.bool_()] + [pa.string()] * 3 + [pa.int64()] * 3
 
 
 def test_every_standing_invoice_is_voided_when_nothing_is_to_be_billed() -> None:

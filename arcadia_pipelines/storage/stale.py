@@ -1,0 +1,168 @@
+"""Which tenants a month has to be computed for again: those with other input than last time, or with other output.
+
+Belongs here: what a quote and an invoice are made from, as one hash per tenant, and who is left alone because it is the
+same. Does not: computing. All of it may be forgotten: then everything is computed (sql/migrations/0008_again.sql).
+
+A hash is taken before what it stands for is read: if that changes in between, the next run sees it.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines import billing
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import catalogue, corrections, ledger, months, quotes
+
+_MOST = 20_000
+"""If there are so many, all tenants are computed: that takes less than to pick them."""
+
+# The rows of each query are hashed with a seed of its own. The usage of nobody goes by the name of no tenant, ''.
+_QUOTABLE = f"""
+    create temporary table quotable on commit drop as
+    select tenant_id, sum(hash) + %(engine)s + (select coalesce(sum(hash_record_extended(r, 0)), 0)
+                                                from ({catalogue.RATES}) r) as made_from
+    from (
+        select coalesce(tenant_id, '') as tenant_id, hash_record_extended(s, 1) as hash
+        from ({catalogue.SUBSCRIPTIONS.text}) s
+        union all
+        select coalesce(tenant_id, ''), hash_record_extended(a, 2) from ({catalogue.ADDONS.text}) a
+        union all
+        select '', 0
+    ) hashed
+    group by tenant_id
+"""
+# Usage on no line and faults are replaced as a whole: their tenants are always quoted again.
+_TO_QUOTE = """
+    select tenant_id from quotable q
+    full join (select * from billing.quoted_tenants where period_start = %(month)s) before using (tenant_id)
+    where q.made_from is distinct from before.made_from or before.made_from is null
+    union
+    select tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
+    union
+    select s.tenant_id from billing.unbilled_usage u join cloud.subscriptions s on s.id = u.subscription_id
+    where u.period_start = %(month)s
+    limit %(most)s
+"""
+_FORGET = """
+    delete from billing.quoted_tenants k
+    where k.period_start = %(month)s and not exists (select from quotable q where q.tenant_id = k.tenant_id)
+"""
+_REMEMBER = """
+    insert into billing.quoted_tenants (period_start, tenant_id, made_from)
+    select %(month)s, tenant_id, made_from from quotable
+    where %(tenants)s::text[] is null or tenant_id = any(%(tenants)s::text[])
+    on conflict (period_start, tenant_id) do update set made_from = excluded.made_from
+    where quoted_tenants.made_from is distinct from excluded.made_from
+"""
+_REMEMBER_ROWS = """
+    update billing.billing_months set quoted_rows = %(rows)s
+    where period_start = %(month)s and quoted_rows is distinct from %(rows)s
+"""
+_ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
+
+_BILLABLE = f"""
+    create temporary table billable on commit drop as
+    select tenant_id, sum(hash) + %(engine)s as made_from
+    from (
+        select tenant_id, hash_record_extended(l, 3) as hash from ({quotes.LINES.text}) l
+        union all
+        select tenant_id, hash_record_extended(t, 4) from ({catalogue.TENANTS.text}) t
+    ) hashed
+    group by tenant_id
+"""
+_WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
+_SETTLED = f"""
+    create temporary table settled on commit drop as
+    select tenant_id from billing.tenant_invoices i join billable b using (tenant_id)
+    where i.period_start = %(month)s and i.status in ('issued', 'paid')
+      and i.made_from = {ledger.MADE_FROM.format("i.content_sha256")}
+      and tenant_id not in (select tenant_id from billing.quote_faults
+                            where period_start = %(month)s and tenant_id is not null)
+"""
+_TO_INVOICE = """
+    select tenant_id from (
+        select tenant_id from billing.deployment_quote_lines where period_start = %(month)s
+        union
+        select tenant_id from billing.tenant_invoices where period_start = %(month)s
+    ) billed
+    where tenant_id not in (select tenant_id from settled)
+    limit %(most)s
+"""
+
+_OF = {"frozen": "metered_usage", "quoted": "deployment_quote_lines"}
+"""Whose rows the columns of billing_months are about."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Whom to compute; None: everybody. How many invoices are left alone."""
+
+    tenants: list[str] | None
+    settled: int = 0
+
+
+def to_quote(connection: Connection, month: BillingMonth) -> Stale:
+    """The tenants that have to be quoted, and '' if the usage of nobody is another.
+
+    What they are quoted from is kept for remember_quoted() in the same transaction.
+    """
+    parameters = {**catalogue.bounds(month), "month": month.start, "engine": _engine()}
+    connection.exec_driver_sql(_QUOTABLE, parameters)
+    stands = quotes.is_quoted(connection, month) and _stands(connection, month, "frozen", "quoted")
+    if not stands:
+        return Stale(None)
+    connection.exec_driver_sql("analyze quotable")
+    return Stale(_unless_most(connection, _TO_QUOTE, parameters))
+
+
+def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -> None:
+    """Remember from what these tenants have been quoted, now that their lines are written."""
+    rows = months.rows_as_they_are(connection, month, _OF["quoted"])
+    parameters = {"month": month.start, "tenants": stale.tenants, "rows": rows}
+    for statement in (_FORGET, _REMEMBER, _REMEMBER_ROWS):
+        connection.exec_driver_sql(statement, parameters)
+
+
+def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
+    """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
+
+    What they are made from is in the temporary table `billable`, for ledger.publish(); of what carries corrections
+    nothing is.
+    """
+    parameters = {"month": month.start, "engine": _engine()}
+    connection.exec_driver_sql(_BILLABLE, parameters)
+    corrected = list(corrections.carried_by(connection, month)["tenant_id"])
+    connection.exec_driver_sql(_WITH_CORRECTIONS, {"corrected": corrected})
+    connection.exec_driver_sql("analyze billable")
+    if not ledger.is_invoiced(connection, month):
+        return Stale(None)
+    settled = connection.exec_driver_sql(_SETTLED, parameters).rowcount
+    tenants = _unless_most(connection, _TO_INVOICE, parameters)
+    return Stale(tenants, 0 if tenants is None else settled)
+
+
+def _stands(connection: Connection, month: BillingMonth, *columns: str) -> bool:
+    """Whether these rows of the month are those that the pipeline left."""
+    return all(
+        connection.exec_driver_sql(_ROWS.format(column), {"month": month.start}).scalar()
+        == months.rows_as_they_are(connection, month, _OF[column])
+        for column in columns
+    )
+
+
+def _unless_most(connection: Connection, query: str, parameters: Mapping[str, object]) -> list[str] | None:
+    tenants: Sequence[str] = connection.exec_driver_sql(query, {**parameters, "most": _MOST}).scalars().all()
+    return list(tenants) if len(tenants) < _MOST else None
+
+
+@functools.cache
+def _engine() -> int:
+    """A number that is another one when the text of billing/ is."""
+    sources = sorted(source for folder in billing.__path__ for source in Path(folder).glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).digest()
+    return int.from_bytes(digest[:7], "big")
