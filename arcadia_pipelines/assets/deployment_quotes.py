@@ -42,7 +42,7 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
         changed = False
         if who.tenants != []:
             quoted = recompute.month_quotes(connection, month, quotes.LINES, only=who.tenants)
-            changed = quotes.replace(connection, month, quoted)
+            changed = quotes.replace(connection, month, quoted, who.tenants)
             stale.remember_quoted(connection, month, who)
         return dg.MaterializeResult(
             metadata=reporting.quotes(

@@ -69,7 +69,7 @@ _KEEP_REPLACED = """
     select i.id, i.invoice_number, i.tenant_id, i.period_start,
            case i.status when 'draft' then 'redrafted' else 'reissued' end, i.revision + 1, c.total_cents,
            c.content_sha256, %(operator)s, %(reason)s, %(run)s,
-           jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
+           jsonb_build_object('invoice', to_jsonb(i) - 'made_from', 'lines', coalesce(l.lines, '[]'))
     from changes c
     join billing.tenant_invoices i on i.id = c.id
     left join lateral (

@@ -5,8 +5,9 @@ Only tables of ours come here by name, never a user's words.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pandas as pd
 import pyarrow as pa
@@ -75,24 +76,48 @@ def _attach(connection: Connection, statement: str) -> None:
         time.sleep(random.uniform(0.5, 1.5))
 
 
-def replace_rows(
-    connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema, order_by: str
-) -> bool:
-    """Make the month hold exactly these rows, which are in the order of `order_by`; write nothing if it does already.
+@dataclass(frozen=True)
+class Part:
+    """Some of a month's rows: which, as a condition, and the parameters that it takes."""
 
-    Returns whether anything was written. For tables with few rows a month.
+    condition: str = "true"
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+def replace_rows(
+    connection: Connection,
+    table: str,
+    month: BillingMonth,
+    data: pd.DataFrame,
+    schema: pa.Schema,
+    order_by: str,
+    part: Part = Part(),
+) -> bool:
+    """Make the month, or a part of it, hold exactly these rows; write nothing if it does already.
+
+    They are in the order of `order_by`. Returns whether anything was written. For tables with few rows a month.
     """
-    if rows(connection, table, month, schema, order_by).equals(to_arrow(data, schema)):
+    if rows(connection, table, month, schema, order_by, part).equals(to_arrow(data, schema)):
         return False
-    connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", {"month": month.start})
+    connection.exec_driver_sql(
+        f"delete from billing.{table} q where period_start = %(month)s and {part.condition}",
+        {"month": month.start, **part.parameters},
+    )
     append(connection, f"billing.{table}", month, data, schema)
     return True
 
 
-def rows(connection: Connection, table: str, month: BillingMonth, schema: pa.Schema, order_by: str) -> pa.Table:
-    """The month's rows in order."""
-    query = f"select * from billing.{table} where period_start = %(month)s order by {order_by}"
-    return to_arrow(bulk.read(connection, query, schema, {"month": month.start}), schema)
+def rows(
+    connection: Connection,
+    table: str,
+    month: BillingMonth,
+    schema: pa.Schema,
+    order_by: str,
+    part: Part = Part(),
+) -> pa.Table:
+    """The rows of the month, or of a part of it, in order."""
+    query = f"select * from billing.{table} q where period_start = %(month)s and {part.condition} order by {order_by}"
+    return to_arrow(bulk.read(connection, query, schema, {"month": month.start, **part.parameters}), schema)
 
 
 def append(connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema) -> None:

@@ -1,6 +1,6 @@
 """A month's quotes: their lines, the usage on no line, and the faults that hold tenants back."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -13,6 +13,8 @@ from arcadia_pipelines.billing.money import COUNT, TEXT, WHOLE, to_arrow, to_pan
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import FAULTS, QUOTE_LINES, UNBILLED, Quotes
 from arcadia_pipelines.storage import bulk, months
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.months import Part
 from arcadia_pipelines.storage.streams import Query, ahead
 
 _TABLE = "deployment_quote_lines"
@@ -33,10 +35,15 @@ _DELETE = f"""
 _ADD = f"insert into billing.{_TABLE} select * from new_quote_lines"
 
 
-def replace(connection: Connection, month: BillingMonth, chunks: Chunks) -> bool:
+_OF = f"coalesce((select s.tenant_id from ({BILLED_SUBSCRIPTIONS}) s where s.id = q.subscription_id), '')"
+"""Whose a row of unbilled_usage is: '' for nobody."""
+
+
+def replace(connection: Connection, month: BillingMonth, chunks: Chunks, only: Sequence[str] | None = None) -> bool:
     """Make these the month's quotes, each chunk beside the LINES that stand; returns whether anything was written.
 
-    Of the lines only subscriptions that differ are written.
+    If `only` is given, they are the quotes of these tenants and the usage of nobody, and others' stay. Of the lines
+    only subscriptions that differ are written.
     """
     if is_quoted(connection, month):
         connection.exec_driver_sql(_NEW_LINES)
@@ -50,10 +57,15 @@ def replace(connection: Connection, month: BillingMonth, chunks: Chunks) -> bool
         changed = True
         with months.new_partition(connection, _TABLE, month) as partition:
             found = _load(connection, partition, month, chunks)
+    unbilled, faulty = Part(), Part()
+    if only is not None:
+        parameters = {**bounds(month), "only": ["", *only]}
+        unbilled = Part(f"{_OF} = any(%(only)s::text[])", parameters)
+        faulty = Part("coalesce(tenant_id, '') = any(%(only)s::text[])", parameters)
     written = [
         changed,
-        _replace_rows(connection, "unbilled_usage", month, found.unbilled, UNBILLED),
-        _replace_rows(connection, "quote_faults", month, found.faults, FAULTS),
+        _replace_rows(connection, "unbilled_usage", month, found.unbilled, UNBILLED, unbilled),
+        _replace_rows(connection, "quote_faults", month, found.faults, FAULTS, faulty),
     ]
     return any(written)
 
@@ -115,13 +127,13 @@ def _rows(lines: pa.Table) -> pa.ChunkedArray:
 
 
 def _replace_rows(
-    connection: Connection, table: str, month: BillingMonth, chunks: list[pd.DataFrame], schema: pa.Schema
+    connection: Connection, table: str, month: BillingMonth, chunks: list[pd.DataFrame], schema: pa.Schema, part: Part
 ) -> bool:
-    """Replace the month's rows of a table in which each row's texts and ids are its place."""
+    """Replace a part of the month's rows of a table in which each row's texts and ids are its place."""
     order = [field.name for field in schema if field.type == TEXT]
     rows = pd.concat(chunks).sort_values(order, ignore_index=True)
     by = ", ".join(f'{name}::text collate "C"' for name in order)
-    return months.replace_rows(connection, table, month, rows, schema, by)
+    return months.replace_rows(connection, table, month, rows, schema, by, part)
 
 
 def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:

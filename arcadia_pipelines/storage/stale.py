@@ -36,16 +36,10 @@ _QUOTABLE = f"""
     ) hashed
     group by tenant_id
 """
-# Usage on no line and faults are replaced as a whole: their tenants are always quoted again.
 _TO_QUOTE = """
     select tenant_id from quotable q
     full join (select * from billing.quoted_tenants where period_start = %(month)s) before using (tenant_id)
     where q.made_from is distinct from before.made_from or before.made_from is null
-    union
-    select tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
-    union
-    select s.tenant_id from billing.unbilled_usage u join cloud.subscriptions s on s.id = u.subscription_id
-    where u.period_start = %(month)s
     limit %(most)s
 """
 _FORGET = """
@@ -94,7 +88,7 @@ _TO_INVOICE = """
     limit %(most)s
 """
 
-_OF = {"frozen": "metered_usage", "quoted": "deployment_quote_lines"}
+_OF = {"frozen": ["metered_usage"], "quoted": ["deployment_quote_lines", "unbilled_usage", "quote_faults"]}
 """Whose rows the columns of billing_months are about."""
 
 
@@ -122,7 +116,7 @@ def to_quote(connection: Connection, month: BillingMonth) -> Stale:
 
 def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -> None:
     """Remember from what these tenants have been quoted, now that their lines are written."""
-    rows = months.rows_as_they_are(connection, month, _OF["quoted"])
+    rows = months.rows_as_they_are(connection, month, *_OF["quoted"])
     parameters = {"month": month.start, "tenants": stale.tenants, "rows": rows}
     for statement in (_FORGET, _REMEMBER, _REMEMBER_ROWS):
         connection.exec_driver_sql(statement, parameters)
@@ -150,7 +144,7 @@ def _stands(connection: Connection, month: BillingMonth, *columns: str) -> bool:
     """Whether these rows of the month are those that the pipeline left."""
     return all(
         connection.exec_driver_sql(_ROWS.format(column), {"month": month.start}).scalar()
-        == months.rows_as_they_are(connection, month, _OF[column])
+        == months.rows_as_they_are(connection, month, *_OF[column])
         for column in columns
     )
 

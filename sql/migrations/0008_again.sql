@@ -41,7 +41,7 @@ comment on column billing.billing_months.frozen_rows is
     'How many rows of metered_usage the last freezing left, and a hash of where they are and who wrote them: who changes '
     'one by hand has all tenants quoted again.';
 comment on column billing.billing_months.quoted_rows is
-    'The same of the quote lines that the last quoting left.';
+    'The same of the quote lines, the unbilled usage and the faults that the last quoting left.';
 
 alter table billing.tenant_invoices add column made_from numeric;
 comment on column billing.tenant_invoices.made_from is

@@ -1,0 +1,263 @@
+"""A month that is run again is computed where something has changed, and is as if computed for everybody."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines import recompute
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.billing.quote import quote
+from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.storage import controls, stale, usage
+from arcadia_pipelines.storage.controls import Control, Finding
+from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.test_faults import Contents, billed
+from arcadia_pipelines_tests.world import World, uid
+
+TENANTS = [f"tenant-{number}" for number in range(8)]
+KNOWN = ("made_from",)
+"""Columns of what is known of earlier runs, which a run that forgets it has not."""
+
+
+def platform(world: World) -> None:
+    """Eight tenants with two deployments each; of the last tenant one plan has no price."""
+    world.plan("studio", 5000, {"droplet_hours": (100, 1), "egress_gb": (10, "0.5")})
+    world.plan("small", 1000, {"droplet_hours": (10, 2)})
+    world.plan("unpriced")
+    world.addon("storage_50gb", 750)
+    for tenant in TENANTS:
+        world.tenant(tenant)
+        world.deployment(tenant, f"{tenant}-a", "studio", ["storage_50gb"])
+        world.deployment(tenant, f"{tenant}-b", "unpriced" if tenant == TENANTS[-1] else "small")
+        for kind in ("droplet_hours", "egress_gb"):
+            world.use(f"{tenant}-a", kind, 150)
+            world.use(f"{tenant}-b", kind, 50)
+
+
+def _now(world: World, deployment: str, kind: str, quantity: int | str) -> None:
+    world.use(deployment, kind, quantity, ingested_at="2026-05-02")
+    world.query("update cloud.usage_records set ingested_at = now() where ingested_at = '2026-05-02'")
+
+
+CHANGES: dict[str, Callable[[World, str], object]] = {
+    "nothing": lambda world, tenant: None,
+    "late usage": lambda world, tenant: _now(world, f"{tenant}-a", "droplet_hours", 7),
+    "usage of a kind without a rate": lambda world, tenant: _now(world, f"{tenant}-b", "gpu_hours", 1),
+    "usage of nobody": lambda world, tenant: _now(world, "nobody", "droplet_hours", 3),
+    "usage that is no number": lambda world, tenant: _now(world, f"{tenant}-b", "droplet_hours", "NaN"),
+    "a record in place": lambda world, tenant: world.query(
+        "update cloud.usage_records set quantity = quantity + 1 where deployment_id = %s", uid(f"{tenant}-a")
+    ),
+    "two records that change places": lambda world, tenant: world.query(
+        "update cloud.usage_records u set deployment_id = o.deployment_id from cloud.usage_records o"
+        " where u.resource_kind = 'egress_gb' and o.resource_kind = 'egress_gb' and u.id <> o.id"
+        " and u.deployment_id in (select id from cloud.cloud_deployments where tenant_id = %s)"
+        " and o.deployment_id in (select id from cloud.cloud_deployments where tenant_id = %s)",
+        tenant,
+        tenant,
+    ),
+    "a subscription that ends within the month": lambda world, tenant: world.query(
+        "update cloud.subscriptions set ended_at = '2026-04-10' where id = %s", uid(f"{tenant}-b")
+    ),
+    "a subscription that goes to another tenant": lambda world, tenant: world.query(
+        "update cloud.subscriptions set tenant_id = %s where id = %s", TENANTS[0], uid(f"{tenant}-b")
+    ),
+    "a subscription that overlaps": lambda world, tenant: world.query(
+        "update cloud.subscriptions set deployment_id = %s where id = %s", uid(f"{TENANTS[1]}-a"), uid(f"{tenant}-b")
+    ),
+    "a tenant with nothing any more": lambda world, tenant: world.query(
+        "update cloud.subscriptions set status = 'pending' where tenant_id = %s", tenant
+    ),
+    "everything active": lambda world, tenant: world.query("update cloud.subscriptions set status = 'active'"),
+    "a plan": lambda world, tenant: world.query(
+        "update cloud.subscriptions set plan_id = %s where id = %s", uid("studio"), uid(f"{tenant}-b")
+    ),
+    "a price": lambda world, tenant: world.query(
+        "update cloud.plan_prices set base_price_cents = base_price_cents + 1 where plan_id = %s", uid("studio")
+    ),
+    "a rate": lambda world, tenant: world.query(
+        "update cloud.plan_rates set included_quantity = included_quantity + 1"
+    ),
+    "an addon less": lambda world, tenant: world.query(
+        "delete from cloud.subscription_addons where subscription_id = %s", uid(f"{tenant}-a")
+    ),
+    "an addon's price": lambda world, tenant: world.query(
+        "update cloud.addon_prices set price_cents = price_cents + 5"
+    ),
+    "a deployment's name": lambda world, tenant: world.query(
+        "update cloud.cloud_deployments set name = name || 'x' where tenant_id = %s", tenant
+    ),
+    "a tenant's name": lambda world, tenant: world.query(
+        "update cloud.tenants set name = name || 'x' where id = %s", tenant
+    ),
+    "a tenant's GST": lambda world, tenant: world.query(
+        "update cloud.tenants set gst_free_reason = case when gst_free_reason is null then 'charity' end where id = %s",
+        tenant,
+    ),
+    "a hold": lambda world, tenant: world.query(
+        "insert into billing.tenant_holds values (%s, 'o', 'r', 'x') on conflict do nothing", tenant
+    ),
+    "a payment": lambda world, tenant: world.query(
+        "update billing.tenant_invoices set status = 'paid' where tenant_id = %s and status = 'issued'", tenant
+    ),
+    "frozen usage, by hand": lambda world, tenant: world.query(
+        "update billing.metered_usage set quantity = quantity + 1 where deployment_id = %s", uid(f"{tenant}-a")
+    ),
+    "frozen usage of somebody else, by hand": lambda world, tenant: world.query(
+        "update billing.metered_usage set subscription_id = %s where deployment_id = %s",
+        uid(f"{TENANTS[2]}-a"),
+        uid(f"{tenant}-b"),
+    ),
+    "a quote line, by hand": lambda world, tenant: world.query(
+        "update billing.deployment_quote_lines set amount_cents = amount_cents + 1 where tenant_id = %s", tenant
+    ),
+    "a quote line less": lambda world, tenant: world.query(
+        "delete from billing.deployment_quote_lines where tenant_id = %s and line_no = 1", tenant
+    ),
+    "unbilled usage less": lambda world, tenant: world.query("delete from billing.unbilled_usage"),
+}
+
+
+def forget(world: World) -> None:
+    """What was known of earlier runs is gone."""
+    world.query("delete from billing.quoted_tenants")
+    world.query("delete from billing.passed_controls")
+    world.query("update billing.billing_months set frozen_rows = null, quoted_rows = null")
+    world.query("update billing.tenant_invoices set made_from = null")
+
+
+def outcome(world: World) -> Contents:
+    """All that is billed and recorded, but for what is known of earlier runs."""
+    return [
+        (table, {name: value for name, value in row.items() if name not in KNOWN} if row else row)
+        for table, row in billed(world)
+        if table not in ("quoted_tenants", "passed_controls")
+    ]
+
+
+def quoted(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
+    """The tenants that are quoted, and those whose invoices are computed, when April is run again."""
+    seen: tuple[set[str], set[str]] = (set(), set())
+
+    def told(which: set[str], compute: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def computed(*frames: Any) -> Any:
+            which.update(frames[place]["tenant_id"])
+            return compute(*frames)
+
+        return computed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recompute, "quote", told(seen[0], quote, 0))
+        patched.setattr(recompute, "invoices", told(seen[1], recompute.invoices, 2))
+        world.publish("2026-04")
+    return seen
+
+
+FOURTH, BILLED = {TENANTS[3]}, set(TENANTS[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    {
+        "nothing": (set(), set()),
+        "late usage": (FOURTH, FOURTH),
+        "usage that is no number": (FOURTH, FOURTH),
+        "a subscription that ends within the month": (FOURTH, FOURTH),
+        "an addon less": (FOURTH, FOURTH),
+        "a deployment's name": (FOURTH, FOURTH),
+        "a price": (set(TENANTS), BILLED),
+        "a tenant's GST": (set(), FOURTH),
+        "a quote line, by hand": (set(TENANTS), set()),
+        "frozen usage, by hand": (FOURTH, set()),
+    }.items(),
+)
+def test_those_are_computed_again_for_whom_something_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch, change: str, again: tuple[set[str], set[str]]
+) -> None:
+    """By what changed for the fourth tenant: who is quoted, and whose invoice is computed.
+
+    Not the others', of which each has usage without a rate, and one a plan without a price. What was changed by hand
+    is put right by the quotes: the invoices are those of before.
+    """
+    platform(world)
+    world.publish("2026-04")
+    CHANGES[change](world, TENANTS[3])
+    assert quoted(world, monkeypatch) == again
+
+
+def test_another_engine_computes_everybody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of billing/ is hashed with what it computes from."""
+    platform(world)
+    world.publish("2026-04")
+    monkeypatch.setattr(stale, "_engine", lambda: 1)
+    assert quoted(world, monkeypatch) == (set(TENANTS), BILLED)
+
+
+def gate(world: World) -> dict[str, str]:
+    """The run in which each control of the gate passed April."""
+    rows = world.query("select control, run_id from billing.passed_controls where period_start = '2026-04-01'")
+    return {str(control): str(run) for control, run in rows}
+
+
+def test_what_the_checks_have_passed_the_gate_does_not_look_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two controls, each looked at once in a run: by its check, or while the usage was frozen again."""
+    platform(world)
+    looked: list[str] = []
+    find = controls.find
+
+    def told(connection: Connection, control: Control, month: BillingMonth) -> Finding:
+        looked.append(control.name)
+        return find(connection, control, month)
+
+    monkeypatch.setattr(controls, "find", told)
+    first = world.month_end("2026-04").run_id
+    assert gate(world) == {"usage_equals_raw_records": first, "usage_is_conserved": first}
+    assert [looked.count(name) for name in gate(world)] == [1, 1]
+    world.month_end("2026-04")
+    assert looked.count("usage_equals_raw_records") == 1
+    assert gate(world) == {"usage_equals_raw_records": first, "usage_is_conserved": first}
+    late = CHANGES["late usage"]
+    late(world, TENANTS[3])
+    third = world.month_end("2026-04").run_id
+    assert gate(world) == {"usage_equals_raw_records": third, "usage_is_conserved": third}
+
+
+def test_a_check_by_itself_looks_at_the_raw_records_whatever_passed_before(world: World) -> None:
+    """A record is changed after the month was run: the check, asked for alone, finds its meter."""
+    platform(world)
+    world.month_end("2026-04")
+    CHANGES["a record in place"](world, TENANTS[3])
+    key = dg.AssetCheckKey(dg.AssetKey("metered_usage"), "usage_equals_raw_records")
+    everything = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
+    job = everything.get_subset(asset_selection=set(), asset_check_selection={key})
+    result = job.execute_in_process(partition_key="2026-04-01", raise_on_error=False)
+    [found] = result.get_asset_check_evaluations()
+    assert (found.passed, found.metadata["offenders"].value) == (False, 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_changes_a_rerun_is_as_if_everybody_had_been_computed(
+    world: World, server_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Twelve runs, up to three changes before each; beside each, one on a copy that knows nothing of those before."""
+    chance = random.Random(seed)
+    platform(world)
+    world.publish("2026-04")
+    for _ in range(12):
+        for change in chance.sample(list(CHANGES), chance.randint(1, 3)):
+            CHANGES[change](world, chance.choice(TENANTS))
+        with copy_of(server_url, world.url.rpartition("/")[2]) as copy, monkeypatch.context() as patched:
+            anew = World(copy)
+            forget(anew)
+            patched.setattr(usage, "_QUANTITIES_FIT", "select false")
+            anew.publish("2026-04")
+            expected = outcome(anew)
+        world.publish("2026-04")
+        assert outcome(world) == expected
