@@ -37,7 +37,7 @@ SPANS = f"""
 ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
 """What joins a record r to the span s that it belongs to."""
 
-WEIGHT = "(hashtextextended({0}resource_kind, uuid_hash_extended({0}deployment_id, 0)) | 1)::numeric"
+WEIGHT = "(hashtextextended({0}resource_kind, uuid_hash_extended({0}deployment_id, 0)) | 1)"
 """What a row is weighted by in a sum, as in a checksum: another deployment or kind has another weight, and none 0.
 
 Takes the table's name with a point, or nothing. If the sums of one deployment and kind differ, such sums of all are
@@ -45,7 +45,7 @@ equal once in some 10^18 times.
 """
 _WEIGHT = WEIGHT.format("")
 _FROZEN_SUMS = f"""
-    select (sum(w * record_count), sum(w * quantity))
+    select (sum(w::numeric * record_count), sum(w * quantity))
     from (select record_count, quantity, {_WEIGHT} as w from billing.metered_usage where period_start = %(month)s) m
 """
 EQUALS_RAW_RECORDS = f"""
