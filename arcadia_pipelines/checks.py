@@ -23,18 +23,27 @@ class GateClosed(Exception):
     """A blocking control fails: the month must not be invoiced."""
 
 
-def pass_gate(connection: Connection, month: BillingMonth, run_id: str) -> None:
-    """See that the blocking controls have passed the very rows that are published, in that transaction.
+def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: BillingMonth) -> None:
+    """See that the blocking controls pass what is published, in the transaction that publishes it. Raises GateClosed.
 
-    The checks alone are not enough: another run may have replaced the quotes since, or they were not part of the run.
-    What they have not passed is looked at now. Raises GateClosed.
+    What this run's checks have passed, and still stands, is not looked at again. The checks alone are not enough:
+    another run may have replaced the quotes since, or they were not part of the run.
     """
     for control in CONTROLS:
-        if control.blocking and not controls.has_passed(connection, control, month):
-            found = controls.find(connection, control, month)
-            if found.count:
-                raise GateClosed(f"{month} is not published: {control.name} found {found.count}. {control.remedy}")
-            controls.record_passed(connection, control, month, run_id)
+        if not control.blocking:
+            continue
+        if _passed_in_this_run(context, control) and controls.has_passed(connection, control, month):
+            continue
+        found = controls.find(connection, control, month)
+        if found.count:
+            raise GateClosed(f"{month} is not published: {control.name} found {found.count}. {control.remedy}")
+
+
+def _passed_in_this_run(context: dg.AssetExecutionContext, control: Control) -> bool:
+    newest = context.instance.get_latest_asset_check_evaluation_record(
+        dg.AssetCheckKey(dg.AssetKey(control.asset), control.name)
+    )
+    return newest is not None and newest.run_id == context.run.run_id and newest.status.value == "SUCCEEDED"
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def publish_invoices(
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
-        pass_gate(connection, month, context.run.run_id)
+        pass_gate(context, connection, month)
         ledger.take_turn(connection)
         held_back = quotes.faults(connection, month)["tenant_id"]
         on_hold = operations.on_hold(connection)

@@ -1,7 +1,7 @@
 """The invoices as they stand, and publishing a month's: rows, lines and events in one transaction."""
 
 import datetime as dt
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -206,8 +206,7 @@ def _carry_out(
     shown, frozen = [], []
     last = last_number(connection, publication.month)
     types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, partition)
-    ready = (_prepare(publication.month, plan, new, lines, *types) for plan, new, lines in chunks)
-    with closing(ahead(ready)) as prepared:
+    with closing(ahead(_prepared(publication.month, chunks, *types))) as prepared:
         for chunk in prepared:
             for action, count in chunk.plan["action"].value_counts().items():
                 actions[str(action)] += int(count)
@@ -218,6 +217,14 @@ def _carry_out(
                 bulk.copy(connection, partition, chunk.line_rows)
                 last += chunk.numbered
     return Published(actions, _largest(pd.concat(shown)), pd.concat(frozen, ignore_index=True))
+
+
+def _prepared(
+    month: BillingMonth, chunks: Chunks, change_types: bulk.Types, line_types: bulk.Types
+) -> Iterator[_Prepared]:
+    with closing(chunks):
+        for plan, invoices, lines in chunks:
+            yield _prepare(month, plan, invoices, lines, change_types, line_types)
 
 
 def _prepare(

@@ -1,6 +1,6 @@
 """A month's quotes: their lines, the usage on no line, and the faults that hold tenants back."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -82,8 +82,7 @@ class _Found:
 def _load(connection: Connection, table: str, month: BillingMonth, chunks: Chunks) -> _Found:
     """Append the lines of the subscriptions that differ to the table: those of a chunk while the next is computed."""
     found, types = _Found(), bulk.types_of(connection, table)
-    ready = ((quotes, *_prepare(month, quotes, standing, types)) for quotes, (standing,) in chunks)
-    with closing(ahead(ready)) as prepared:
+    with closing(ahead(_prepared(month, chunks, types))) as prepared:
         for quotes, differing, rows in prepared:
             found.unbilled.append(quotes.unbilled)
             found.faults.append(quotes.faults)
@@ -91,6 +90,14 @@ def _load(connection: Connection, table: str, month: BillingMonth, chunks: Chunk
                 found.differing.append(differing)
                 bulk.copy(connection, table, rows)
     return found
+
+
+def _prepared(
+    month: BillingMonth, chunks: Chunks, types: bulk.Types
+) -> Iterator[tuple[Quotes, pa.Array, bulk.Encoded]]:
+    with closing(chunks):
+        for quotes, (standing,) in chunks:
+            yield quotes, *_prepare(month, quotes, standing, types)
 
 
 def _prepare(

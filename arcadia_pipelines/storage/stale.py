@@ -54,8 +54,8 @@ _REMEMBER = """
     where quoted_tenants.made_from is distinct from excluded.made_from
 """
 _REMEMBER_ROWS = """
-    update billing.billing_months set quoted_rows = %(rows)s
-    where period_start = %(month)s and quoted_rows is distinct from %(rows)s
+    update billing.billing_months set frozen_rows = %(frozen)s, quoted_rows = %(quoted)s
+    where period_start = %(month)s and (frozen_rows, quoted_rows) is distinct from (%(frozen)s, %(quoted)s)
 """
 _ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
 
@@ -69,6 +69,8 @@ _BILLABLE = f"""
     ) hashed
     group by tenant_id
 """
+# Of a new month the planner knows nothing, and might go through all of this for each invoice.
+_BY_TENANT = "create unique index on billable (tenant_id)"
 _WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
 _SETTLED = f"""
     create temporary table settled on commit drop as
@@ -116,8 +118,8 @@ def to_quote(connection: Connection, month: BillingMonth) -> Stale:
 
 def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -> None:
     """Remember from what these tenants have been quoted, now that their lines are written."""
-    rows = months.rows_as_they_are(connection, month, *_OF["quoted"])
-    parameters = {"month": month.start, "tenants": stale.tenants, "rows": rows}
+    rows = {column: months.rows_as_they_are(connection, month, *tables) for column, tables in _OF.items()}
+    parameters = {"month": month.start, "tenants": stale.tenants, **rows}
     for statement in (_FORGET, _REMEMBER, _REMEMBER_ROWS):
         connection.exec_driver_sql(statement, parameters)
 
@@ -130,6 +132,7 @@ def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
     """
     parameters = {"month": month.start, "engine": _engine()}
     connection.exec_driver_sql(_BILLABLE, parameters)
+    connection.exec_driver_sql(_BY_TENANT)
     corrected = list(corrections.carried_by(connection, month)["tenant_id"])
     connection.exec_driver_sql(_WITH_CORRECTIONS, {"corrected": corrected})
     connection.exec_driver_sql("analyze billable")

@@ -204,7 +204,8 @@ _SUSPECTS = f"""
       and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
     limit %(most)s
 """
-_MOST_SUSPECTS = 10_000
+_MOST_SUSPECTS = 50_000
+"""If there are so many, all are counted."""
 _ARE_SUSPECTS = "deployment_id = any(%(suspects)s)"
 
 

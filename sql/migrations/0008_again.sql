@@ -1,5 +1,5 @@
 -- What lets a month be run again without doing everything again: which rows the release gate's controls have passed, and
--- from what each tenant was quoted and invoiced. All of it may be deleted: what is missing is worked out again.
+-- from what each tenant was quoted and invoiced. All of it may be deleted: then everything is done again.
 --
 -- The hashes are sums of hash_record_extended over rows, 64 bits a row: they tell that nothing has changed, and secure
 -- nothing.
@@ -14,7 +14,7 @@ create table billing.passed_controls (
 );
 comment on table billing.passed_controls is
     'One row per month and control of the release gate: the rows in which it last found nothing. While they stand, the '
-    'step that publishes does not look again.';
+    'step that publishes does not look again at what the checks of its own run have passed.';
 comment on column billing.passed_controls.period_start is 'First day of the billing month, UTC.';
 comment on column billing.passed_controls.control is 'The control''s name, which is that of its asset check.';
 comment on column billing.passed_controls.rows_passed is
