@@ -337,10 +337,11 @@ def _floor(server: Server) -> Figures:
                 for part in rows:
                     file.write(part)
     with server.watched() as figures, psycopg.connect(url) as connection:
+        connection.execute("set parallel_leader_participation = off")  # as the pipeline counts
         started = time.perf_counter()
         connection.execute(
-            "select count(*) from (select deployment_id, resource_kind, sum(quantity) from cloud.usage_records"
-            " where recorded_at >= %s and recorded_at < %s group by 1, 2) usage",
+            "select count(*), sum(used) from (select deployment_id, resource_kind, sum(quantity) as used"
+            " from cloud.usage_records where recorded_at >= %s and recorded_at < %s group by 1, 2) usage",
             [MONTH.start, MONTH.end],
         )
         figures["group_by_s"] = time.perf_counter() - started

@@ -1,6 +1,7 @@
 -- The month end as one would write it by hand: the sums of usage, then invoices and lines in one statement.
 -- Of the forms tried none was quicker: PostgreSQL sums in parallel, and knows how many sums there are.
 
+set local parallel_leader_participation = off;  -- as the pipeline counts
 create temporary table usage on commit drop as
 select deployment_id, resource_kind, sum(quantity) as used
 from cloud.usage_records where recorded_at >= %(month)s and recorded_at < %(end)s
