@@ -1,7 +1,8 @@
 """The asset checks: one per control (storage/controls.py) and one for late usage, for the month of the run.
 
-Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks
-once more at what it is about to publish. Where one tenant is at fault the check fails and the others are invoiced.
+Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks at
+what it is about to publish, unless the checks of its run have passed those very rows. Where one tenant is at fault the
+check fails and the others are invoiced.
 """
 
 import warnings
@@ -94,9 +95,10 @@ def _find(
     """What the control finds; what a blocking one passes is recorded for the gate."""
     if control is controls.USAGE_EQUALS_RAW_RECORDS and _compared(context, connection, control, month):
         return Finding(count=0, offenders=[])
+    rows = controls.rows_of(connection, control, month) if control.blocking else ""
     found = controls.find(connection, control, month)
     if control.blocking and not found.count:
-        controls.record_passed(connection, control, month, context.run.run_id)
+        controls.record_passed(connection, control, month, rows, context.run.run_id)
     return found
 
 

@@ -30,6 +30,10 @@ class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
         """A transaction that is the only writer of these months and commits at the end. Raises StorageError."""
         return _retried(database.month_transaction(self.engine(), *months))
 
+    def month_at_an_instant(self, month: BillingMonth, publishes: bool = False) -> AbstractContextManager[Connection]:
+        """As month(), and all that it reads is of one instant; one at a time if it publishes. Raises StorageError."""
+        return _retried(database.month_at_an_instant(self.engine(), month, publishes))
+
     def alone(self) -> AbstractContextManager[Connection]:
         """A transaction that no month runs beside, which commits at the end. Raises StorageError."""
         return _retried(database.exclusive_transaction(self.engine()))

@@ -23,7 +23,8 @@ def test_eight_runs_of_one_month_at_once_leave_one_invoice_per_tenant(sample: Wo
     assert numbers == [(f"INV-202604-{number:05}",) for number in range(1, 16)]
     assert sample.query("select event, count(*) from billing.invoice_events group by 1") == [("issued", 15)]
     sample.month_end("2026-04")
-    assert whole(sample) == at_once
+    checks = ("passed_controls",)  # those runs made none
+    assert [row for row in whole(sample) if row[0] not in checks] == [row for row in at_once if row[0] not in checks]
 
 
 def test_a_transaction_of_the_platform_that_lingers_holds_up_neither_the_platform_nor_the_month(world: World) -> None:
@@ -70,11 +71,7 @@ VOID = """
     [
         # The pilot's April is about to be revised: plan 5000, addon 750, and now 4,160 - 1,488 = 2,672 hours.
         ("pg_export_snapshot", None, ("void", 1, 6422, 642, 7064)),
-        (
-            "create temporary table changes",
-            "an invoice of 2026-04 was paid, pushed or changed while the month was computed: run it again",
-            ("void", 1, 6422, 642, 7064),
-        ),
+        ("create temporary table changes", None, ("void", 1, 6422, 642, 7064)),
         ("insert into billing.invoice_events", None, ("void", 2, 8422, 842, 9264)),
     ],
     ids=["before the month reads it", "before the month locks it", "before the month has revised it"],

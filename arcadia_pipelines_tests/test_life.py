@@ -264,6 +264,18 @@ def test_a_tenant_on_hold_gets_a_draft_and_its_number_only_when_it_is_issued(wor
     ]
 
 
+def test_a_draft_that_is_voided_and_reopened_still_has_no_number(world: World) -> None:
+    """It was never issued: its number goes to the invoice that is."""
+    world.pilot()
+    world.done("hold_tenant", tenants=[PILOT])
+    world.publish("2026-04")
+    [(draft,)] = world.query("select id::text from billing.tenant_invoices")
+    world.done("void_invoice", invoices=[draft])
+    assert row(world) == ("void", None, 1, 7064)
+    world.done("reopen_invoice", invoices=[draft])
+    assert row(world) == ("draft", None, 1, 7064)
+
+
 def test_the_drafts_of_released_tenants_are_issued_by_a_rerun_in_one_block_with_new_ones(world: World) -> None:
     """acme and pilot wait, zoo is new: 00001 to 00003 by tenant, and the draft that changed is revised first."""
     world.pilot()

@@ -37,7 +37,7 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     check no_tenant_is_held_back) is not quoted; usage on no line is in unbilled_usage.
     """
     month = month_of(context)
-    with database.month(month) as connection:
+    with database.month_at_an_instant(month) as connection:
         who = stale.to_quote(connection, month)
         changed = False
         if who.tenants != []:

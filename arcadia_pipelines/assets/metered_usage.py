@@ -20,14 +20,17 @@ from arcadia_pipelines.storage import columns, controls, usage
 def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
     """Usage of the month, summed per deployment, resource kind and subscription, frozen at the cut-off.
 
-    Materialising it again counts again: late records come in, and nothing is written if there are none.
+    Materialising it again compares it with the raw records: late ones come in, and nothing is written if all is the
+    same.
     """
     month = month_of(context)
     with database.month(month) as connection:
         cutoff = usage.now(connection)
         frozen = usage.freeze(connection, month, cutoff, context.run.run_id)
         if frozen.compared:
-            controls.record_passed(connection, controls.USAGE_EQUALS_RAW_RECORDS, month, context.run.run_id)
+            control = controls.USAGE_EQUALS_RAW_RECORDS
+            rows = controls.rows_of(connection, control, month)
+            controls.record_passed(connection, control, month, rows, context.run.run_id)
         kinds = usage.by_kind(connection, month)
         schema = columns.of(connection, "metered_usage")
         return dg.MaterializeResult(metadata=reporting.usage(kinds, cutoff, frozen.changed, schema))

@@ -67,12 +67,11 @@ def publish_invoices(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Turn the month's quotes into invoices, reconcile them with those that stand, and publish what differs."""
     month = month_of(context)
-    with database.month(month) as connection:
+    with database.month_at_an_instant(month, publishes=True) as connection:
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
         pass_gate(context, connection, month)
-        ledger.take_turn(connection)
         held_back = quotes.faults(connection, month)["tenant_id"]
         on_hold = operations.on_hold(connection)
         owed = ledger.owed(connection, month)

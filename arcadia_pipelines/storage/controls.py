@@ -303,17 +303,22 @@ def find(connection: Connection, control: Control, month: BillingMonth) -> Findi
     return Finding(count=counts[0] if counts else 0, offenders=rows)
 
 
+def rows_of(connection: Connection, control: Control, month: BillingMonth) -> str:
+    """Of the tables that the blocking control reads of the month: which rows they are (months.rows_as_they_are)."""
+    return months.rows_as_they_are(connection, month, *control.reads)
+
+
 def has_passed(connection: Connection, control: Control, month: BillingMonth) -> bool:
     """Whether the blocking control has looked at the month's rows as they stand, and found nothing."""
     passed = connection.exec_driver_sql(
         "select rows_passed from billing.passed_controls where period_start = %(month)s and control = %(control)s",
         {"month": month.start, "control": control.name},
     ).scalar()
-    return passed is not None and passed == months.rows_as_they_are(connection, month, *control.reads)
+    return passed is not None and passed == rows_of(connection, control, month)
 
 
-def record_passed(connection: Connection, control: Control, month: BillingMonth, run_id: str) -> None:
-    """Record that the blocking control found nothing in the month's rows. The transaction must hold the month's lock.
+def record_passed(connection: Connection, control: Control, month: BillingMonth, rows: str, run_id: str) -> None:
+    """Record that the blocking control found nothing in these rows (rows_of() before it looked).
 
     Nothing is written if that is on record.
     """
@@ -323,10 +328,5 @@ def record_passed(connection: Connection, control: Control, month: BillingMonth,
         " on conflict (period_start, control) do update"
         " set rows_passed = excluded.rows_passed, run_id = excluded.run_id, passed_at = now()"
         " where passed_controls.rows_passed <> excluded.rows_passed",
-        {
-            "month": month.start,
-            "control": control.name,
-            "rows": months.rows_as_they_are(connection, month, *control.reads),
-            "run": run_id,
-        },
+        {"month": month.start, "control": control.name, "rows": rows, "run": run_id},
     )

@@ -2,7 +2,7 @@
 
 Belongs here: which difference there is (invoice_corrections), and which month carries it. Does not: the line that it
 becomes (billing/invoice.py). Exactly once, because a month's share is what is owed less what others carry; and months
-are published one after another (ledger.take_turn), so that two cannot take the same share.
+are published one after another (database.month_at_an_instant), so that two cannot take the same share.
 """
 
 from collections.abc import Sequence

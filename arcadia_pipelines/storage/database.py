@@ -17,7 +17,7 @@ from arcadia_pipelines.settings import sqlalchemy_url
 
 OLDEST_VERSION = 14
 _MONTH_LOCK = 0x41524341  # "ARCA": the first key of the advisory locks, one per month
-PUBLISH_LOCK = 0x50554253  # "PUBS": see ledger.py
+_PUBLISH_LOCK = 0x50554253  # "PUBS"
 _GATE = 0x4D494752  # "MIGR": months pass it side by side; what nothing may run beside shuts it
 
 _PASSING = (
@@ -91,11 +91,32 @@ def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]
     with transaction(on) as connection:
         connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%(gate)s)", {"gate": _GATE})
         for month in sorted(set(months)):  # in order, so that two of these never wait for each other
-            connection.exec_driver_sql(
-                "select pg_advisory_xact_lock(%(space)s, %(month)s)",
-                {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month},
-            )
+            connection.exec_driver_sql("select pg_advisory_xact_lock(%(space)s, %(month)s)", _lock_of(month))
         yield connection
+
+
+@contextmanager
+def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False) -> Iterator[Connection]:
+    """As month_transaction(), and all that it reads is of one instant: what was committed when it had waited.
+
+    A row that somebody else has changed since it cannot change: that raises StorageInterrupted. Of those that publish
+    there is one at a time: two months at once would both carry the same correction, and would wait for each other's
+    tables when they attach.
+    """
+    with transaction(on) as connection:
+        raw = driver(connection)
+        raw.autocommit = True  # the locks are held until the connection ends: to wait must not begin the transaction
+        connection.exec_driver_sql("select pg_advisory_lock_shared(%(gate)s)", {"gate": _GATE})
+        connection.exec_driver_sql("select pg_advisory_lock(%(space)s, %(month)s)", _lock_of(month))
+        if publishes:
+            connection.exec_driver_sql("select pg_advisory_lock(%(turn)s)", {"turn": _PUBLISH_LOCK})
+        raw.autocommit = False
+        raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        yield connection
+
+
+def _lock_of(month: BillingMonth) -> dict[str, int]:
+    return {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month}
 
 
 @contextmanager

@@ -15,14 +15,13 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS, EXISTING
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
-from arcadia_pipelines.storage.database import PUBLISH_LOCK, StorageError
 from arcadia_pipelines.storage.streams import Query, ahead
 
 _LINES = "tenant_invoice_lines"
-_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("standing_sha256", TEXT), ("place", COUNT), *INVOICES])
+_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("place", COUNT), *INVOICES])
 CHANGES = """
     create temporary table changes (
-        action text, replaces boolean not null default false, standing_sha256 text, id uuid, tenant_id text,
+        action text, replaces boolean not null default false, id uuid, tenant_id text,
         subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb, place bigint
     ) on commit drop
 """
@@ -31,13 +30,8 @@ CHANGES = """
 They find it by its id: the planner, which has not heard of a new month, might go through the whole of it for each.
 """
 
-_LOCK_STANDING = """
-    select i.id from billing.tenant_invoices i
-    join changes c on c.id = i.id and c.standing_sha256 = i.content_sha256
-    where i.status in ('draft', 'issued')
-      and i.pushed_to_finance_at is null and i.finance_invoice_id is null
-    for update of i
-"""
+# Whoever has changed one since the month was read is noticed here, and whoever wants to now waits.
+_LOCK_STANDING = "select from billing.tenant_invoices i join changes c on c.id = i.id for update of i"
 NUMBER = "%(series)s || lpad((%(last)s + {0}place)::text, greatest(5, length((%(last)s + {0}place)::text)), '0')"
 """The number of what is issued for the first time, the `place`-th after the `last` (last_number()); null without place.
 
@@ -143,14 +137,6 @@ class Publication:
     run_id: str
 
 
-def take_turn(connection: Connection) -> None:
-    """Wait until no other month is being published; nor is one until this transaction ends.
-
-    Two months at once would both carry the same correction, and would wait for each other's tables when they attach.
-    """
-    connection.exec_driver_sql("select pg_advisory_xact_lock(%(key)s)", {"key": PUBLISH_LOCK})
-
-
 _SUMMARY_ROWS = 20
 
 Chunks = Generator[tuple[pd.DataFrame, ...], None, None]
@@ -171,9 +157,9 @@ class Published:
 def publish(connection: Connection, publication: Publication, chunks: Chunks, kept: int = 0) -> Published:
     """Carry out the plans: each chunk is a plan (reconcile.plan), the recomputed invoices, and their lines.
 
-    Nothing else is touched; `kept` invoices are known to be as they should, and are in no plan. The transaction must
-    hold the month's lock, have taken its turn, and have asked stale.to_invoice(). Raises StorageError when an invoice
-    that is to change was paid, pushed or changed by somebody else since the plan was made.
+    Nothing else is touched; `kept` invoices are known to be as they should, and are in no plan. The transaction must be
+    database.month_at_an_instant(), publishing, and have asked stale.to_invoice(): then PostgreSQL refuses to change an
+    invoice that was paid, pushed or changed by somebody else since the plan was made, and the step is retried.
     """
     month = publication.month
     connection.exec_driver_sql(CHANGES)
@@ -241,9 +227,7 @@ def _prepare(
     if not written.all():
         lines = lines[lines["invoice_id"].isin(invoices[written]["id"])]
     is_numbered = changes["action"].isin(["add", "issue"]) & changes["invoice_number"].isna()
-    columns = changes[["id", "tenant_id", "action", "replaces", "standing_sha256"]].assign(
-        place=is_numbered.cumsum().where(is_numbered)
-    )
+    columns = changes[["id", "tenant_id", "action", "replaces"]].assign(place=is_numbered.cumsum().where(is_numbered))
     rows = columns.merge(invoices.drop(columns="id"), on="tenant_id", how="left")
     return _Prepared(
         plan,
@@ -269,16 +253,13 @@ def _write_invoices(connection: Connection, publication: Publication, chunk: _Pr
         "end": month.end,
         "cutoff": publication.usage_cutoff,
     }
-    standing = int(plan["standing_sha256"].notna().sum())
-    if standing and connection.exec_driver_sql(_LOCK_STANDING, parameters).rowcount != standing:
-        raise StorageError(
-            f"an invoice of {month} was paid, pushed or changed while the month was computed: run it again"
-        )
+    if plan["standing_sha256"].notna().any():
+        connection.exec_driver_sql(_LOCK_STANDING)
     connection.exec_driver_sql(_ADD, parameters)
     if plan["replaces"].any():
         for statement in (_KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE):
             connection.exec_driver_sql(statement, parameters)
-    if standing:
+    if plan["action"].isin(["issue", "void"]).any():
         connection.exec_driver_sql(CHANGE_STATUS, parameters)
     connection.exec_driver_sql(RECORD, parameters)
 

@@ -133,7 +133,8 @@ def change(
         connection.exec_driver_sql(
             "insert into changes (action, id, tenant_id, place)"
             " select %(action)s, id, tenant_id,"
-            '        row_number() over (partition by invoice_number is null order by tenant_id collate "C")'
+            "        case when %(action)s = 'issue' and invoice_number is null then"
+            '            row_number() over (partition by invoice_number is null order by tenant_id collate "C") end'
             " from billing.tenant_invoices where id = any(%(ids)s) and period_start = %(month)s",
             {"action": act.action, "ids": list(invoices), "month": month.start},
         )

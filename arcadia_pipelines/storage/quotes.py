@@ -35,8 +35,11 @@ _DELETE = f"""
 _ADD = f"insert into billing.{_TABLE} select * from new_quote_lines"
 
 
-_OF = f"coalesce((select s.tenant_id from ({BILLED_SUBSCRIPTIONS}) s where s.id = q.subscription_id), '')"
-"""Whose a row of unbilled_usage is: '' for nobody."""
+_OF_THESE_OR_NOBODY = f"""
+    not exists (select from ({BILLED_SUBSCRIPTIONS}) s
+                where s.id = q.subscription_id and s.tenant_id <> all(%(only)s::text[]))
+"""
+"""Which rows q of unbilled_usage are of these tenants or of nobody."""
 
 
 def replace(connection: Connection, month: BillingMonth, chunks: Chunks, only: Sequence[str] | None = None) -> bool:
@@ -60,7 +63,7 @@ def replace(connection: Connection, month: BillingMonth, chunks: Chunks, only: S
     unbilled, faulty = Part(), Part()
     if only is not None:
         parameters = {**bounds(month), "only": ["", *only]}
-        unbilled = Part(f"{_OF} = any(%(only)s::text[])", parameters)
+        unbilled = Part(_OF_THESE_OR_NOBODY, parameters)
         faulty = Part("coalesce(tenant_id, '') = any(%(only)s::text[])", parameters)
     written = [
         changed,

@@ -1,22 +1,35 @@
 """Which tenants a month has to be computed for again: those with other input than last time, or with other output.
 
 Belongs here: what a quote and an invoice are made from, as one hash per tenant, and who is left alone because it is the
-same. Does not: computing. All of it may be forgotten: then everything is computed (sql/migrations/0008_again.sql).
+same. Does not: computing. What is not known (sql/migrations/0008_again.sql) is computed.
 
-A hash is taken before what it stands for is read: if that changes in between, the next run sees it.
+The transaction must be database.month_at_an_instant(): what is hashed is what is computed from, whoever changes it
+meanwhile.
 """
 
-import functools
 import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines import billing
+from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import catalogue, corrections, ledger, months, quotes
+
+
+def _engine() -> int:
+    """A number that is another one when the text of what computes is."""
+    sources = [*Path(quote.__file__).parent.glob("*.py"), Path(quote.__file__).parents[1] / "recompute.py"]
+    texts = [source.read_bytes() for source in sorted(sources)] or [secrets.token_bytes()]
+    return int.from_bytes(hashlib.sha256(b"".join([*texts, pa.__version__.encode()])).digest()[:7], "big")
+
+
+ENGINE = _engine()
+"""Hashed with what is computed from. Read when this is imported, as the engine is."""
 
 _MOST = 20_000
 """If there are so many, all tenants are computed: that takes less than to pick them."""
@@ -57,6 +70,7 @@ _REMEMBER_ROWS = """
     update billing.billing_months set frozen_rows = %(frozen)s, quoted_rows = %(quoted)s
     where period_start = %(month)s and (frozen_rows, quoted_rows) is distinct from (%(frozen)s, %(quoted)s)
 """
+_IS_KNOWN = "select exists (select from billing.quoted_tenants where period_start = %(month)s and tenant_id = '')"
 _ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
 
 _BILLABLE = f"""
@@ -74,19 +88,21 @@ _BY_TENANT = "create unique index on billable (tenant_id)"
 _WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
 _SETTLED = f"""
     create temporary table settled on commit drop as
-    select tenant_id from billing.tenant_invoices i join billable b using (tenant_id)
+    select i.tenant_id from billing.tenant_invoices i join billable b on b.tenant_id = i.tenant_id
     where i.period_start = %(month)s and i.status in ('issued', 'paid')
       and i.made_from = {ledger.MADE_FROM.format("i.content_sha256")}
-      and tenant_id not in (select tenant_id from billing.quote_faults
-                            where period_start = %(month)s and tenant_id is not null)
+      and not exists (select from billing.quote_faults f
+                      where f.period_start = %(month)s and f.tenant_id = i.tenant_id)
 """
 _TO_INVOICE = """
     select tenant_id from (
         select tenant_id from billing.deployment_quote_lines where period_start = %(month)s
         union
         select tenant_id from billing.tenant_invoices where period_start = %(month)s
+        union
+        select unnest(%(corrected)s::text[])
     ) billed
-    where tenant_id not in (select tenant_id from settled)
+    where not exists (select from settled s where s.tenant_id = billed.tenant_id)
     limit %(most)s
 """
 
@@ -107,10 +123,10 @@ def to_quote(connection: Connection, month: BillingMonth) -> Stale:
 
     What they are quoted from is kept for remember_quoted() in the same transaction.
     """
-    parameters = {**catalogue.bounds(month), "month": month.start, "engine": _engine()}
+    parameters = {**catalogue.bounds(month), "month": month.start, "engine": ENGINE}
     connection.exec_driver_sql(_QUOTABLE, parameters)
-    stands = quotes.is_quoted(connection, month) and _stands(connection, month, "frozen", "quoted")
-    if not stands:
+    known = connection.exec_driver_sql(_IS_KNOWN, parameters).scalar_one()
+    if not known or not quotes.is_quoted(connection, month) or not _stands(connection, month, "frozen", "quoted"):
         return Stale(None)
     connection.exec_driver_sql("analyze quotable")
     return Stale(_unless_most(connection, _TO_QUOTE, parameters))
@@ -130,15 +146,15 @@ def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
     What they are made from is in the temporary table `billable`, for ledger.publish(); of what carries corrections
     nothing is.
     """
-    parameters = {"month": month.start, "engine": _engine()}
-    connection.exec_driver_sql(_BILLABLE, parameters)
-    connection.exec_driver_sql(_BY_TENANT)
     corrected = list(corrections.carried_by(connection, month)["tenant_id"])
-    connection.exec_driver_sql(_WITH_CORRECTIONS, {"corrected": corrected})
+    parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected}
+    for statement in (_BILLABLE, _BY_TENANT, _WITH_CORRECTIONS):
+        connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql("analyze billable")
     if not ledger.is_invoiced(connection, month):
         return Stale(None)
     settled = connection.exec_driver_sql(_SETTLED, parameters).rowcount
+    connection.exec_driver_sql("analyze settled")
     tenants = _unless_most(connection, _TO_INVOICE, parameters)
     return Stale(tenants, 0 if tenants is None else settled)
 
@@ -155,11 +171,3 @@ def _stands(connection: Connection, month: BillingMonth, *columns: str) -> bool:
 def _unless_most(connection: Connection, query: str, parameters: Mapping[str, object]) -> list[str] | None:
     tenants: Sequence[str] = connection.exec_driver_sql(query, {**parameters, "most": _MOST}).scalars().all()
     return list(tenants) if len(tenants) < _MOST else None
-
-
-@functools.cache
-def _engine() -> int:
-    """A number that is another one when the text of billing/ is."""
-    sources = sorted(source for folder in billing.__path__ for source in Path(folder).glob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).digest()
-    return int.from_bytes(digest[:7], "big")

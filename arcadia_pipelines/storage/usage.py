@@ -183,8 +183,14 @@ _FREEZE_DIFFERING = f"""
 # The tenants whose frozen usage is another are quoted again (stale.py), and so is the usage of nobody.
 _FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
 _OF_DIFFERING = """
-      and (tenant_id = '' or tenant_id in (select s.tenant_id from differing d
-                                           join cloud.subscriptions s on s.id = d.subscription_id))
+      and tenant_id in (
+          select '' union select s.tenant_id from differing d join cloud.subscriptions s on s.id = d.subscription_id
+      )
+"""
+_FROZEN_ROWS = "select frozen_rows from billing.billing_months where period_start = %(month)s"
+_REMEMBER_FROZEN = """
+    update billing.billing_months set frozen_rows = %(rows)s
+    where period_start = %(month)s and frozen_rows is distinct from %(rows)s
 """
 _IS_NEWER = """coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s),
                          false)"""
@@ -232,19 +238,25 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
         connection.exec_driver_sql(_FORGET_QUOTED, parameters)
         done = Freeze(changed=True)
     else:
+        if connection.exec_driver_sql(_FROZEN_ROWS, parameters).scalar() != _rows(connection, month):
+            connection.exec_driver_sql(_FORGET_QUOTED, parameters)  # somebody has changed the frozen usage by hand
         done = _freeze_suspects(connection, month, parameters)
         if not done.compared:
             count(connection, month, cutoff)
             done = Freeze(changed=_freeze_differing(connection, month, "true", parameters) or done.changed)
     if done.changed:
         connection.exec_driver_sql(
-            "insert into billing.billing_months (period_start, usage_cutoff, run_id, frozen_rows)"
-            " values (%(month)s, %(cutoff)s, %(run)s, %(rows)s)"
-            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id,"
-            " frozen_rows = excluded.frozen_rows",
-            {**parameters, "rows": months.rows_as_they_are(connection, month, "metered_usage")},
+            "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
+            " values (%(month)s, %(cutoff)s, %(run)s)"
+            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
+            parameters,
         )
+    connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
     return done
+
+
+def _rows(connection: Connection, month: BillingMonth) -> str:
+    return months.rows_as_they_are(connection, month, "metered_usage")
 
 
 def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Mapping[str, object]) -> Freeze:
@@ -274,7 +286,7 @@ def _freeze_differing(
     if not connection.exec_driver_sql(_DIFFERING.format(which=which), parameters).rowcount:
         return False
     _refuse_vanished(vanished(connection, month, which, parameters), month)
-    for statement in (_THAW, _FREEZE_DIFFERING, _FORGET_QUOTED + _OF_DIFFERING):
+    for statement in ("analyze differing", _THAW, _FREEZE_DIFFERING, _FORGET_QUOTED + _OF_DIFFERING):
         connection.exec_driver_sql(statement, parameters)
     return True
 
