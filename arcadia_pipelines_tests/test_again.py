@@ -100,7 +100,9 @@ CHANGES: dict[str, Callable[[World, str], object]] = {
         tenant,
     ),
     "a hold": lambda world, tenant: world.query(
-        "insert into billing.tenant_holds values (%s, 'o', 'r', 'x') on conflict do nothing", tenant
+        "insert into billing.tenant_holds select tenant_id, 'o', 'r', 'x' from billing.tenant_invoices"
+        " where tenant_id = %s on conflict do nothing",
+        tenant,
     ),
     "a payment": lambda world, tenant: world.query(
         "update billing.tenant_invoices set status = 'paid' where tenant_id = %s and status = 'issued'", tenant
