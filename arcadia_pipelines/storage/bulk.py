@@ -71,17 +71,11 @@ def types_of(connection: Connection, table: str) -> Types:
     return dict(tuple(row) for row in connection.exec_driver_sql(_TYPES, {"table": table}))
 
 
-def write(connection: Connection, table: str, data: pd.DataFrame, schema: pa.Schema) -> None:
-    """Append the schema's columns of the frame to the table, which has columns of those names.
+def encode(data: pd.DataFrame, schema: pa.Schema, types: Types) -> Encoded:
+    """The schema's columns of the frame for a table with columns of those names and types.
 
     Raises pyarrow.ArrowInvalid for a text that is no uuid or date where the table wants one.
     """
-    if len(data):
-        copy(connection, table, encode(data, schema, types_of(connection, table)))
-
-
-def encode(data: pd.DataFrame, schema: pa.Schema, types: Types) -> Encoded:
-    """The schema's columns of the frame for a table with columns of those names and types. As write()."""
     columns = to_arrow(data, schema)
     columns = pa.table({name: _as(types[name], columns[name]) for name in columns.column_names})
     encoder = pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(

@@ -54,7 +54,8 @@ def connection(session: Connection) -> Iterator[Connection]:
 def there_and_back(connection: Connection, data: pd.DataFrame, schema: pa.Schema = SCHEMA) -> pd.DataFrame:
     """Write the rows, read them in the order of the first column."""
     connection.exec_driver_sql("delete from pg_temp.bulk")
-    bulk.write(connection, "pg_temp.bulk", data, schema)
+    rows = bulk.encode(data, schema, bulk.types_of(connection, "pg_temp.bulk"))
+    bulk.copy(connection, "pg_temp.bulk", rows)
     return bulk.read(connection, f"select * from pg_temp.bulk order by {schema.names[0]} nulls first", schema, {})
 
 

@@ -1,5 +1,6 @@
 -- What lets a month be run again without doing everything again: which rows the release gate's controls have passed, and
--- from what each tenant was quoted and invoiced. All of it may be deleted: then everything is done again.
+-- from what each tenant was quoted and invoiced. A table or a column of it may be emptied as a whole: then everything is
+-- done again.
 --
 -- The hashes are sums of hash_record_extended over rows, 64 bits a row: they tell that nothing has changed, and secure
 -- nothing.
@@ -46,7 +47,7 @@ comment on column billing.billing_months.quoted_rows is
 alter table billing.tenant_invoices add column made_from numeric;
 comment on column billing.tenant_invoices.made_from is
     'Hash of the quote lines, the tenant and the engine''s own text that the content was computed from, and of '
-    'content_sha256: while it is the same, it is not computed again. Null where it carries corrections.';
+    'content_sha256: while it is the same, it is not computed again. Null where that is not known, or it carries corrections.';
 
 -- The same as '^[0-9a-f]{64}$', of which PostgreSQL takes ten times as long to find out.
 alter table billing.tenant_invoices
