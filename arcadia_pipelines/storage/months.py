@@ -136,7 +136,7 @@ def rows_as_they_are(connection: Connection, month: BillingMonth, *tables: str) 
     """Changes whenever a row of the month is written: of each table how many, and a hash of where and by whom."""
     each = " || ', ' || ".join(
         f"(select '{table} ' || count(*) || ' '"
-        f" || coalesce(sum(hashtextextended(concat_ws('/', tableoid, ctid, xmin), 0)), 0)"
+        f" || coalesce(sum(hashtidextended(ctid, hashoidextended(tableoid, hashtextextended(xmin::text, 0)))), 0)"
         f" from billing.{table} where period_start = %(month)s)"
         for table in tables
     )

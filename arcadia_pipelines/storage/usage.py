@@ -16,11 +16,10 @@ from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.streams import Query
 
-RECORDS = """
-    select * from cloud.usage_records
-    where recorded_at >= %(start)s and recorded_at < %(end)s
-      and coalesce(ingested_at, '-infinity') <= %(cutoff)s
+_COUNTS = """
+    recorded_at >= %(start)s and recorded_at < %(end)s and coalesce(ingested_at, '-infinity') <= %(cutoff)s
 """
+RECORDS = f"select * from cloud.usage_records where {_COUNTS}"
 """The raw records of a month up to its cut-off. Takes `start`, `end` and `cutoff`."""
 
 USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number; a view may show null
@@ -194,25 +193,51 @@ _REMEMBER_FROZEN = """
 """
 _IS_NEWER = """coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s),
                          false)"""
+# Newer records lie together at the end of the table, as a rule: to find them takes no second look at all others.
 _SUM_RAW = f"""
     create temporary table raw_sums on commit drop as
-    select newer, sum(w) as records, sum(w * quantity) as quantity
-    from (select {_IS_NEWER} as newer, quantity, {_WEIGHT} as w from ({RECORDS}) r) r group by newer
+    select newer, min(ctid)::text as first, sum(w) as records, sum(w * quantity) as quantity
+    from (
+        select {_IS_NEWER} as newer, ctid, quantity, {_WEIGHT} as w from cloud.usage_records where {_COUNTS}
+    ) r
+    group by newer
 """
-_HAS_NEWER = "select exists (select from raw_sums where newer)"
+_FIRST_NEWER = "select first from raw_sums where newer"
+_SUM_NEWER = f"""
+    create temporary table newer on commit drop as
+    select deployment_id, resource_kind, sum(quantity) as quantity, count(*) as record_count, count(quantity) as known
+    from cloud.usage_records where {_COUNTS} and {_IS_NEWER} and ctid >= %(first)s::tid group by 1, 2
+"""
 _EQUALS_RAW_SUMS = f"select (select (sum(records), sum(quantity)) from raw_sums) is not distinct from ({_FROZEN_SUMS})"
-_NEWER = f"select deployment_id from ({RECORDS}) r where {_IS_NEWER} union"
 _SUSPECTS = f"""
-    {{newer}} {_PART_MONTHS}
-    union
-    select m.deployment_id from billing.metered_usage m left join ({_PAYERS}) s using (deployment_id)
-    where m.period_start = %(month)s
-      and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
-    limit %(most)s
+    select deployment_id, bool_or(recounted) as recounted
+    from (
+        select deployment_id, quantity = 'NaN' or known < record_count as recounted from newer
+        union all
+        select deployment_id, true from ({_PART_MONTHS}) p
+        union all
+        select m.deployment_id, true from billing.metered_usage m left join ({_PAYERS}) s using (deployment_id)
+        where m.period_start = %(month)s
+          and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
+    ) s
+    group by deployment_id limit %(most)s
+"""
+_ADD_NEWER = f"""
+    insert into counted
+    select deployment_id, resource_kind, sum(quantity), subscription_id, sum(record_count), 0, 0
+    from (
+        select deployment_id, resource_kind, quantity, record_count from newer
+        union all
+        select deployment_id, resource_kind, quantity, record_count from billing.metered_usage
+        where period_start = %(month)s and deployment_id in (select deployment_id from newer)
+    ) u
+    left join ({_PAYERS}) s using (deployment_id)
+    group by deployment_id, resource_kind, subscription_id
 """
 _MOST_SUSPECTS = 50_000
 """If there are so many, all are counted."""
-_ARE_SUSPECTS = "deployment_id = any(%(suspects)s)"
+_ARE_RECOUNTED = "deployment_id = any(%(recounted)s::uuid[])"
+_ARE_SUSPECTS = "deployment_id = any(%(suspects)s::uuid[])"
 
 
 @dataclass(frozen=True)
@@ -260,20 +285,26 @@ def _rows(connection: Connection, month: BillingMonth) -> str:
 
 
 def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Mapping[str, object]) -> Freeze:
-    """Freeze anew the deployments with newer records or another subscription, and see whether that was all."""
+    """Freeze anew the deployments with newer records or another subscription, and see whether that was all.
+
+    Newer records are added to what is frozen; where that may not be all, the deployment is counted anew.
+    """
     if not _is_plain(connection):
         return Freeze(changed=False)
     connection.exec_driver_sql(_SUM_RAW, parameters)
-    newer = _NEWER if connection.exec_driver_sql(_HAS_NEWER).scalar_one() else ""
-    found = connection.exec_driver_sql(_SUSPECTS.format(newer=newer), {**parameters, "most": _MOST_SUSPECTS})
-    suspects = list(found.scalars())
-    if len(suspects) == _MOST_SUSPECTS:
+    first = connection.exec_driver_sql(_FIRST_NEWER).scalar()
+    connection.exec_driver_sql(_SUM_NEWER, {**parameters, "first": first})
+    found = connection.exec_driver_sql(_SUSPECTS, {**parameters, "most": _MOST_SUSPECTS}).all()
+    if len(found) == _MOST_SUSPECTS:
         return Freeze(changed=False)
     changed = False
-    if suspects:
-        parameters = {**parameters, "suspects": suspects}
+    if found:
+        recounted = [deployment for deployment, is_recounted in found if is_recounted]
+        parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}
         connection.exec_driver_sql("drop table if exists pg_temp.counted")
-        _count_thoroughly(connection, f"r.{_ARE_SUSPECTS}", parameters)
+        _count_thoroughly(connection, f"r.{_ARE_RECOUNTED}" if recounted else "false", parameters)
+        connection.exec_driver_sql(f"delete from newer where {_ARE_RECOUNTED}", parameters)
+        connection.exec_driver_sql(_ADD_NEWER, parameters)
         changed = _freeze_differing(connection, month, _ARE_SUSPECTS, parameters)
     return Freeze(changed, compared=connection.exec_driver_sql(_EQUALS_RAW_SUMS, parameters).scalar_one())
 

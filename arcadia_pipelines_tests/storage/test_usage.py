@@ -6,7 +6,7 @@ import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import database, usage
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, uid
 
 INSTANTS = (
     "2026-01-01",
@@ -50,3 +50,56 @@ def test_the_quick_count_is_the_thorough_one(world: World, monkeypatch: pytest.M
     monkeypatch.setattr(usage, "_IDS_ARE_UNIQUE", "select false")
     assert counted(world) == quickly
     assert len(quickly) > 50
+
+
+APRIL = BillingMonth.parse("2026-04")
+
+
+def freeze(world: World) -> usage.Freeze:
+    """April's usage frozen now."""
+    with database.month_transaction(database.engine(world.url), APRIL) as connection:
+        return usage.freeze(connection, APRIL, usage.now(connection), "run")
+
+
+def test_newer_records_are_added_to_the_frozen_usage(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To 10 come 4 and -1; a kind, and a deployment of nobody, are new; the part month, 3 + 6, is counted anew.
+
+    That is compared with the raw records by their sums, and nothing else is counted.
+    """
+    world.plan("small", 100)
+    world.tenant("a")
+    for name, start in (("whole", "2026-01-01"), ("idle", "2026-01-01"), ("part", "2026-04-10")):
+        world.deployment("a", name, "small", start=start)
+    for name, quantity in (("whole", 10), ("idle", 5), ("part", 3)):
+        world.use(name, "x", quantity)
+    assert freeze(world) == usage.Freeze(changed=True, compared=False)
+    for name, kind, quantity in (("whole", "x", 4), ("whole", "x", -1), ("whole", "y", 2), ("part", "x", 6)):
+        world.use(name, kind, quantity, ingested_at="now")
+    world.use("nobody's", "x", 8, ingested_at="now")
+    monkeypatch.delattr(usage, "count")
+    assert freeze(world) == usage.Freeze(changed=True, compared=True)
+    frozen = world.query(
+        "select deployment_id, resource_kind, subscription_id, quantity, record_count from billing.metered_usage"
+    )
+    assert {row[:2]: row[2:] for row in frozen} == {
+        (uid("whole"), "x"): (uid("whole"), 13, 3),
+        (uid("whole"), "y"): (uid("whole"), 2, 1),
+        (uid("idle"), "x"): (uid("idle"), 5, 1),
+        (uid("part"), "x"): (uid("part"), 9, 2),
+        (uid("nobody's"), "x"): (None, 8, 1),
+    }
+    assert freeze(world) == usage.Freeze(changed=False, compared=True)
+
+
+def test_newer_records_are_found_wherever_they_lie(world: World) -> None:
+    """One before the record that is frozen and one behind it, in a table that is sorted by time: 2, and 1 + 2 + 4."""
+    world.plan("small", 100)
+    world.tenant("a")
+    world.deployment("a", "web", "small")
+    world.use("web", "x", 2, "2026-04-15")
+    assert freeze(world).changed
+    world.use("web", "x", 1, "2026-04-02", ingested_at="now")
+    world.use("web", "x", 4, "2026-04-28", ingested_at="now")
+    world.query("cluster cloud.usage_records using usage_records_recorded_at_idx")
+    assert freeze(world) == usage.Freeze(changed=True, compared=True)
+    assert world.query("select quantity, record_count from billing.metered_usage") == [(7, 3)]
