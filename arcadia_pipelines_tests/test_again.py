@@ -20,8 +20,8 @@ from arcadia_pipelines_tests.test_faults import Contents, billed, materialize
 from arcadia_pipelines_tests.world import World, uid
 
 TENANTS = [f"tenant-{number}" for number in range(8)]
-KNOWN = ("made_from",)
-"""Columns of what is known of earlier runs, which a run that forgets it has not."""
+KNOWN = ("quoted_tenants", "invoiced_tenants")
+"""What is known of earlier runs, which a run that forgets it has not."""
 
 
 def platform(world: World) -> None:
@@ -130,16 +130,12 @@ def forget(world: World) -> None:
     world.query("delete from billing.quoted_tenants")
     world.query("delete from billing.passed_controls")
     world.query("update billing.billing_months set frozen_rows = null, quoted_rows = null")
-    world.query("update billing.tenant_invoices set made_from = null")
+    world.query("delete from billing.invoiced_tenants")
 
 
 def outcome(world: World) -> Contents:
     """All that is billed and recorded, but for what is known of earlier runs."""
-    return [
-        (table, {name: value for name, value in row.items() if name not in KNOWN} if row else row)
-        for table, row in billed(world)
-        if table != "quoted_tenants"
-    ]
+    return [(table, row) for table, row in billed(world) if table not in KNOWN]
 
 
 def quoted(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
@@ -192,12 +188,43 @@ def test_those_are_computed_again_for_whom_something_has_changed(
     assert quoted(world, monkeypatch) == again
 
 
-def test_another_engine_computes_everybody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_engine_computes_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The text of billing/ is hashed with what it computes from."""
     platform(world)
     world.publish("2026-04")
     monkeypatch.setattr(stale, "ENGINE", 1)
     assert quoted(world, monkeypatch) == (set(TENANTS), BILLED)
+    assert quoted(world, monkeypatch) == (set(), set())
+
+
+def test_a_tenant_that_is_renamed_is_computed_once_and_keeps_its_invoice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is on its invoice, and is nothing that it bills."""
+    platform(world)
+    world.publish("2026-04")
+    CHANGES["a tenant's name"](world, TENANTS[3])
+    assert [quoted(world, monkeypatch) for _ in range(2)] == [(set(), FOURTH), (set(), set())]
+    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
+
+
+def test_an_invoice_that_is_left_otherwise_than_it_would_be_is_computed_and_reported_in_each_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fourth has paid, and the fifth is on hold, when usage comes late."""
+    platform(world)
+    world.publish("2026-04")
+    CHANGES["a payment"](world, TENANTS[3])
+    CHANGES["a hold"](world, TENANTS[4])
+    for tenant in TENANTS[3:5]:
+        CHANGES["late usage"](world, tenant)
+    assert [quoted(world, monkeypatch)[1] for _ in range(3)] == [set(TENANTS[3:5])] * 3
+    [differs] = [
+        evaluation
+        for evaluation in world.month_end("2026-04").get_asset_check_evaluations()
+        if evaluation.check_name == "frozen_invoices_agree"
+    ]
+    assert (differs.passed, differs.metadata["offenders"].value) == (False, 1)
 
 
 def between(
@@ -290,11 +317,11 @@ def test_frozen_usage_that_was_changed_by_hand_and_changed_back_is_quoted_again(
 
 
 def test_a_month_of_before_is_known_after_its_first_rerun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after the migration: everybody is quoted once more, and then nobody."""
+    """As after the migration: everybody is computed once more, and then nobody."""
     platform(world)
     world.publish("2026-04")
     forget(world)
-    assert [len(quoted(world, monkeypatch)[0]) for _ in range(2)] == [len(TENANTS), 0]
+    assert [quoted(world, monkeypatch) for _ in range(2)] == [(set(TENANTS), BILLED), (set(), set())]
 
 
 def test_a_tenant_that_has_left_gets_its_correction_when_the_newest_month_is_run_again(world: World) -> None:

@@ -90,6 +90,7 @@ def publish_invoices(
         )
         publication = ledger.Publication(month, cutoff, context.run.run_id)
         published = ledger.publish(connection, publication, plans, kept=who.settled)
+        stale.remember_invoiced(connection, month, who, list(published.left["tenant_id"]))
         corrections.find(connection, month, context.run.run_id)
         revenue = ledger.revenue_of(connection, month)
         results: tuple[dg.MaterializeResult[None], ...] = (

@@ -45,16 +45,14 @@ _LAST_NUMBER = """
         union all select invoice_number from billing.invoice_events where period_start = %(month)s
     ) n
 """
-MADE_FROM = "b.made_from + hashtextextended({0}, 0)"
-"""What an invoice with this content_sha256 says that it was made from, beside its tenant b in `billable` (stale.py)."""
 _ADD = f"""
     insert into billing.tenant_invoices
         (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents, total_cents, status, issued_at,
-         invoice_number, content_sha256, usage_cutoff, run_id, meta, made_from)
+         invoice_number, content_sha256, usage_cutoff, run_id, meta)
     select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents,
            case action when 'add' then 'issued' else 'draft' end, case action when 'add' then now() end,
-           {NUMBER.format("")}, content_sha256, %(cutoff)s, %(run)s, meta, {MADE_FROM.format("content_sha256")}
-    from changes left join billable b using (tenant_id) where action in ('add', 'draft')
+           {NUMBER.format("")}, content_sha256, %(cutoff)s, %(run)s, meta
+    from changes where action in ('add', 'draft')
 """
 _KEEP_REPLACED = """
     insert into billing.invoice_events
@@ -63,7 +61,7 @@ _KEEP_REPLACED = """
     select i.id, i.invoice_number, i.tenant_id, i.period_start,
            case i.status when 'draft' then 'redrafted' else 'reissued' end, i.revision + 1, c.total_cents,
            c.content_sha256, %(operator)s, %(reason)s, %(run)s,
-           jsonb_build_object('invoice', to_jsonb(i) - 'made_from', 'lines', coalesce(l.lines, '[]'))
+           jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
     from changes c
     join billing.tenant_invoices i on i.id = c.id
     left join lateral (
@@ -77,12 +75,12 @@ _DROP_REPLACED_LINES = """
     delete from billing.tenant_invoice_lines l using changes c
     where c.replaces and l.invoice_id = c.id and l.period_start = %(month)s
 """
-_REVISE = f"""
+_REVISE = """
     update billing.tenant_invoices i
     set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
         content_sha256 = c.content_sha256, meta = c.meta, usage_cutoff = %(cutoff)s, run_id = %(run)s,
-        revision = i.revision + 1, updated_at = now(), made_from = {MADE_FROM.format("c.content_sha256")}
-    from changes c left join billable b on b.tenant_id = c.tenant_id
+        revision = i.revision + 1, updated_at = now()
+    from changes c
     where c.replaces and i.id = c.id
 """
 CHANGE_STATUS = f"""
@@ -138,6 +136,7 @@ class Publication:
 
 
 _SUMMARY_ROWS = 20
+_LEAVES = ("frozen", "on_hold", "held_back")
 
 Chunks = Generator[tuple[pd.DataFrame, ...], None, None]
 """For some tenants: the plan (reconcile.plan), the recomputed invoices, and their lines."""
@@ -150,8 +149,13 @@ class Published:
     actions: dict[str, int]
     changed: pd.DataFrame
     """The changed invoices with the largest differences, at most 20, largest first."""
-    frozen: pd.DataFrame
-    """The frozen invoices that differ."""
+    left: pd.DataFrame
+    """The rows of the plan whose invoices stand otherwise than they would be made: frozen, on hold, held back."""
+
+    @property
+    def frozen(self) -> pd.DataFrame:
+        """The frozen invoices that differ."""
+        return self.left[self.left["action"] == "frozen"].reset_index(drop=True)
 
 
 def publish(connection: Connection, publication: Publication, chunks: Chunks, kept: int = 0) -> Published:
@@ -189,20 +193,20 @@ def _carry_out(
 ) -> Published:
     """Chunk by chunk: while PostgreSQL writes one, those after it are computed and prepared."""
     actions = dict.fromkeys(ACTIONS, 0) | {"keep": kept}
-    shown, frozen = [], []
+    shown, left = [], []
     last = last_number(connection, publication.month)
     types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, partition)
     with closing(ahead(_prepared(publication.month, chunks, *types))) as prepared:
         for chunk in prepared:
             for action, count in chunk.plan["action"].value_counts().items():
                 actions[str(action)] += int(count)
-            frozen.append(chunk.plan[chunk.plan["action"] == "frozen"])
+            left.append(chunk.plan[chunk.plan["action"].isin(_LEAVES)])
             shown.append(_largest(chunk.changes))
             if len(chunk.changes):
                 _write_invoices(connection, publication, chunk, last)
                 bulk.copy(connection, partition, chunk.line_rows)
                 last += chunk.numbered
-    return Published(actions, _largest(pd.concat(shown)), pd.concat(frozen, ignore_index=True))
+    return Published(actions, _largest(pd.concat(shown)), pd.concat(left, ignore_index=True))
 
 
 def _prepared(

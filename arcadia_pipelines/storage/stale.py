@@ -1,7 +1,7 @@
 """Which tenants a month has to be computed for again: those with other input than last time, or with other output.
 
 Belongs here: what a quote and an invoice are made from, as one hash per tenant, and who is left alone because it is the
-same. Does not: computing. What is not known (sql/migrations/0008_again.sql) is computed.
+same. Does not: computing. What is not known (sql/migrations/0008_again.sql, 0009) is computed.
 
 The transaction must be database.month_at_an_instant(): what is hashed is what is computed from, whoever changes it
 meanwhile.
@@ -74,6 +74,8 @@ _REMEMBER_ROWS = """
 _IS_KNOWN = "select exists (select from billing.quoted_tenants where period_start = %(month)s and tenant_id = '')"
 _ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
 
+_MADE_FROM = "b.made_from + hashtextextended(i.content_sha256, 0)"
+"""From what the invoice i was made, if it is made from the tenant b of `billable`."""
 _BILLABLE = f"""
     create temporary table billable on commit drop as
     select tenant_id, sum(hash) + %(engine)s as made_from
@@ -89,9 +91,11 @@ _BY_TENANT = "create unique index on billable (tenant_id)"
 _WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
 _SETTLED = f"""
     create temporary table settled on commit drop as
-    select i.tenant_id from billing.tenant_invoices i join billable b on b.tenant_id = i.tenant_id
-    where i.period_start = %(month)s and i.status in ('issued', 'paid')
-      and i.made_from = {ledger.MADE_FROM.format("i.content_sha256")}
+    select i.tenant_id
+    from billable b
+    join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
+    join billing.invoiced_tenants before on before.tenant_id = b.tenant_id and before.period_start = %(month)s
+    where i.status in ('issued', 'paid') and before.made_from = {_MADE_FROM}
       and not exists (select from billing.quote_faults f
                       where f.period_start = %(month)s and f.tenant_id = i.tenant_id)
 """
@@ -105,6 +109,20 @@ _TO_INVOICE = """
     ) billed
     where not exists (select from settled s where s.tenant_id = billed.tenant_id)
     limit %(most)s
+"""
+_FORGET_INVOICED = """
+    delete from billing.invoiced_tenants k
+    where k.period_start = %(month)s and not exists (select from billable b where b.tenant_id = k.tenant_id)
+"""
+_REMEMBER_INVOICED = f"""
+    insert into billing.invoiced_tenants (period_start, tenant_id, made_from)
+    select %(month)s, b.tenant_id, {_MADE_FROM}
+    from billable b
+    join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
+    where (%(tenants)s::text[] is null or b.tenant_id = any(%(tenants)s::text[]))
+      and not exists (select from unnest(%(left)s::text[]) as otherwise (tenant_id) where tenant_id = b.tenant_id)
+    on conflict (period_start, tenant_id) do update set made_from = excluded.made_from
+    where invoiced_tenants.made_from is distinct from excluded.made_from
 """
 
 _OF = {"frozen": ["metered_usage"], "quoted": ["deployment_quote_lines", "unbilled_usage", "quote_faults"]}
@@ -144,8 +162,7 @@ def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -
 def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
     """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
 
-    What they are made from is in the temporary table `billable`, for ledger.publish(); of what carries corrections
-    nothing is.
+    What they are made from is kept for remember_invoiced() in the same transaction, but of what carries corrections.
     """
     corrected = list(corrections.carried_by(connection, month)["tenant_id"])
     parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected}
@@ -158,6 +175,13 @@ def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
     connection.exec_driver_sql("analyze settled")
     tenants = _unless_most(connection, _TO_INVOICE, parameters)
     return Stale(tenants, 0 if tenants is None else settled)
+
+
+def remember_invoiced(connection: Connection, month: BillingMonth, stale: Stale, left: Sequence[str]) -> None:
+    """Remember from what these tenants' invoices are made; not of those that are `left` otherwise."""
+    parameters = {"month": month.start, "tenants": stale.tenants, "left": left}
+    for statement in (_FORGET_INVOICED, _REMEMBER_INVOICED):
+        connection.exec_driver_sql(statement, parameters)
 
 
 def _stands(connection: Connection, month: BillingMonth, *columns: str) -> bool:
