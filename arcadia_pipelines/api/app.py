@@ -17,24 +17,25 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import IO, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
 import anyio
 import psycopg
 from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from arcadia_pipelines.api import auth, costs, dashboard, problems, queries, schemas, sheets
-from arcadia_pipelines.api.auth import InvalidToken, Principal
+from arcadia_pipelines.api import auth, cost_routes, dashboard, problems, queries, schemas, sheets
+from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import Problem
+from arcadia_pipelines.api.routing import PRIVATE, READING, admin, answer, principal, told
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.projection import CannotQuote, project
 from arcadia_pipelines.settings import Settings
@@ -44,23 +45,10 @@ from arcadia_pipelines.storage.catalogue import UnknownCode
 SHEET_PART = 500  # rows
 SHEETS_AT_ONCE = 2  # each is a connection while it is read; more wait
 QUOTES_AT_ONCE = 4  # each is a connection and a thread; more wait
-PRIVATE = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
 _SHEET = [
     "invoice_number", "tenant_id", "tenant_name", "period", "status", "currency", "subtotal", "tax", "total",
     "issued_at", "paid_at", "revision", "id",
 ]  # fmt: skip
-_MONEY = ("revenue", "awaiting", "cost", "margin")
-_COST_SHEETS: dict[str, list[str]] = {
-    "months": [
-        "period", *_MONEY, "margin_percent", "allocated", "unallocated", "tax", "invoices", "bill_usd", "usd_per_aud",
-        "reconciled", "open_points",
-    ],
-    "deployments": ["tenant_id", "deployment_id", "deployment_name", *_MONEY, "margin_percent"],
-    "tenants": ["tenant_id", "tenant_name", *_MONEY, "margin_percent"],
-    "kinds": ["resource_kind", *_MONEY, "margin_percent"],
-    "invoices": ["invoice_number", "tenant_id", "tenant_name", "period", "status", "revenue", "id"],
-}  # fmt: skip
-_NAMES = {"deployments": "deployment_name", "tenants": "tenant_name", "kinds": "resource_kind"}
 
 
 _ID = re.compile("/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -88,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.quoting = anyio.CapacityLimiter(QUOTES_AT_ONCE)
     app.include_router(_operations)
     app.include_router(_v1)
-    app.include_router(_costs)
+    app.include_router(cost_routes.router)
     app.include_router(dashboard.router)
     app.add_middleware(Straight)
     app.add_middleware(Observe)
@@ -109,19 +97,8 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         await app.state.pool.close()
 
 
-def _told(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with, for the OpenAPI document."""
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        problems.TITLES[kind][0]: {"description": problems.TITLES[kind][1], "content": content}
-        for kind in ("bad-request", *kinds, "internal-error")
-    }
-
-
-_READING = ("invalid-token", "invalid-request", "unavailable")
 _operations = APIRouter(tags=["operations"])
 _v1 = APIRouter(prefix="/api/v1", tags=["invoices"])
-_costs = APIRouter(prefix="/api/v1/costs", tags=["costs, for platform admins"])
 _LIST = f"{_v1.prefix}/invoices"
 _SECURITY = {
     "bearer": {
@@ -131,23 +108,6 @@ _SECURITY = {
         "description": "With the claims iss, aud, exp, role (platform_admin or tenant), and tenant_id for a tenant.",
     }
 }
-
-
-async def _principal(request: Request) -> Principal:
-    """Who asks. Raises InvalidToken and KeysUnavailable."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given:
-        raise InvalidToken("send a token: Authorization: Bearer TOKEN")
-    principal: Principal = await request.app.state.tokens.principal(given.strip())
-    request.state.principal = principal
-    return principal
-
-
-async def _admin(request: Request) -> Principal:
-    who = await _principal(request)
-    if not who.is_admin:
-        raise Problem("forbidden", "this is for platform admins")
-    return who
 
 
 class Filters(BaseModel):
@@ -190,13 +150,13 @@ def _asks(query: type[BaseModel] | None = None, *headers: str) -> dict[str, Any]
     return {"security": [{"bearer": []}], "parameters": parameters}
 
 
-@_operations.get("/health", responses=_told())
+@_operations.get("/health", responses=told())
 async def health() -> schemas.Health:
     """Liveness: the process answers. It looks at nothing else."""
     return schemas.Health()
 
 
-@_operations.get("/ready", responses=_told("unavailable"))
+@_operations.get("/ready", responses=told("unavailable"))
 async def ready(request: Request) -> schemas.Health:
     """Readiness: invoices can be read from the database now."""
     try:
@@ -212,29 +172,29 @@ async def ready(request: Request) -> schemas.Health:
 @_v1.get(
     "/invoices",
     response_model=schemas.InvoicePage,
-    responses=_told("forbidden", *_READING),
+    responses=told("forbidden", *READING),
     openapi_extra=_asks(Page),
 )
 async def invoices(request: Request) -> Response:
     """Invoices, newest month first. Follow `next_cursor` until it is null: no invoice comes twice."""
-    who, page = await _principal(request), _read(request, Page)
+    who, page = await principal(request), _read(request, Page)
     try:
         after = queries.Place.parse(page.cursor) if page.cursor is not None else None
     except queries.InvalidCursor as error:
         raise Problem("bad-request", f"cursor: {error}") from error
     items, last = await queries.page(request.app.state.pool, who, page.wanted(who), after, page.limit)
-    return _json(b'{"items":[%b],"next_cursor":%b}' % (items, json.dumps(last and last.cursor).encode()))
+    return answer(b'{"items":[%b],"next_cursor":%b}' % (items, json.dumps(last and last.cursor).encode()))
 
 
 @_v1.get(
     "/invoices.csv",
     response_class=StreamingResponse,
-    responses=_told("forbidden", *_READING) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses=told("forbidden", *READING) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     openapi_extra=_asks(Filters),
 )
 async def invoices_csv(request: Request) -> Response:
     """The same list whole, for spreadsheets: amounts in dollars, and text that a spreadsheet would run is quoted."""
-    who = await _principal(request)
+    who = await principal(request)
     wanted, state = _read(request, Filters).wanted(who), request.app.state
     spool = tempfile.TemporaryFile()  # noqa: SIM115  _Sheet closes it
     try:
@@ -250,7 +210,7 @@ async def invoices_csv(request: Request) -> Response:
 @_v1.get(
     "/invoices/{invoice_id}",
     response_model=schemas.InvoiceWithLines,
-    responses=_told("not-found", *_READING)
+    responses=told("not-found", *READING)
     | {
         200: {"headers": {"ETag": {"description": "changes when the invoice does", "schema": {"type": "string"}}}},
         304: {"description": "It is as the If-None-Match says: no body"},
@@ -259,7 +219,7 @@ async def invoices_csv(request: Request) -> Response:
 )
 async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
     """An invoice with its lines in order. Somebody else's is not found, like one that does not exist."""
-    who = await _principal(request)
+    who = await principal(request)
     pool = request.app.state.pool
     known = request.headers.get("if-none-match")
     if known and (standing := await queries.invoice(pool, who, invoice_id)) and _matches(known, _etag(standing)):
@@ -268,197 +228,35 @@ async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
     if found is None:
         raise Problem("not-found", "no invoice of this id")
     head, lines = found
-    return _json(b'%b,"lines":[%b]}' % (head[:-1], lines), {"ETag": _etag(head)})
+    return answer(b'%b,"lines":[%b]}' % (head[:-1], lines), {"ETag": _etag(head)})
 
 
 @_v1.get(
     "/invoices/{invoice_id}/events",
     response_model=schemas.InvoiceEvents,
-    responses=_told("forbidden", "not-found", *_READING),
+    responses=told("forbidden", "not-found", *READING),
     openapi_extra=_asks(),
 )
 async def events(request: Request, invoice_id: uuid.UUID) -> Response:
     """What happened to an invoice, oldest first, with each replaced revision whole. For platform admins."""
-    who = await _admin(request)
+    who = await admin(request)
     pool = request.app.state.pool
     if await queries.invoice(pool, who, invoice_id) is None:
         raise Problem("not-found", "no invoice of this id")
     history = await queries.events(pool, who, invoice_id)
-    return _json(b'{"items":%b}' % history)
+    return answer(b'{"items":%b}' % history)
 
 
 @_v1.post(
     "/quotes",
-    dependencies=[Depends(_principal)],
-    responses=_told("too-large", *_READING),
+    dependencies=[Depends(principal)],
+    responses=told("too-large", *READING),
     openapi_extra=_asks(),
 )
 async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quote:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored."""
     state = request.app.state
     return await to_thread.run_sync(_quote, state.engine, wanted, limiter=state.quoting)
-
-
-class Costs(BaseModel):
-    """Which months of cost and revenue."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    since: schemas.Period | None = Field(None, alias="from", description="the first month", examples=["2026-01"])
-    until: schemas.Period | None = Field(None, alias="to", description="the last month", examples=["2026-04"])
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.since and self.until and self.since > self.until:
-            raise ValueError("`from` is after `to`")
-        return self
-
-    @property
-    def wanted(self) -> costs.Wanted:
-        """What the query looks for."""
-        first, last = (BillingMonth.parse(one).start if one else None for one in (self.since, self.until))
-        return costs.Wanted(first, last, tuple(getattr(self, "tenant_id", ())), getattr(self, "search", None))
-
-
-class Ranked(Costs):
-    """In which order."""
-
-    sort: costs.Sort = "lowest_margin"
-
-
-class OfTenants(Costs):
-    """Of which tenants."""
-
-    tenant_id: list[schemas.TenantId] = Field([], max_length=100, description="only these: once for each")
-
-
-class RankedOfTenants(OfTenants, Ranked):
-    """Of which tenants, in which order."""
-
-
-class Searched(RankedOfTenants):
-    """By name, too."""
-
-    search: str | None = Field(
-        None, min_length=1, max_length=100, pattern=r"^[^\x00]*$", description="only tenants with this in name or id"
-    )
-
-
-class Behind(OfTenants):
-    """Which revenue."""
-
-    deployment_id: uuid.UUID | Literal["none"] | None = Field(None, description="none: lines without a deployment")
-    resource_kind: str | None = Field(None, min_length=1, max_length=200, pattern=r"^[^\x00]*$", examples=["egress_gb"])
-
-    @property
-    def revenue(self) -> costs.Revenue:
-        """The part of the revenue."""
-        return costs.Revenue(str(self.deployment_id) if self.deployment_id else None, self.resource_kind)
-
-
-class _Slice(BaseModel):
-    limit: int = Field(50, ge=1, le=costs.LARGEST_PAGE, description="how many rows")
-    offset: int = Field(0, ge=0, le=10_000_000, description="after how many rows")
-
-
-class KindsPage(Ranked, _Slice):
-    """Kinds, and where in the list."""
-
-
-class DeploymentsPage(RankedOfTenants, _Slice):
-    """Deployments, and where in the list."""
-
-
-class TenantsPage(Searched, _Slice):
-    """Tenants, and where in the list."""
-
-
-class BehindPage(Behind, _Slice):
-    """Which revenue, and where in the list."""
-
-
-Admin = Annotated[Principal, Depends(_admin)]
-_COSTS: dict[str, Any] = {
-    "responses": _told("forbidden", *_READING),
-    "openapi_extra": {"security": [{"bearer": []}]},
-}
-_COSTS_CSV: dict[str, Any] = _COSTS | {
-    "response_class": Response,
-    "responses": _COSTS["responses"] | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-}
-
-
-@_costs.get("/months", response_model=schemas.CostsByMonth, **_COSTS)
-async def months(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
-    """Cost beside revenue by month, and whether it is reconciled, else why not."""
-    return _json(await costs.months(request.app.state.pool, who, asked.wanted))
-
-
-@_costs.get("/months.csv", **_COSTS_CSV)
-async def months_csv(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
-    """The same for spreadsheets, in dollars."""
-    return await _cost_sheet("months", await costs.months(request.app.state.pool, who, asked.wanted))
-
-
-@_costs.get("/deployments", response_model=schemas.CostsByDeployment, **_COSTS)
-async def deployments(request: Request, who: Admin, asked: Annotated[DeploymentsPage, Query()]) -> Response:
-    """Cost beside revenue by deployment, summed over the months: the lowest margin first unless asked otherwise."""
-    part = costs.Slice(asked.sort, asked.limit, asked.offset)
-    return _json(await costs.table(request.app.state.pool, who, "deployment", asked.wanted, part))
-
-
-@_costs.get("/deployments.csv", **_COSTS_CSV)
-async def deployments_csv(request: Request, who: Admin, asked: Annotated[RankedOfTenants, Query()]) -> Response:
-    """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
-    part, state = costs.Slice(asked.sort), request.app.state
-    async with state.sheets:
-        return await _cost_sheet("deployments", await costs.table(state.pool, who, "deployment", asked.wanted, part))
-
-
-@_costs.get("/tenants", response_model=schemas.CostsByTenant, **_COSTS)
-async def tenants(request: Request, who: Admin, asked: Annotated[TenantsPage, Query()]) -> Response:
-    """Cost beside revenue by tenant, summed over the months: the lowest margin first unless asked otherwise."""
-    part = costs.Slice(asked.sort, asked.limit, asked.offset)
-    return _json(await costs.table(request.app.state.pool, who, "tenant", asked.wanted, part))
-
-
-@_costs.get("/tenants.csv", **_COSTS_CSV)
-async def tenants_csv(request: Request, who: Admin, asked: Annotated[Searched, Query()]) -> Response:
-    """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
-    part, state = costs.Slice(asked.sort), request.app.state
-    async with state.sheets:
-        return await _cost_sheet("tenants", await costs.table(state.pool, who, "tenant", asked.wanted, part))
-
-
-@_costs.get("/kinds", response_model=schemas.CostsByKind, **_COSTS)
-async def kinds(request: Request, who: Admin, asked: Annotated[KindsPage, Query()]) -> Response:
-    """Cost beside revenue by resource kind, summed over the months. What a plan includes earns under plan_base."""
-    part = costs.Slice(asked.sort, asked.limit, asked.offset)
-    return _json(await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
-
-
-@_costs.get("/kinds.csv", **_COSTS_CSV)
-async def kinds_csv(request: Request, who: Admin, asked: Annotated[Ranked, Query()]) -> Response:
-    """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
-    part = costs.Slice(asked.sort)
-    return await _cost_sheet("kinds", await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
-
-
-@_costs.get("/invoices", response_model=schemas.InvoiceShares, **_COSTS)
-async def invoices_behind(request: Request, who: Admin, asked: Annotated[BehindPage, Query()]) -> Response:
-    """The issued and paid invoices behind a revenue, and what of each is in it: they sum to it."""
-    part = costs.Slice(limit=asked.limit, offset=asked.offset)
-    return _json(await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, part))
-
-
-@_costs.get("/invoices.csv", **_COSTS_CSV)
-async def invoices_behind_csv(request: Request, who: Admin, asked: Annotated[Behind, Query()]) -> Response:
-    """The same whole, for spreadsheets, in dollars."""
-    state = request.app.state
-    async with state.sheets:
-        return await _cost_sheet(
-            "invoices", await costs.invoices(state.pool, who, asked.wanted, asked.revenue, costs.Slice())
-        )
 
 
 class Straight:
@@ -521,10 +319,6 @@ def _spelled(line: dict[str, Any]) -> dict[str, Any]:
     return line | exact | {"meta": json.loads(line["meta"])}
 
 
-def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, media_type="application/json", headers={**PRIVATE, **(headers or {})})
-
-
 def _etag(head: bytes) -> str:
     """Weak: it covers revision, status and content hash, but not that a line's deployment was deleted since."""
     return f'W/"{hashlib.sha256(head).hexdigest()[:32]}"'
@@ -566,25 +360,6 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
         "issued_at": sheets.instant(row["issued_at"]),
         "paid_at": sheets.instant(row["paid_at"]),
     }
-
-
-async def _cost_sheet(of: str, document: bytes) -> Response:
-    headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="costs-{of}.csv"'}
-    return Response(await to_thread.run_sync(_cost_lines, of, document), headers=headers, media_type="text/csv")
-
-
-def _cost_lines(of: str, document: bytes) -> str:
-    """The rows of a document of costs.py as a sheet; what is unallocated comes last, by that name."""
-    table, columns = json.loads(document), _COST_SHEETS[of]
-    rows = table["items"] + ([table["unallocated"] | {_NAMES[of]: "unallocated"}] if table.get("unallocated") else [])
-    return sheets.header(columns) + sheets.lines(columns, [_cost_cells(row) for row in rows])
-
-
-def _cost_cells(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a sheet of costs: `*_cents` in dollars without that suffix, numbers as they are, text as text."""
-    numbers = {name: row[name] for name in ("margin_percent", "usd_per_aud", "reconciled", "invoices") if name in row}
-    money = {n.removesuffix("_cents"): sheets.dollars(v) for n, v in row.items() if n.endswith("_cents")}
-    return {name: sheets.text(value) for name, value in row.items() if isinstance(value, str)} | money | numbers
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
