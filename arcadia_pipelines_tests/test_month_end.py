@@ -121,6 +121,23 @@ def test_a_frozen_invoice_is_left_as_it_is_and_the_difference_reported(world: Wo
     assert check.metadata["difference_cents"].value == 7174 - owed
 
 
+def test_an_invoice_that_stands_under_an_id_of_somebody_elses_is_revised_under_it(world: World) -> None:
+    """Another system issued it, for 10.00; it bills 70.64, on four lines that are its own."""
+    world.pilot()
+    world.query(
+        "insert into billing.tenant_invoices (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
+        " total_cents, status, issued_at, invoice_number, content_sha256, usage_cutoff, run_id)"
+        " values (%s, 'pilot', '2026-04-01', '2026-05-01', 1000, 0, 1000, 'issued', now(), 'INV-202604-00007',"
+        " repeat('0', 64), now(), 'another')",
+        uid("another"),
+    )
+    for _ in range(2):
+        world.publish("2026-04")
+        assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6422, 642, 7064)}
+        lines = world.query("select invoice_id, amount_cents from billing.tenant_invoice_lines")
+        assert lines == [(uid("another"), cents) for cents in (5000, 750, 672, 642)]
+
+
 def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: World) -> None:
     """The subscription turns out to be pending: the invoice is void, its lines stand, the history says so."""
     world.pilot()

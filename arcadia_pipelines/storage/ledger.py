@@ -230,6 +230,10 @@ def _prepare(
     written = invoices["tenant_id"].isin(plan[writes]["tenant_id"])
     if not written.all():
         lines = lines[lines["invoice_id"].isin(invoices[written]["id"])]
+    foreign = changes[changes["replaces"] & ~changes["id"].isin(invoices["id"])]
+    if len(foreign):  # invoices that somebody else has put in, which keep their ids
+        ids = foreign.merge(invoices, on="tenant_id", suffixes=("", "_of_ours")).set_index("id_of_ours")["id"]
+        lines = lines.assign(invoice_id=lines["invoice_id"].map(ids).fillna(lines["invoice_id"]))
     is_numbered = changes["action"].isin(["add", "issue"]) & changes["invoice_number"].isna()
     columns = changes[["id", "tenant_id", "action", "replaces"]].assign(place=is_numbered.cumsum().where(is_numbered))
     rows = columns.merge(invoices.drop(columns="id"), on="tenant_id", how="left")
