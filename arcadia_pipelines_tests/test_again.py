@@ -1,10 +1,12 @@
 """A month that is run again is computed where something has changed, and is as if computed for everybody."""
 
 import random
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from sqlalchemy.engine import Connection
 
@@ -16,7 +18,7 @@ from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import controls, stale, usage
 from arcadia_pipelines.storage.controls import Control, Finding
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
-from arcadia_pipelines_tests.test_faults import Contents, billed, materialize
+from arcadia_pipelines_tests.test_faults import Contents, materialize, seen, timeless
 from arcadia_pipelines_tests.world import World, uid
 
 TENANTS = [f"tenant-{number}" for number in range(8)]
@@ -39,9 +41,14 @@ def platform(world: World) -> None:
             world.use(f"{tenant}-b", kind, 50)
 
 
-def _now(world: World, deployment: str, kind: str, quantity: int | str) -> None:
-    world.use(deployment, kind, quantity, ingested_at="2026-05-02")
-    world.query("update cloud.usage_records set ingested_at = now() where ingested_at = '2026-05-02'")
+def _now(world: World, deployment: str, kind: str, quantity: int | str) -> uuid.UUID:
+    return world.use(deployment, kind, quantity, ingested_at="now")
+
+
+def _operate(world: World, tenant: str, operation: str) -> dg.ExecuteInProcessResult:
+    """An operator's act on the tenant's invoice, done or refused."""
+    numbers = "select invoice_number from billing.tenant_invoices where invoice_number is not null and tenant_id = %s"
+    return world.operate(operation, invoices=[number for (number,) in world.query(numbers, tenant)])
 
 
 CHANGES: dict[str, Callable[[World, str], object]] = {
@@ -52,6 +59,19 @@ CHANGES: dict[str, Callable[[World, str], object]] = {
     "usage that is no number": lambda world, tenant: _now(world, f"{tenant}-b", "droplet_hours", "NaN"),
     "a record in place": lambda world, tenant: world.query(
         "update cloud.usage_records set quantity = quantity + 1 where deployment_id = %s", uid(f"{tenant}-a")
+    ),
+    "a record that is ingested again": lambda world, tenant: world.query(
+        "update cloud.usage_records set quantity = quantity + 1, ingested_at = now() where id = (select min(id::text)"
+        "::uuid from cloud.usage_records where deployment_id = %s)",
+        uid(f"{tenant}-a"),
+    ),
+    "a record replaced by another": lambda world, tenant: (
+        world.query(
+            "delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records"
+            " where deployment_id = %s and resource_kind = 'egress_gb')",
+            uid(f"{tenant}-a"),
+        ),
+        _now(world, f"{tenant}-a", "egress_gb", 145),
     ),
     "two records that change places": lambda world, tenant: world.query(
         "update cloud.usage_records u set deployment_id = o.deployment_id from cloud.usage_records o"
@@ -107,6 +127,11 @@ CHANGES: dict[str, Callable[[World, str], object]] = {
     "a payment": lambda world, tenant: world.query(
         "update billing.tenant_invoices set status = 'paid' where tenant_id = %s and status = 'issued'", tenant
     ),
+    "an invoice voided": lambda world, tenant: _operate(world, tenant, "void_invoice"),
+    "an invoice issued as it was": lambda world, tenant: (
+        _operate(world, tenant, "reopen_invoice"),
+        world.operate("issue_drafts", month="2026-04", tenants=[tenant]),
+    ),
     "frozen usage, by hand": lambda world, tenant: world.query(
         "update billing.metered_usage set quantity = quantity + 1 where deployment_id = %s", uid(f"{tenant}-a")
     ),
@@ -135,7 +160,9 @@ def forget(world: World) -> None:
 
 def outcome(world: World) -> Contents:
     """All that is billed and recorded, but for what is known of earlier runs."""
-    return [(table, row) for table, row in billed(world) if table not in KNOWN]
+    with psycopg.connect(world.url) as connection:
+        contents, _ = seen(connection)
+    return [(table, row) for table, row in timeless(contents) if table not in KNOWN]
 
 
 def quoted(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set[str]]:
@@ -341,6 +368,18 @@ def test_a_tenant_that_has_left_gets_its_correction_when_the_newest_month_is_run
     assert world.invoices("2026-04")["leaver"] == ("issued", 1, 100, 10, 110)
 
 
+def test_an_invoice_that_was_issued_again_with_nothing_to_bill_is_voided_again(world: World) -> None:
+    """A run voids it, an operator issues it as it was, and the next run voids it: nothing is owed for nothing."""
+    platform(world)
+    world.publish("2026-04")
+    CHANGES["a tenant with nothing any more"](world, TENANTS[3])
+    for _ in range(2):
+        world.publish("2026-04")
+        assert world.invoices("2026-04")[TENANTS[3]] == ("void", 1, 6950, 695, 7645)
+        CHANGES["an invoice issued as it was"](world, TENANTS[3])
+        assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
+
+
 def gate(world: World) -> dict[str, str]:
     """The run in which each control of the gate passed April."""
     rows = world.query("select control, run_id from billing.passed_controls where period_start = '2026-04-01'")
@@ -399,7 +438,7 @@ def test_whatever_changes_a_rerun_is_as_if_everybody_had_been_computed(
         with copy_of(server_url, world.url.rpartition("/")[2]) as copy, monkeypatch.context() as patched:
             anew = World(copy)
             forget(anew)
-            patched.setattr(usage, "_QUANTITIES_FIT", "select false")
+            patched.setattr(usage, "_COLUMNS_FIT", "select false")
             anew.publish("2026-04")
             expected = outcome(anew)
         world.publish("2026-04")

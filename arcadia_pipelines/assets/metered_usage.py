@@ -24,7 +24,7 @@ def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) 
     same.
     """
     month = month_of(context)
-    with database.month(month) as connection:
+    with database.month_at_an_instant(month) as connection:
         cutoff = usage.now(connection)
         frozen = usage.freeze(connection, month, cutoff, context.run.run_id)
         if frozen.compared:

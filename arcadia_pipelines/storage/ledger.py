@@ -162,8 +162,8 @@ def publish(connection: Connection, publication: Publication, chunks: Chunks, ke
     """Carry out the plans: each chunk is a plan (reconcile.plan), the recomputed invoices, and their lines.
 
     Nothing else is touched; `kept` invoices are known to be as they should, and are in no plan. The transaction must be
-    database.month_at_an_instant(), publishing, and have asked stale.to_invoice(): then PostgreSQL refuses to change an
-    invoice that was paid, pushed or changed by somebody else since the plan was made, and the step is retried.
+    database.month_at_an_instant(), publishing: then PostgreSQL refuses to change an invoice that was paid, pushed or
+    changed by somebody else since the plan was made, and the step is retried.
     """
     month = publication.month
     connection.exec_driver_sql(CHANGES)

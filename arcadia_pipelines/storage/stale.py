@@ -1,7 +1,7 @@
 """Which tenants a month has to be computed for again: those with other input than last time, or with other output.
 
 Belongs here: what a quote and an invoice are made from, as one hash per tenant, and who is left alone because it is the
-same. Does not: computing. What is not known (sql/migrations/0008_again.sql, 0009) is computed.
+same. Does not: computing. What is not known (sql/migrations/0008_again.sql, 0009_invoiced_tenants.sql) is computed.
 
 The transaction must be database.month_at_an_instant(): what is hashed is what is computed from, whoever changes it
 meanwhile.
@@ -35,6 +35,8 @@ ENGINE = _engine()
 _MOST = 20_000
 """If there are so many, all tenants are computed: that takes less than to pick them."""
 
+# Of a new month the planner knows nothing, and might go through all of such a table for each tenant.
+_BY_TENANT = "create unique index on {0} (tenant_id)"
 # The rows of each query are hashed with a seed of its own. The usage of nobody goes by the name of no tenant, ''.
 _QUOTABLE = f"""
     create temporary table quotable on commit drop as
@@ -86,9 +88,11 @@ _BILLABLE = f"""
     ) hashed
     group by tenant_id
 """
-# Of a new month the planner knows nothing, and might go through all of this for each invoice.
-_BY_TENANT = "create unique index on billable (tenant_id)"
 _WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
+_WITH_FAULTS = """
+    delete from billable
+    where tenant_id in (select tenant_id from billing.quote_faults where period_start = %(month)s)
+"""
 _SETTLED = f"""
     create temporary table settled on commit drop as
     select i.tenant_id
@@ -96,8 +100,6 @@ _SETTLED = f"""
     join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
     join billing.invoiced_tenants before on before.tenant_id = b.tenant_id and before.period_start = %(month)s
     where i.status in ('issued', 'paid') and before.made_from = {_MADE_FROM}
-      and not exists (select from billing.quote_faults f
-                      where f.period_start = %(month)s and f.tenant_id = i.tenant_id)
 """
 _TO_INVOICE = """
     select tenant_id from (
@@ -110,6 +112,7 @@ _TO_INVOICE = """
     where not exists (select from settled s where s.tenant_id = billed.tenant_id)
     limit %(most)s
 """
+_LEFT = "delete from billable where tenant_id = any(%(left)s::text[])"
 _FORGET_INVOICED = """
     delete from billing.invoiced_tenants k
     where k.period_start = %(month)s and not exists (select from billable b where b.tenant_id = k.tenant_id)
@@ -119,8 +122,7 @@ _REMEMBER_INVOICED = f"""
     select %(month)s, b.tenant_id, {_MADE_FROM}
     from billable b
     join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
-    where (%(tenants)s::text[] is null or b.tenant_id = any(%(tenants)s::text[]))
-      and not exists (select from unnest(%(left)s::text[]) as otherwise (tenant_id) where tenant_id = b.tenant_id)
+    where i.status in ('issued', 'paid') and (%(tenants)s::text[] is null or b.tenant_id = any(%(tenants)s::text[]))
     on conflict (period_start, tenant_id) do update set made_from = excluded.made_from
     where invoiced_tenants.made_from is distinct from excluded.made_from
 """
@@ -143,7 +145,8 @@ def to_quote(connection: Connection, month: BillingMonth) -> Stale:
     What they are quoted from is kept for remember_quoted() in the same transaction.
     """
     parameters = {**catalogue.bounds(month), "month": month.start, "engine": ENGINE}
-    connection.exec_driver_sql(_QUOTABLE, parameters)
+    for statement in (_QUOTABLE, _BY_TENANT.format("quotable")):
+        connection.exec_driver_sql(statement, parameters)
     known = connection.exec_driver_sql(_IS_KNOWN, parameters).scalar_one()
     if not known or not quotes.is_quoted(connection, month) or not _stands(connection, month, "frozen", "quoted"):
         return Stale(None)
@@ -162,11 +165,12 @@ def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -
 def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
     """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
 
-    What they are made from is kept for remember_invoiced() in the same transaction, but of what carries corrections.
+    What they are made from is kept for remember_invoiced() in the same transaction, but not of tenants with a
+    correction or a fault.
     """
     corrected = list(corrections.carried_by(connection, month)["tenant_id"])
     parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected}
-    for statement in (_BILLABLE, _BY_TENANT, _WITH_CORRECTIONS):
+    for statement in (_BILLABLE, _BY_TENANT.format("billable"), _WITH_CORRECTIONS, _WITH_FAULTS):
         connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql("analyze billable")
     if not ledger.is_invoiced(connection, month):
@@ -178,9 +182,9 @@ def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
 
 
 def remember_invoiced(connection: Connection, month: BillingMonth, stale: Stale, left: Sequence[str]) -> None:
-    """Remember from what these tenants' invoices are made; not of those that are `left` otherwise."""
+    """Remember from what these tenants' invoices are made; not of those that are `left` otherwise, or void."""
     parameters = {"month": month.start, "tenants": stale.tenants, "left": left}
-    for statement in (_FORGET_INVOICED, _REMEMBER_INVOICED):
+    for statement in (_LEFT, _FORGET_INVOICED, _REMEMBER_INVOICED):
         connection.exec_driver_sql(statement, parameters)
 
 

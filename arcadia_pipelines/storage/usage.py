@@ -105,9 +105,11 @@ _IDS_ARE_UNIQUE = """
           and i.indpred is null and a.attname = 'id'
     )
 """
-_QUANTITIES_FIT = """
-    select format_type(atttypid, atttypmod) = 'numeric(18,6)' from pg_attribute
-    where attrelid = 'cloud.usage_records'::regclass and attname = 'quantity'
+_COLUMNS_FIT = """
+    select count(*) = 3 from pg_attribute
+    where attrelid = 'cloud.usage_records'::regclass
+      and (attname = 'quantity' and format_type(atttypid, atttypmod) = 'numeric(18,6)'
+           or attname in ('deployment_id', 'resource_kind') and attnotnull)
 """
 
 
@@ -131,8 +133,8 @@ def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> N
 
 
 def _is_plain(connection: Connection) -> bool:
-    """Whether the records' ids are unique and their quantities fit. A view, say, may show anything."""
-    return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _QUANTITIES_FIT))
+    """Whether ids are unique, quantities fit, and each record is of a deployment and kind. A view may show anything."""
+    return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _COLUMNS_FIT))
 
 
 def _count_thoroughly(connection: Connection, which: str, parameters: Mapping[str, object]) -> None:
@@ -148,6 +150,15 @@ def _thoroughly(which: str, ids_are_unique: bool) -> str:
         duplicate_records="0::bigint" if ids_are_unique else "count(copied_id)",
         which=which,
     )
+
+
+_UNASSIGNABLE = """
+    select coalesce(sum(record_count), 0) from counted where deployment_id is null or resource_kind is null
+"""
+
+
+class UnassignableUsage(Exception):
+    """Records that say no deployment, or no resource kind; the message says how many, and what to do."""
 
 
 class UsageVanished(Exception):
@@ -249,15 +260,17 @@ class Freeze:
 
 
 def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> Freeze:
-    """Make the usage ingested up to the cut-off the month's frozen usage. Raises UsageVanished.
+    """Make the usage ingested up to the cut-off the month's frozen usage. Raises UsageVanished and UnassignableUsage.
 
-    A month that is frozen is counted again where something may have changed, and compared with the raw records as a
-    whole; only if they differ is all of it counted again. Only rows that differ are written. An unchanged month keeps
-    its earlier cut-off: no record has come since.
+    To a month that is frozen newer records are added, deployments that may need it are counted again, and all is
+    compared with the raw records as a whole; only if they differ is all of it counted again. Only rows that differ are
+    written. An unchanged month keeps its earlier cut-off: no record has come since.
+
+    The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
     parameters = {**bounds(month), "month": month.start, "cutoff": cutoff, "run": run_id}
     if not months.has_partition(connection, "metered_usage", month):
-        count(connection, month, cutoff)
+        _count_all(connection, month, cutoff)
         with months.new_partition(connection, "metered_usage", month) as partition:
             connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
         connection.exec_driver_sql(_FORGET_QUOTED, parameters)
@@ -267,8 +280,8 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
             connection.exec_driver_sql(_FORGET_QUOTED, parameters)  # somebody has changed the frozen usage by hand
         done = _freeze_suspects(connection, month, parameters)
         if not done.compared:
-            count(connection, month, cutoff)
-            done = Freeze(changed=_freeze_differing(connection, month, "true", parameters) or done.changed)
+            _count_all(connection, month, cutoff)
+            done = Freeze(changed=_freeze_differing(connection, month, "true", parameters))
     if done.changed:
         connection.exec_driver_sql(
             "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
@@ -280,14 +293,23 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
     return done
 
 
+def _count_all(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
+    count(connection, month, cutoff)
+    if records := connection.exec_driver_sql(_UNASSIGNABLE).scalar_one():
+        raise UnassignableUsage(
+            f"{records} usage records of {month} have no deployment or no resource kind, and nobody could be billed for"
+            " them: complete or remove them in cloud.usage_records, then materialise the month again"
+        )
+
+
 def _rows(connection: Connection, month: BillingMonth) -> str:
     return months.rows_as_they_are(connection, month, "metered_usage")
 
 
 def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Mapping[str, object]) -> Freeze:
-    """Freeze anew the deployments with newer records or another subscription, and see whether that was all.
+    """Add newer records to the frozen usage, count deployments anew that may need it, and see whether that was all.
 
-    Newer records are added to what is frozen; where that may not be all, the deployment is counted anew.
+    If it was not, nothing is written: a newer record may have taken the place of one that the frozen usage counts.
     """
     if not _is_plain(connection):
         return Freeze(changed=False)
@@ -297,7 +319,7 @@ def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Ma
     found = connection.exec_driver_sql(_SUSPECTS, {**parameters, "most": _MOST_SUSPECTS}).all()
     if len(found) == _MOST_SUSPECTS:
         return Freeze(changed=False)
-    changed = False
+    changed, attempt = False, connection.begin_nested()
     if found:
         recounted = [deployment for deployment, is_recounted in found if is_recounted]
         parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}
@@ -306,7 +328,11 @@ def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Ma
         connection.exec_driver_sql(f"delete from newer where {_ARE_RECOUNTED}", parameters)
         connection.exec_driver_sql(_ADD_NEWER, parameters)
         changed = _freeze_differing(connection, month, _ARE_SUSPECTS, parameters)
-    return Freeze(changed, compared=connection.exec_driver_sql(_EQUALS_RAW_SUMS, parameters).scalar_one())
+    if connection.exec_driver_sql(_EQUALS_RAW_SUMS, parameters).scalar_one():
+        attempt.commit()
+        return Freeze(changed, compared=True)
+    attempt.rollback()
+    return Freeze(changed=False)
 
 
 def _freeze_differing(

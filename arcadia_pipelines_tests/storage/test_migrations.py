@@ -126,6 +126,29 @@ def test_a_new_file_is_applied_after_the_others(empty_url: str, tmp_path: Path) 
     assert migrate(engine, write(tmp_path, **{"0002_second": "create table billing.second ()"})) == ["0002_second.sql"]
 
 
+def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str, tmp_path: Path) -> None:
+    """By 0009; where a view shows the column that goes, nothing is changed until it is dropped."""
+    engine, world = database.engine(empty_url), World(empty_url)
+    later = [name for name in FILES if name >= "0009"]
+    folder = shutil.copytree(migrations.SQL / "migrations", tmp_path / "migrations")
+    for name in later:
+        (folder / name).unlink()
+    migrate(engine, folder)
+    world.query(
+        "insert into billing.tenant_invoices (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
+        " total_cents, status, content_sha256, usage_cutoff, run_id, made_from) values (gen_random_uuid(), 'a',"
+        " '2026-04-01', '2026-05-01', 10, 1, 11, 'draft', repeat('0', 64), now(), 'run', 7)"
+    )
+    world.query("create view public.invoices as select * from billing.tenant_invoices")
+    before = schema_of(empty_url)
+    with pytest.raises(database.StorageError, match=r"is used: view invoices depends on column made_from .* Drop that"):
+        migrate(engine)
+    assert schema_of(empty_url) == before
+    world.query("drop view public.invoices")
+    assert migrate(engine) == later
+    assert world.query("select tenant_id, made_from from billing.invoiced_tenants") == [("a", 7)]
+
+
 def test_an_edited_file_is_refused_and_nothing_is_applied(empty_url: str, tmp_path: Path) -> None:
     """A comment is enough: what was applied is not what is there. The new file beside it waits."""
     engine = database.engine(empty_url)

@@ -1,6 +1,7 @@
 """Counting usage: quickly where the tables allow it, thoroughly where not, and the same."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ APRIL = BillingMonth.parse("2026-04")
 
 def freeze(world: World) -> usage.Freeze:
     """April's usage frozen now."""
-    with database.month_transaction(database.engine(world.url), APRIL) as connection:
+    with database.month_at_an_instant(database.engine(world.url), APRIL) as connection:
         return usage.freeze(connection, APRIL, usage.now(connection), "run")
 
 
@@ -103,3 +104,75 @@ def test_newer_records_are_found_wherever_they_lie(world: World) -> None:
     world.query("cluster cloud.usage_records using usage_records_recorded_at_idx")
     assert freeze(world) == usage.Freeze(changed=True, compared=True)
     assert world.query("select quantity, record_count from billing.metered_usage") == [(7, 3)]
+
+
+UPSERT = "update cloud.usage_records set quantity = 5, ingested_at = now() where quantity = 3"
+REPLACE = "update cloud.usage_records set id = gen_random_uuid(), quantity = 5, ingested_at = now() where quantity = 3"
+
+
+@pytest.mark.parametrize("change", [UPSERT, REPLACE], ids=["the same", "another"])
+def test_a_record_that_comes_in_the_place_of_an_older_one_is_counted_once(world: World, change: str) -> None:
+    """1 + 2 + 3 is frozen, and 3 becomes 5: to add it would be four records and 11, so all is counted, 8."""
+    world.plan("small", 100)
+    world.tenant("a")
+    world.deployment("a", "web", "small")
+    for quantity in (1, 2, 3):
+        world.use("web", "x", quantity)
+    freeze(world)
+    world.query(change)
+    assert freeze(world) == usage.Freeze(changed=True, compared=False)
+    assert world.query("select quantity, record_count from billing.metered_usage") == [(8, 3)]
+
+
+def test_records_that_vanish_while_newer_ones_come_are_named_by_what_was_frozen(world: World) -> None:
+    """Three records were frozen; two of them go and one comes."""
+    world.plan("small", 100)
+    world.tenant("a")
+    world.deployment("a", "web", "small")
+    for quantity in (1, 2, 3):
+        world.use("web", "x", quantity)
+    freeze(world)
+    world.query("delete from cloud.usage_records where quantity > 1")
+    world.use("web", "x", 5, ingested_at="now")
+    with pytest.raises(usage.UsageVanished, match="3 records, now 2"):
+        freeze(world)
+    assert world.query("select quantity, record_count from billing.metered_usage") == [(6, 3)]
+
+
+def test_usage_is_frozen_as_of_one_instant(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While newer usage is added, the subscription is cut on the 10th, for another tenant: the next run sees that."""
+    world.plan("small", 100)
+    for tenant in "ab":
+        world.tenant(tenant)
+    world.deployment("a", "web", "small")
+    world.deployment("a", "part", "small", start="2026-04-05")
+    for name, quantity, day in (("web", 10, "2026-04-02"), ("web", 1, "2026-04-20"), ("part", 1, "2026-04-20")):
+        world.use(name, "x", quantity, day)
+    freeze(world)
+    world.use("web", "x", 100, "2026-04-03", ingested_at="now")
+    recount = usage._count_thoroughly
+
+    def recounted(*arguments: Any) -> None:
+        recount(*arguments)
+        world.query("update cloud.subscriptions set ended_at = '2026-04-10' where id = %s", uid("web"))
+        world.subscribe("web of b", "b", "web", "small", "2026-04-10")
+
+    payers = "select subscription_id, quantity from billing.metered_usage where deployment_id = %s order by 2"
+    with monkeypatch.context() as patched:
+        patched.setattr(usage, "_count_thoroughly", recounted)
+        assert freeze(world) == usage.Freeze(changed=True, compared=True)
+    assert world.query(payers, uid("web")) == [(uid("web"), 111)]
+    freeze(world)
+    assert world.query(payers, uid("web")) == [(uid("web of b"), 1), (uid("web"), 110)]
+
+
+def test_a_record_of_no_deployment_is_refused_whenever_it_comes(world: World) -> None:
+    """Nobody could be billed for it, and it must not be lost, whether in the first run or in a later one."""
+    world.query("alter table cloud.usage_records alter deployment_id drop not null")
+    nobodys = "insert into cloud.usage_records values (gen_random_uuid(), null, 'x', 5, '2026-04-03', now())"
+    for happens in (lambda: None, lambda: freeze(world)):
+        world.query("delete from cloud.usage_records")
+        happens()
+        world.query(nobodys)
+        with pytest.raises(usage.UnassignableUsage, match=r"^1 usage records of 2026-04 have no deployment"):
+            freeze(world)

@@ -8,8 +8,8 @@ create table billing.invoiced_tenants (
     primary key (period_start, tenant_id)
 );
 comment on table billing.invoiced_tenants is
-    'One row per month and tenant: from what its invoice was made, or would be made just so. While that is the same, the '
-    'invoice is not computed again. There is none for an invoice that carries corrections. It may be emptied as a whole.';
+    'One row per month and tenant whose invoice is issued or paid as it would be made now: from what. While that is the '
+    'same, the invoice is not computed again. There is none for one that carries corrections. It may be emptied as a whole.';
 comment on column billing.invoiced_tenants.period_start is 'First day of the billing month, UTC.';
 comment on column billing.invoiced_tenants.tenant_id is 'Who pays.';
 comment on column billing.invoiced_tenants.made_from is
@@ -17,7 +17,16 @@ comment on column billing.invoiced_tenants.made_from is
 
 insert into billing.invoiced_tenants
 select period_start, tenant_id, made_from from billing.tenant_invoices where made_from is not null;
-alter table billing.tenant_invoices drop column made_from;
+do $$
+declare
+    users text;
+begin
+    alter table billing.tenant_invoices drop column made_from;
+exception when dependent_objects_still_exist then
+    get stacked diagnostics users = pg_exception_detail;
+    raise exception 'the column made_from of billing.tenant_invoices goes, and is used: %. Drop that, migrate, and make it '
+                    'again without the column', users;
+end $$;
 
 insert into billing.role_rights values
     ('arcadia_pipeline', 'billing.invoiced_tenants', 'select, insert, update, delete');
