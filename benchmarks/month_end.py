@@ -207,7 +207,7 @@ def _measure(server: Server, count: int) -> Figures:
     server.drop("made")
     counts = _agree(server.url("month"))
     unchanged = min((_unchanged(server) for _ in range(repeats)), key=_seconds)
-    one_percent = _one_percent(server, max(1, count // 200))
+    one_percent = min((_one_percent(server, max(1, count // 200)) for _ in range(repeats)), key=_seconds)
     server.drop("month")
     steps, whole = first["seconds"], first["run_s"]
     return {
@@ -273,7 +273,7 @@ def _unchanged(server: Server) -> Figures:
 
 
 def _one_percent(server: Server, tenants: int) -> Figures:
-    """The re-run after these many tenants used a thousand hours more."""
+    """The re-run after so many tenants used ten thousand hours more."""
     url = server.url("month")
     with psycopg.connect(url) as connection:
         connection.execute(
