@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -538,7 +538,8 @@ def test_postgresql_killed_while_a_month_is_published_starts_again_with_the_mont
         before = whole(world)
         postmaster = psutil.Process(int((own_server / "postgres" / "postmaster.pid").read_text().split()[0]))
         for process in (postmaster, *postmaster.children(recursive=True)):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has noticed that the postmaster is gone
+                process.kill()
         out, err = publishing.communicate(timeout=120)
         lock.close()
     refused(
