@@ -1,8 +1,10 @@
 """A month that is run again is computed where something has changed, and is as if computed for everybody."""
 
 import random
+import shutil
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -216,12 +218,27 @@ def test_those_are_computed_again_for_whom_something_has_changed(
 
 
 def test_another_engine_computes_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text of billing/ is hashed with what it computes from."""
+    """As after a release of one."""
     platform(world)
     world.publish("2026-04")
     monkeypatch.setattr(stale, "ENGINE", 1)
     assert quoted(world, monkeypatch) == (set(TENANTS), BILLED)
     assert quoted(world, monkeypatch) == (set(), set())
+
+
+def test_the_engine_is_another_one_when_its_text_is(tmp_path: Path) -> None:
+    """A comment in one of its files is enough; another module's text is none of it. Without texts nothing is known."""
+    package = Path(recompute.__file__).parent
+    shutil.copytree(package / "billing", tmp_path / "billing")
+    shutil.copy(package / "recompute.py", tmp_path)
+    (tmp_path / "cli.py").write_text("# no part of it\n")
+    assert stale._engine(tmp_path) == stale.ENGINE
+    for name in ("billing/gst.py", "recompute.py"):
+        before = stale._engine(tmp_path)
+        with (tmp_path / name).open("a") as file:
+            file.write("# edited\n")
+        assert stale._engine(tmp_path) != before
+    assert stale._engine(tmp_path / "nowhere") != stale._engine(tmp_path / "nowhere")
 
 
 def test_a_tenant_that_is_renamed_is_computed_once_and_keeps_its_invoice(

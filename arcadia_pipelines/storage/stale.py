@@ -21,15 +21,14 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import catalogue, corrections, ledger, months, quotes
 
 
-def _engine() -> int:
+def _engine(package: Path) -> int:
     """A number that is another one when the text of what computes is; if there is no text, whenever it is asked for."""
-    package = Path(quote.__file__).parents[1]
     texts = [source.read_bytes() for source in sorted([*package.glob("billing/*.py"), *package.glob("recompute.py")])]
     digest = hashlib.sha256(b"".join([*(texts or [secrets.token_bytes()]), pa.__version__.encode()])).digest()
     return int.from_bytes(digest[:7], "big")
 
 
-ENGINE = _engine()
+ENGINE = _engine(Path(quote.__file__).parents[1])
 """Hashed with what is computed from. Read when this is imported, as the engine is."""
 
 _MOST = 20_000

@@ -62,6 +62,13 @@ def freeze(world: World) -> usage.Freeze:
         return usage.freeze(connection, APRIL, usage.now(connection), "run")
 
 
+def one_deployment(world: World) -> None:
+    """Of tenant a: web, for the whole of the month."""
+    world.plan("small", 100)
+    world.tenant("a")
+    world.deployment("a", "web", "small")
+
+
 def test_newer_records_are_added_to_the_frozen_usage(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """To 10 come 4 and -1; a kind, and a deployment of nobody, are new; the part month, 3 + 6, is counted anew.
 
@@ -94,9 +101,7 @@ def test_newer_records_are_added_to_the_frozen_usage(world: World, monkeypatch: 
 
 def test_newer_records_are_found_wherever_they_lie(world: World) -> None:
     """One before the record that is frozen and one behind it, in a table that is sorted by time: 2, and 1 + 2 + 4."""
-    world.plan("small", 100)
-    world.tenant("a")
-    world.deployment("a", "web", "small")
+    one_deployment(world)
     world.use("web", "x", 2, "2026-04-15")
     assert freeze(world).changed
     world.use("web", "x", 1, "2026-04-02", ingested_at="now")
@@ -113,9 +118,7 @@ REPLACE = "update cloud.usage_records set id = gen_random_uuid(), quantity = 5, 
 @pytest.mark.parametrize("change", [UPSERT, REPLACE], ids=["the same", "another"])
 def test_a_record_that_comes_in_the_place_of_an_older_one_is_counted_once(world: World, change: str) -> None:
     """1 + 2 + 3 is frozen, and 3 becomes 5: to add it would be four records and 11, so all is counted, 8."""
-    world.plan("small", 100)
-    world.tenant("a")
-    world.deployment("a", "web", "small")
+    one_deployment(world)
     for quantity in (1, 2, 3):
         world.use("web", "x", quantity)
     freeze(world)
@@ -126,9 +129,7 @@ def test_a_record_that_comes_in_the_place_of_an_older_one_is_counted_once(world:
 
 def test_records_that_vanish_while_newer_ones_come_are_named_by_what_was_frozen(world: World) -> None:
     """Three records were frozen; two of them go and one comes."""
-    world.plan("small", 100)
-    world.tenant("a")
-    world.deployment("a", "web", "small")
+    one_deployment(world)
     for quantity in (1, 2, 3):
         world.use("web", "x", quantity)
     freeze(world)
