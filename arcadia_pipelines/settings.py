@@ -18,8 +18,11 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
 DAGSTER_SCHEMA = "dagster"
-PROJECT = Path(__file__).parents[1]
-"""The folder of dagster.yaml and workspace.yaml."""
+_PACKAGE = Path(__file__).parent
+SHIPPED = _PACKAGE if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent
+"""The folder of sql/, dagster.yaml and workspace.yaml: the checkout, or the package where a wheel is installed."""
+PROJECT = Path() if SHIPPED == _PACKAGE else SHIPPED
+"""Whose .env and .arcadia/ are used: the checkout's, or the current folder's where a wheel is installed."""
 
 
 class SettingsError(Exception):
@@ -35,6 +38,8 @@ class Settings:
     home: Path
     first_month: BillingMonth
     alert_webhook_url: str | None
+    ui_url: str | None = None
+    """Where people open Dagster's UI, for the links in alerts."""
     api_jwks: str | None = None
     """File or URL of the keys that the API's tokens are signed with."""
     api_secret: str | None = field(default=None, repr=False)
@@ -60,6 +65,7 @@ class Settings:
             home=Path(os.environ.get("ARCADIA_HOME") or PROJECT / ".arcadia").absolute(),
             first_month=first_month,
             alert_webhook_url=os.environ.get("ARCADIA_ALERT_WEBHOOK_URL") or None,
+            ui_url=_web_address("ARCADIA_UI_URL"),
             api_jwks=os.environ.get("ARCADIA_API_JWKS") or None,
             api_secret=os.environ.get("ARCADIA_API_SECRET") or None,
             api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
@@ -79,6 +85,14 @@ def _count(variable: str, default: int) -> int:
     if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII):
         raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to 9999")
     return int(text)
+
+
+def _web_address(variable: str) -> str | None:
+    """Without the slash at its end."""
+    text = (os.environ.get(variable) or "").strip()
+    if text and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text):
+        raise SettingsError(f"{variable} is {text!r}: write an address like https://dagster.example.com")
+    return text.rstrip("/") or None
 
 
 def canonical(url: str) -> str:

@@ -12,7 +12,7 @@ from arcadia_pipelines.storage import database
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test starts without a variable of ours but the home of the tests' server."""
-    for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL"):
+    for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL", "ARCADIA_UI_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -151,5 +151,24 @@ def test_a_first_month_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, 
     """The error names the variable, repeats what it says and shows how to write it."""
     monkeypatch.setenv("ARCADIA_FIRST_MONTH", written)
     with pytest.raises(SettingsError, match=r"^ARCADIA_FIRST_MONTH: .*write it like 2026-04$") as refused:
+        Settings.from_environment()
+    assert repr(written) in str(refused.value)
+
+
+def test_where_the_ui_is_opened_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the links in alerts; the slash at the end does not matter, and a path before it stays."""
+    monkeypatch.setenv("ARCADIA_UI_URL", "https://ops.example.com/dagster/")
+    assert Settings.from_environment().ui_url == "https://ops.example.com/dagster"
+    monkeypatch.setenv("ARCADIA_UI_URL", "")
+    assert Settings.from_environment().ui_url is None
+
+
+@pytest.mark.parametrize(
+    "written", ["dagster.example.com", "ftp://dagster", "https://", "https://a b", "https:///x", "/"]
+)
+def test_a_ui_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """The error names the variable, repeats what it says and shows how to write it."""
+    monkeypatch.setenv("ARCADIA_UI_URL", written)
+    with pytest.raises(SettingsError, match=r"^ARCADIA_UI_URL is .*: write an address like https://") as refused:
         Settings.from_environment()
     assert repr(written) in str(refused.value)
