@@ -261,6 +261,35 @@ def test_usage_goes_to_the_subscription_that_was_active_when_it_was_recorded(wor
     ]
 
 
+def test_an_addon_is_billed_only_while_its_subscription_is(world: World) -> None:
+    """Of a subscription from the 5th to the 10th: 50.00 + 2.00 + 8.00 + 4.00 = 64.00; not what only meets its ends."""
+    world.tenant("acme")
+    world.plan("studio", 5000)
+    spans = {
+        "before": (100, "2026-04-01", "2026-04-05"),
+        "across the start": (200, "2026-04-01", "2026-04-05 00:00:01+00"),
+        "within": (400, "2026-04-06", "2026-04-07"),
+        "always": (800, "2025-07-01", None),
+        "after": (1600, "2026-04-10", None),
+        "long after": (3200, "2026-04-20", "2026-04-30"),
+        "of no time": (6400, "2026-04-06", "2026-04-06"),
+    }
+    for addon, (cents, _, _) in spans.items():
+        world.addon(addon, cents)
+    world.deployment("acme", "web", "studio", list(spans), start="2026-04-05", end="2026-04-10")
+    for addon, (_, start, end) in spans.items():
+        change = "update cloud.subscription_addons set started_at = %s, ended_at = %s where id = %s"
+        world.query(change, start, end, uid(f"web/{addon}"))
+    world.month_end("2026-04")
+    assert world.lines("acme", "2026-04")[:-1] == [
+        ("Plan: studio", 5000),
+        ("Addon: across the start", 200),
+        ("Addon: always", 800),
+        ("Addon: within", 400),
+    ]
+    assert world.disproved() == []
+
+
 def test_a_month_is_half_open_in_utc(world: World) -> None:
     """The first instant of April counts in April, the first instant of May does not."""
     world.tenant("acme")

@@ -15,7 +15,7 @@ from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
 # What the month owes by the rules of the money, as CTEs that end in `owed`: one row per line, before GST.
 _OWED = """
     billed as (
-        select id, tenant_id, deployment_id, plan_id from cloud.subscriptions
+        select id, tenant_id, deployment_id, plan_id, started_at, ended_at from cloud.subscriptions
         where status <> 'pending' and started_at < %(end)s
           and (ended_at is null or ended_at > %(start)s and ended_at > started_at)
     ),
@@ -54,8 +54,9 @@ _OWED = """
         join cloud.subscription_addons a on a.subscription_id = s.id
         join cloud.addons on addons.id = a.addon_id
         join addon_price p on p.addon_id = a.addon_id
-        where a.quantity <> 0 and a.started_at < %(end)s
-          and (a.ended_at is null or a.ended_at > %(start)s and a.ended_at > a.started_at)
+        where a.quantity <> 0 and a.started_at < %(end)s and (s.ended_at is null or s.ended_at > a.started_at)
+          and (a.ended_at is null
+               or a.ended_at > %(start)s and a.ended_at > a.started_at and a.ended_at > s.started_at)
         union all
         select u.tenant_id, u.deployment_id, 'overage', u.resource_kind, 'Overage: ' || u.resource_kind,
                u.quantity - r.included_quantity, r.unit, r.unit_price_cents, r.effective_from

@@ -57,8 +57,8 @@ _ADDONS = f"""
     join ({BILLED_SUBSCRIPTIONS}) s on s.id = a.subscription_id
     left join cloud.addons x on x.id = a.addon_id
     left join ({_ADDON_PRICES}) price on price.addon_id = a.addon_id
-    where a.started_at < %(end)s and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, %(start)s)
-      and a.quantity <> 0
+    where a.started_at < least(s.ended_at, %(end)s)
+      and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s) and a.quantity <> 0
 """
 # A view may show what numeric(18,6) and numeric(18,8) cannot hold: -1 there, which is a fault of the rate.
 RATES = """
@@ -84,7 +84,7 @@ _TENANTS = """
 SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS)
 """What a month bills. Takes `start` and `end`."""
 ADDONS = Query(_ADDONS, quote.ADDONS)
-"""The addons of what a month bills. Takes `start` and `end`."""
+"""The addons of what a month bills, each for as long as its subscription is. Takes `start` and `end`."""
 TENANTS = Query(_TENANTS, invoice.TENANTS)
 """Every tenant."""
 
