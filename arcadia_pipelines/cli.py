@@ -102,7 +102,7 @@ def up() -> None:
     """Start the embedded database if it is the one to use, and bring the schema up to date."""
     settings = Settings.from_environment()
     url = settings.url()
-    applied = migrations.migrate(database.engine(url))
+    applied = _migrate(database.engine(url))
     what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
     OUT.print(f"{what} is up; migrations applied: {len(applied)}")
 
@@ -117,7 +117,7 @@ def down() -> None:
 @db.command()
 def migrate() -> None:
     """Apply the migrations of sql/migrations that are missing."""
-    applied = migrations.migrate(_engine())
+    applied = _migrate(_engine())
     OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
@@ -219,7 +219,7 @@ def demo() -> None:
     settings = Settings.from_environment()
     with ERR.status("starting the database"):
         engine = database.engine(settings.url())
-        migrations.migrate(engine)
+        _migrate(engine)
         with database.transaction(engine) as connection:
             _load_sample(connection)
     months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
@@ -306,6 +306,11 @@ def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]
 
 def _engine() -> Engine:
     return database.engine(Settings.from_environment().url())
+
+
+def _migrate(engine: Engine) -> list[str]:
+    """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr."""
+    return migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
 
 
 def _load_sample(connection: Connection) -> None:

@@ -227,6 +227,18 @@ FAULTS_BEHIND_VIEWS = {
         "rate_out_of_range",
         "the rate of plan inverse for droplet_hours is out of range: correct plan_rates",
     ),
+    "dated-since-ever": (
+        "plan_without_price",
+        "plan eternal has no price in effect on the first of the month: add one to plan_prices",
+    ),
+    "extended-since-ever": (
+        "addon_without_price",
+        "addon ancient has no price in effect on the first of the month: add one to addon_prices",
+    ),
+    "metered-since-ever": (
+        "rate_out_of_range",
+        "the rate of plan endless for droplet_hours is out of range: correct plan_rates",
+    ),
     "paid-to-stay": (
         "price_out_of_range",
         "plan refund has a price below 0, or of 100 million dollars and more: correct plan_prices",
@@ -280,6 +292,15 @@ def behind_views(server_url: str) -> Iterator[tuple[World, dg.ExecuteInProcessRe
         world.use("inverse-web", "droplet_hours", 10)
         world.plan("refund", -100)
         world.deployment("paid-to-stay", "refund-web", "refund")
+
+        world.plan("eternal", 5000, since="-infinity")
+        world.deployment("dated-since-ever", "eternal-web", "eternal")
+        world.addon("ancient", 750, since="0044-03-01 BC")
+        world.deployment("extended-since-ever", "ancient-web", "studio", ["ancient"])
+        world.plan("endless", None, {"droplet_hours": (0, 1)}, since="-infinity")
+        world.query("insert into cloud.plan_prices values (%s, '2026-01-01', 5000)", uid("endless"))
+        world.deployment("metered-since-ever", "endless-web", "endless")
+        world.use("endless-web", "droplet_hours", 10)
         yield world, world.month_end("2026-04")
 
 

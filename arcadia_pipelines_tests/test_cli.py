@@ -617,6 +617,25 @@ def test_db_migrate_and_up_say_what_they_did(empty_url: str, arcadia: Call, tmp_
     assert not (tmp_path / "home").exists()
 
 
+def test_db_migrate_says_on_stderr_what_a_superuser_has_to_do(empty_url: str, migrated: str, arcadia: Call) -> None:
+    """The owner of the database is no member of the pipeline's role: the release goes through, and says so once."""
+    server = World(empty_url)
+    server.query("create role owner_of_books login password 'pw'")
+    server.query(f"alter database {empty_url.rpartition('/')[2]} owner to owner_of_books")
+    answer = arcadia(
+        "db", "migrate", ARCADIA_DATABASE_URL=f"postgresql://owner_of_books:pw@{empty_url.rpartition('@')[2]}"
+    )
+    server.query(f"alter database {empty_url.rpartition('/')[2]} owner to current_user")
+    server.query("drop owned by owner_of_books cascade")
+    server.query("drop role owner_of_books")
+    assert answer.code == 0
+    assert "applied 0006_roles.sql\n" in answer.out
+    lines = answer.err.splitlines()
+    assert {line[:9] for line in lines} == {"warning: "}
+    [pipeline] = [line for line in lines if "the pipeline has no role" in line]
+    assert "as a superuser: create role arcadia_pipeline; grant arcadia_pipeline to owner_of_books; then," in pipeline
+
+
 def test_db_down_leaves_a_foreign_server_alone(world: World, arcadia: Call) -> None:
     """Only the embedded one is ours to stop, and here is none."""
     assert arcadia("db", "down") == (0, "the embedded database was not running\n", "")

@@ -20,13 +20,16 @@ BILLED_SUBSCRIPTIONS = """
 """
 """The subscriptions that a month bills: [started_at, ended_at) overlaps it. Takes `start` and `end`."""
 
+# A view may show a price since -infinity, or since a year before 1, which no program reads: it is none.
 _PLAN_PRICES = """
     select distinct on (plan_id) plan_id, base_price_cents, effective_from
-    from cloud.plan_prices where effective_from <= %(start)s::date order by plan_id, effective_from desc
+    from cloud.plan_prices where effective_from between '0001-01-01' and %(start)s::date
+    order by plan_id, effective_from desc
 """
 _ADDON_PRICES = """
     select distinct on (addon_id) addon_id, price_cents, effective_from
-    from cloud.addon_prices where effective_from <= %(start)s::date order by addon_id, effective_from desc
+    from cloud.addon_prices where effective_from between '0001-01-01' and %(start)s::date
+    order by addon_id, effective_from desc
 """
 _SUBSCRIPTIONS = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
@@ -60,11 +63,14 @@ _ADDONS = f"""
     where a.started_at < least(s.ended_at, %(end)s)
       and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s) and a.quantity <> 0
 """
-# A view may show what numeric(18,6) and numeric(18,8) cannot hold: -1 there, which is a fault of the rate.
+# A view may show what numeric(18,6) and numeric(18,8) cannot hold, or since when no price is: -1 there, which is a
+# fault of the rate.
 RATES = """
-    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.unit, r.effective_from,
+    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.unit,
+           greatest(r.effective_from, '0001-01-01') as effective_from,
            case when r.included_quantity between 0 and 999999999999.999999
-                 and r.included_quantity = round(r.included_quantity, 6) then r.included_quantity else -1
+                 and r.included_quantity = round(r.included_quantity, 6) and r.effective_from >= '0001-01-01'
+                then r.included_quantity else -1
            end as included,
            case when r.unit_price_cents between 0 and 9999999999.99999999
                  and r.unit_price_cents = round(r.unit_price_cents, 8) then r.unit_price_cents else -1

@@ -7,8 +7,10 @@ file as if nothing had happened.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA
@@ -21,18 +23,24 @@ class MigrationError(Exception):
     """A migration file does not fit what the database has already; the message says which and what to do."""
 
 
-def migrate(engine: Engine, folder: Path = SQL / "migrations") -> list[str]:
+def migrate(
+    engine: Engine, folder: Path = SQL / "migrations", tell: Callable[[str], object] = lambda warning: None
+) -> list[str]:
     """Apply what is missing and return the names of the files applied. Safe to run twice at once.
 
-    Raises MigrationError when a file that was applied has been edited or is gone, StorageError when SQL fails.
+    `tell` is given what they could not do and somebody else has to, each in one line, once. Raises MigrationError when
+    a file that was applied has been edited or is gone, StorageError when SQL fails.
     """
     files = sorted(folder.glob("*.sql"))
-    applied_now = []
+    applied_now, told = [], set[str]()
     _refuse_edited(engine, files)
     for file in files:
         with exclusive_transaction(engine) as connection:
             if file.name not in _applied(connection):
-                _apply(connection, file)
+                for warning in _apply(connection, file):
+                    if warning not in told:
+                        told.add(warning)
+                        tell(warning)
                 applied_now.append(file.name)
     return applied_now
 
@@ -74,12 +82,24 @@ def _applied(connection: Connection) -> dict[str, str]:
     return dict(list(found))
 
 
-def _apply(connection: Connection, file: Path) -> None:
+def _apply(connection: Connection, file: Path) -> list[str]:
+    """Execute the file and note that; returns its warnings."""
+    warnings: list[str] = []
+
+    def hear(message: psycopg.errors.Diagnostic) -> None:
+        # A notice counts if the file itself raises it; PostgreSQL's own are remarks like "does not exist, skipping".
+        if message.severity_nonlocalized == "WARNING" or message.source_function == "exec_stmt_raise":
+            text = "; ".join(filter(None, (message.message_primary, message.message_hint)))
+            warnings.append(" ".join(text.split()))
+
+    driver(connection).add_notice_handler(hear)
+    connection.exec_driver_sql("set local client_min_messages = notice")
     run_file(connection, file)
     connection.exec_driver_sql(
         "insert into billing.schema_migrations (name, sha256) values (%(name)s, %(sha256)s)",
         {"name": file.name, "sha256": _sha256(file)},
     )
+    return warnings
 
 
 def _sha256(file: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines.storage.database import StorageError
@@ -253,8 +254,14 @@ def billing_role(empty_url: str) -> Iterator[str]:
 
 
 def test_a_role_that_may_only_read_the_platforms_schema_can_migrate_and_bill(empty_url: str, billing_role: str) -> None:
-    """Billing never writes to cloud, so it needs no right to."""
-    assert migrate(database.engine(billing_role)) == FILES
+    """Billing never writes to cloud, so it needs no right to; what it may not do otherwise is told, once each."""
+    told: list[str] = []
+    assert migrate(database.engine(billing_role), tell=told.append) == FILES
+    name = make_url(billing_role).username
+    assert told[0] == "not the owner of the database: set search_path = billing, cloud, public yourself"
+    [pipeline] = [text for text in told if text.startswith("the pipeline has no role: ")]
+    assert pipeline.endswith(f"grant arcadia_pipeline to {name}; then, as {name}: select billing.admit_roles();")
+    assert len(told) == len(set(told))
     World(empty_url).pilot()
     billing = World(billing_role)
     billing.month_end("2026-04")
@@ -388,9 +395,10 @@ EVENT: dict[str, object] = {
 
 
 def insert(world: World, table: str, **columns: object) -> None:
-    """One row of a billing table."""
+    """One row of a table."""
     places = ", ".join(["%s"] * len(columns))
-    world.query(f"insert into billing.{table} ({', '.join(columns)}) values ({places})", *columns.values())
+    table = table if "." in table else f"billing.{table}"
+    world.query(f"insert into {table} ({', '.join(columns)}) values ({places})", *columns.values())
 
 
 def test_what_the_pipeline_writes_is_taken(ledger: World) -> None:
@@ -414,6 +422,8 @@ def test_what_the_pipeline_writes_is_taken(ledger: World) -> None:
         ("tenant_invoices", SECOND, {"currency": "USD"}),
         ("tenant_invoices", SECOND, {"period_start": "2026-04-02", "period_end": "2026-05-02"}),
         ("tenant_invoices", SECOND, {"period_end": "2026-04-30"}),
+        ("tenant_invoices", SECOND, {"period_start": "-infinity", "period_end": "-infinity"}),
+        ("tenant_invoices", SECOND, {"period_start": "infinity", "period_end": "infinity"}),
         ("tenant_invoices", SECOND, {"revision": 0}),
         ("tenant_invoices", SECOND, {"content_sha256": "none"}),
         ("tenant_invoices", SECOND, {"invoice_number": None}),
@@ -440,6 +450,78 @@ def test_a_row_that_must_not_be_is_refused(
     """By a check of the database itself, whatever program writes it."""
     with pytest.raises(psycopg.errors.CheckViolation, match="violates check constraint"):
         insert(refusing, table, **{**row, **spoilt})
+
+
+OF_SOME_PRICE: dict[str, object] = {"plan_id": uuid.UUID(int=5), "effective_from": "2026-04-01"}
+OF_A_MONTH: list[tuple[str, dict[str, object]]] = [
+    ("cloud.plan_prices", {**OF_SOME_PRICE, "base_price_cents": 5000}),
+    ("cloud.addon_prices", {"addon_id": uuid.UUID(int=5), "effective_from": "2026-04-01", "price_cents": 750}),
+    (
+        "cloud.plan_rates",
+        {**OF_SOME_PRICE, "resource_kind": "gold", "included_quantity": 0, "unit": "gram", "unit_price_cents": 1},
+    ),
+    ("billing.billing_months", {"period_start": "2026-04-01", "usage_cutoff": "2026-05-01", "run_id": "run"}),
+    (
+        "billing.invoice_corrections",
+        {
+            "period_start": "2026-04-01",
+            "tenant_id": "a",
+            "invoice_number": "INV-202604-00001",
+            "billed_cents": 1,
+            "owed_cents": 2,
+            "run_id": "run",
+        },
+    ),
+    ("billing.fx_rates", {"period_start": "2026-04-01", "usd_per_aud": "0.66", "source": "a test"}),
+    (
+        "billing.cloud_invoices",
+        {
+            "period_start": "2026-04-01",
+            "total_cents": 0,
+            "total_from": "bill",
+            "item_count": 0,
+            "content_sha256": "0" * 64,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "row"), OF_A_MONTH, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "day", ["-infinity", "infinity", "0001-01-01 BC", "0005-12-01 BC", "10000-01-01", "2026-04-02"]
+)
+def test_what_is_no_first_day_of_a_month_is_refused(
+    refusing: World, table: str, row: dict[str, object], day: str
+) -> None:
+    """Since when a price is, and whose month a row is: the 1st, of the years 1 to 9999."""
+    column = "effective_from" if "effective_from" in row else "period_start"
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"{column}_check"):
+        insert(refusing, table, **{**row, column: day})
+
+
+def test_a_price_since_ever_that_is_there_already_stops_no_release_and_is_named(empty_url: str, tmp_path: Path) -> None:
+    """It is told with what to do; new ones are refused. The platform's own tables are left alone."""
+    engine, world = database.engine(empty_url), World(empty_url)
+    folder = shutil.copytree(migrations.SQL / "migrations", tmp_path / "migrations")
+    for file in folder.glob("*.sql"):
+        if file.name >= "0015":
+            file.unlink()
+    world.query(
+        "create schema cloud; create table cloud.addon_prices (addon_id uuid, effective_from date not null,"
+        " price_cents bigint, check (extract(day from effective_from) in (1, 2)))"
+    )
+    migrate(engine, folder)
+    world.plan("studio", 5000, since="-infinity")
+    told: list[str] = []
+    assert migrate(engine, tell=told.append)[0] == "0015_first_days.sql"
+    assert told == [
+        "cloud.plan_prices has rows whose effective_from is not the first day of a month of the years 1 to 9999;"
+        " correct or remove them, then: alter table cloud.plan_prices validate constraint"
+        " plan_prices_effective_from_check;"
+    ]
+    with pytest.raises(psycopg.errors.CheckViolation):
+        world.plan("bespoke", 5000, since="-infinity")
+    world.query("insert into cloud.addon_prices values (gen_random_uuid(), '2026-04-02', 750)")
 
 
 @pytest.mark.parametrize(
