@@ -6,7 +6,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import controls, database, streams
+from arcadia_pipelines.storage import controls, database, ledger, streams
 from arcadia_pipelines_tests.world import World, failed_checks, failures, materialize, uid
 
 WRITTEN = """
@@ -216,6 +216,83 @@ def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) ->
         ("pilot", "INV-202604-00001"),
         ("aardvark", "INV-202604-00002"),
     ]
+
+
+def put_in(world: World, tenant: str, number: str, month: str = "2026-04-01", status: str = "issued") -> None:
+    """Another system puts an invoice of 10.00 in."""
+    world.query(
+        "insert into billing.tenant_invoices (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
+        " total_cents, status, issued_at, invoice_number, content_sha256, usage_cutoff, run_id)"
+        " values (gen_random_uuid(), %s, %s::date, (%s::date + interval '1 month')::date, 1000, 0, 1000, %s, now(), %s,"
+        " repeat('0', 64), now(), 'another')",
+        tenant,
+        month,
+        month,
+        status,
+        number,
+    )
+
+
+FOREIGN = (
+    "MAN-7",
+    "",
+    "7",
+    "INV-202604",
+    "INV-202604-",
+    "INV-202604-x",
+    "INV-202604-7",
+    "INV-202604-0000007",
+    "INV-202604-00009-A",
+    "INV-202604-9999999999",
+    "INV-202604-99999999999999999999999",
+    "inv-202604-00009",
+    "INV-202603-00009",
+    "INV-202604-00007",
+    "INV-202604-999999999",
+    "A-B-2147483648",
+)
+
+
+def test_numbers_of_other_systems_are_left_alone_and_never_given_again(world: World) -> None:
+    """Whatever their form; and 00002 is taken by one of May, 00004 and 00005 by two of April, so these are passed over.
+
+    Five tenants of ours: three when the month is published, one added later, and a draft that an operator issues.
+    """
+    world.pilot()
+    for place, number in enumerate((*FOREIGN, "INV-202604-00004", "INV-202604-00005")):
+        put_in(world, f"other-{place:02}", number, status="paid")
+    put_in(world, "other-00", "INV-202604-00002", "2026-05-01", "paid")
+    others = "select tenant_id, invoice_number from billing.tenant_invoices where tenant_id like 'other%' order by 1, 2"
+    before = world.query(others)
+    for tenant in ("acme", "bulk", "zoo"):
+        world.tenant(tenant)
+        world.deployment(tenant, tenant, "studio", start="2026-05-01" if tenant == "zoo" else "2026-01-01")
+    world.done("hold_tenant", tenants=["bulk"])
+    assert set(failed_checks(world.month_end("2026-04"))) <= {"frozen_invoices_agree", "totals_equal_lines"}
+    world.query("update cloud.subscriptions set started_at = '2026-04-30' where id = %s", uid("zoo"))
+    world.publish("2026-04")
+    world.done("release_tenant", tenants=["bulk"])
+    assert world.done("issue_drafts", month="2026-04").startswith("1 invoice issued now")
+    ours = "select tenant_id, invoice_number from billing.tenant_invoices where tenant_id not like 'other%' order by 1"
+    assert world.query(ours) == [
+        ("acme", "INV-202604-00001"),
+        ("bulk", "INV-202604-00008"),
+        ("pilot", "INV-202604-00003"),
+        ("zoo", "INV-202604-00006"),
+    ]
+    assert world.query(others) == before
+    assert "numbers_have_no_gap" not in {audit for _, audit in world.disproved()}
+
+
+@pytest.mark.parametrize(
+    ("count", "last", "taken"),
+    [(0, 2, (3, 4, 7)), (1, 5, (7,)), (2, 6, (7,)), (3, 8, ())],
+)
+def test_the_next_chunk_goes_on_after_the_last_number_that_was_given(
+    count: int, last: int, taken: tuple[int, ...]
+) -> None:
+    """00002 is the last, others have 3, 4 and 7: 5, 6 and 8 are given."""
+    assert ledger.Numbers(2, (3, 4, 7)).after(count) == ledger.Numbers(last, taken)
 
 
 def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:

@@ -427,16 +427,20 @@ AUDITS = [
     _audit(
         "numbers",
         "numbers_have_no_gap",
-        "The month's invoice numbers are INV-YYYYMM-00001 and so on: no gap, none twice, none without its invoice.",
+        "The numbers that the month's invoices were given are INV-YYYYMM-00001 and so on: no gap but where another "
+        "system has taken the number, and none without its invoice. Other systems' numbers are left alone.",
         "An invoice was deleted or renumbered outside the pipeline: invoice_events says which it was.",
         """
             with numbers as (
-                select invoice_number, max(tenant_id) as tenant_id, bool_or(stands) as stands, count(*) as times
+                select invoice_number, max(tenant_id) as tenant_id, bool_or(stands) as stands, bool_or(given) as given
                 from (
-                    select invoice_number, tenant_id, true as stands from billing.tenant_invoices
-                    where period_start = %(month)s and invoice_number is not null
+                    select invoice_number, tenant_id, true as stands, false as given from billing.tenant_invoices
+                    where invoice_number is not null
+                      and (period_start = %(month)s
+                           or invoice_number between 'INV-' || to_char(%(month)s::date, 'YYYYMM') || '-00000'
+                                                 and 'INV-' || to_char(%(month)s::date, 'YYYYMM') || '-999999999')
                     union all
-                    select distinct invoice_number, tenant_id, false from billing.invoice_events
+                    select distinct invoice_number, tenant_id, false, event = 'issued' from billing.invoice_events
                     where period_start = %(month)s and invoice_number is not null
                 ) n group by 1
             ),
@@ -449,7 +453,7 @@ AUDITS = [
             select invoice_number, tenant_id, stands, number_before
             from (select *, lag(invoice_number) over (order by place) as number_before,
                          lag(place, 1, 0) over (order by place) as place_before from counted) c
-            where place is null or place <> place_before + 1 or not stands
+            where not stands or given and place <> place_before + 1
             order by place
         """,
     ),

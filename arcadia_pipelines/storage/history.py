@@ -96,11 +96,12 @@ def lines_of(connection: Connection, invoice: dict[str, Any]) -> pd.DataFrame:
 
 
 _FIND = """
-    select tenant_id, period_start, null::integer as line_no from billing.tenant_invoices
-    where invoice_number = %(number)s or id = %(id)s
+    select tenant_id, period_start, null::integer as line_no, invoice_number from billing.tenant_invoices
+    where invoice_number in (%(reference)s, upper(%(reference)s)) or id = %(id)s
     union all
-    select i.tenant_id, i.period_start, l.line_no
+    select i.tenant_id, i.period_start, l.line_no, null
     from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id where l.id = %(id)s
+    order by invoice_number = %(reference)s desc nulls last
 """
 
 
@@ -113,7 +114,7 @@ def find(connection: Connection, reference: str) -> tuple[str, BillingMonth, int
         by_id = uuid.UUID(reference)
     except ValueError:
         by_id = None
-    found = connection.exec_driver_sql(_FIND, {"number": reference.upper(), "id": by_id}).first()
+    found = connection.exec_driver_sql(_FIND, {"reference": reference, "id": by_id}).first()
     if found is None:
         raise UnknownReference(
             f"no invoice and no line {reference!r}: give a number like INV-202604-00010, or the id of an invoice or of"

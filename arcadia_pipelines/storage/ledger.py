@@ -32,18 +32,24 @@ They find it by its id: the planner, which has not heard of a new month, might g
 
 # Whoever has changed one since the month was read is noticed here, and whoever wants to now waits.
 _LOCK_STANDING = "select from billing.tenant_invoices i join changes c on c.id = i.id for update of i"
-NUMBER = "%(series)s || lpad((%(last)s + {0}place)::text, greatest(5, length((%(last)s + {0}place)::text)), '0')"
-"""The number of what is issued for the first time, the `place`-th after the `last` (last_number()); null without place.
+_PLACE = "(%(last)s + {0}place + width_bucket({0}place, %(taken)s::bigint[]))::text"
+NUMBER = f"%(series)s || lpad({_PLACE}, greatest(5, length({_PLACE})), '0')"
+"""The number of what is issued for the first time, the `place`-th of the Numbers; null without place.
 
 Takes the table's name with a point, or nothing.
 """
-# A number that was ever issued is not issued again, even if its invoice is gone.
+# A number that was ever issued is not issued again, even if its invoice is gone. What another system has put in does not
+# count, whatever its form.
 _LAST_NUMBER = """
-    select coalesce(max(split_part(invoice_number, '-', 3)::integer), 0)
-    from (
-        select invoice_number from billing.tenant_invoices where period_start = %(month)s
-        union all select invoice_number from billing.invoice_events where period_start = %(month)s
-    ) n
+    select coalesce(max(split_part(invoice_number, '-', 3)::bigint), 0) from billing.invoice_events
+    where period_start = %(month)s and event = 'issued' and invoice_number ~ %(pattern)s
+"""
+# In the order of digits, whatever the collation: the index is enough.
+_TAKEN = """
+    select split_part(invoice_number, '-', 3)::bigint as place from billing.tenant_invoices
+    where invoice_number between %(series)s || '00000' and %(series)s || '999999999'
+      and invoice_number ~ %(pattern)s and split_part(invoice_number, '-', 3)::bigint > %(last)s
+    order by place
 """
 _ADD = f"""
     insert into billing.tenant_invoices
@@ -135,6 +141,24 @@ class Publication:
     run_id: str
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """A month's series of numbers: the last that was given, and what somebody else has taken of those after it."""
+
+    last: int
+    taken: tuple[int, ...] = ()
+
+    @property
+    def places(self) -> list[int]:
+        """For each number that is taken, the first place among the free ones that is after it."""
+        return [number - self.last - before for before, number in enumerate(self.taken)]
+
+    def after(self, count: int) -> "Numbers":
+        """What is left once so many are given."""
+        last = self.last + count + sum(place <= count for place in self.places)
+        return Numbers(last, tuple(number for number in self.taken if number > last))
+
+
 _SUMMARY_ROWS = 20
 _LEAVES = ("frozen", "on_hold", "held_back")
 
@@ -194,7 +218,7 @@ def _carry_out(
     """Chunk by chunk: while PostgreSQL writes one, those after it are computed and prepared."""
     actions = dict.fromkeys(ACTIONS, 0) | {"keep": kept}
     shown, left = [], []
-    last = last_number(connection, publication.month)
+    left_numbers = numbers(connection, publication.month)
     types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, partition)
     with closing(ahead(_prepared(publication.month, chunks, *types))) as prepared:
         for chunk in prepared:
@@ -203,9 +227,9 @@ def _carry_out(
             left.append(chunk.plan[chunk.plan["action"].isin(_LEAVES)])
             shown.append(_largest(chunk.changes))
             if len(chunk.changes):
-                _write_invoices(connection, publication, chunk, last)
+                _write_invoices(connection, publication, chunk, left_numbers)
                 bulk.copy(connection, partition, chunk.line_rows)
-                last += chunk.numbered
+                left_numbers = left_numbers.after(chunk.numbered)
     return Published(actions, _largest(pd.concat(shown)), pd.concat(left, ignore_index=True))
 
 
@@ -251,13 +275,13 @@ def _largest(plan: pd.DataFrame) -> pd.DataFrame:
     return ordered.head(_SUMMARY_ROWS)
 
 
-def _write_invoices(connection: Connection, publication: Publication, chunk: _Prepared, last: int) -> None:
-    """Carry out the chunk's plan but for the new lines, and record it; the last number given before is `last`."""
+def _write_invoices(connection: Connection, publication: Publication, chunk: _Prepared, left: Numbers) -> None:
+    """Carry out the chunk's plan but for the new lines, and record it; the numbers are those that are `left`."""
     month, plan = publication.month, chunk.changes
     connection.exec_driver_sql("truncate changes")
     bulk.copy(connection, "pg_temp.changes", chunk.change_rows)
     parameters = {
-        **act_parameters(month, Author("month_end", "month end", publication.run_id), last),
+        **act_parameters(month, Author("month_end", "month end", publication.run_id), left),
         "end": month.end,
         "cutoff": publication.usage_cutoff,
     }
@@ -272,19 +296,28 @@ def _write_invoices(connection: Connection, publication: Publication, chunk: _Pr
     connection.exec_driver_sql(RECORD, parameters)
 
 
-def last_number(connection: Connection, month: BillingMonth) -> int:
-    """The last number given to an invoice of the month; 0 if none was."""
-    return int(connection.exec_driver_sql(_LAST_NUMBER, {"month": month.start}).scalar_one())
+def numbers(connection: Connection, month: BillingMonth) -> Numbers:
+    """The month's series as it stands: INV-YYYYMM-NNNNN."""
+    series = _series(month)
+    parameters = {"month": month.start, "series": series, "pattern": f"^{series}([0-9]{{5}}|[1-9][0-9]{{5,8}})$"}
+    last = int(connection.exec_driver_sql(_LAST_NUMBER, parameters).scalar_one())
+    taken = connection.exec_driver_sql(_TAKEN, {**parameters, "last": last}).scalars()
+    return Numbers(last, tuple(taken))
+
+
+def _series(month: BillingMonth) -> str:
+    return f"INV-{month.start:%Y%m}-"
 
 
 def act_parameters(
-    month: BillingMonth, author: Author, last: int, paid_at: dt.datetime | None = None
+    month: BillingMonth, author: Author, left: Numbers, paid_at: dt.datetime | None = None
 ) -> dict[str, object]:
-    """What the statements on `changes` take; `last` is last_number() before them."""
+    """What the statements on `changes` take; `left` is numbers() before them."""
     return {
-        "last": last,
+        "last": left.last,
+        "taken": left.places,
         "month": month.start,
-        "series": f"INV-{month.start:%Y%m}-",
+        "series": _series(month),
         "operator": author.operator,
         "reason": author.reason,
         "run": author.run_id,

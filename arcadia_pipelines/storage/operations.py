@@ -22,7 +22,7 @@ from arcadia_pipelines.storage.ledger import (
     RECORD,
     Author,
     act_parameters,
-    last_number,
+    numbers,
 )
 
 Row = Mapping[str, object]
@@ -128,7 +128,7 @@ def change(
     connection.exec_driver_sql(CHANGES)
     done: list[Row] = []
     for month in sorted(set(invoices.values())):
-        parameters = act_parameters(month, author, last_number(connection, month), paid_at)
+        parameters = act_parameters(month, author, numbers(connection, month), paid_at)
         connection.exec_driver_sql("truncate changes")
         connection.exec_driver_sql(
             "insert into changes (action, id, tenant_id, place)"
