@@ -4,9 +4,10 @@ Belongs here: names of environment variables, their defaults, and the forms of t
 Does not: connections (resources.py), the embedded server's life (embedded.py).
 """
 
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,26 @@ SHIPPED = _PACKAGE if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent
 PROJECT = Path() if SHIPPED == _PACKAGE else SHIPPED
 """Whose .env and .arcadia/ are used: the checkout's, or the current folder's where a wheel is installed."""
 
+VARIABLES = (
+    "ARCADIA_ALERT_WEBHOOK_URL",
+    "ARCADIA_API_AUDIENCE",
+    "ARCADIA_API_CONNECTIONS",
+    "ARCADIA_API_ISSUER",
+    "ARCADIA_API_JWKS",
+    "ARCADIA_API_SECRET",
+    "ARCADIA_DATABASE_URL",
+    "ARCADIA_DEBUG",
+    "ARCADIA_DIGITALOCEAN_TOKEN",
+    "ARCADIA_DIGITALOCEAN_URL",
+    "ARCADIA_FIRST_MONTH",
+    "ARCADIA_HOME",
+    "ARCADIA_UI_URL",
+)
+"""Every variable of ours. Another one whose name begins with ARCADIA_ is misspelt, and would have no effect."""
+
 
 class SettingsError(Exception):
-    """An environment variable has a value that cannot be used."""
+    """An environment variable has a name that nobody knows, or a value that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,8 @@ class Settings:
     @classmethod
     def from_environment(cls) -> "Settings":
         """Read the environment. Raises SettingsError naming the variable that is wrong."""
-        url = os.environ.get("ARCADIA_DATABASE_URL") or None
+        _refuse_unknown(os.environ)
+        url, jwks = os.environ.get("ARCADIA_DATABASE_URL") or None, os.environ.get("ARCADIA_API_JWKS") or ""
         try:
             first_month = BillingMonth.parse(os.environ.get("ARCADIA_FIRST_MONTH") or "2026-01")
         except InvalidMonth as error:
@@ -64,15 +83,15 @@ class Settings:
             database_url=canonical(url) if url else None,
             home=Path(os.environ.get("ARCADIA_HOME") or PROJECT / ".arcadia").absolute(),
             first_month=first_month,
-            alert_webhook_url=os.environ.get("ARCADIA_ALERT_WEBHOOK_URL") or None,
-            ui_url=_web_address("ARCADIA_UI_URL"),
-            api_jwks=os.environ.get("ARCADIA_API_JWKS") or None,
+            alert_webhook_url=_web_address("ARCADIA_ALERT_WEBHOOK_URL"),
+            ui_url=_web_address("ARCADIA_UI_URL", is_base=True),
+            api_jwks=_web_address("ARCADIA_API_JWKS") if "://" in jwks else jwks or None,
             api_secret=os.environ.get("ARCADIA_API_SECRET") or None,
             api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
             api_audience=os.environ.get("ARCADIA_API_AUDIENCE") or None,
             api_connections=_count("ARCADIA_API_CONNECTIONS", 5),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
-            digitalocean_url=os.environ.get("ARCADIA_DIGITALOCEAN_URL") or cls.digitalocean_url,
+            digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
         )
 
     def url(self) -> str:
@@ -87,12 +106,25 @@ def _count(variable: str, default: int) -> int:
     return int(text)
 
 
-def _web_address(variable: str) -> str | None:
-    """Without the slash at its end."""
+def _web_address(variable: str, is_base: bool = False) -> str | None:
+    """An http or https URL; if paths are added to it, without a query and the slash at its end.
+
+    What is none is not repeated: it may be a secret in the wrong place.
+    """
     text = (os.environ.get(variable) or "").strip()
-    if text and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", text):
-        raise SettingsError(f"{variable} is {text!r}: write an address like https://dagster.example.com")
-    return text.rstrip("/") or None
+    with suppress(ValueError):  # a port that is none, or brackets around what is no IPv6 address
+        parts = urlsplit(text)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        if not text or (is_one and not re.search(r"[\s?#]" if is_base else r"\s", text)):
+            return (text.rstrip("/") if is_base else text) or None
+    raise SettingsError(f"{variable} is no web address: write one like https://dagster.example.com")
+
+
+def _refuse_unknown(environment: Iterable[str]) -> None:
+    for name in sorted(environment):
+        if name.upper().startswith("ARCADIA_") and name not in VARIABLES:
+            [nearest] = difflib.get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0)
+            raise SettingsError(f"{name} is no variable of Arcadia's: did you mean {nearest}? README.md lists them")
 
 
 def canonical(url: str) -> str:

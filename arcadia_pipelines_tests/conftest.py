@@ -18,7 +18,7 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.world import World
 
-_TEST_HOME = "ARCADIA_TEST_HOME"
+_TEST_HOME = "TEST_HOME_OF_ARCADIA"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

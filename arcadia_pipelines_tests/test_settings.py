@@ -1,11 +1,20 @@
 """What the environment may say: spellings of the database's URL, what each driver is given of it, the first month."""
 
+import re
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
-from arcadia_pipelines.settings import PROJECT, Settings, SettingsError, canonical, dagster_url, sqlalchemy_url
+from arcadia_pipelines.settings import (
+    PROJECT,
+    VARIABLES,
+    Settings,
+    SettingsError,
+    canonical,
+    dagster_url,
+    sqlalchemy_url,
+)
 from arcadia_pipelines.storage import database
 
 
@@ -164,11 +173,67 @@ def test_where_the_ui_is_opened_can_be_set(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "written", ["dagster.example.com", "ftp://dagster", "https://", "https://a b", "https:///x", "/"]
+    "variable", ["ARCADIA_UI_URL", "ARCADIA_ALERT_WEBHOOK_URL", "ARCADIA_DIGITALOCEAN_URL", "ARCADIA_API_JWKS"]
 )
-def test_a_ui_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
-    """The error names the variable, repeats what it says and shows how to write it."""
-    monkeypatch.setenv("ARCADIA_UI_URL", written)
-    with pytest.raises(SettingsError, match=r"^ARCADIA_UI_URL is .*: write an address like https://") as refused:
+@pytest.mark.parametrize(
+    "written",
+    [
+        "ftp://secret",
+        "https://",
+        "https://a secret",
+        "https:///secret",
+        "https://secret:x",
+        "https://[secret",
+        "http://:80",
+    ],
+)
+def test_a_web_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, written: str) -> None:
+    """The error names the variable and shows how to write it; it does not repeat what may be a secret."""
+    monkeypatch.setenv(variable, written)
+    with pytest.raises(SettingsError, match=f"^{variable} is no web address: write one like https://") as refused:
         Settings.from_environment()
-    assert repr(written) in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["hooks.example.com/arcadia", "/", "yes", "#alerts", "mailto:ada@example.com"])
+def test_a_webhook_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """At the start, not when the first alert is lost."""
+    monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", written)
+    with pytest.raises(SettingsError, match=r"^ARCADIA_ALERT_WEBHOOK_URL is no web address"):
+        Settings.from_environment()
+
+
+def test_a_webhook_keeps_its_query_and_keys_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an address needs stays in it."""
+    monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", "http://[::1]:8065/hooks/a/?key=b")
+    monkeypatch.setenv("ARCADIA_API_JWKS", "/etc/arcadia/keys.json")
+    settings = Settings.from_environment()
+    assert settings.alert_webhook_url == "http://[::1]:8065/hooks/a/?key=b"
+    assert settings.api_jwks == "/etc/arcadia/keys.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ARCADIA_DATABSE_URL", "ARCADIA_DATABASE_URL"),
+        ("ARCADIA_ALERT_WEBHOOK", "ARCADIA_ALERT_WEBHOOK_URL"),
+        ("ARCADIA_FIRSTMONTH", "ARCADIA_FIRST_MONTH"),
+        ("ARCADIA_DIGITAL_OCEAN_TOKEN", "ARCADIA_DIGITALOCEAN_TOKEN"),
+        ("arcadia_home", "ARCADIA_HOME"),
+        ("ARCADIA_", "ARCADIA_HOME"),
+    ],
+)
+def test_a_name_that_nobody_knows_is_refused_and_the_nearest_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    """It would have no effect, and the embedded database be billed instead of one's own."""
+    monkeypatch.setenv(name, "postgresql://secret")
+    with pytest.raises(SettingsError, match=rf"^{name} is no variable .*: did you mean {nearest}\?") as refused:
+        Settings.from_environment()
+    assert "secret" not in str(refused.value)
+
+
+def test_every_variable_is_in_the_readme_and_no_other() -> None:
+    """What is documented is known, and what is known is documented."""
+    readme = (PROJECT / "README.md").read_text() + (PROJECT / ".env.example").read_text()
+    assert set(re.findall(r"\bARCADIA_[A-Z_]+\b", readme)) == set(VARIABLES)
