@@ -38,8 +38,8 @@ NUMBER = f"%(series)s || lpad({_PLACE}, greatest(5, length({_PLACE})), '0')"
 
 Takes the table's name with a point, or nothing.
 """
-# A number that was ever issued is not issued again, even if its invoice is gone. What another system has put in does not
-# count, whatever its form.
+# A number that was ever issued is not issued again, even if its invoice is gone. What another system has put in does
+# not count, whatever its form.
 _LAST_NUMBER = """
     select coalesce(max(split_part(invoice_number, '-', 3)::bigint), 0) from billing.invoice_events
     where period_start = %(month)s and event = 'issued' and invoice_number ~ %(pattern)s
