@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -36,6 +37,8 @@ STALE_SECONDS = 3600.0  # and used for so long if it cannot be
 RETRY_SECONDS = 10.0  # an unknown key id, or a failure, does not fetch more often than this
 FETCH_SECONDS = 5.0
 LARGEST_KEY_SET = 2**20  # bytes
+# Some servers refuse a client with the name that Python gives itself.
+_FETCH_HEADERS = {"User-Agent": "arcadia-pipelines", "Accept": "application/json"}
 
 _LOG = logging.getLogger("arcadia.api")
 
@@ -117,13 +120,14 @@ class KeySet:
         try:
             self._keys = _public_keys(await asyncio.to_thread(self._read))
             self._fetched_at = time.monotonic()
-        except (OSError, ValueError, AttributeError, jwt.PyJWTError) as error:
+        except (OSError, HTTPException, ValueError, RecursionError) as error:
             _LOG.warning("the key set %s cannot be read: %s", self._source, error)
 
     def _read(self) -> bytes:
         if not self._is_url:
             return Path(self._source).read_bytes()
-        with urllib.request.urlopen(self._source, timeout=FETCH_SECONDS) as response:
+        request = urllib.request.Request(self._source, headers=_FETCH_HEADERS)
+        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as response:
             body: bytes = response.read(LARGEST_KEY_SET + 1)
         if len(body) > LARGEST_KEY_SET:
             raise ValueError("it is larger than 1 MiB")
@@ -242,16 +246,25 @@ def _principal(claims: dict[str, Any]) -> Principal:
 
 
 def _public_keys(document: bytes) -> dict[str, jwt.PyJWK]:
-    """The keys of a JWKS for the algorithms we take; others, and keys without an id, are passed over."""
-    found = {}
-    for entry in json.loads(document)["keys"]:
-        if entry.get("kid") and entry.get("kty") in ("RSA", "EC", "OKP") and entry.get("use", "sig") == "sig":
-            try:
-                key = jwt.PyJWK(entry)
-            except jwt.PyJWTError:
-                continue
-            if key.algorithm_name in KeySet.algorithms:
-                found[str(entry["kid"])] = key
+    """The keys of a JWKS for the algorithms we take. Whatever else is among them is passed over. Raises ValueError."""
+    listed = json.loads(document)
+    entries = listed.get("keys") if isinstance(listed, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError('it is not a key set: {"keys": [...]}')
+    found = {key.key_id: key for key in map(_public_key, entries) if key and key.key_id}
     if not found:
         raise ValueError(f"it has no key with a kid for {', '.join(KeySet.algorithms)}")
     return found
+
+
+def _public_key(entry: object) -> jwt.PyJWK | None:
+    """The key that an entry of a JWKS is, if it is one to verify with; others may list what we do not know."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str):
+        return None
+    if entry.get("kty") not in ("RSA", "EC", "OKP") or entry.get("use", "sig") != "sig":
+        return None
+    try:
+        key = jwt.PyJWK(entry)
+    except Exception:  # noqa: BLE001  whatever its members hold, the others are keys
+        return None
+    return key if key.algorithm_name in KeySet.algorithms else None

@@ -148,12 +148,13 @@ class Issuer:
 
     def __init__(self) -> None:
         self.document: object = {}
-        self.status, self.asked = 200, 0
+        self.status, self.asked, self.clients = 200, 0, set[str]()
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked += 1
+                issuer.clients.add(self.headers["User-Agent"])
                 self.send_response(issuer.status)
                 self.end_headers()
                 self.wfile.write(json.dumps(issuer.document).encode())
@@ -213,6 +214,45 @@ def test_while_the_issuer_is_down_known_keys_go_on_and_without_any_the_answer_is
     monkeypatch.setattr(auth, "STALE_SECONDS", -1.0)
     stale = bearer(token(key=RSA_KEY, alg="RS256", kid="one", jti="3"))
     assert client.get("/api/v1/invoices", headers=stale).status_code == 503
+
+
+NO_KEYS: list[object] = [
+    None, 5, "key", [], {}, {"kid": "one"}, {"kid": None, "kty": "RSA"}, {"kid": "x", "kty": ["RSA"]},
+    {"kid": ["x"], "kty": "RSA", "n": "AQAB", "e": "AQAB"}, {"kid": "x", "kty": "RSA", "n": 5, "e": None},
+    {"kid": {}, "kty": "EC"}, {"kid": "x", "kty": "EC", "crv": [], "x": {}, "y": 1},
+    {"kid": "x", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+    {"kid": "x", "kty": "OKP", "crv": "Ed25519", "x": "AA"},
+    {"kid": "x", "kty": "RSA", "alg": 5, "n": "AQAB", "e": "AQAB"},
+]  # fmt: skip
+"""Entries of a key set, each in its way no key."""
+
+
+def test_keys_are_taken_from_among_entries_that_are_none(serve: Serve, url: str, issuer: Issuer) -> None:
+    """And the issuer is told who asks: some refuse the name that Python gives itself."""
+    issuer.document = {"keys": [*NO_KEYS, *key_set(one=RSA_KEY)["keys"], *NO_KEYS], "more": 1}
+    client = serve(url, api_jwks=issuer.url)
+    headers = bearer(token(key=RSA_KEY, alg="RS256", kid="one"))
+    assert client.get("/api/v1/invoices", headers=headers).status_code == 200
+    assert client.get("/api/v1/invoices", headers=bearer(token(key=RSA_KEY, alg="RS256", kid="x"))).status_code == 401
+    assert issuer.clients == {"arcadia-pipelines"}
+
+
+def test_what_is_no_key_set_is_as_good_as_none(
+    serve: Serve, url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, not an error of ours, and the keys are there once the issuer has mended it."""
+    monkeypatch.setattr(auth, "RETRY_SECONDS", 0.0)
+    client = serve(url, api_jwks=issuer.url)
+    headers = bearer(token(key=RSA_KEY, alg="RS256", kid="one"))
+    nested: Any = []
+    for _ in range(900):
+        nested = [nested]
+    no_sets: list[Any] = [[], "keys", None, {}, {"keys": None}, {"keys": {}}, {"keys": NO_KEYS}, nested]
+    for document in no_sets:
+        issuer.document = document
+        assert client.get("/api/v1/invoices", headers=headers).status_code == 503, document
+    issuer.document = key_set(one=RSA_KEY)
+    assert client.get("/api/v1/invoices", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
