@@ -9,6 +9,7 @@ const TOKEN = "arcadia.token";
 const FIRST_ROWS = 15; // as many are drawn, too
 const MORE_ROWS = 50;
 const MOST_ROWS = 500; // what the API answers at once
+const MOST_TENANTS = 100; // so too
 const LAST_MONTHS = 12; // unless chosen otherwise
 const BAR_PIXELS = 30;
 const MONTHS_PIXELS = 260;
@@ -107,7 +108,16 @@ const BEHIND = ["from", "to", "tenant", "sort", "rows", "month", "of", "deployme
 function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [page, id] = path.split("/");
-  return { page: Object.hasOwn(PAGES, page) ? page : "months", id: id ? decodeURIComponent(id) : null, query: new URLSearchParams(query) };
+  return { page: Object.hasOwn(PAGES, page) ? page : "months", id: id ? decoded(id) : null, query: new URLSearchParams(query) };
+}
+
+// An address that somebody cut off in the middle of a character stays as it is: the API says what is wrong with it
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function address(page, changes = {}, keep = ["from", "to", "tenant"]) {
@@ -137,6 +147,9 @@ function behind() {
 }
 
 function asked({ from, to, tenants }, more = {}) {
+  if (tenants.length > MOST_TENANTS) {
+    throw new Error(`${tenants.length} tenants are chosen, and at most ${MOST_TENANTS} can be shown at once: remove some of them.`);
+  }
   const query = new URLSearchParams();
   if (from) query.set("from", from);
   if (to) query.set("to", to);
@@ -584,11 +597,11 @@ function empty(text) {
 
 async function show({ moved = true } = {}) {
   const mine = ++shown;
-  const { page, id } = place();
-  if (!sessionStorage.getItem(TOKEN)) return signedOut("");
-  $("main").setAttribute("aria-busy", "true");
-  $("status").textContent = "Loading ...";
+  const { page } = place();
   try {
+    if (!sessionStorage.getItem(TOKEN)) return signedOut("");
+    $("main").setAttribute("aria-busy", "true");
+    $("status").textContent = "Loading ...";
     months ??= (await json("costs/months")).items;
     if (mine !== shown) return;
     signedIn(page);
@@ -717,6 +730,10 @@ $("filters").addEventListener("submit", async (event) => {
   event.preventDefault();
   const wanted = $("tenant").value.trim();
   if (!wanted) return;
+  if (range().tenants.length >= MOST_TENANTS) {
+    $("status").textContent = `${range().tenants.length} tenants are chosen, and at most ${MOST_TENANTS} can be shown at once: remove one to add another.`;
+    return;
+  }
   try {
     const found = await suggest();
     const match = found.find((one) => [one.tenant_id, one.tenant_name].includes(wanted)) ?? (found.length === 1 ? found[0] : null);

@@ -519,6 +519,38 @@ def test_an_address_that_makes_no_sense_is_told(visit: Open) -> None:
     page.noise.clear()
 
 
+@pytest.mark.parametrize("cut_off", ["%E0%A4%A", "%", "%zz", "a%C3"])
+def test_an_address_that_is_cut_off_is_told_and_the_page_goes_on(visit: Open, cut_off: str) -> None:
+    """As a mail program breaks it in the middle of a character. Signed out there is the form, not a blank page."""
+    page = visit(f"#/invoice/{cut_off}", with_token=None)
+    expect(page.page.get_by_label("Token")).to_be_focused()
+    page.sign_in(token())
+    expect(page.page.get_by_role("alert").last).to_contain_text("This cannot be shown: path.invoice_id")
+    page.noise.clear()  # the browser logs the 422
+    page.page.get_by_role("link", name="Kinds").click()
+    page.settled("Kinds")
+
+
+def test_too_many_tenants_are_told_in_words_and_can_be_taken_away(visit: Open) -> None:
+    """101 in an address: a sentence, and the buttons to remove them; with 100 none can be added."""
+    some = "".join(f"&tenant=t{number}" for number in range(99))
+    page = visit(f"#/tenants?sort=lowest_margin{some}&tenant=pilot&tenant=nova", with_token=None)
+    page.sign_in(token())
+    expect(page.page.get_by_role("alert").last).to_have_text(
+        "This cannot be shown: 101 tenants are chosen, and at most 100 can be shown at once: remove some of them."
+    )
+    page.page.get_by_role("button", name="Remove tenant nova").click()
+    page.settled("Tenants")
+    assert [row[0] for row in page.table()] == ["Pilot Studio Pty Ltd", "Sum"]
+    page.page.get_by_label("Only tenant").fill("nova")
+    page.page.keyboard.press("Enter")
+    expect(page.page.get_by_role("status")).to_have_text(
+        "100 tenants are chosen, and at most 100 can be shown at once: remove one to add another."
+    )
+    page.page.get_by_role("link", name="Kinds").click()  # which are of all tenants
+    page.settled("Kinds")
+
+
 def test_a_platform_with_nothing_says_so(visit: Open, serve: Serve, world: World) -> None:
     page = visit(base=str(serve(world.url).base_url).rstrip("/"))
     expect(page.page.get_by_text("There is neither an invoice nor a provider's bill in these months.")).to_be_visible()
