@@ -17,25 +17,35 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import IO, Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar
 
 import anyio
 import psycopg
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Engine
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcadia_pipelines.api import auth, cost_routes, dashboard, problems, queries, schemas, sheets
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import Problem
-from arcadia_pipelines.api.routing import PRIVATE, READING, admin, answer, principal, told
+from arcadia_pipelines.api.routing import (
+    PRIVATE,
+    READING,
+    Nothing,
+    admin,
+    answer,
+    asks,
+    names_nothing_twice,
+    principal,
+    read,
+    told,
+)
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.projection import CannotQuote, project
 from arcadia_pipelines.settings import Settings
@@ -52,7 +62,6 @@ _SHEET = [
 
 
 _ID = re.compile("/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-Asked = TypeVar("Asked", bound=BaseModel)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -79,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(cost_routes.router)
     app.include_router(dashboard.router)
     app.add_middleware(Straight)
+    app.add_middleware(Head)
     app.add_middleware(Observe)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -134,22 +144,6 @@ class Page(Filters):
     cursor: str | None = Field(None, max_length=64, description="next_cursor of the page before")
 
 
-def _read(request: Request, model: type[Asked]) -> Asked:
-    """The query string as the model. FastAPI does the same, for a tenth of a millisecond more on every request."""
-    try:
-        return model.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        raise RequestValidationError([{**one, "loc": ("query", *one["loc"])} for one in error.errors()]) from error
-
-
-def _asks(query: type[BaseModel] | None = None, *headers: str) -> dict[str, Any]:
-    """What the OpenAPI document says of a route that reads its request itself: the token, query string and headers."""
-    fields = query.model_json_schema()["properties"] if query else {}
-    parameters = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]
-    parameters += [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in headers]
-    return {"security": [{"bearer": []}], "parameters": parameters}
-
-
 @_operations.get("/health", responses=told())
 async def health() -> schemas.Health:
     """Liveness: the process answers. It looks at nothing else."""
@@ -173,11 +167,11 @@ async def ready(request: Request) -> schemas.Health:
     "/invoices",
     response_model=schemas.InvoicePage,
     responses=told("forbidden", *READING),
-    openapi_extra=_asks(Page),
+    openapi_extra=asks(Page),
 )
 async def invoices(request: Request) -> Response:
     """Invoices, newest month first. Follow `next_cursor` until it is null: no invoice comes twice."""
-    who, page = await principal(request), _read(request, Page)
+    who, page = await principal(request), read(request, Page)
     try:
         after = queries.Place.parse(page.cursor) if page.cursor is not None else None
     except queries.InvalidCursor as error:
@@ -190,12 +184,12 @@ async def invoices(request: Request) -> Response:
     "/invoices.csv",
     response_class=StreamingResponse,
     responses=told("forbidden", *READING) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-    openapi_extra=_asks(Filters),
+    openapi_extra=asks(Filters),
 )
 async def invoices_csv(request: Request) -> Response:
     """The same list whole, for spreadsheets: amounts in dollars, and text that a spreadsheet would run is quoted."""
     who = await principal(request)
-    wanted, state = _read(request, Filters).wanted(who), request.app.state
+    wanted, state = read(request, Filters).wanted(who), request.app.state
     spool = tempfile.TemporaryFile()  # noqa: SIM115  _Sheet closes it
     try:
         async with state.sheets:
@@ -215,11 +209,12 @@ async def invoices_csv(request: Request) -> Response:
         200: {"headers": {"ETag": {"description": "changes when the invoice does", "schema": {"type": "string"}}}},
         304: {"description": "It is as the If-None-Match says: no body"},
     },
-    openapi_extra=_asks(None, "If-None-Match"),
+    openapi_extra=asks(None, "If-None-Match"),
 )
 async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
     """An invoice with its lines in order. Somebody else's is not found, like one that does not exist."""
     who = await principal(request)
+    read(request, Nothing)
     pool = request.app.state.pool
     known = request.headers.get("if-none-match")
     if known and (standing := await queries.invoice(pool, who, invoice_id)) and _matches(known, _etag(standing)):
@@ -235,11 +230,12 @@ async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
     "/invoices/{invoice_id}/events",
     response_model=schemas.InvoiceEvents,
     responses=told("forbidden", "not-found", *READING),
-    openapi_extra=_asks(),
+    openapi_extra=asks(),
 )
 async def events(request: Request, invoice_id: uuid.UUID) -> Response:
     """What happened to an invoice, oldest first, with each replaced revision whole. For platform admins."""
     who = await admin(request)
+    read(request, Nothing)
     pool = request.app.state.pool
     if await queries.invoice(pool, who, invoice_id) is None:
         raise Problem("not-found", "no invoice of this id")
@@ -249,12 +245,13 @@ async def events(request: Request, invoice_id: uuid.UUID) -> Response:
 
 @_v1.post(
     "/quotes",
-    dependencies=[Depends(principal)],
+    dependencies=[Depends(principal), Depends(names_nothing_twice)],
     responses=told("too-large", *READING),
-    openapi_extra=_asks(),
+    openapi_extra=asks(),
 )
 async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quote:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored."""
+    read(request, Nothing)
     state = request.app.state
     return await to_thread.run_sync(_quote, state.engine, wanted, limiter=state.quoting)
 
@@ -291,6 +288,28 @@ class Straight:
         except Exception as error:  # noqa: BLE001  what nobody foresaw is raised again
             response = problems.answer(request, error)
         await response(scope, receive, send)
+
+
+class Head:
+    """Answers HEAD wherever GET is served: with the headers that GET has, and no body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}  # the server and the log go on with what was asked
+
+        async def headers_only(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        try:
+            await self._app(as_get, receive, headers_only)
+        finally:
+            scope["route"] = as_get.get("route")
 
 
 def _quote(engine: Engine, wanted: schemas.QuoteRequest) -> schemas.Quote:

@@ -5,18 +5,20 @@ Does not belong here: the data (costs.py).
 
 import json
 import uuid
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from arcadia_pipelines.api import costs, schemas, sheets
-from arcadia_pipelines.api.routing import PRIVATE, READING, Admin, answer, told
+from arcadia_pipelines.api.routing import PRIVATE, READING, Admin, answer, asks, read, told
 from arcadia_pipelines.billing.month import BillingMonth
 
 router = APIRouter(prefix="/api/v1/costs", tags=["costs, for platform admins"])
+
+MOST_TENANTS = 100  # asked for at once
 
 _MONEY = ("revenue", "awaiting", "cost", "margin")
 _COST_SHEETS: dict[str, list[str]] = {
@@ -62,7 +64,14 @@ class Ranked(Costs):
 class OfTenants(Costs):
     """Of which tenants."""
 
-    tenant_id: list[schemas.TenantId] = Field([], max_length=100, description="only these: once for each")
+    tenant_id: list[schemas.TenantId] = Field([], max_length=MOST_TENANTS, description="only these: once for each")
+
+    @field_validator("tenant_id", mode="before")
+    @classmethod
+    def _not_too_many(cls, given: list[str]) -> list[str]:
+        if len(given) > MOST_TENANTS:
+            raise ValueError(f"{len(given)} tenants are chosen, and at most {MOST_TENANTS} can be asked for at once")
+        return given
 
 
 class RankedOfTenants(OfTenants, Ranked):
@@ -110,82 +119,95 @@ class BehindPage(Behind, _Slice):
     """Which revenue, and where in the list."""
 
 
-_COSTS: dict[str, Any] = {
-    "responses": told("forbidden", *READING),
-    "openapi_extra": {"security": [{"bearer": []}]},
-}
-_COSTS_CSV: dict[str, Any] = _COSTS | {
-    "response_class": Response,
-    "responses": _COSTS["responses"] | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-}
+def _costs(query: type[Costs]) -> dict[str, Any]:
+    return {"responses": told("forbidden", *READING), "openapi_extra": asks(query)}
 
 
-@router.get("/months", response_model=schemas.CostsByMonth, **_COSTS)
-async def months(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
+def _costs_csv(query: type[Costs]) -> dict[str, Any]:
+    as_csv = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+    return {
+        "response_class": Response,
+        "responses": told("forbidden", *READING) | as_csv,
+        "openapi_extra": asks(query),
+    }
+
+
+@router.get("/months", response_model=schemas.CostsByMonth, **_costs(OfTenants))
+async def months(request: Request, who: Admin) -> Response:
     """Cost beside revenue by month, and whether it is reconciled, else why not."""
+    asked = read(request, OfTenants)
     return answer(await costs.months(request.app.state.pool, who, asked.wanted))
 
 
-@router.get("/months.csv", **_COSTS_CSV)
-async def months_csv(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
+@router.get("/months.csv", **_costs_csv(OfTenants))
+async def months_csv(request: Request, who: Admin) -> Response:
     """The same for spreadsheets, in dollars."""
+    asked = read(request, OfTenants)
     return await _cost_sheet("months", await costs.months(request.app.state.pool, who, asked.wanted))
 
 
-@router.get("/deployments", response_model=schemas.CostsByDeployment, **_COSTS)
-async def deployments(request: Request, who: Admin, asked: Annotated[DeploymentsPage, Query()]) -> Response:
+@router.get("/deployments", response_model=schemas.CostsByDeployment, **_costs(DeploymentsPage))
+async def deployments(request: Request, who: Admin) -> Response:
     """Cost beside revenue by deployment, summed over the months: the lowest margin first unless asked otherwise."""
+    asked = read(request, DeploymentsPage)
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
     return answer(await costs.table(request.app.state.pool, who, "deployment", asked.wanted, part))
 
 
-@router.get("/deployments.csv", **_COSTS_CSV)
-async def deployments_csv(request: Request, who: Admin, asked: Annotated[RankedOfTenants, Query()]) -> Response:
+@router.get("/deployments.csv", **_costs_csv(RankedOfTenants))
+async def deployments_csv(request: Request, who: Admin) -> Response:
     """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
+    asked = read(request, RankedOfTenants)
     part, state = costs.Slice(asked.sort), request.app.state
     async with state.sheets:
         return await _cost_sheet("deployments", await costs.table(state.pool, who, "deployment", asked.wanted, part))
 
 
-@router.get("/tenants", response_model=schemas.CostsByTenant, **_COSTS)
-async def tenants(request: Request, who: Admin, asked: Annotated[TenantsPage, Query()]) -> Response:
+@router.get("/tenants", response_model=schemas.CostsByTenant, **_costs(TenantsPage))
+async def tenants(request: Request, who: Admin) -> Response:
     """Cost beside revenue by tenant, summed over the months: the lowest margin first unless asked otherwise."""
+    asked = read(request, TenantsPage)
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
     return answer(await costs.table(request.app.state.pool, who, "tenant", asked.wanted, part))
 
 
-@router.get("/tenants.csv", **_COSTS_CSV)
-async def tenants_csv(request: Request, who: Admin, asked: Annotated[Searched, Query()]) -> Response:
+@router.get("/tenants.csv", **_costs_csv(Searched))
+async def tenants_csv(request: Request, who: Admin) -> Response:
     """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
+    asked = read(request, Searched)
     part, state = costs.Slice(asked.sort), request.app.state
     async with state.sheets:
         return await _cost_sheet("tenants", await costs.table(state.pool, who, "tenant", asked.wanted, part))
 
 
-@router.get("/kinds", response_model=schemas.CostsByKind, **_COSTS)
-async def kinds(request: Request, who: Admin, asked: Annotated[KindsPage, Query()]) -> Response:
+@router.get("/kinds", response_model=schemas.CostsByKind, **_costs(KindsPage))
+async def kinds(request: Request, who: Admin) -> Response:
     """Cost beside revenue by resource kind, summed over the months. What a plan includes earns under plan_base."""
+    asked = read(request, KindsPage)
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
     return answer(await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
 
 
-@router.get("/kinds.csv", **_COSTS_CSV)
-async def kinds_csv(request: Request, who: Admin, asked: Annotated[Ranked, Query()]) -> Response:
+@router.get("/kinds.csv", **_costs_csv(Ranked))
+async def kinds_csv(request: Request, who: Admin) -> Response:
     """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
+    asked = read(request, Ranked)
     part = costs.Slice(asked.sort)
     return await _cost_sheet("kinds", await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
 
 
-@router.get("/invoices", response_model=schemas.InvoiceShares, **_COSTS)
-async def invoices_behind(request: Request, who: Admin, asked: Annotated[BehindPage, Query()]) -> Response:
+@router.get("/invoices", response_model=schemas.InvoiceShares, **_costs(BehindPage))
+async def invoices_behind(request: Request, who: Admin) -> Response:
     """The issued and paid invoices behind a revenue, and what of each is in it: they sum to it."""
+    asked = read(request, BehindPage)
     part = costs.Slice(limit=asked.limit, offset=asked.offset)
     return answer(await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, part))
 
 
-@router.get("/invoices.csv", **_COSTS_CSV)
-async def invoices_behind_csv(request: Request, who: Admin, asked: Annotated[Behind, Query()]) -> Response:
+@router.get("/invoices.csv", **_costs_csv(Behind))
+async def invoices_behind_csv(request: Request, who: Admin) -> Response:
     """The same whole, for spreadsheets, in dollars."""
+    asked = read(request, Behind)
     state = request.app.state
     async with state.sheets:
         return await _cost_sheet(

@@ -86,7 +86,10 @@ def _unavailable(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = [{"where": ".".join(map(str, one["loc"])), "what": str(one["msg"])} for one in error.errors()][:20]
+    found = [
+        {"where": ".".join(map(str, one["loc"])), "what": str(one["msg"]).removeprefix("Value error, ")}
+        for one in error.errors()
+    ][:20]
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in found)
     return respond(request, Problem("invalid-request", detail), found)
 
@@ -99,7 +102,10 @@ def _http(request: Request, error: Exception) -> Response:
         "not-found": "no such path: see /api/v1/openapi.json",
         "method-not-allowed": f"{request.method} is not served here: see /api/v1/openapi.json",
     }.get(kind, str(error.detail))
-    return respond(request, Problem(kind, detail, dict(error.headers or {})))
+    headers = dict(error.headers or {})
+    if "Allow" in headers:  # whatever GET is served on, HEAD is: app.Head
+        headers["Allow"] = headers["Allow"].replace("GET", "GET, HEAD")
+    return respond(request, Problem(kind, detail, headers))
 
 
 _ANSWERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {

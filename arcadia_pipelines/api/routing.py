@@ -1,9 +1,14 @@
-"""What the routes share: who asks, what they answer, and what the OpenAPI document says of it."""
+"""What the routes share: who asks, for what, what they answer, and what the OpenAPI document says of it."""
 
-from typing import Annotated, Any
+import json
+from collections import Counter
+from contextlib import suppress
+from typing import Annotated, Any, TypeVar, get_origin
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from arcadia_pipelines.api import problems
 from arcadia_pipelines.api.auth import InvalidToken, Principal
@@ -12,6 +17,15 @@ from arcadia_pipelines.api.problems import Problem
 PRIVATE = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
 READING = ("invalid-token", "invalid-request", "unavailable")
 """The problems of every route that reads, as told() takes them."""
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+class Nothing(BaseModel):
+    """The query of a route that takes no parameters."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 async def principal(request: Request) -> Principal:
@@ -34,6 +48,49 @@ async def admin(request: Request) -> Principal:
 
 Admin = Annotated[Principal, Depends(admin)]
 """A parameter of the routes for platform admins."""
+
+
+def read(request: Request, model: type[Asked]) -> Asked:
+    """The query string as the model, whose lists take a parameter as often as it is given. Raises as FastAPI does.
+
+    Any other parameter counts once: of two values one would be dropped, and nobody would know which.
+    """
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    lists = {name for name, field in fields.items() if get_origin(field.annotation) is list}
+    given, wrong = request.query_params, list[dict[str, Any]]()
+    for name, times in Counter(name for name, _ in given.multi_items()).items():
+        if times > 1 and name not in lists:
+            wrong.append({"loc": ("query", name), "msg": f"is given {times} times: give it once"})
+    try:
+        asked = model.model_validate({name: given.getlist(name) if name in lists else given[name] for name in given})
+    except ValidationError as error:
+        wrong += [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
+    if wrong:
+        raise RequestValidationError(wrong)
+    return asked
+
+
+async def names_nothing_twice(request: Request) -> None:
+    """Raises as FastAPI does for a JSON body with a name twice in one object, of which the last would count."""
+    wrong = list[dict[str, Any]]()
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        for name, times in Counter(name for name, _ in pairs).items():
+            if times > 1:
+                wrong.append({"loc": ("body", name), "msg": f"is given {times} times: give it once"})
+
+    with suppress(ValueError, RecursionError):  # what is no JSON, FastAPI refuses
+        json.loads(await request.body(), object_pairs_hook=look)
+    if wrong:
+        raise RequestValidationError(wrong)
+
+
+def asks(query: type[BaseModel] | None = None, *headers: str) -> dict[str, Any]:
+    """What the OpenAPI document says of a route's request, which read() reads: the token, query string and headers."""
+    fields = query.model_json_schema()["properties"] if query else {}
+    parameters = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]
+    parameters += [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in headers]
+    return {"security": [{"bearer": []}], "parameters": parameters}
 
 
 def told(*kinds: str) -> dict[int | str, dict[str, Any]]:
