@@ -55,6 +55,19 @@ PASSING_FAILURES = (
 )
 
 
+PASSING_REFUSALS = (
+    "the database system is",  # starting, recovering, shutting down
+    "not yet accepting connections",
+    "Connection refused",
+    "timeout expired",
+    "closed the connection unexpectedly",
+    "too many clients",
+)
+"""Why a server that is starting does not let anybody in yet; whatever else it or libpq says, it will go on saying."""
+_HARMLESS = {"PGDATA", "PGPASSWORD", "PGUSER", "PGHOST", "PGPORT", "PGDATABASE", "PGAPPNAME", "PGPASSFILE"}
+"""Variables of libpq's that its URL answers itself, and of the server's."""
+
+
 class EmbeddedError(Exception):
     """The embedded PostgreSQL cannot do as asked: one line on what is wrong, where, and what to do."""
 
@@ -130,7 +143,9 @@ def _answers(home: Path, database: str) -> bool:
     """Whether the server on this home's port serves this home's data. Raises OSError or psycopg.Error."""
     # With scram a stranger on our port learns nothing of the password and must prove to know it.
     address = _address(home, database)
-    with psycopg.connect(address, autocommit=True, connect_timeout=3, require_auth="scram-sha-256") as connection:
+    with psycopg.connect(
+        address, autocommit=True, connect_timeout=3, require_auth="scram-sha-256", client_encoding="utf8"
+    ) as connection:
         return connection.execute("SHOW data_directory").fetchone() == (str(home / "postgres"),)
 
 
@@ -309,12 +324,18 @@ def _is_ready(home: Path, server: psutil.Process, deadline: float) -> bool:
                 return True
         except (OSError, psycopg.Error) as error:
             trouble = str(error)
-        if time.monotonic() > deadline or "password authentication failed" in trouble:
-            raise EmbeddedError(
-                f"PostgreSQL in {home} does not answer: {_reason(trouble)}; see {home / 'postgres.log'}"
-            )
+        refused = "failed:" in trouble and not any(words in trouble for words in PASSING_REFUSALS)
+        if refused or time.monotonic() > deadline:
+            raise EmbeddedError(f"PostgreSQL in {home} does not answer: {_reason(trouble)}; {_advice(home)}")
         time.sleep(0.02)
     return False
+
+
+def _advice(home: Path) -> str:
+    """What to do about a server that does not answer: libpq obeys variables that ask for what this one is not."""
+    asked = sorted(name for name in os.environ if name.startswith("PG") and name not in _HARMLESS)
+    log = f"see {home / 'postgres.log'}"
+    return f"unset {', '.join(asked)}, which the environment sets, or {log}" if asked else log
 
 
 def _reason(said: str) -> str:

@@ -9,9 +9,40 @@ from typing import Any
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA, Settings, dagster_url
-from arcadia_pipelines.storage import database
+from arcadia_pipelines.storage import database, session
+
+SESSION = session.BASIC | {
+    "search_path": DAGSTER_SCHEMA,
+    # Its hundreds of small commits a run do not wait for the disk; a crash of the server can lose the last half second
+    # of the event log, never a row of billing.
+    "synchronous_commit": "off",
+}
+"""What Dagster's sessions rely on: it writes timestamps without a zone, by the session's."""
+
+
+class SettledDialect(PGDialect_psycopg2):
+    """psycopg 2, on which each new connection's session is as SESSION says. settings.dagster_url() names it."""
+
+    supports_statement_cache = True
+
+    def connect(self, *arguments: Any, **parameters: Any) -> Any:
+        """A connection. Raises session.SessionRefused, psycopg2.Error."""
+        raw = super().connect(*arguments, **parameters)
+        try:
+            raw.set_client_encoding("UTF8")  # of a SET psycopg 2 does not notice, and would go on reading the old one
+            cursor = raw.cursor()
+            cursor.execute(session.say(SESSION))
+            raw.commit()
+            cursor.execute(session.ask(SESSION))
+            session.verify(cursor.fetchall())
+            raw.commit()
+        except BaseException:
+            raw.close()
+            raise
+        return raw
 
 
 class ArcadiaStorage(DagsterPostgresStorage):

@@ -21,7 +21,7 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
     usage.count(connection, month, usage.now(connection))
     counted = usage.counted(connection)
     meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
-    parameters = {**catalogue.bounds(month), "month": month.start}
+    parameters = catalogue.bounds(month)
     payers = streams.whole(connection, parameters, catalogue.SUBSCRIPTIONS)[["subscription_id", "tenant_id"]]
     owners = meters.merge(payers, on="subscription_id", how="left").groupby("tenant_id", dropna=False, as_index=False)
     standing = streams.whole(connection, parameters, ledger.STANDING)[["tenant_id", "status", "invoice_number"]]

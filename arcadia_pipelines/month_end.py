@@ -19,6 +19,7 @@ from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import RETRIES
 from arcadia_pipelines.settings import PROJECT, Settings
+from arcadia_pipelines.storage.session import SessionRefused
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # shows the run on its job's page too
@@ -129,6 +130,8 @@ def _on_record(state: str) -> Iterator[None]:
     try:
         with redirect_stderr(_Muted(sys.stderr)):
             yield
+    except SessionRefused as error:
+        raise MonthEndFailed(f"Dagster could not record the run: {error}") from error
     except (sqlalchemy.exc.SQLAlchemyError, DagsterPostgresException) as error:
         cause = error.__cause__ if isinstance(error, DagsterPostgresException) and error.__cause__ else error
         reason = str(cause.orig if isinstance(cause, sqlalchemy.exc.DBAPIError) else cause).strip().partition("\n")[0]

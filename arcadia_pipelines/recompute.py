@@ -25,7 +25,7 @@ def month_quotes(
     these tenants are quoted and no others, and the usage of nobody.
     """
     rates = catalogue.rates(connection, month)
-    parameters = {**catalogue.bounds(month), "month": month.start}
+    parameters = catalogue.bounds(month)
     queries = catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, *beside
     chunks = streams.chunks(connection, parameters, *queries, only=only)
     return ahead((quote(subs, addons, rates, used), rest) for subs, addons, used, *rest in ahead(chunks))

@@ -7,12 +7,13 @@ Does not: connections (resources.py), the embedded server's life (embedded.py).
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sqlalchemy.dialects import registry
 from sqlalchemy.engine import make_url
 
 from arcadia_pipelines import embedded
@@ -41,6 +42,9 @@ VARIABLES = (
     "ARCADIA_UI_URL",
 )
 """Every variable of ours. Another one whose name begins with ARCADIA_ is misspelt, and would have no effect."""
+
+
+registry.register("postgresql.arcadia", "arcadia_pipelines.instance", "SettledDialect")
 
 
 class SettingsError(Exception):
@@ -137,28 +141,18 @@ def canonical(url: str) -> str:
     return f"postgresql://{match[3]}"
 
 
-def sqlalchemy_url(url: str, **session: str) -> str:
-    """The URL for our own engine, which runs on psycopg 3, with these settings for each session."""
-    return _driver_url(url, "psycopg", session)
+def sqlalchemy_url(url: str) -> str:
+    """The URL for our own engine, which runs on psycopg 3."""
+    return _driver_url(url, "psycopg")
 
 
 def dagster_url(url: str) -> str:
-    """The URL for Dagster's storage: psycopg 2 (it does not work on psycopg 3), in a schema of its own.
-
-    Its hundreds of small commits a run do not wait for the disk; a crash of the server can lose the last half second of
-    the event log, never a row of billing.
-    """
-    return _driver_url(url, "psycopg2", {"search_path": DAGSTER_SCHEMA, "synchronous_commit": "off"})
+    """The URL for Dagster's storage: psycopg 2 (it does not work on psycopg 3), by the dialect of instance.py."""
+    return _driver_url(url, "arcadia")
 
 
-def _driver_url(url: str, driver: str, session: Mapping[str, str]) -> str:
-    """The URL for a driver; `session` goes after what the URL itself sets by `options`, which stays."""
-    parsed = make_url(url.replace("postgresql://", f"postgresql+{driver}://", 1))
-    given = parsed.query.get("options", ())
-    options = [*([given] if isinstance(given, str) else given), *(f"-c{key}={text}" for key, text in session.items())]
-    if options:
-        parsed = parsed.update_query_dict({"options": " ".join(options)})
-    return parsed.render_as_string(hide_password=False)
+def _driver_url(url: str, driver: str) -> str:
+    return make_url(url.replace("postgresql://", f"postgresql+{driver}://", 1)).render_as_string(hide_password=False)
 
 
 def _is_port(url: str) -> bool:

@@ -7,7 +7,7 @@ import click
 import psycopg
 
 from arcadia_pipelines.settings import Settings, SettingsError
-from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines.storage import database, migrations, session
 
 HOST = "127.0.0.1"
 GRACE_SECONDS = 20  # for requests under way when the server is asked to stop
@@ -76,16 +76,20 @@ def _listen(port: int) -> socket.socket:
 
 def _refuse_unadmitted(url: str) -> None:
     """Say so now if the database does not let the API read. One that is down is left to /ready."""
+    from arcadia_pipelines.api.queries import SESSION
+
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             [[migrated]] = connection.execute("select to_regproc('billing.invoice_lines') is not null").fetchall()
             if not migrated:
                 raise SettingsError("the database lacks our tables: run `arcadia db migrate`")
-            connection.execute("set role arcadia_api")
+            database.settle(connection, SESSION)
             connection.execute("select from billing.tenant_invoices limit 0")
             connection.execute("select from billing.invoice_lines(null, null)")
     except psycopg.OperationalError:
         return
+    except session.SessionRefused as error:
+        raise SettingsError(str(error)) from error
     except psycopg.Error as error:
         raise SettingsError(
             "the database does not let the API read: as a superuser `create role arcadia_api; grant arcadia_api to` "

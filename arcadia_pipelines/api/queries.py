@@ -1,6 +1,6 @@
 """The API's SQL: read-only transactions as the role arcadia_api, for one principal, with bound parameters only.
 
-A connection has that role from its first byte on, and a statement says for whom it is before it reads: what forgets
+A connection has that role before it is lent, and a statement says for whom it is before it reads: what forgets
 to sees nothing. A list and an invoice are one statement each, which is one round trip and one transaction, and answer
 with one row: Python is what is short, and each row and each wait costs it some.
 
@@ -27,21 +27,25 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.storage import session
 
 Row = tuple[bytes | None, ...]  # each value as PostgreSQL writes it, in UTF-8
 
 WAIT_SECONDS = 5.0  # for a free connection
 LONGEST_QUEUE = 500  # requests that wait for one
 RECONNECT_SECONDS = 4.0  # then the next request tries again: after an outage nobody waits for a long back-off
-STATEMENT_MILLISECONDS = 15_000
+STATEMENT_SECONDS = 15
 
-OPTIONS = (
-    "-c role=arcadia_api -c search_path=billing,cloud,public -c client_encoding=UTF8 -c DateStyle=ISO -c TimeZone=UTC"
-    r" -c default_transaction_read_only=on -c default_transaction_isolation=repeatable\ read"
-    f" -c statement_timeout={STATEMENT_MILLISECONDS}"
-    f" -c idle_in_transaction_session_timeout={STATEMENT_MILLISECONDS}"
-    " -c plan_cache_mode=force_generic_plan"  # the texts differ by what is asked, so one plan each is enough
-)
+SESSION = session.BASIC | {
+    "search_path": "billing,cloud,public",
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "repeatable read",
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{STATEMENT_SECONDS}s",
+    "plan_cache_mode": "force_generic_plan",  # the texts differ by what is asked, so one plan each is enough
+    "role": "arcadia_api",  # last: it may change less than whoever logs in
+}
+"""What the API's sessions rely on."""
 LARGEST_PAGE = 200  # invoices
 SHEET_ROWS = 1000  # read at a time
 
@@ -192,6 +196,12 @@ def _numbered(query: LiteralString) -> tuple[bytes, list[str]]:
     return re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", query).encode(), names
 
 
+async def _settle(connection: Connection) -> None:
+    """Give the session of a new connection the API's settings. Raises session.SessionRefused, psycopg.Error."""
+    await connection.execute(session.say(SESSION).encode())
+    session.verify(await (await connection.execute(session.ask(SESSION).encode())).fetchall())
+
+
 class Pool:
     """Connections as the role arcadia_api, and a line for them. Finds the database again after an outage.
 
@@ -205,9 +215,9 @@ class Pool:
             kwargs={
                 "application_name": "arcadia api",
                 "connect_timeout": 5,
-                "options": OPTIONS,
                 "autocommit": True,
             },
+            configure=_settle,
             min_size=min(2, connections),
             max_size=connections,
             timeout=WAIT_SECONDS,

@@ -564,7 +564,7 @@ class Report:
 
 def run(connection: Connection, month: BillingMonth) -> Report:
     """Audit an invoiced month. The transaction must see one state of the database throughout (database.snapshot)."""
-    parameters = {**bounds(month), "month": month.start}
+    parameters = bounds(month)
     counts = connection.exec_driver_sql(_LOOKED_AT, parameters).mappings().one()
     proofs = [Proof(audit, counts[audit.of], find(connection, audit.control, month)) for audit in AUDITS]
     return Report(month, proofs, {why: counts[why] for why in _LEFT_OUT})

@@ -23,12 +23,12 @@ BILLED_SUBSCRIPTIONS = """
 # A view may show a price since -infinity, or since a year before 1, which no program reads: it is none.
 _PLAN_PRICES = """
     select distinct on (plan_id) plan_id, base_price_cents, effective_from
-    from cloud.plan_prices where effective_from between '0001-01-01' and %(start)s::date
+    from cloud.plan_prices where effective_from between '0001-01-01' and %(month)s
     order by plan_id, effective_from desc
 """
 _ADDON_PRICES = """
     select distinct on (addon_id) addon_id, price_cents, effective_from
-    from cloud.addon_prices where effective_from between '0001-01-01' and %(start)s::date
+    from cloud.addon_prices where effective_from between '0001-01-01' and %(month)s
     order by addon_id, effective_from desc
 """
 _SUBSCRIPTIONS = f"""
@@ -76,10 +76,10 @@ RATES = """
                  and r.unit_price_cents = round(r.unit_price_cents, 8) then r.unit_price_cents else -1
            end as unit_price_cents
     from cloud.plan_rates r join cloud.plans p on p.id = r.plan_id
-    where r.effective_from <= %(start)s::date
+    where r.effective_from <= %(month)s
     order by p.code, r.resource_kind, r.effective_from desc
 """
-"""Every plan's rates in effect. Takes `start`."""
+"""Every plan's rates in effect. Takes `month`."""
 _TENANTS = """
     select id as tenant_id, nullif(btrim(gst_free_reason), '') as gst_free_reason,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', name, 'tenant_abn', abn,
@@ -88,7 +88,7 @@ _TENANTS = """
 """
 
 SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS)
-"""What a month bills. Takes `start` and `end`."""
+"""What a month bills. Takes `start`, `end` and `month`."""
 ADDONS = Query(_ADDONS, quote.ADDONS)
 """The addons of what a month bills, each for as long as its subscription is. Takes `start` and `end`."""
 TENANTS = Query(_TENANTS, invoice.TENANTS)
@@ -100,9 +100,9 @@ class UnknownCode(Exception):
 
 
 def bounds(month: BillingMonth) -> dict[str, object]:
-    """The month's first instant and the next one's, as the queries' `start` and `end`."""
+    """The queries' `start` and `end` (the month's first instant and the next one's, UTC) and `month` (its first day)."""
     start, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (month.start, month.end))
-    return {"start": start, "end": end}
+    return {"start": start, "end": end, "month": month.start}
 
 
 def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:

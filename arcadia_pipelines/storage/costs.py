@@ -286,7 +286,7 @@ def by_product(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 def claims(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Who has a part of which item of the month's bill, as allocation.CLAIMS."""
-    return bulk.read(connection, CLAIMS, allocation.CLAIMS, {**bounds(month), "month": month.start})
+    return bulk.read(connection, CLAIMS, allocation.CLAIMS, bounds(month))
 
 
 def allocate(connection: Connection, month: BillingMonth) -> Allocated:

@@ -3,17 +3,18 @@
 Everything below runs on one psycopg connection per transaction; SQL is written in psycopg's style, %(name)s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
 import psycopg
 import sqlalchemy
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import sqlalchemy_url
+from arcadia_pipelines.storage import session
 
 OLDEST_VERSION = 14
 _MONTH_LOCK = 0x41524341  # "ARCA": the first key of the advisory locks, one per month
@@ -32,17 +33,6 @@ _PASSING = (
 """How the SQLSTATEs begin of what passes by itself. A full disk (53100), for one, does not."""
 _STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
 
-# What our SQL and the text that COPY sends rely on, whatever the server's own settings are.
-_SESSION = {
-    "search_path": "billing,cloud,public",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "client_min_messages": "warning",
-    "idle_in_transaction_session_timeout": "0",  # who writes a month waits for what reads and computes it
-    "default_statistics_target": "30",  # 9,000 rows of a month are enough to plan by
-    "default_transaction_isolation": r"read\ committed",  # who waited for a lock sees what was done meanwhile
-}
-
 
 class StorageError(Exception):
     """The database is unreachable, too old, or refused; the message says what to do. The transaction left no trace."""
@@ -58,11 +48,11 @@ class StorageInterrupted(StorageError):
 def engine(url: str) -> Engine:
     """An engine on a canonical URL. Connections are not kept: a month needs a handful, and none may be stale."""
     created = sqlalchemy.create_engine(
-        sqlalchemy_url(url, **_SESSION),
+        sqlalchemy_url(url),
         poolclass=sqlalchemy.NullPool,
-        connect_args={"application_name": "arcadia", "connect_timeout": 10},
+        connect_args={"application_name": "arcadia", "connect_timeout": 10, "client_encoding": "utf8"},
     )
-    event.listen(created, "connect", _refuse_old_server)
+    event.listen(created, "do_connect", _connect)
     return created
 
 
@@ -72,6 +62,8 @@ def transaction(on: Engine) -> Iterator[Connection]:
     try:
         with on.begin() as connection:
             yield connection
+    except session.SessionRefused as error:
+        raise StorageError(str(error)) from error
     except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
         kind = StorageInterrupted if _passes(_cause(error)) else StorageError
         raise kind(_explain(error, on)) from error
@@ -135,10 +127,31 @@ def driver(connection: Connection) -> "psycopg.Connection[tuple[object, ...]]":
     return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
 
 
-def _refuse_old_server(raw: "psycopg.Connection[tuple[object, ...]]", _record: object) -> None:
-    version = raw.info.server_version // 10000
-    if version < OLDEST_VERSION:
-        raise StorageError(f"this is PostgreSQL {version}; Arcadia needs {OLDEST_VERSION} or newer: upgrade the server")
+def _connect(
+    dialect: Dialect, _record: object, arguments: Sequence[str], parameters: Mapping[str, object]
+) -> "psycopg.Connection[tuple[object, ...]]":
+    """A connection whose session is as our SQL relies on it. Raises StorageError, session.SessionRefused."""
+    raw = cast("psycopg.Connection[tuple[object, ...]]", dialect.connect(*arguments, **parameters))
+    try:
+        version = raw.info.server_version // 10000
+        if version < OLDEST_VERSION:
+            raise StorageError(
+                f"this is PostgreSQL {version}; Arcadia needs {OLDEST_VERSION} or newer: upgrade the server"
+            )
+        settle(raw, session.BILLING)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def settle(raw: "psycopg.Connection[tuple[object, ...]]", settings: Mapping[str, str]) -> None:
+    """Give the session of a new connection these settings. Raises session.SessionRefused, psycopg.Error."""
+    raw.execute(session.say(settings).encode())
+    raw.commit()
+    differing = raw.execute(session.ask(settings).encode()).fetchall()
+    raw.commit()
+    session.verify(differing)
 
 
 def _cause(error: BaseException) -> object:

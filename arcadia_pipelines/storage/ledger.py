@@ -440,7 +440,7 @@ _WITHOUT_INVOICE = f"""
 
 def tenants_without_invoice(connection: Connection, month: BillingMonth) -> list[str]:
     """The tenants with a subscription in the month and no invoice, be it void; also those that are held back."""
-    found = connection.exec_driver_sql(_WITHOUT_INVOICE, {**bounds(month), "month": month.start})
+    found = connection.exec_driver_sql(_WITHOUT_INVOICE, bounds(month))
     return list(found.scalars())
 
 

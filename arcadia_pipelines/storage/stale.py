@@ -143,7 +143,7 @@ def to_quote(connection: Connection, month: BillingMonth) -> Stale:
 
     What they are quoted from is kept for remember_quoted() in the same transaction.
     """
-    parameters = {**catalogue.bounds(month), "month": month.start, "engine": ENGINE}
+    parameters = {**catalogue.bounds(month), "engine": ENGINE}
     for statement in (_QUOTABLE, _BY_TENANT.format("quotable")):
         connection.exec_driver_sql(statement, parameters)
     known = connection.exec_driver_sql(_IS_KNOWN, parameters).scalar_one()

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import TEXT, to_pandas
+from arcadia_pipelines.storage import session
 from arcadia_pipelines.storage.database import driver
 
 CHUNK_ROWS = 20_000
@@ -66,6 +67,8 @@ def _chunks(
         first = opened.enter_context(adbc.connect(server))
         # A clone need not learn the database's types, which takes longer than all else.
         readers = [first, *(opened.enter_context(first.adbc_clone()) for _ in texts[1:])]
+        for reader in readers:
+            _settle(reader)
         streams = [
             _Stream(opened.enter_context(_rows(reader, snapshot, text)), schema)
             for reader, text, schema in zip(readers, texts, schemas, strict=True)
@@ -138,6 +141,18 @@ class _Stream:
         return True
 
 
+def _settle(reader: adbc.Connection) -> None:
+    """Give the reader's session what our SQL relies on. Raises session.SessionRefused."""
+    with reader.cursor() as cursor:
+        cursor.execute(session.say(session.BILLING))
+        cursor.fetchall()
+    reader.commit()
+    with reader.cursor() as cursor:
+        cursor.execute(session.ask(session.BILLING))
+        session.verify(cursor.fetchall())
+    reader.commit()
+
+
 @contextmanager
 def _rows(reader: adbc.Connection, snapshot: str, text: str) -> Iterator[Iterator[pa.RecordBatch]]:
     with reader.cursor() as cursor:
@@ -158,13 +173,10 @@ def _with_tenant(schema: pa.Schema) -> pa.Schema:
 def _select(query: Query, only: Sequence[str] | None) -> str:
     """The query's columns in order, by tenant."""
     which = "" if only is None else "where q.tenant_id = any(%(only)s::text[]) or q.tenant_id is null"
-    columns = ", ".join(f"{field.name}::{_sent_as(field.type)}" for field in _with_tenant(query.schema))
+    # As text, which Arrow reads exactly or not at all. ADBC learns the types of a connection before its session is
+    # settled, and where names are quoted it knows none.
+    columns = ", ".join(f"{name}::text" for name in _with_tenant(query.schema).names)
     return f'select {columns} from ({query.text}) q {which} order by q.tenant_id collate "C"'
-
-
-def _sent_as(kind: pa.DataType) -> str:
-    """The PostgreSQL type to select: numbers as text, which Arrow reads exactly or not at all."""
-    return "boolean" if pa.types.is_boolean(kind) else "text"
 
 
 @contextmanager

@@ -268,7 +268,7 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
 
     The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
-    parameters = {**bounds(month), "month": month.start, "cutoff": cutoff, "run": run_id}
+    parameters = {**bounds(month), "cutoff": cutoff, "run": run_id}
     if not months.has_partition(connection, "metered_usage", month):
         _count_all(connection, month, cutoff)
         with months.new_partition(connection, "metered_usage", month) as partition:
@@ -419,7 +419,7 @@ _LATE = """
     ),
     frozen as (
         select deployment_id, resource_kind, sum(record_count)::bigint as frozen_records from billing.metered_usage
-        where period_start = %(start)s::date group by 1, 2
+        where period_start = %(month)s group by 1, 2
     )
     select deployment_id, resource_kind, raw_records, coalesce(frozen_records, 0) as frozen_records
     from raw left join frozen using (deployment_id, resource_kind)
@@ -439,7 +439,7 @@ FROZEN = Query(
     f"""
     select u.*, s.tenant_id
     from billing.metered_usage u left join ({BILLED_SUBSCRIPTIONS}) s on s.id = u.subscription_id
-    where u.period_start = %(start)s::date
+    where u.period_start = %(month)s
     """,
     quote.USAGE,
 )

@@ -175,7 +175,8 @@ def test_a_page_is_read_from_an_index_however_deep(
         names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
         for number, name in enumerate(names, 1):
             text = text.replace(f"%({name})s", f"${number}")
-        with psycopg.connect(filled, options=queries.OPTIONS) as connection:
+        with psycopg.connect(filled) as connection:
+            database.settle(connection, queries.SESSION)
             connection.execute(f"prepare a_page as {text}".encode())
             [[plan]] = connection.execute(
                 f"explain (format json) execute a_page ({', '.join(['null'] * len(names))})".encode()

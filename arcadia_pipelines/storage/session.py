@@ -1,0 +1,65 @@
+"""What our sessions with PostgreSQL rely on: said to each once it is connected, and verified.
+
+Asked for at connection start, a setting may lose: libpq sends PGTZ, PGDATESTYLE and PGCLIENTENCODING after it, and a
+pooler refuses or drops it. Said afterwards it wins over those, the URL, the role's and the database's defaults.
+
+Belongs here: the settings, and the statements that say and verify them. Does not: connecting (database.py for the
+month end, streams.py for its readers, api/queries.py for the API, instance.py for Dagster).
+"""
+
+from collections.abc import Iterable, Mapping
+
+BASIC = {
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "row_security": "on",
+    "session_replication_role": "origin",  # else triggers and foreign keys, which guard the invoices, sleep
+    "default_transaction_isolation": "read committed",  # who waited for a lock sees what was done meanwhile
+    "default_transaction_deferrable": "off",
+    "default_transaction_read_only": "off",
+}
+"""What everybody relies on: how text is read and written, and what a statement means."""
+
+BILLING = BASIC | {
+    "search_path": "billing,cloud,public",
+    "client_min_messages": "warning",
+    "idle_in_transaction_session_timeout": "0",  # who writes a month waits for what reads and computes it
+    "default_statistics_target": "30",  # 9,000 rows of a month are enough to plan by
+}
+"""What the month end, the proofs and the operators' acts rely on."""
+
+
+class SessionRefused(Exception):
+    """PostgreSQL, or a pooler before it, does not take a setting that amounts depend on; the message names it."""
+
+
+def say(settings: Mapping[str, str]) -> str:
+    """The statement that gives a session these settings; of those it has already, nothing is said."""
+    return f"select set_config(name, wanted, false) from {_wanted(settings)}"
+
+
+def ask(settings: Mapping[str, str]) -> str:
+    """The query of the settings that a session has otherwise: name, value and what was wanted."""
+    return f"select name, current_setting(name, true), wanted from {_wanted(settings)}"
+
+
+def verify(differing: Iterable[tuple[object, ...]]) -> None:
+    """Raise SessionRefused if there is a row of ask()."""
+    for name, value, wanted in differing:
+        raise SessionRefused(
+            f"the session's {name} is {value!r} and not {wanted!r}, though it was set: "
+            "see what stands between here and PostgreSQL (a pooler must be in session mode)"
+        )
+
+
+def _wanted(settings: Mapping[str, str]) -> str:
+    rows = ", ".join(f"('{name}', '{wanted}')" for name, wanted in settings.items())
+    return f"(values {rows}) as w (name, wanted) where current_setting(name, true) is distinct from wanted"
