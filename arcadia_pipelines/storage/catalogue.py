@@ -100,7 +100,7 @@ class UnknownCode(Exception):
 
 
 def bounds(month: BillingMonth) -> dict[str, object]:
-    """The queries' `start` and `end` (the month's first instant and the next one's, UTC) and `month` (its first day)."""
+    """The queries' `start`, `end` (the month's first instant and the next one's, UTC) and `month` (its first day)."""
     start, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (month.start, month.end))
     return {"start": start, "end": end, "month": month.start}
 
