@@ -1,18 +1,16 @@
-"""What the UI shows: metadata, previews, pictures. The one place where money becomes a float, to be drawn.
+"""What the UI shows: metadata and previews; pictures.py draws.
 
-Metadata is built inside the transaction that it reports: if it cannot be built, nothing is committed.
+Metadata is built inside the transaction that it reports: if it cannot be built, nothing is committed. Pictures are
+drawn after it has committed.
 """
 
-import base64
 import datetime as dt
 import decimal
 import re
 from collections.abc import Mapping, Sequence
 
-import altair as alt
 import dagster as dg
 import pandas as pd
-import vl_convert
 
 from arcadia_pipelines.billing.allocation import Allocated
 from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars
@@ -29,21 +27,7 @@ FROZEN_REMEDY = (
     "Left as they are. What a paid or pushed one bills too little or too much, ex GST, is on the tenant's next invoice;"
     " a void one stays void until an operator reopens it."
 )
-_PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
 _SIDES = ("revenue", "cost", "margin", "unallocated")
-_SIDE_COLOURS = {"revenue": "#30638e", "cost": "#d1495b"}
-_SIDE = alt.Color(
-    "side:N",
-    title=None,
-    scale=alt.Scale(domain=list(_SIDE_COLOURS), range=list(_SIDE_COLOURS.values())),
-    legend=alt.Legend(orient="top"),
-)
-_LOOK = {
-    "axis": {"labelFontSize": 12},
-    "legend": {"labelFontSize": 12},
-    "title": {"fontSize": 15},
-    "view": {"stroke": None},
-}
 _DONE = {
     "keep": "unchanged",
     "add": "added",
@@ -94,19 +78,16 @@ def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> M
     return {
         "revenue": dg.MetadataValue.text(f"${dollars(cents)} ex GST"),
         "dagster/row_count": dg.MetadataValue.int(lines),
-        "revenue_by_kind_picture": picture(revenue_by_kind(kinds)),
         "revenue_by_kind": table(_in_dollars(kinds)),
         "revenue_cents": dg.MetadataValue.int(cents),
         "dagster/column_schema": _table_schema(columns),
     }
 
 
-def invoices(
-    published: Published, standing: pd.DataFrame, largest: pd.DataFrame, revenue: pd.DataFrame, columns: list[Column]
-) -> Metadata:
+def invoices(published: Published, standing: pd.DataFrame, largest: pd.DataFrame, columns: list[Column]) -> Metadata:
     """The invoices of a month as they stand, and what this run changed.
 
-    `standing`, `largest` and `revenue` are as ledger.SUMS, LARGEST and REVENUE.
+    `standing` and `largest` are as ledger.SUMS and LARGEST.
     """
     sums = {column: int(standing[column].iloc[0]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
     counts, changed = published.actions, published.changed
@@ -119,7 +100,6 @@ def invoices(
             or "nothing to invoice"
         ),
         "dagster/row_count": dg.MetadataValue.int(int(standing["invoices"].iloc[0])),
-        "revenue_by_month_picture": picture(revenue_by_month(revenue)),
         # Money before numbers: where the window is narrow, the UI cuts the right of a table off.
         "largest_invoices": table(_in_dollars(largest)),
         "changed_by_this_run": table(
@@ -171,9 +151,6 @@ def costs(
         ),
         "reconciled": dg.MetadataValue.text(f"no: {this['open_points']}" if this["open_points"] else "yes"),
         "dagster/row_count": dg.MetadataValue.int(len(allocated.rows)),
-        "cost_vs_revenue_by_month_picture": picture(cost_vs_revenue_by_month(months)),
-        "cost_vs_revenue_by_kind_picture": picture(cost_vs_revenue_by_kind(kinds)),
-        "lowest_margins_picture": picture(lowest_margins(margins)),
         "lowest_margins": table(_in_dollars(margins)),
         "unallocated": table(_in_dollars(unallocated)),
         "cost_vs_revenue_by_kind": table(_in_dollars(kinds)),
@@ -185,6 +162,12 @@ def costs(
         },
         "dagster/column_schema": _table_schema(columns),
     }
+
+
+def with_pictures(metadata: Metadata, drawn: Metadata, *names: str) -> Metadata:
+    """The metadata with some of the pictures, after what it says first."""
+    first = next(iter(metadata))
+    return {first: metadata[first], **{name: drawn[name] for name in names}, **metadata}
 
 
 def finding(found: Finding, remedy: str) -> Metadata:
@@ -267,117 +250,6 @@ def table(data: pd.DataFrame) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name, "string") for name in columns]))
 
 
-def revenue_by_month(revenue: pd.DataFrame) -> alt.LayerChart:
-    """Stacked bars, a month each, with its total. Columns as ledger.REVENUE."""
-    columns = [f"{part}_cents" for part in _PARTS]
-    months = revenue.groupby("period_start", as_index=False)[columns].sum()
-    drawn = _drawable(months.melt("period_start", columns, "column", "cents"))
-    drawn = drawn.assign(
-        month=drawn["period_start"].astype(str).str[:7],
-        part=drawn["column"].str.removesuffix("_cents"),
-        rank=drawn["column"].map(columns.index),
-    )
-    adjusted = drawn.loc[drawn["part"] == "adjustment", "dollars"].ne(0).any()
-    parts = [part for part in _PARTS if part != "adjustment" or adjusted]
-    base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
-    bars = base.mark_bar(size=36).encode(
-        y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),
-        color=alt.Color(
-            "part:N",
-            title=None,
-            scale=alt.Scale(domain=parts, range=[_PARTS[part] for part in parts]),
-            legend=alt.Legend(orient="top"),
-        ),
-        order="rank:Q",
-    )
-    totals = (
-        base.transform_calculate(above="max(datum.dollars, 0)")
-        .transform_aggregate(total="sum(dollars)", top="sum(above)", groupby=["month"])
-        .mark_text(baseline="bottom", dy=-3)
-        .encode(y="top:Q", text=alt.Text("total:Q", format="$,.0f"))
-    )
-    chart: alt.LayerChart = (bars + totals).properties(title="Revenue by month, AUD ex GST", width=760, height=280)
-    return chart
-
-
-def revenue_by_kind(revenue: pd.DataFrame) -> alt.LayerChart:
-    """Bars, a kind each, in the order given. Columns resource_kind and revenue_cents."""
-    base = alt.Chart(_drawable(revenue.rename(columns={"revenue_cents": "cents"}))).encode(
-        x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0f", tickCount=6)),
-        y=alt.Y("resource_kind:N", title=None, sort=None),
-    )
-    bars = base.mark_bar(color=_PARTS["plan_base"])
-    amounts = base.mark_text(align="left", dx=4).encode(text=alt.Text("dollars:Q", format="$,.2f"))
-    chart: alt.LayerChart = (bars + amounts).properties(
-        title="Revenue of the month by kind, AUD ex GST", width=640, height=alt.Step(26)
-    )
-    return chart
-
-
-def cost_vs_revenue_by_month(months: pd.DataFrame) -> alt.LayerChart:
-    """Two bars a month, and what is left in words. Columns as costs.MONTHS."""
-    drawn = _sides(months.assign(month=months["period_start"].astype(str).str[:7]), "month")
-    base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
-    bars = base.mark_bar().encode(
-        xOffset=alt.XOffset("side:N", sort=list(_SIDE_COLOURS)),
-        y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),
-        color=_SIDE,
-    )
-    left = (
-        alt.Chart(_drawable(months.rename(columns={"margin_cents": "cents"}).dropna(subset=["cents"])))
-        .transform_calculate(month="slice(datum.period_start, 0, 7)", top="datum.revenue_cents / 100")
-        .mark_text(baseline="bottom", dy=-3)
-        .encode(x="month:O", y="top:Q", text=alt.Text("dollars:Q", format="$,.0f"))
-    )
-    chart: alt.LayerChart = (bars + left).properties(
-        title="Revenue, cost, and above them the margin, AUD ex GST", width=760, height=280
-    )
-    return chart
-
-
-def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> alt.LayerChart:
-    """Two bars a kind, in the order given. Columns as costs.KINDS."""
-    return _two_bars(
-        _sides(kinds, "resource_kind"), "resource_kind", "Revenue and cost of the month by kind, AUD ex GST"
-    )
-
-
-def lowest_margins(margins: pd.DataFrame) -> alt.LayerChart:
-    """Two bars a deployment, the lowest margin first. Columns as costs.DEPLOYMENTS."""
-    name, tenant = margins["deployment_name"], margins["tenant_id"].fillna("no tenant")
-    named = margins.assign(deployment=name.where(~name.duplicated(keep=False), name + ", " + tenant))
-    return _two_bars(_sides(named, "deployment"), "deployment", "The lowest margins of the month, AUD ex GST")
-
-
-def _two_bars(drawn: pd.DataFrame, by: str, title: str) -> alt.LayerChart:
-    base = alt.Chart(drawn).encode(
-        x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0f", tickCount=6)),
-        y=alt.Y(f"{by}:N", title=None, sort=None),
-        yOffset=alt.YOffset("side:N", sort=list(_SIDE_COLOURS)),
-    )
-    amounts = base.mark_text(align="left", dx=4).encode(text=alt.Text("dollars:Q", format="$,.2f"))
-    chart: alt.LayerChart = (base.mark_bar().encode(color=_SIDE) + amounts).properties(
-        title=title, width=640, height=alt.Step(14)
-    )
-    return chart
-
-
-def _sides(data: pd.DataFrame, by: str) -> pd.DataFrame:
-    """A row for the revenue and one for the cost of each; none for a cost that is not known."""
-    columns = {f"{side}_cents": side for side in _SIDE_COLOURS}
-    melted = data.melt(by, list(columns), "column", "cents").dropna(subset=["cents"])
-    return _drawable(melted).assign(side=melted["column"].map(columns)).drop(columns="column")
-
-
-def picture(chart: alt.LayerChart) -> dg.MarkdownMetadataValue:
-    """The chart as Markdown that carries its own picture, which the UI shows behind a link.
-
-    SVG, because every event that the UI loads carries it: 25 KB where a PNG has 180.
-    """
-    svg = vl_convert.vegalite_to_svg({**chart.to_dict(), "config": _LOOK})
-    return dg.MetadataValue.md(f"![{chart.title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
-
-
 def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
     return dg.MetadataValue.table_schema(
         dg.TableSchema(
@@ -389,10 +261,6 @@ def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
 def _sum(cents: Series) -> int:
     """The exact sum of a column of cents, also past 64 bits."""
     return int(cast(cents, WHOLE).sum())
-
-
-def _drawable(data: pd.DataFrame) -> pd.DataFrame:
-    return data.assign(dollars=data["cents"].astype("float64") / 100).drop(columns="cents")
 
 
 def _in_dollars(data: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from arcadia_pipelines import reporting
+from arcadia_pipelines import pictures, reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.cloud_invoices import cloud_invoices
 from arcadia_pipelines.assets.metered_usage import metered_usage
@@ -34,13 +34,21 @@ def cost_allocations(context: dg.AssetExecutionContext, database: BillingDatabas
     month = month_of(context)
     with database.month(month) as connection:
         allocated = costs.allocate(connection, month)
-        return dg.MaterializeResult(
-            metadata=reporting.costs(
-                allocated,
-                costs.by_month(connection, month),
-                costs.by_kind(connection, month),
-                costs.lowest_margins(connection, month),
-                costs.unallocated(connection, month),
-                columns.of(connection, "cost_allocations"),
-            )
+        months, kinds = costs.by_month(connection, month), costs.by_kind(connection, month)
+        margins = costs.lowest_margins(connection, month)
+        metadata = reporting.costs(
+            allocated,
+            months,
+            kinds,
+            margins,
+            costs.unallocated(connection, month),
+            columns.of(connection, "cost_allocations"),
         )
+    drawn = pictures.drawn(
+        {
+            "cost_vs_revenue_by_month_picture": lambda: pictures.cost_vs_revenue_by_month(months),
+            "cost_vs_revenue_by_kind_picture": lambda: pictures.cost_vs_revenue_by_kind(kinds),
+            "lowest_margins_picture": lambda: pictures.lowest_margins(margins),
+        }
+    )
+    return dg.MaterializeResult(metadata=reporting.with_pictures(metadata, drawn, *drawn))

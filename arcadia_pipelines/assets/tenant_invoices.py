@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pandas as pd
 
-from arcadia_pipelines import recompute, reporting
+from arcadia_pipelines import pictures, recompute, reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.billing import reconcile
@@ -93,28 +93,31 @@ def publish_invoices(
         stale.remember_invoiced(connection, month, who, list(published.left["tenant_id"]))
         corrections.find(connection, month, context.run.run_id)
         revenue = ledger.revenue_of(connection, month)
-        results: tuple[dg.MaterializeResult[None], ...] = (
-            dg.MaterializeResult(
-                asset_key="tenant_invoice_lines",
-                metadata=reporting.invoice_lines(
-                    ledger.line_count(connection, month),
-                    revenue,
-                    columns.of(connection, "tenant_invoice_lines"),
-                ),
-            ),
-            dg.MaterializeResult(
-                asset_key="tenant_invoices",
-                metadata=reporting.invoices(
-                    published,
-                    ledger.sums(connection, month),
-                    ledger.largest(connection, month),
-                    pd.concat([earlier, revenue]),
-                    columns.of(connection, "tenant_invoices"),
-                ),
-                check_results=[_frozen_result(published.frozen)],
-            ),
+        of_lines = reporting.invoice_lines(
+            ledger.line_count(connection, month), revenue, columns.of(connection, "tenant_invoice_lines")
         )
-    yield from results
+        of_invoices = reporting.invoices(
+            published,
+            ledger.sums(connection, month),
+            ledger.largest(connection, month),
+            columns.of(connection, "tenant_invoices"),
+        )
+        frozen = _frozen_result(published.frozen)
+    drawn = pictures.drawn(
+        {
+            "revenue_by_kind_picture": lambda: pictures.revenue_by_kind(revenue),
+            "revenue_by_month_picture": lambda: pictures.revenue_by_month(pd.concat([earlier, revenue])),
+        }
+    )
+    yield dg.MaterializeResult(
+        asset_key="tenant_invoice_lines",
+        metadata=reporting.with_pictures(of_lines, drawn, "revenue_by_kind_picture"),
+    )
+    yield dg.MaterializeResult(
+        asset_key="tenant_invoices",
+        metadata=reporting.with_pictures(of_invoices, drawn, "revenue_by_month_picture"),
+        check_results=[frozen],
+    )
 
 
 def _frozen_result(frozen: pd.DataFrame) -> dg.AssetCheckResult:
