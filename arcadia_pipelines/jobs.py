@@ -47,7 +47,9 @@ class _OnInvoices(_Operation):
 
 
 class _Payment(_OnInvoices):
-    paid_on: str = Field("", description="The day that the money came, like 2026-05-14; empty: now.")
+    paid_on: str = Field(
+        "", description="The day that the money came, like 2026-05-14, not before the invoices were issued; empty: now."
+    )
 
 
 class _OnTenants(_Operation):
@@ -195,7 +197,7 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
 
 
 def _named(texts: Collection[str]) -> list[str]:
-    return sorted({text.strip() for text in texts} - {""})
+    return sorted(set(texts))  # as they are: " pilot" is not "pilot"
 
 
 def _paid_at(paid_on: str) -> dt.datetime | None:
@@ -205,8 +207,9 @@ def _paid_at(paid_on: str) -> dt.datetime | None:
         day = dt.date.fromisoformat(paid_on.strip())
     except ValueError as error:
         raise OperationRefused(f"paid_on {paid_on!r} is not a day: write it like 2026-05-14") from error
-    if day > dt.datetime.now(ZoneInfo("Australia/Sydney")).date():
-        raise OperationRefused(f"paid_on {paid_on} is in the future")
+    today = dt.datetime.now(ZoneInfo("Australia/Sydney")).date()
+    if day > today:
+        raise OperationRefused(f"paid_on {paid_on} is in the future: today is {today} in Sydney")
     return dt.datetime.combine(day, dt.time(), dt.UTC)
 
 

@@ -43,7 +43,9 @@ def void_invoice() -> None:
 
 @_command(
     _INVOICES,
-    click.option("--paid-on", default="", metavar="YYYY-MM-DD", help="When the money came; else now."),
+    click.option(
+        "--paid-on", default="", metavar="YYYY-MM-DD", help="When the money came, from the day of issue on; else now."
+    ),
 )
 def mark_invoice_paid() -> None:
     """Mark issued INVOICEs as paid. They never change again: what turns out different goes on the next invoice."""

@@ -230,7 +230,7 @@ def test_a_correction_is_of_the_month_it_corrects(world: World, tmp_path: Path) 
     """April is paid, then 100 h more come: May carries 1.00 as a Correction of April; too many, and it credits them."""
     world.pilot()
     world.publish(APRIL)
-    world.done("mark_invoice_paid", invoices=["INV-202604-00001"], paid_on="2026-05-14")
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     columns = ("BilledCost", "ChargeCategory", "ChargeClass", "ChargePeriodStart", "ChargePeriodEnd", "ChargeFrequency")
     april = ("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z")
     for more, corrects in ((100, "1.00"), (-300, "-2.00")):

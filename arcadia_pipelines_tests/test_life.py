@@ -156,8 +156,13 @@ def test_a_reopened_invoice_that_is_unchanged_is_issued_again_as_it_was(billed: 
 
 
 def test_a_paid_invoice_has_the_day_of_its_payment(billed: World) -> None:
-    """Named by its id this time."""
+    """Named by its id this time. It was issued at 01:30 on the 2nd in Sydney, when the 1st was not over in UTC."""
+    billed.tamper("update billing.tenant_invoices set issued_at = '2026-05-01 15:30+00'")
     [(invoice,)] = billed.query("select id::text from billing.tenant_invoices")
+    refusal = billed.refused("mark_invoice_paid", invoices=[invoice], paid_on="2026-04-30", dry_run=True)
+    assert refusal == f"{NUMBER} was issued on 2026-05-01, and cannot have been paid on 2026-04-30 already"
+    said = billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-01", dry_run=True)
+    assert said.startswith("dry run, nothing is written: 1 invoice paid now")
     billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-14")
     assert row(billed) == ("paid", NUMBER, 1, 7064)
     assert billed.query("select paid_at from billing.tenant_invoices where paid_at = '2026-05-14 00:00+00'") != []
@@ -193,16 +198,22 @@ def test_what_an_operator_does_is_told_on_the_months_partition(billed: World) ->
     ("operation", "config", "message"),
     [
         ("void_invoice", {"invoices": []}, "no invoice is named"),
-        ("void_invoice", {"invoices": [NUMBER, "INV-202604-00099"]}, "no invoice INV-202604-00099"),
+        ("void_invoice", {"invoices": [NUMBER, "INV-202604-00099"]}, "no invoice 'INV-202604-00099'"),
         ("void_invoice", {"invoices": [NUMBER], "operator": " "}, "operator and reason must be given"),
         ("void_invoice", {"invoices": [NUMBER], "reason": ""}, "operator and reason must be given"),
         ("reopen_invoice", {"invoices": [NUMBER]}, "of pilot is issued and cannot become draft: only void can"),
         ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "14.5."}, "'14.5.' is not a day: write it like 2026"),
-        ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "2999-01-01"}, "2999-01-01 is in the future"),
+        ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "2999-01-01"}, "2999-01-01 is in the future: today is"),
+        ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "2026-04-30"}, "cannot have been paid on 2026-04-30"),
+        ("void_invoice", {"invoices": [f" {NUMBER}"]}, f"no invoice ' {NUMBER}'"),
+        ("void_invoice", {"invoices": [f"{NUMBER}\n"]}, f"no invoice '{NUMBER}\\n'"),
         ("issue_drafts", {"month": "April"}, "'April' is not a month"),
-        ("issue_drafts", {"month": "2026-04", "tenants": ["pilot"]}, "no draft of pilot in 2026-04"),
+        ("issue_drafts", {"month": "2026-04", "tenants": ["pilot"]}, "no draft of 'pilot' in 2026-04"),
+        ("issue_drafts", {"month": "2026-04", "tenants": [""]}, "no draft of '' in 2026-04"),
         ("hold_tenant", {"tenants": []}, "no tenant is named"),
-        ("hold_tenant", {"tenants": ["pilot", "nobody"]}, "no tenant nobody"),
+        ("hold_tenant", {"tenants": ["pilot "]}, "no tenant 'pilot '"),
+        ("hold_tenant", {"tenants": [""]}, "no tenant ''"),
+        ("hold_tenant", {"tenants": ["pilot", "nobody"]}, "no tenant 'nobody'"),
         ("release_tenant", {"tenants": ["pilot"]}, "pilot is not on hold"),
     ],
 )
@@ -308,6 +319,15 @@ def test_an_issued_invoice_of_a_tenant_on_hold_stays_as_it_is_until_the_release(
     billed.done("release_tenant", tenants=["pilot"])
     billed.publish("2026-04")
     assert row(billed) == ("issued", NUMBER, 2, 7174)
+
+
+def test_a_tenant_whose_id_begins_with_a_space_is_another(billed: World) -> None:
+    """It alone is held, and released; the pilot is not touched."""
+    billed.tenant(" pilot")
+    assert billed.done("hold_tenant", tenants=[" pilot"]) == "1 tenant on hold now:  pilot"
+    assert billed.query("select tenant_id from billing.tenant_holds") == [(" pilot",)]
+    billed.done("release_tenant", tenants=[" pilot"])
+    assert [tenant for _, tenant, *_ in billed.events()[-2:]] == [" pilot", " pilot"]
 
 
 def test_a_tenant_is_held_once(billed: World) -> None:

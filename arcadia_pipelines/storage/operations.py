@@ -51,7 +51,7 @@ _FIND = """
     where invoice_number = any(%(references)s) or id::text = any(%(references)s)
 """
 _TARGETS = """
-    select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status,
+    select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status, i.issued_at,
            h.tenant_id is not null as on_hold
     from billing.tenant_invoices i left join billing.tenant_holds h on h.tenant_id = i.tenant_id
     where i.id = any(%(ids)s) order by i.period_start, i.tenant_id collate "C" for update of i
@@ -71,12 +71,11 @@ _DONE = """
 
 def find(connection: Connection, references: Sequence[str]) -> dict[UUID, BillingMonth]:
     """The ids of the invoices with these numbers or ids, and their months. Raises OperationRefused."""
-    wanted = [reference.strip() for reference in references]
-    rows = connection.exec_driver_sql(_FIND, {"references": wanted}).mappings().all()
+    rows = connection.exec_driver_sql(_FIND, {"references": list(references)}).mappings().all()
     known = {name for row in rows for name in (row["invoice"], str(row["id"]))}
-    if not wanted:
+    if not references:
         raise OperationRefused("no invoice is named: give at least one number, like INV-202604-00001")
-    if unknown := [reference for reference in wanted if reference not in known]:
+    if unknown := [repr(reference) for reference in references if reference not in known]:
         raise OperationRefused(f"no invoice {', '.join(unknown)}: give its number, like INV-202604-00001, or its id")
     return {row["id"]: BillingMonth(row["period_start"]) for row in rows}
 
@@ -93,7 +92,7 @@ def drafts(connection: Connection, month: BillingMonth, tenants: Collection[str]
     ]
     on_hold = sorted(row["tenant_id"] for row in rows if row["on_hold"])
     if missing := sorted(set(tenants) - {row["tenant_id"] for row in rows}):
-        raise OperationRefused(f"no draft of {', '.join(missing)} in {month}")
+        raise OperationRefused(f"no draft of {', '.join(map(repr, missing))} in {month}")
     if tenants and on_hold:
         raise OperationRefused(f"{', '.join(on_hold)} is on hold: release the tenant first")
     return [row["id"] for row in rows if not row["on_hold"]], on_hold
@@ -119,6 +118,10 @@ def change(
             )
         if act is ISSUE and row["on_hold"]:
             raise OperationRefused(f"{row['tenant_id']} is on hold: release the tenant first")
+        if paid_at and (issued_on := row["issued_at"].astimezone(dt.UTC).date()) > paid_at.date():
+            raise OperationRefused(
+                f"{row['invoice']} was issued on {issued_on}, and cannot have been paid on {paid_at.date()} already"
+            )
     if act is ISSUE and (outdated := corrections.outdated(connection, list(invoices))):
         invoice, tenant, month = outdated[0]
         raise OperationRefused(
@@ -192,7 +195,7 @@ def _state(connection: Connection, tenants: Sequence[str]) -> dict[str, RowMappi
         raise OperationRefused("no tenant is named: give at least one id, like pilot")
     rows = connection.exec_driver_sql(_STATE, {"tenants": list(tenants)}).mappings()
     state = {row["tenant_id"]: row for row in rows}
-    if unknown := [tenant for tenant in tenants if tenant not in state]:
+    if unknown := [repr(tenant) for tenant in tenants if tenant not in state]:
         raise OperationRefused(f"no tenant {', '.join(unknown)}: see the table tenants for those there are")
     return state
 
