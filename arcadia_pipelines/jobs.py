@@ -94,6 +94,8 @@ def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
     operator, reason = config.operator.strip(), config.reason.strip()
     if not operator or not reason:
         raise OperationRefused("operator and reason must be given: they go into the history")
+    if operator == MONTH_END:
+        raise OperationRefused(f"{MONTH_END} is the pipeline: give your own name as the operator")
     return Author(operator, reason, context.run_id)
 
 

@@ -10,7 +10,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import database, operations
 from arcadia_pipelines.storage.ledger import Author
 from arcadia_pipelines_tests.test_cli import contents
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 PILOT, NUMBER = "pilot", "INV-202604-00001"
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
@@ -146,6 +146,40 @@ def test_a_void_invoice_is_reopened_and_reissued_by_a_rerun_with_its_number(bill
     assert (before["invoice"]["total_cents"], len(before["lines"])) == (7064, 4)
 
 
+def test_a_month_with_an_invoice_that_an_operator_voided_is_content(billed: World) -> None:
+    """Also when late usage would change it. Reopened, issued, and voided by somebody who told nobody, it is red."""
+    billed.done("void_invoice", invoices=[NUMBER])
+    assert failed_checks(billed.month_end("2026-04")) == {}
+    billed.use("web", "droplet_hours", 100)
+    result = billed.month_end("2026-04")
+    assert failed_checks(result) == {}
+    assert row(billed) == ("void", NUMBER, 1, 7064)
+    billed.done("reopen_invoice", invoices=[NUMBER])
+    billed.publish("2026-04")
+    billed.query("update billing.tenant_invoices set status = 'void'")
+    assert set(failed_checks(billed.month_end("2026-04"))) == {
+        "every_billable_tenant_is_invoiced",
+        "frozen_invoices_agree",
+    }
+
+
+def test_an_invoice_that_the_month_end_voided_is_named_once_there_is_something_to_bill_again(billed: World) -> None:
+    """Nobody decided that: an operator reopens it, or voids what is then a draft, and the month is content."""
+    billed.tenant("acme")
+    billed.deployment("acme", "api", "studio")
+    for status in ("pending", "active"):
+        billed.query("update cloud.subscriptions set status = %s where tenant_id = 'pilot'", status)
+        billed.publish("2026-04")
+    assert row(billed) == ("void", NUMBER, 1, 7064)
+    assert set(failed_checks(billed.month_end("2026-04"))) == {
+        "every_billable_tenant_is_invoiced",
+        "frozen_invoices_agree",
+    }
+    billed.done("reopen_invoice", invoices=[NUMBER])
+    billed.done("void_invoice", invoices=[NUMBER])
+    assert failed_checks(billed.month_end("2026-04")) == {}
+
+
 def test_a_reopened_invoice_that_is_unchanged_is_issued_again_as_it_was(billed: World) -> None:
     """The same revision: nothing in it is new."""
     billed.done("void_invoice", invoices=[NUMBER])
@@ -201,6 +235,7 @@ def test_what_an_operator_does_is_told_on_the_months_partition(billed: World) ->
         ("void_invoice", {"invoices": [NUMBER, "INV-202604-00099"]}, "no invoice 'INV-202604-00099'"),
         ("void_invoice", {"invoices": [NUMBER], "operator": " "}, "operator and reason must be given"),
         ("void_invoice", {"invoices": [NUMBER], "reason": ""}, "operator and reason must be given"),
+        ("void_invoice", {"invoices": [NUMBER], "operator": "month_end"}, "month_end is the pipeline: give your own"),
         ("reopen_invoice", {"invoices": [NUMBER]}, "of pilot is issued and cannot become draft: only void can"),
         ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "14.5."}, "'14.5.' is not a day: write it like 2026"),
         ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "2999-01-01"}, "2999-01-01 is in the future: today is"),

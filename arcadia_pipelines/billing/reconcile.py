@@ -17,6 +17,7 @@ EXISTING = pa.schema(
         ("total_cents", CENTS),
         ("content_sha256", TEXT),
         ("invoice_number", TEXT),
+        ("voided_by_an_operator", FLAG),
     ]
 )
 """One row per invoice of the month as it stands."""
@@ -32,7 +33,7 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on
     another), status, invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null:
     nothing to bill), difference_cents. Actions:
 
-    - keep: the content is the same; the row is left alone
+    - keep: the content is the same, or an operator has voided it; the row is left alone
     - add: there is no invoice yet, and it is issued
     - draft: there is no invoice yet, and the tenant is on hold
     - revise: an issued invoice is replaced, or the draft of a tenant on hold
@@ -61,7 +62,7 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on
         "void": ~computed,
         "on_hold": (status == "issued") & waits,
         "frozen": frozen,
-        "keep": same & ~issue,
+        "keep": same & ~issue | both["voided_by_an_operator"].fillna(False),
         "held_back": both["tenant_id"].isin(held_back),
     }.items():  # the last that applies is the action
         action = action.mask(applies, name)

@@ -13,6 +13,7 @@ from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
+from arcadia_pipelines.storage.ledger import VOIDED_BY_AN_OPERATOR
 from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECORDS, WEIGHT, cutoff_of
 
 MOST_SHOWN = 20
@@ -199,13 +200,14 @@ CONTROLS = [
     Control(
         name="every_billable_tenant_is_invoiced",
         asset="tenant_invoices",
-        description="Every tenant with a subscription in the month, and no fault, has an invoice that is not void.",
+        description="Every tenant with a subscription in the month, and no fault, has an invoice, which is not void "
+        "unless an operator has voided it.",
         remedy="Materialise the month again; a void invoice stays void until an operator reopens it.",
         query=f"""
             select s.tenant_id, count(*) as subscriptions, max(i.status) as invoice_status
             from ({BILLED_SUBSCRIPTIONS}) s
             left join billing.tenant_invoices i on i.tenant_id = s.tenant_id and i.period_start = %(month)s
-            where (i.id is null or i.status = 'void')
+            where (i.id is null or i.status = 'void' and not {VOIDED_BY_AN_OPERATOR})
               and s.tenant_id not in (select tenant_id from billing.quote_faults
                                       where period_start = %(month)s and tenant_id is not null)
             group by 1 order by 1

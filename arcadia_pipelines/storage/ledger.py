@@ -113,10 +113,17 @@ RECORD = """
     where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen')
     order by i.tenant_id collate "C"
 """
+VOIDED_BY_AN_OPERATOR = """
+    (i.status = 'void' and coalesce(
+        (select e.event = 'voided' and e.operator <> 'month_end' from billing.invoice_events e
+         where e.invoice_id = i.id order by e.id desc limit 1), false))
+"""
+"""Whether the invoice i is void because somebody decided so, and gave a reason: that needs no attention."""
 STANDING = Query(
-    """
-    select *, pushed_to_finance_at is not null or finance_invoice_id is not null as pushed
-    from billing.tenant_invoices where period_start = %(month)s
+    f"""
+    select i.*, pushed_to_finance_at is not null or finance_invoice_id is not null as pushed,
+           {VOIDED_BY_AN_OPERATOR} as voided_by_an_operator
+    from billing.tenant_invoices i where period_start = %(month)s
     """,
     EXISTING,
 )

@@ -17,9 +17,11 @@ CENTS = {"old": 7064, "new": 6964}
 """What an invoice of each content comes to."""
 
 
-def standing(tenant: str, status: str = "issued", pushed: bool = False, content: str = "old") -> Row:
+def standing(
+    tenant: str, status: str = "issued", pushed: bool = False, content: str = "old", by_operator: bool = False
+) -> Row:
     """An invoice as it stands."""
-    return (f"{tenant}-id", tenant, status, pushed, CENTS[content], content, f"INV-{tenant}")
+    return (f"{tenant}-id", tenant, status, pushed, CENTS[content], content, f"INV-{tenant}", by_operator)
 
 
 def due(tenant: str, content: str = "old") -> Row:
@@ -86,6 +88,17 @@ def test_an_invoice_is_kept_added_revised_voided_or_left_frozen(case: Case) -> N
     assert rows(plan(existing, recomputed), "tenant_id", "action", "difference_cents") == [
         ("a", case.action, case.difference)
     ]
+
+
+@pytest.mark.parametrize("content", ["old", "new", None])
+@pytest.mark.parametrize("pushed", [True, False])
+def test_an_invoice_that_an_operator_has_voided_needs_no_attention(content: str | None, pushed: bool) -> None:
+    """Whatever it would bill now; unless the tenant is held back, which is said as of every invoice."""
+    existing = [standing("a", "void", pushed, by_operator=True)]
+    recomputed = [due("a", content)] if content else []
+    assert rows(plan(existing, recomputed), "action") == [("keep",)]
+    assert rows(plan(existing, recomputed, on_hold=["a"]), "action") == [("keep",)]
+    assert rows(plan(existing, recomputed, held_back=["a"]), "action") == [("held_back",)]
 
 
 ON_HOLD = [
