@@ -13,7 +13,7 @@ from arcadia_pipelines import digitalocean
 from arcadia_pipelines.billing import bill, exchange
 from arcadia_pipelines.billing.bill import Bill
 from arcadia_pipelines.billing.exchange import Rate
-from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, say, to_json
 from arcadia_pipelines.settings import Settings
@@ -179,8 +179,8 @@ def _take(received: Bill, as_json: bool) -> None:
         click.echo(to_json({**told, "unmapped_products": unmapped, **standing}))
         return
     say(
-        f"the bill of {month} is {stored.outcome}: {len(received.items)} items, {dollars(received.total_cents)} USD,"
-        f" revision {stored.revision}"
+        f"the bill of {month} is {stored.outcome}: {number_of(len(received.items), 'items')},"
+        f" {dollars(received.total_cents)} USD, revision {stored.revision}"
     )
     if moved:
         _print_rows(f"What moved, USD ({len(moved)} in all)", moved[:_SHOWN], _MOVED)
@@ -208,7 +208,7 @@ def _rate(entered: list[Rate], source: str) -> None:
             say(f"{one.month}: {one.usd_per_aud} USD for one AUD{f', was {before}' if before else ''}")
         if one.published_on and one.published_on < one.month.end - _SOON:
             say(f"{one.month}: its last rate is of {one.published_on}, not of its end: is the file whole?")
-    say(f"{len(changed)} rates are new or changed, {len(entered) - len(changed)} were known")
+    say(f"rates new or changed: {len(changed)}; known before: {len(entered) - len(changed)}")
 
 
 def _print_rows(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from arcadia_pipelines.billing import gst
-from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.console import plain
 from arcadia_pipelines.storage.history import Correction, Price, Subscription, Usage
 
@@ -231,7 +231,7 @@ def _list_records(found: Explanation, usage: Usage, received: str) -> None:
         found.say(f"no usage records {received} UTC")
         return
     span = f"{usage.first_at:%Y-%m-%d %H:%M} to {usage.last_at:%Y-%m-%d %H:%M}"
-    found.say(f"{usage.records:,} usage records, {span} UTC, {received}:")
+    found.say(f"{number_of(usage.records, 'usage records')}, {span} UTC, {received}:")
     half = len(usage.shown) // 2
     for number, record in enumerate(usage.shown):
         if number == half and usage.records > len(usage.shown):

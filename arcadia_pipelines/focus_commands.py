@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.console import ERR, CommandError, Month, say
 from arcadia_pipelines.settings import Settings
@@ -48,6 +48,6 @@ def focus_file(month: BillingMonth, side: focus.Side, out: Path) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise CommandError(f"cannot write {out} ({why}): name a file in a folder that has room and lets you") from error
-    invoices = f"{exported.invoices:,} invoices" if side == "revenue" else "one bill"
+    invoices = number_of(exported.invoices, "invoices") if side == "revenue" else "one bill"
     sums = f"{exported.currency} {dollars(exported.cents)}"
-    say(f"{month} {side}: {exported.rows:,} rows of {invoices}, {sums}, in {out}")
+    say(f"{month} {side}: {number_of(exported.rows, 'rows')} of {invoices}, {sums}, in {out}")

@@ -13,6 +13,7 @@ from pydantic import Field
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import reporting
+from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import operations
@@ -192,7 +193,10 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
         vanished = operations.accept_vanished(connection, month, author)
         lost = int((vanished["frozen_records"] - vanished["remaining_records"]).sum())
         if not config.dry_run and lost != config.records:
-            raise OperationRefused(f"{lost} records of {month} have vanished, and {config.records} are accepted: look")
+            raise OperationRefused(
+                f"records says {config.records}, but {number_of(lost, 'records')} of {month} vanished: repeat the dry"
+                " run"
+            )
         report = reporting.vanished(vanished, config.dry_run)
         _end(connection, config)
     _tell(context, config, report, [month], asset="metered_usage")

@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 from sqlalchemy.engine import Engine
 
-from arcadia_pipelines.billing.money import dollars
+from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, plain, say, to_json
 from arcadia_pipelines.replay import Difference, Line, Replay
@@ -16,10 +16,10 @@ from arcadia_pipelines.storage import audit as audits
 from arcadia_pipelines.storage import database, ledger
 
 _LEFT_OUT = {
-    "void": "void, which owe nothing",
+    "void": "void: nothing is owed",
     "held_back": "of tenants that are held back or on hold (see quote_faults and tenant_holds)",
-    "frozen": "paid or pushed, compared by their sum and corrections",
-    "deployment_deleted": "with a deleted deployment, compared by their sum",
+    "frozen": "paid or pushed, compared by sum and corrections",
+    "deployment_deleted": "with a deleted deployment, compared by sum",
 }
 
 
@@ -47,7 +47,7 @@ def audit(month: BillingMonth | None, as_json: bool) -> None:
         _print_reports(reports)
     if found := [report for report in reports if report.differences]:
         raise CommandError(
-            f"{sum(report.differences for report in found):,} differences in"
+            f"{number_of(sum(report.differences for report in found), 'differences')} in"
             f" {', '.join(str(report.month) for report in found)}: see the rows named above, and what to do"
         )
 
@@ -69,7 +69,7 @@ def replay(month: BillingMonth, as_json: bool) -> None:
     else:
         _print_replay(found)
     if found.first:
-        others = f"; {found.differing - 1:,} more differ" if found.differing > 1 else ""
+        others = f"; others that differ: {found.differing - 1:,}" if found.differing > 1 else ""
         raise CommandError(f"{month} is not as rebuilt: {_in_words(found.first)}{others}")
 
 
@@ -79,7 +79,7 @@ def _engine() -> Engine:
 
 def _require(month: BillingMonth | None, invoiced: list[BillingMonth]) -> None:
     if month and month not in invoiced:
-        raise ledger.NotInvoiced(f"{month} is not invoiced yet: run `arcadia invoice {month}`")
+        raise ledger.NotInvoiced(ledger.why_not_invoiced(month))
     if not invoiced:
         raise ledger.NotInvoiced("no month is invoiced yet: run `arcadia invoice` for one")
 
@@ -114,7 +114,7 @@ def _print_reports(reports: list[audits.Report]) -> None:
         what = proofs[0].audit
         table.add_row(
             what.control.name,
-            f"{looked_at:,} {what.of.replace('_', ' ')}",
+            number_of(looked_at, what.of.replace("_", " ")),
             f"{differences:,}",
             style="bold" if differences else None,
         )
@@ -138,15 +138,15 @@ def _print_finding(month: BillingMonth, proof: audits.Proof) -> None:
 
 def _print_replay(found: Replay) -> None:
     invoices = found.identical + found.differing
-    verdict = f"{found.differing:,} differ" if found.differing else "all identical"
-    say(f"{invoices:,} invoices rebuilt from frozen usage: {verdict}")
-    for number, words in (
-        (found.void, "void invoices"),
-        (found.held_back, "tenants that are held back (see quote_faults)"),
-        (found.corrected, "paid or pushed invoices whose difference is in invoice_corrections"),
+    verdict = f"different: {found.differing:,}" if found.differing else "all identical"
+    say(f"{number_of(invoices, 'invoices')} rebuilt from frozen usage: {verdict}")
+    for number, things, where in (
+        (found.void, "void invoices", ""),
+        (found.held_back, "tenants", ", held back (see quote_faults)"),
+        (found.corrected, "paid or pushed invoices", ", different by what is in invoice_corrections"),
     ):
         if number:
-            say(f"left out: {number:,} {words}")
+            say(f"left out: {number_of(number, things)}{where}")
 
 
 def _in_words(difference: Difference) -> str:

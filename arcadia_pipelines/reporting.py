@@ -13,7 +13,7 @@ import dagster as dg
 import pandas as pd
 
 from arcadia_pipelines.billing.allocation import Allocated
-from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars
+from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars, number_of
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.costs import Standing, Stored
@@ -196,7 +196,7 @@ def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[s
     """What an operator's job did to invoices (rows of operations.change)."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in done})
     total = sum(int(str(row["total_cents"])) for row in done)
-    summary = f"{_count(len(done), 'invoice')} {what}"
+    summary = f"{number_of(len(done), 'invoices')} {what}"
     if done:
         summary += f", ${dollars(total)} with GST, of {', '.join(months)}"
     if on_hold:
@@ -212,9 +212,9 @@ def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[s
 def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
     """What an operator's job did to tenants, and the drafts that they have."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in drafts})
-    summary = f"{_count(len(tenants), 'tenant')} {what}: {', '.join(tenants)}"
+    summary = f"{number_of(len(tenants), 'tenants')} {what}: {', '.join(tenants)}"
     if drafts:
-        summary += f"; {_count(len(drafts), 'draft')} of {', '.join(months)}"
+        summary += f"; {number_of(len(drafts), 'drafts')} of {', '.join(months)}"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
         "tenants_changed": dg.MetadataValue.int(len(tenants)),
@@ -226,17 +226,13 @@ def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool
 def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
     """What was accepted as lost; columns as usage.VANISHED."""
     records = _sum(lost["frozen_records"]) - _sum(lost["remaining_records"])
-    summary = f"{_count(records, 'record')} accepted as lost, of {_count(len(lost), 'meter')}"
+    summary = f"{number_of(records, 'records')} accepted as lost, of {number_of(len(lost), 'meters')}"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary if len(lost) else "no frozen usage has vanished", dry_run)),
         "records_lost": dg.MetadataValue.int(records),
         "vanished": table(lost),
         "dry_run": dg.MetadataValue.bool(dry_run),
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun if number == 1 else noun + 's'}"
 
 
 def _if_dry(summary: str, dry_run: bool) -> str:

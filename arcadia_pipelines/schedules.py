@@ -4,6 +4,7 @@ import datetime as dt
 
 import dagster as dg
 
+from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.jobs import month_costs, month_end
 from arcadia_pipelines.partitions import MONTHS
@@ -31,8 +32,8 @@ def month_end_schedule(
         if ledger.is_invoiced(connection, month):
             count = ledger.invoice_count(connection, month)
             return dg.SkipReason(
-                f"{month} is already invoiced ({count} invoices). To compute it again, materialise the partition"
-                f" {month.key} of the month-end assets."
+                f"{month} is already invoiced ({number_of(count, 'invoices')}). To compute it again, materialise the"
+                f" partition {month.key} of the month-end assets."
             )
     return dg.RunRequest(run_key=month.key, partition_key=month.key)
 

@@ -383,14 +383,14 @@ def test_a_month_is_proved_twice_and_nothing_is_written(world: World, arcadia: C
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in audited.out.splitlines() if "│" in line]
     assert ["usage_equals_raw_records", "90 usage records", "0"] in rows
     assert ["lines_follow_from_usage_and_prices", "3 supply lines", "0"] in rows
-    assert ["content_hash_is_of_the_lines", "1 hashes", "0"] in rows
+    assert ["content_hash_is_of_the_lines", "1 hash", "0"] in rows
     assert "not compared" not in audited.out
     everything = arcadia("audit")
     assert everything.out.startswith("Audit of 2026-03 to 2026-04")
     assert "5 supply lines" in everything.out
     months = arcadia("audit", "--json").json()["months"]
     assert [(month["month"], month["differences"]) for month in months] == [("2026-03", 0), ("2026-04", 0)]
-    assert arcadia("replay", "2026-04") == (0, "1 invoices rebuilt from frozen usage: all identical\n", "")
+    assert arcadia("replay", "2026-04") == (0, "1 invoice rebuilt from frozen usage: all identical\n", "")
     replayed = arcadia("replay", "2026-04", "--json").json()
     assert (replayed["month"], replayed["identical"], replayed["first"]) == ("2026-04", 1, None)
     assert contents(world.url) == before
@@ -421,10 +421,10 @@ def test_a_replay_names_the_first_difference_and_counts_the_others(world: World,
     world.publish("2026-04")
     world.query("update cloud.plan_prices set base_price_cents = 5100")
     answer = arcadia("replay", "2026-04")
-    assert (answer.code, answer.out) == (1, "2 invoices rebuilt from frozen usage: 2 differ\n")
+    assert (answer.code, answer.out) == (1, "2 invoices rebuilt from frozen usage: different: 2\n")
     assert answer.err == (
         "arcadia: 2026-04 is not as rebuilt: INV-202604-00001 of tenant acme, line 1: standing Plan: studio,"
-        " 1 month x 5,000 c = 50.00; rebuilt Plan: studio, 1 month x 5,100 c = 51.00; 1 more differ\n"
+        " 1 month x 5,000 c = 50.00; rebuilt Plan: studio, 1 month x 5,100 c = 51.00; others that differ: 1\n"
     )
     world.query("update cloud.plan_prices set base_price_cents = 5000, effective_from = '2026-02-01'")
     assert "standing {'effective_from': '2026-01-01'}; rebuilt {'effective_from': '2026-02-01'}" in (
@@ -440,7 +440,7 @@ def test_a_replay_names_the_first_difference_and_counts_the_others(world: World,
     assert answer.err == (
         "arcadia: 2026-04 is not as rebuilt: INV-202604-00002 of tenant pilot stands, and would not be there\n"
     )
-    assert "left out: 1 void invoices" in answer.out
+    assert "left out: 1 void invoice\n" in answer.out
     document = json.loads(arcadia("replay", "2026-04", "--json").out)
     assert (document["first"]["tenant_id"], document["first"]["rebuilt_sha256"]) == ("pilot", None)
 
@@ -522,6 +522,26 @@ def test_amounts_past_64_bits_are_not_quoted(world: World, arcadia: Call) -> Non
 
 NEXT_MONTH = f"{dt.datetime.now(dt.UTC).date().replace(day=1) + dt.timedelta(days=31):%Y-%m}"
 """Not over while the tests run, whenever that is."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("show", "pilot"),
+        ("diff", "pilot"),
+        ("audit",),
+        ("replay",),
+        ("export", "focus", "--side", "revenue", "--out", "f.csv"),
+    ],
+    ids=" ".join,
+)
+def test_a_month_that_has_no_invoices_yet_says_when_it_will(arcadia: Call, shop: str, call: tuple[str, ...]) -> None:
+    """On the 1st after it, at 03:00 UTC; one before the first billing month never."""
+    year, month = map(int, NEXT_MONTH.split("-"))
+    then = f"{year + month // 12}-{month % 12 + 1:02d}-01 at 03:00 UTC"
+    answer = arcadia(*call, NEXT_MONTH, ARCADIA_DATABASE_URL=shop)
+    refused(answer, f"{NEXT_MONTH} is not over: it will be invoiced on {then}")
+    refused(arcadia(*call, "2025-12", ARCADIA_DATABASE_URL=shop), "never invoiced: the first billing month is 2026-01")
 
 
 @pytest.mark.parametrize("month", ["2025-12", NEXT_MONTH], ids=["before the first", "not over"])

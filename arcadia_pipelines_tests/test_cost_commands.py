@@ -54,7 +54,7 @@ def test_a_bill_is_imported_and_set_beside_the_revenue(pilot: World, arcadia: Ca
         " no rate of exchange products of no kind of ours: App Platform. Add them to billing.product_kinds"
     )
     answer = said(arcadia("costs", "rate", "2026-04", "0.5", "--source", "our bank"))
-    assert answer == "2026-04: 0.5 USD for one AUD 1 rates are new or changed, 0 were known"
+    assert answer == "2026-04: 0.5 USD for one AUD rates new or changed: 1; known before: 0"
     answer = said(arcadia("costs", "import", str(bill), "--total", "$7.43"))
     assert answer.startswith(
         "the bill of 2026-04 is unchanged: 2 items, 7.43 USD, revision 1 at 0.500000 USD for one AUD it is 14.86 AUD:"
@@ -91,10 +91,10 @@ def test_the_reserve_banks_table_sets_the_rates_of_months_that_are_over(
     assert answer == (
         "2026-04: 0.5000 USD for one AUD 2026-05: 0.6571 USD for one AUD 2026-06: 0.6600 USD for one AUD"
         " 2026-06: its last rate is of 2026-06-12, not of its end: is the file whole?"
-        " 3 rates are new or changed, 0 were known"
+        " rates new or changed: 3; known before: 0"
     )
     assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1486, True)]
-    assert said(arcadia("costs", "rates", str(file))).endswith("0 rates are new or changed, 3 were known")
+    assert said(arcadia("costs", "rates", str(file))).endswith("rates new or changed: 0; known before: 3")
     answer = said(arcadia("costs", "rate", "2026-04", "0.6", "--source", "our bank"))
     assert answer.startswith("2026-04: 0.6 USD for one AUD, was 0.500000")
     assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1238, True)]

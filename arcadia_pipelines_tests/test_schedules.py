@@ -40,7 +40,7 @@ def test_the_schedule_skips_an_invoiced_month_and_says_how_to_force_it(world: Wo
     world.pilot()
     world.publish("2026-04")
     assert tick(world, "2026-05-01T03:00") == dg.SkipReason(
-        "2026-04 is already invoiced (1 invoices). To compute it again, materialise the partition 2026-04-01 of the"
+        "2026-04 is already invoiced (1 invoice). To compute it again, materialise the partition 2026-04-01 of the"
         " month-end assets."
     )
 

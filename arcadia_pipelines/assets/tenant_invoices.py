@@ -9,6 +9,7 @@ from arcadia_pipelines import pictures, recompute, reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.billing import reconcile
+from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
@@ -77,7 +78,7 @@ def publish_invoices(
         owed = ledger.owed(connection, month)
         if owed and held_back.empty and quotes.are_empty(connection, month):
             raise NothingToBill(
-                f"nobody has anything to bill in {month}, and {owed} invoices stand, which would all be void, or"
+                f"nobody has anything to bill in {month}, and {number_of(owed, 'invoices')} would be void, or"
                 " credited: see that cloud.subscriptions is whole, then materialise the month again"
             )
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks

@@ -322,7 +322,7 @@ def _checked(bill: Bill) -> Bill:
         raise InvalidBill(f"the bill of {bill.month} comes to {dollars(found)} USD, which no bill does")
     if found != bill.total_cents:
         raise InvalidBill(
-            f"the bill of {bill.month} does not add up: its {len(bill.items)} items sum to {dollars(found)} USD, its"
+            f"the bill of {bill.month} does not add up: its items sum to {dollars(found)} USD, its"
             f" total is {dollars(bill.total_cents)}, a difference of {dollars(bill.total_cents - found)}"
         )
     return bill

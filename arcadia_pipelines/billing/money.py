@@ -4,6 +4,7 @@ Amounts are whole cents AUD, unit prices are cents to 8 decimals, quantities hav
 decimals: 18 + 18 digits multiply to 37, which decimal128 holds, so a product is exact until it is rounded.
 """
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -117,6 +118,11 @@ def numbers_within(groups: Column) -> Column:
 def repeat(value: object, to: pa.DataType, like: pd.DataFrame) -> Series:
     """The value once for each row of `like`."""
     return pd.Series(pa.repeat(pa.scalar(value, to), len(like)), index=like.index, dtype=pd.ArrowDtype(to))
+
+
+def number_of(number: int, things: str) -> str:
+    """How many of the things, which are named in the plural: 1 invoice, 2,000 invoices."""
+    return f"{number:,} {things if number != 1 else re.sub('(?<=sh)es$|s$', '', things)}"
 
 
 def dollars(cents: int) -> str:

@@ -284,7 +284,7 @@ def _checked_sums(connection: Connection, month: BillingMonth, side: Side) -> tu
         from ({_SUMS[side]}) s
     """
     if side == "revenue" and not ledger.is_invoiced(connection, month):
-        raise NotExported(f"{month} is not invoiced yet: run `arcadia invoice {month}`")
+        raise NotExported(ledger.why_not_invoiced(month))
     count, cents, differs = connection.exec_driver_sql(check, {"month": month.start}).one()
     if side == "cost" and not count:
         raise NotExported(f"there is no bill of the provider's for {month}: import it (`arcadia costs import`)")

@@ -13,6 +13,7 @@ from arcadia_pipelines.billing.invoice import INVOICE_LINES, INVOICES
 from arcadia_pipelines.billing.money import CENTS, COUNT, FLAG, TEXT, WHOLE
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS, EXISTING
+from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.streams import Query, ahead
@@ -494,8 +495,18 @@ def _why_not(connection: Connection, tenant: str, month: BillingMonth) -> str:
     if known is None:
         return f"no tenant {tenant!r}: see the table tenants for those there are"
     if not is_invoiced(connection, month):
-        return f"{month} is not invoiced yet: run `arcadia invoice {month}`"
+        return why_not_invoiced(month)
     return f"tenant {tenant!r} has no invoice in {month}: nothing to bill, or held back (see quote_faults)"
+
+
+def why_not_invoiced(month: BillingMonth) -> str:
+    """Of a month without invoices: when there will be some, or what to do."""
+    first = Settings.from_environment().first_month
+    if month < first:
+        return f"{month} is never invoiced: the first billing month is {first} (ARCADIA_FIRST_MONTH)"
+    if month.end > dt.datetime.now(dt.UTC).date():
+        return f"{month} is not over: it will be invoiced on {month.end} at 03:00 UTC"
+    return f"{month} is not invoiced yet: run `arcadia invoice {month}`"
 
 
 def row_versions(connection: Connection, month: BillingMonth) -> set[tuple[str, str, str]]:

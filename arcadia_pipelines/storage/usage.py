@@ -10,7 +10,7 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
-from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
@@ -297,7 +297,7 @@ def _count_all(connection: Connection, month: BillingMonth, cutoff: dt.datetime)
     count(connection, month, cutoff)
     if records := connection.exec_driver_sql(_UNASSIGNABLE).scalar_one():
         raise UnassignableUsage(
-            f"{records} usage records of {month} have no deployment or no resource kind, and nobody could be billed for"
+            f"usage records of {month} without a deployment or a resource kind: {records}. Nobody could be billed for"
             " them: complete or remove them in cloud.usage_records, then materialise the month again"
         )
 
@@ -402,9 +402,10 @@ def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
     if len(lost):
         first = lost.iloc[0]
         raise UsageVanished(
-            f"usage of {month} that is frozen has vanished for {len(lost)} deployments and kinds, first"
-            f" {first['resource_kind']} of deployment {first['deployment_id']}: {first['frozen_records']} records, now"
-            f" {first['remaining_records']}. Restore them; or accept it, by the job accept_vanished_usage"
+            f"usage of {month} that is frozen has vanished, of {number_of(len(lost), 'meters')}: first"
+            f" {first['resource_kind']} of deployment {first['deployment_id']}, which had"
+            f" {number_of(int(first['frozen_records']), 'records')} and has {first['remaining_records']}."
+            " Restore them; or accept it, by the job accept_vanished_usage"
         )
 
 

@@ -21,6 +21,7 @@ from arcadia_pipelines.billing.money import (
     dollars,
     frame,
     look_up,
+    number_of,
     numbers_within,
     repeat,
     round_half_up,
@@ -288,3 +289,20 @@ def test_a_value_is_repeated_for_each_row_of_a_frame() -> None:
     """Two rows labelled 3 and 1 get two ones, labelled 3 and 1."""
     ones = repeat(Decimal(1), QUANTITY, column(TEXT, "a", "b").set_axis([3, 1]).to_frame("name"))
     assert (values(ones), list(ones.index), ones.dtype) == ([1, 1], [3, 1], pd.ArrowDtype(QUANTITY))
+
+
+@pytest.mark.parametrize(
+    ("number", "things", "said"),
+    [
+        (0, "invoices", "0 invoices"),
+        (1, "invoices", "1 invoice"),
+        (2, "invoices", "2 invoices"),
+        (1234, "usage records", "1,234 usage records"),
+        (1, "usage records", "1 usage record"),
+        (1, "hashes", "1 hash"),
+        (1, "differences", "1 difference"),
+        (1, "sums", "1 sum"),
+    ],
+)
+def test_one_thing_is_named_in_the_singular(number: int, things: str, said: str) -> None:
+    assert number_of(number, things) == said

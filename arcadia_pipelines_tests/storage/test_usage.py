@@ -135,7 +135,7 @@ def test_records_that_vanish_while_newer_ones_come_are_named_by_what_was_frozen(
     freeze(world)
     world.query("delete from cloud.usage_records where quantity > 1")
     world.use("web", "x", 5, ingested_at="now")
-    with pytest.raises(usage.UsageVanished, match="3 records, now 2"):
+    with pytest.raises(usage.UsageVanished, match="had 3 records and has 2"):
         freeze(world)
     assert world.query("select quantity, record_count from billing.metered_usage") == [(6, 3)]
 
@@ -175,5 +175,5 @@ def test_a_record_of_no_deployment_is_refused_whenever_it_comes(world: World) ->
         world.query("delete from cloud.usage_records")
         happens()
         world.query(nobodys)
-        with pytest.raises(usage.UnassignableUsage, match=r"^1 usage records of 2026-04 have no deployment"):
+        with pytest.raises(usage.UnassignableUsage, match=r"^usage records of 2026-04 without a .* kind: 1\. "):
             freeze(world)
