@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ from arcadia_pipelines.console import (
     say,
     to_json,
 )
-from arcadia_pipelines.settings import PROJECT, Settings, SettingsError
+from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings, SettingsError
 from arcadia_pipelines.storage import costs, database, history, ledger, migrations
 from arcadia_pipelines.storage.catalogue import UnknownCode
 from arcadia_pipelines.storage.database import StorageError
@@ -57,12 +58,15 @@ _EXPECTED = (
 
 _NEXT = """
 Next:
-  make ui        then open http://127.0.0.1:3000 and materialise October 2026 (Jobs, month_end, Materialize all)
-  make api       then open http://127.0.0.1:8000/dashboard; .venv/bin/arcadia token --role platform_admin signs in
-  .venv/bin/arcadia explain INV-202604-00010
-  .venv/bin/arcadia quote --plan studio --addon storage_50gb --usage droplet_hours=2160
-  .venv/bin/arcadia db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"
-  make down      stops the database and keeps its data"""
+  {ui}
+    then open http://127.0.0.1:3000 and materialise October 2026 (Jobs, month_end, Materialize all)
+  {api}
+    then open http://127.0.0.1:8000/dashboard; {arcadia} token --role platform_admin signs in
+  {arcadia} explain INV-202604-00010
+  {arcadia} quote --plan studio --addon storage_50gb --usage droplet_hours=2160
+  {arcadia} db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"
+  {down}
+    stops the database and keeps its data"""
 
 
 class _Usage(click.ParamType[tuple[str, Decimal]]):
@@ -99,12 +103,19 @@ def db() -> None:
 
 @db.command()
 def up() -> None:
-    """Start the embedded database if it is the one to use, and bring the schema up to date."""
+    """Start the embedded database if it is the one to use, and bring the schema up to date.
+
+    Outside a checkout it also writes what Dagster needs, dagster.yaml and workspace.yaml, into .arcadia/.
+    """
     settings = Settings.from_environment()
     url = settings.url()
     applied = _migrate(database.engine(url))
     what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
     OUT.print(f"{what} is up; migrations applied: {len(applied)}")
+    if PROJECT != SHIPPED:
+        from arcadia_pipelines.instance import dagster_home
+
+        say(f"Dagster's settings are in {dagster_home(settings.home)}")
 
 
 @db.command()
@@ -244,7 +255,7 @@ def demo() -> None:
         for month in months:
             _import_sample_bill(connection, month)
         cost_commands.print_months(costs.month_by_month(connection))
-    say(_NEXT)
+    say(_NEXT.format(**_commands(settings)))
 
 
 for command in (
@@ -311,6 +322,15 @@ def _engine() -> Engine:
 def _migrate(engine: Engine) -> list[str]:
     """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr."""
     return migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
+
+
+def _commands(settings: Settings) -> dict[str, str]:
+    """How to go on: by make in a checkout; where a wheel is installed there is none."""
+    if PROJECT == SHIPPED:
+        return {"ui": "make ui", "api": "make api", "down": "make down", "arcadia": ".venv/bin/arcadia"}
+    home = shlex.quote(str(settings.home))
+    ui = f"DAGSTER_HOME={home} dagster dev -w {home}/workspace.yaml -h 127.0.0.1 -p 3000"
+    return {"ui": ui, "api": "arcadia api", "down": "arcadia db down", "arcadia": "arcadia"}
 
 
 def _load_sample(connection: Connection) -> None:

@@ -1,9 +1,14 @@
-"""Dagster's own storage (runs, events, schedules): a schema of its own in the billing database. Named in dagster.yaml.
+"""Dagster's own storage (runs, events, schedules), a schema of its own in the billing database; where its settings are.
 
-Derived from our URL here, so that `dagster dev` in the folder needs no environment at all.
+dagster.yaml names the storage. Its URL is derived from ours here, so that `dagster dev` in the folder needs no
+environment at all.
 """
 
+import json
+import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dagster._serdes import ConfigurableClassData
@@ -11,7 +16,7 @@ from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
-from arcadia_pipelines.settings import DAGSTER_SCHEMA, Settings, dagster_url
+from arcadia_pipelines.settings import DAGSTER_SCHEMA, PROJECT, SHIPPED, Settings, SettingsError, dagster_url
 from arcadia_pipelines.storage import database, session
 
 SESSION = session.BASIC | {
@@ -64,3 +69,31 @@ class ArcadiaStorage(DagsterPostgresStorage):
             if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
                 connection.execute(text(f"create schema if not exists {DAGSTER_SCHEMA}"))
         return cls(postgres_url=dagster_url(url), inst_data=inst_data)
+
+
+def dagster_home(home: Path) -> Path:
+    """The folder of dagster.yaml and workspace.yaml: the checkout, or, where a wheel is installed, ARCADIA_HOME.
+
+    There both are written as they are in this release, with the folders of that home. Raises SettingsError.
+    """
+    if PROJECT == SHIPPED:
+        return PROJECT
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for name in ("dagster.yaml", "workspace.yaml"):
+            text = (SHIPPED / name).read_text()
+            text = re.sub(r"\.arcadia/(.*)", lambda folder: json.dumps(str(home / folder[1])), text)
+            _write(home / name, re.sub(r"\n *working_directory: .*", "", text))
+    except OSError as error:
+        raise SettingsError(
+            f"Dagster's settings cannot be written in {home} ({error.strerror}): set ARCADIA_HOME to a folder of yours"
+        ) from error
+    return home
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: another process may be reading it."""
+    if not file.exists() or file.read_text() != text:
+        new = file.with_name(f".{file.name}.{os.getpid()}")
+        new.write_text(text)
+        new.replace(file)

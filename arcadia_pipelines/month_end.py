@@ -15,10 +15,11 @@ from dagster_postgres.utils import DagsterPostgresException
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
+from arcadia_pipelines.instance import dagster_home
 from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import RETRIES
-from arcadia_pipelines.settings import PROJECT, Settings
+from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage.session import SessionRefused
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -45,7 +46,9 @@ class Outcome:
 
 def instance() -> dg.DagsterInstance:
     """The Dagster instance of dagster.yaml. Raises MonthEndFailed."""
-    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
+    home = Settings.from_environment().home
+    os.environ["ARCADIA_HOME"] = str(home)  # it may count from this folder
+    os.environ["DAGSTER_HOME"] = os.environ.get("DAGSTER_HOME") or str(dagster_home(home))
     os.chdir(os.environ["DAGSTER_HOME"])  # where the folders in dagster.yaml count from
     with _on_record("nothing was invoiced"):
         created = dg.DagsterInstance.get()

@@ -13,14 +13,14 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import Connection, Engine
 
-from arcadia_pipelines.settings import DAGSTER_SCHEMA
+from arcadia_pipelines.settings import DAGSTER_SCHEMA, SHIPPED
 from arcadia_pipelines.storage.database import driver, exclusive_transaction, transaction
 
-SQL = Path(__file__).parents[2] / "sql"
+SQL = SHIPPED / "sql"
 
 
 class MigrationError(Exception):
-    """A migration file does not fit what the database has already; the message says which and what to do."""
+    """The migration files are not there, or do not fit what the database has; the message says what to do."""
 
 
 def migrate(
@@ -29,9 +29,11 @@ def migrate(
     """Apply what is missing and return the names of the files applied. Safe to run twice at once.
 
     `tell` is given what they could not do and somebody else has to, each in one line, once. Raises MigrationError when
-    a file that was applied has been edited or is gone, StorageError when SQL fails.
+    there is no file, or one that was applied has been edited or is gone; StorageError when SQL fails.
     """
     files = sorted(folder.glob("*.sql"))
+    if not files:
+        raise MigrationError(f"there is no migration in {folder}: the installation is not whole, install it again")
     applied_now, told = [], set[str]()
     _refuse_edited(engine, files)
     for file in files:

@@ -150,6 +150,14 @@ def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str
     assert world.query("select tenant_id, made_from from billing.invoiced_tenants") == [("a", 7)]
 
 
+def test_without_a_file_there_is_nothing_to_be_up_to_date_with(empty_url: str, tmp_path: Path) -> None:
+    """A folder without a migration, and none at all: refused, and nothing is made."""
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(MigrationError, match=rf"^there is no migration in {folder}: .* install it again$"):
+            migrate(database.engine(empty_url), folder)
+    assert World(empty_url).query("select to_regnamespace('billing')") == [(None,)]
+
+
 def test_an_edited_file_is_refused_and_nothing_is_applied(empty_url: str, tmp_path: Path) -> None:
     """A comment is enough: what was applied is not what is there. The new file beside it waits."""
     engine = database.engine(empty_url)
