@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 import dotenv
-from rich.table import Table
 from sqlalchemy.engine import Connection, Engine, make_url
 
 from arcadia_pipelines import (
@@ -36,6 +35,7 @@ from arcadia_pipelines.console import (
     document,
     print_invoice,
     print_lines,
+    print_table,
     say,
     to_json,
 )
@@ -348,20 +348,17 @@ def _import_sample_bill(connection: Connection, month: BillingMonth) -> None:
 
 
 def _print_outcomes(outcomes: list[Any]) -> None:
-    table = Table("month", title="Invoices, AUD", title_justify="left")
-    for column in ("invoices", "new", "revised", "kept", "subtotal", "GST", "total"):
-        table.add_column(column, justify="right")
-    for outcome in outcomes:
-        actions = outcome.actions
-        table.add_row(
+    numbers = ("invoices", "new", "revised", "kept", "subtotal", "GST", "total")
+    rows = [
+        (
             str(outcome.month),
-            str(sum(actions.values())),
-            str(actions["add"]),
-            str(actions["revise"]),
-            str(actions["keep"]),
+            f"{sum(outcome.actions.values()):,}",
+            *(f"{outcome.actions[action]:,}" for action in ("add", "revise", "keep")),
             *(dollars(cents) for cents in (outcome.subtotal_cents, outcome.tax_cents, outcome.total_cents)),
         )
-    OUT.print(table)
+        for outcome in outcomes
+    ]
+    print_table(("month", *numbers), rows, numbers=numbers, title="Invoices, AUD")
     for action in ("void", "frozen", "held_back"):
         if months := [f"{o.month}: {o.actions[action]}" for o in outcomes if o.actions[action]]:
             say(f"invoices {action.replace('_', ' ')}: {', '.join(months)}")

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import json
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +16,8 @@ from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
 OUT = Console(highlight=False, markup=False)
 ERR = Console(stderr=True, highlight=False, markup=False)
+_NARROWEST = 12
+"""To how many characters a column of texts is folded, where a table has no room."""
 
 
 class CommandError(Exception):
@@ -60,23 +64,59 @@ def heading(invoice: dict[str, Any]) -> str:
 
 def print_lines(title: str | None, document: dict[str, Any]) -> None:
     """The lines and the sums of an invoice or a quote, as a table."""
-    table = Table("deployment", "line", title=title, title_justify="left")
-    for column in ("quantity", "unit price, c", "amount, AUD"):
-        table.add_column(column, justify="right")
-    for line in document["lines"]:
-        if line["kind"] != "tax":  # it is among the sums
-            table.add_row(
-                line["deployment_name"] or "",
-                line["description"],
-                f"{plain(line['qty'])} {line['unit'] or ''}".rstrip(),
-                plain(line["unit_price_cents"]),
-                dollars(line["amount_cents"]),
-            )
-    table.add_section()
+    rows = [
+        (
+            line["deployment_name"] or "",
+            line["description"],
+            f"{plain(line['qty'])} {line['unit'] or ''}".rstrip(),
+            plain(line["unit_price_cents"]),
+            dollars(line["amount_cents"]),
+        )
+        for line in document["lines"]
+        if line["kind"] != "tax"  # it is among the sums
+    ]
     tax = next((line["description"] for line in document["lines"] if line["kind"] == "tax"), "GST")
-    for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total")):
-        table.add_row("", name, "", "", dollars(document[f"{sum_of}_cents"]), style="bold" if name == "Total" else None)
-    OUT.print(table)
+    sums = [
+        ("", name, "", "", dollars(document[f"{sum_of}_cents"]))
+        for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total"))
+    ]
+    numbers = ("quantity", "unit price, c", "amount, AUD")
+    print_table(("deployment", "line", *numbers), rows, numbers=numbers, title=title, sums=sums)
+
+
+def print_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Collection[str] = (),
+    title: str | None = None,
+    sums: Sequence[Sequence[str]] = (),
+    styles: Mapping[int, str] = {},
+) -> None:
+    """A table for people: texts fold where the terminal is narrow, columns of numbers never do, empty ones are dropped.
+
+    Below the rows stand their `sums`, the last in bold; `styles` are of rows, by their place.
+    """
+    columns = dict(zip(headings, zip(*rows, *sums, strict=True), strict=True)) if rows or sums else {}
+    shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+    table = Table(title=title, title_justify="left")
+    least = 0
+    for heading, cells in shown.items():
+        longest = max(map(cell_len, (*cells, *heading.split())))
+        if heading in numbers:
+            table.add_column(heading, justify="right", width=longest)
+        else:
+            longest = min(longest, _NARROWEST)
+            table.add_column(heading, overflow="fold", min_width=longest)
+        least += longest
+    if least + 3 * len(shown) + 1 > OUT.width:  # without lines between the columns it may fit; if not, it is wider
+        table.box, table.pad_edge, table.padding = None, False, (0, 1, 0, 0)
+        table.width = max(OUT.width, least + len(shown))
+    for place, row in enumerate(zip(*shown.values(), strict=True)):
+        if place == len(rows):
+            table.add_section()
+        table.add_row(*row, style="bold" if sums and place == len(rows) + len(sums) - 1 else styles.get(place))
+    OUT.print(table, crop=False)
 
 
 def say(text: str) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 from sqlalchemy.engine import Engine
 
 from arcadia_pipelines import digitalocean
@@ -15,7 +14,7 @@ from arcadia_pipelines.billing.bill import Bill
 from arcadia_pipelines.billing.exchange import Rate
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, say, to_json
+from arcadia_pipelines.console import ERR, JSON, CommandError, Month, print_table, say, to_json
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import costs as storage
 from arcadia_pipelines.storage import database
@@ -213,13 +212,9 @@ def _rate(entered: list[Rate], source: str) -> None:
 
 def _print_rows(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:
     """A table for people of these columns, by their headings: cents as dollars."""
-    table = Table(title=title, title_justify="left")
-    for name, heading in columns.items():
-        is_number = name.endswith(("_cents", "_percent"))
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
-    for row in rows:
-        table.add_row(*(_spelled(name, row[name]) for name in columns))
-    OUT.print(table)
+    numbers = [heading for name, heading in columns.items() if name.endswith(("_cents", "_percent"))]
+    cells = [[_spelled(name, row[name]) for name in columns] for row in rows]
+    print_table(list(columns.values()), cells, numbers=numbers, title=title)
 
 
 def _spelled(name: str, value: Any) -> str:

@@ -7,14 +7,24 @@ from typing import Any
 
 import click
 import pandas as pd
-from rich.table import Table
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import explanation
 from arcadia_pipelines.billing import compare
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.console import JSON, OUT, CommandError, Month, document, heading, plain, say, to_json
+from arcadia_pipelines.console import (
+    JSON,
+    OUT,
+    CommandError,
+    Month,
+    document,
+    heading,
+    plain,
+    print_table,
+    say,
+    to_json,
+)
 from arcadia_pipelines.explanation import Explanation, Findings
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, history, ledger
@@ -152,23 +162,21 @@ def _print_diff(
     OUT.print(f"\nInvoice {heading(after)}, beside revision {before['revision']}")
     for step in steps:
         say(_replacement(step))
-    table = Table("deployment", "line")
-    for column in (f"rev. {before['revision']}", f"rev. {after['revision']}", "change"):
-        table.add_column(column, justify="right")
-    table.add_column("cause")
-    for change in changes:
-        table.add_row(
+    rows = [
+        (
             change["deployment_name"] or "",
             change["description"],
             *("" if cents is None else dollars(cents) for cents in _amounts(change)),
             _signed(change["difference_cents"]),
             change["cause"],
-            style="bold red" if change["cause"] == "code" else None,
         )
-    table.add_section()
-    sums = [dollars(invoice["total_cents"]) for invoice in (before, after)]
-    table.add_row("", "Total, AUD", *sums, _signed(after["total_cents"] - before["total_cents"]), style="bold")
-    OUT.print(table)
+        for change in changes
+    ]
+    totals = [dollars(invoice["total_cents"]) for invoice in (before, after)]
+    sums = [("", "Total, AUD", *totals, _signed(after["total_cents"] - before["total_cents"]), "")]
+    styles = {place: "bold red" for place, change in enumerate(changes) if change["cause"] == "code"}
+    numbers = (f"rev. {before['revision']}", f"rev. {after['revision']}", "change")
+    print_table(("deployment", "line", *numbers, "cause"), rows, numbers=numbers, sums=sums, styles=styles)
     for change in changes:
         say(f"{_name(change)}: {_why(change, before, after)}")
     for name, old, new in unseen:

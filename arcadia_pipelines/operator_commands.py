@@ -1,13 +1,13 @@
 """The operators' jobs on the command line: the same jobs as in the UI, run here and now."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.table import Table
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, say, to_json
+from arcadia_pipelines.console import ERR, JSON, CommandError, Month, print_table, say, to_json
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, migrations
 
@@ -122,7 +122,6 @@ def _value(metadata: Any) -> Any:
 
 def _print_table(rows: Any) -> None:
     if isinstance(rows, list) and rows:
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        OUT.print(table)
+        columns = {name: [str(row[name]).strip("\N{NO-BREAK SPACE}") for row in rows] for name in rows[0]}
+        numbers = [name for name, cells in columns.items() if all(re.fullmatch(r"-?[\d,.]*", cell) for cell in cells)]
+        print_table(list(columns), list(zip(*columns.values(), strict=True)), numbers=numbers)

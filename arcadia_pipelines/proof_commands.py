@@ -3,12 +3,11 @@
 from typing import Any
 
 import click
-from rich.table import Table
 from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.console import ERR, JSON, OUT, CommandError, Month, plain, say, to_json
+from arcadia_pipelines.console import ERR, JSON, CommandError, Month, plain, print_table, say, to_json
 from arcadia_pipelines.replay import Difference, Line, Replay
 from arcadia_pipelines.replay import replay as replay_month
 from arcadia_pipelines.settings import Settings
@@ -105,20 +104,17 @@ def _as_json(report: audits.Report) -> dict[str, Any]:
 
 def _print_reports(reports: list[audits.Report]) -> None:
     first, last = reports[0].month, reports[-1].month
-    table = Table("audit", title=f"Audit of {first}" + (f" to {last}" if last != first else ""), title_justify="left")
-    for column in ("looked at", "differences"):
-        table.add_column(column, justify="right")
+    rows, styles = list[tuple[str, ...]](), dict[int, str]()
     for proofs in zip(*(report.proofs for report in reports), strict=True):
         looked_at = sum(proof.looked_at for proof in proofs)
         differences = sum(proof.finding.count for proof in proofs)
         what = proofs[0].audit
-        table.add_row(
-            what.control.name,
-            number_of(looked_at, what.of.replace("_", " ")),
-            f"{differences:,}",
-            style="bold" if differences else None,
-        )
-    OUT.print(table)
+        if differences:
+            styles[len(rows)] = "bold"
+        rows.append((what.control.name, number_of(looked_at, what.of.replace("_", " ")), f"{differences:,}"))
+    title = f"Audit of {first}" + (f" to {last}" if last != first else "")
+    numbers = ("looked at", "differences")
+    print_table(("audit", *numbers), rows, numbers=numbers, title=title, styles=styles)
     for why, words in _LEFT_OUT.items():
         if left_out := sum(report.left_out[why] for report in reports):
             say(f"not compared line by line: {left_out:,} {words}")

@@ -756,6 +756,8 @@ def test_an_invoice_is_voided_on_the_command_line_once_the_dry_run_says_what_it_
     assert tried.code == 0
     assert "dry run, nothing is written: 1 invoice void now, $70.64 with GST, of 2026-04" in tried.out
     assert "--no-dry-run does it." in tried.out
+    assert "70.64" in tried.out
+    assert "finance_invoice_id" not in tried.out  # it has none
     assert world.invoices("2026-04")["pilot"][0] == "issued"
     done = arcadia("void-invoice", "INV-202604-00001", *ADA, "--no-dry-run", "--json").json()
     assert done["summary"] == "1 invoice void now, $70.64 with GST, of 2026-04"
