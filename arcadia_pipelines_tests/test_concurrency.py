@@ -3,12 +3,14 @@
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from arcadia_pipelines import resources
+from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.test_faults import Line, finish, new_month, published_month, start, until_waiting, whole
 from arcadia_pipelines_tests.world import World, failures
@@ -151,3 +153,42 @@ def test_a_month_waits_for_what_must_have_the_database_to_itself(world: World) -
         running.result()
     whole(world)
     assert sorted(world.invoices("2026-04")) == ["paying", "pilot", "steady"]
+
+
+# A limit of the session's that ends a wait.
+
+
+def test_a_time_limit_that_ends_a_wait_is_told_as_what_it_is(world: World) -> None:
+    """The role's or the database's: whatever is waited for, it is said, and the same again may go through."""
+    april, may = BillingMonth.parse("2026-04"), BillingMonth.parse("2026-05")
+    one, other = database.engine(world.url), database.engine(world.url)
+    an_instant, the_month, alone = (
+        database.month_at_an_instant,
+        database.month_transaction,
+        database.exclusive_transaction,
+    )
+    waits: list[tuple[str, AbstractContextManager[object], AbstractContextManager[object], str]] = [
+        ("lock_timeout", the_month(one, april), the_month(other, april), "2026-04"),
+        ("statement_timeout", the_month(one, april), an_instant(other, april), "2026-04"),
+        ("statement_timeout", an_instant(one, april, True), an_instant(other, may, True), "its turn to publish"),
+        ("statement_timeout", alone(one), the_month(other, april), "a release, or an operator"),
+        ("statement_timeout", the_month(one, april), alone(other), "the months that are under way"),
+    ]
+    for limit, held, waiting, what in waits:
+        world.query(f"alter database {world.url.rpartition('/')[2]} set {limit} = '300ms'")
+        told = rf"^waited for {what}.* ended the wait \(canceling .* timeout.*; run it again .* raise the {limit} of"
+        with held, pytest.raises(database.StorageInterrupted, match=told), waiting:
+            pass
+        world.query(f"alter database {world.url.rpartition('/')[2]} reset {limit}")
+
+
+def test_a_statement_that_takes_longer_than_it_may_is_told_as_what_it_is(world: World) -> None:
+    """Not as a server that is not there."""
+    world.query(f"alter database {world.url.rpartition('/')[2]} set statement_timeout = '300ms'")
+    told = r"ended a statement \(canceling statement due to statement timeout\): .*, raise the statement_timeout of"
+    with (
+        pytest.raises(database.StorageError, match=told) as refused,
+        database.transaction(database.engine(world.url)) as connection,
+    ):
+        connection.exec_driver_sql("select pg_sleep(5)")
+    assert not isinstance(refused.value, database.StorageInterrupted)

@@ -31,6 +31,7 @@ _PASSING = (
     "57P03",  # it starts or stops
 )
 """How the SQLSTATEs begin of what passes by itself. A full disk (53100), for one, does not."""
+_RELEASE = "a release, or an operator who holds a tenant,"
 _STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
 
 
@@ -81,9 +82,9 @@ def snapshot(on: Engine) -> Iterator[Connection]:
 def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]:
     """A transaction that is the only writer of the month, or months: others wait at its start until this one ends."""
     with transaction(on) as connection:
-        connection.exec_driver_sql("select pg_advisory_xact_lock_shared(%(gate)s)", {"gate": _GATE})
+        _wait(connection, _RELEASE, "pg_advisory_xact_lock_shared", _GATE)
         for month in sorted(set(months)):  # in order, so that two of these never wait for each other
-            connection.exec_driver_sql("select pg_advisory_xact_lock(%(space)s, %(month)s)", _lock_of(month))
+            _wait(connection, str(month), "pg_advisory_xact_lock", *_lock_of(month))
         yield connection
 
 
@@ -98,17 +99,17 @@ def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False
     with transaction(on) as connection:
         raw = driver(connection)
         raw.autocommit = True  # the locks are held until the connection ends: to wait must not begin the transaction
-        connection.exec_driver_sql("select pg_advisory_lock_shared(%(gate)s)", {"gate": _GATE})
-        connection.exec_driver_sql("select pg_advisory_lock(%(space)s, %(month)s)", _lock_of(month))
+        _wait(connection, _RELEASE, "pg_advisory_lock_shared", _GATE)
+        _wait(connection, str(month), "pg_advisory_lock", *_lock_of(month))
         if publishes:
-            connection.exec_driver_sql("select pg_advisory_lock(%(turn)s)", {"turn": _PUBLISH_LOCK})
+            _wait(connection, "its turn to publish", "pg_advisory_lock", _PUBLISH_LOCK)
         raw.autocommit = False
         raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         yield connection
 
 
-def _lock_of(month: BillingMonth) -> dict[str, int]:
-    return {"space": _MONTH_LOCK, "month": month.start.year * 100 + month.start.month}
+def _lock_of(month: BillingMonth) -> tuple[int, int]:
+    return _MONTH_LOCK, month.start.year * 100 + month.start.month
 
 
 @contextmanager
@@ -118,8 +119,24 @@ def exclusive_transaction(on: Engine) -> Iterator[Connection]:
     It waits at its start for those under way, and those that come later wait for it.
     """
     with transaction(on) as connection:
-        connection.exec_driver_sql("select pg_advisory_xact_lock(%(gate)s)", {"gate": _GATE})
+        _wait(connection, "the months that are under way", "pg_advisory_xact_lock", _GATE)
         yield connection
+
+
+def _wait(connection: Connection, what: str, function: str, *lock: int) -> None:
+    """Take the lock. Raises StorageInterrupted if the session's own limits end the wait: nothing else is wrong."""
+    try:
+        connection.exec_driver_sql(f"select {function}({', '.join(map(str, lock))})")
+    except sqlalchemy.exc.DBAPIError as error:
+        limits = {"57014": "statement_timeout", "55P03": "lock_timeout"}
+        limit = limits.get(str(getattr(error.orig, "sqlstate", None)))
+        if not limit:
+            raise
+        reason = " ".join(str(error.orig).split())
+        raise StorageInterrupted(
+            f"waited for {what}, until PostgreSQL ended the wait ({reason}): another run or an operator is at it; run"
+            f" it again when that is done, or raise the {limit} of the role or the database"
+        ) from error
 
 
 def driver(connection: Connection) -> "psycopg.Connection[tuple[object, ...]]":
@@ -186,6 +203,11 @@ def _explain(error: Exception, on: Engine) -> str:
         return f"the database {where} lacks our tables ({message}): run `arcadia db migrate`"
     if isinstance(cause, psycopg.errors.DiskFull):
         return f"the disk of the database {where} is full ({message}): make room and run again"
+    if isinstance(cause, psycopg.errors.QueryCanceled):
+        return (
+            f"the database {where} ended a statement ({message}): if nobody asked for that, raise the statement_timeout"
+            " of the role or the database"
+        )
     if isinstance(cause, psycopg.OperationalError):
         if cause.sqlstate and cause.sqlstate[:2] in ("40", "53", "54", "55"):  # a lock, a deadlock, a limit
             return f"the database {where} could not do it now ({message}): run it again"
