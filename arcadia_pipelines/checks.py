@@ -1,5 +1,7 @@
 """The asset checks: one per control (storage/controls.py) and one for late usage, for the month of the run.
 
+A run without a month ("Execute all" of the UI cannot name one) is about the newest that is invoiced.
+
 Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks at
 what it is about to publish, unless the checks of its run have passed those very rows. Where one tenant is at fault the
 check fails and the others are invoiced.
@@ -16,7 +18,7 @@ from arcadia_pipelines import late, reporting
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import controls, cost_controls
+from arcadia_pipelines.storage import controls, cost_controls, ledger
 from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding
 
 
@@ -57,6 +59,8 @@ def partitioned_checks() -> Iterator[None]:
 
 _CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
 _LATE = "no_late_usage_in_the_month_before"
+_NOTHING_TO_CHECK = "No month is invoiced: there is nothing to check."
+_Reported = dg.AssetCheckResult | dg.Output[None] | dg.AssetCheckEvaluation
 _NONE_LATE = "No record of the month before came after that month was frozen."
 
 
@@ -71,22 +75,64 @@ def _checks(asset: str) -> dg.AssetChecksDefinition:
         specs.append(dg.AssetCheckSpec(_LATE, asset=asset, description=_NONE_LATE, partitions_def=MONTHS))
 
     @dg.multi_asset_check(name=f"check_{asset}", specs=specs, can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> Iterator[dg.AssetCheckResult]:
-        month = month_of(context)
-        selected = {key.name for key in context.selected_asset_check_keys}
-        # What is recorded as passed is of rows that nobody replaces meanwhile.
-        gate = any(control.blocking for control in mine)
-        with database.month(month) if gate else database.transaction() as connection:
-            results = [
-                _result(asset, control, _find(context, connection, control, month))
-                for control in mine
-                if control.name in selected
-            ]
-            if _LATE in selected:
-                results.append(_late_result(late.find(connection, month.before), month.before))
-        yield from results
+    def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> Iterator[_Reported]:
+        selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
+        month = month_of(context) if context.has_partition_key else _newest_invoiced(database)
+        results = _results(context, database, mine, {spec.name for spec in selected}, month) if month else []
+        if context.has_partition_key:
+            yield from results
+        else:
+            yield from _without_partition(selected, results, month)
 
     return check
+
+
+def _results(
+    context: dg.AssetCheckExecutionContext,
+    database: BillingDatabase,
+    mine: list[Control],
+    selected: set[str],
+    month: BillingMonth,
+) -> list[dg.AssetCheckResult]:
+    """What those of an asset's checks that are selected find in the month."""
+    gate = any(control.blocking for control in mine)
+    # What is recorded as passed is of rows that nobody replaces meanwhile.
+    with database.month(month) if gate else database.transaction() as connection:
+        results = [
+            _result(control, _find(context, connection, control, month)) for control in mine if control.name in selected
+        ]
+        if _LATE in selected:
+            results.append(_late_result(late.find(connection, month.before), month.before))
+    return results
+
+
+def _newest_invoiced(database: BillingDatabase) -> BillingMonth | None:
+    with database.transaction() as connection:
+        return max(ledger.invoiced_months(connection), default=None)
+
+
+def _without_partition(
+    selected: list[dg.AssetCheckSpec], results: list[dg.AssetCheckResult], month: BillingMonth | None
+) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
+    """The results as events, which say which month they are about: their run does not.
+
+    Dagster makes none out of a result without a partition where the asset has partitions. If no month is invoiced there
+    is no result, and nothing is wrong.
+    """
+    found = {result.check_name: result for result in results}
+    for spec in selected:
+        result = found.get(spec.name)
+        about = f"Of {month}, the newest invoiced month: {result.description}" if result else _NOTHING_TO_CHECK
+        yield dg.Output(None, spec.get_python_identifier())
+        yield dg.AssetCheckEvaluation(
+            asset_key=spec.asset_key,
+            check_name=spec.name,
+            passed=result.passed if result else True,
+            metadata=result.metadata if result else {},
+            severity=result.severity if result else dg.AssetCheckSeverity.ERROR,
+            description=about,
+            blocking=spec.blocking,
+        )
 
 
 def _find(
@@ -112,9 +158,9 @@ def _compared(
     return bool(newest) and newest[0].run_id == context.run.run_id and controls.has_passed(connection, control, month)
 
 
-def _result(asset: str, control: Control, found: Finding) -> dg.AssetCheckResult:
+def _result(control: Control, found: Finding) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        asset_key=asset,
+        asset_key=control.asset,
         check_name=control.name,
         passed=found.count == 0,
         severity=dg.AssetCheckSeverity.WARN if control.warning else dg.AssetCheckSeverity.ERROR,

@@ -9,7 +9,7 @@ from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.checks import CHECKS
-from arcadia_pipelines.jobs import OPERATIONS, month_costs, month_end
+from arcadia_pipelines.jobs import OPERATIONS, check_month, month_costs, month_end
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.schedules import month_costs_schedule, month_end_schedule
 from arcadia_pipelines.sensors import SENSORS
@@ -27,7 +27,7 @@ def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
             cost_allocations,
         ],
         asset_checks=CHECKS,
-        jobs=[month_end, month_costs, *OPERATIONS],
+        jobs=[month_end, month_costs, check_month, *OPERATIONS],
         schedules=[month_end_schedule, month_costs_schedule],
         sensors=SENSORS,
         resources={"database": database or BillingDatabase()},

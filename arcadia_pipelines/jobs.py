@@ -1,4 +1,4 @@
-"""The jobs: the month end, a month's costs, and what operators do to invoices and tenants.
+"""The jobs: the month end, a month's costs, a month's checks, and what operators do to invoices and tenants.
 
 An operator's job asks who and why, is a dry run unless told otherwise, does all of what is asked or nothing, and says
 what it did. It and a running month wait for each other.
@@ -15,6 +15,8 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines import reporting
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.checks import CHECKS
+from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import operations
 from arcadia_pipelines.storage.ledger import Author
@@ -34,6 +36,15 @@ month_costs = dg.define_asset_job(
     selection=dg.AssetSelection.assets("cloud_invoices", "cost_allocations"),
     description="Set a month's costs beside its revenue: its bill is fetched, if ARCADIA_DIGITALOCEAN_TOKEN is set, or "
     "is the one that was imported; it is allocated to deployments and converted.",
+)
+
+check_month = dg.define_asset_job(
+    "check_month",
+    selection=dg.AssetSelection.checks(*CHECKS),
+    # A job takes its partitions from the assets that it materialises, and this one materialises none.
+    config=dg.PartitionedConfig(partitions_def=MONTHS, run_config_for_partition_key_fn=lambda _: {}),
+    description="Look at a month that stands, with every check that looks by itself, and change nothing of it. "
+    "'Execute all' on an asset's Checks tab looks at the newest invoiced month.",
 )
 
 
