@@ -7,7 +7,6 @@ costs.py     the SQL of cost beside revenue, for platform admins
 schemas.py   the documents that go in and out, with examples
 problems.py  errors as application/problem+json
 observe.py   request ids and the log
-sheets.py    text, money and instants in CSV
 dashboard.py the dashboard's files, charts.py its charts; the page itself is in static/
 commands.py  `arcadia api` and `arcadia token`
 """

@@ -30,7 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from arcadia_pipelines.api import auth, cost_routes, dashboard, problems, queries, schemas, sheets
+from arcadia_pipelines import sheets
+from arcadia_pipelines.api import auth, cost_routes, dashboard, problems, queries, schemas
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import Problem
@@ -187,7 +188,7 @@ async def invoices(request: Request) -> Response:
     openapi_extra=asks(Filters),
 )
 async def invoices_csv(request: Request) -> Response:
-    """The same list whole, for spreadsheets: amounts in dollars, and text that a spreadsheet would run is quoted."""
+    """The same list whole, for spreadsheets: amounts in dollars, text quoted, and none of it runs as a formula."""
     who = await principal(request)
     wanted, state = read(request, Filters).wanted(who), request.app.state
     spool = tempfile.TemporaryFile()  # noqa: SIM115  _Sheet closes it
@@ -367,12 +368,9 @@ class _Sheet(StreamingResponse):
             yield sheets.lines(_SHEET, [_cells(json.loads(line)) for line in lines if line != b"\n"])
 
 
-def _cells(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the sheet. Numbers stay numbers; text cannot be taken for a formula."""
+def _cells(row: dict[str, Any]) -> dict[str, sheets.Cell]:
+    """A row of the sheet: amounts and instants as such, and what else there is, which is text."""
     return row | {
-        "invoice_number": sheets.text(row["invoice_number"]),
-        "tenant_id": sheets.text(row["tenant_id"]),
-        "tenant_name": sheets.text(row["tenant_name"]),
         "subtotal": sheets.dollars(row["subtotal_cents"]),
         "tax": sheets.dollars(row["tax_cents"]),
         "total": sheets.dollars(row["total_cents"]),

@@ -5,6 +5,7 @@ Does not belong here: the data (costs.py).
 
 import json
 import uuid
+from decimal import Decimal
 from typing import Any, Literal, Self
 
 from anyio import to_thread
@@ -12,7 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from arcadia_pipelines.api import costs, schemas, sheets
+from arcadia_pipelines import sheets
+from arcadia_pipelines.api import costs, schemas
 from arcadia_pipelines.api.routing import PRIVATE, READING, Admin, answer, asks, read, told
 from arcadia_pipelines.billing.month import BillingMonth
 
@@ -227,8 +229,8 @@ def _cost_lines(of: str, document: bytes) -> str:
     return sheets.header(columns) + sheets.lines(columns, [_cost_cells(row) for row in rows])
 
 
-def _cost_cells(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a sheet of costs: `*_cents` in dollars without that suffix, numbers as they are, text as text."""
-    numbers = {name: row[name] for name in ("margin_percent", "usd_per_aud", "reconciled", "invoices") if name in row}
+def _cost_cells(row: dict[str, Any]) -> dict[str, sheets.Cell]:
+    """A row of a sheet of costs: `*_cents` in dollars without that suffix, decimals as such, and what else there is."""
     money = {n.removesuffix("_cents"): sheets.dollars(v) for n, v in row.items() if n.endswith("_cents")}
-    return {name: sheets.text(value) for name, value in row.items() if isinstance(value, str)} | money | numbers
+    decimals = {name: Decimal(row[name]) for name in ("margin_percent", "usd_per_aud") if row.get(name) is not None}
+    return row | money | decimals

@@ -245,15 +245,21 @@ def test_revenue_without_a_deployment_is_told_apart(serve: Serve, world: World) 
 
 
 def test_a_sheet_cannot_run_a_formula(serve: Serve, world: World) -> None:
+    """Nor does a name take more than its cell: texts are quoted, amounts and percents are numbers."""
     world.pilot()
     world.query("update cloud.tenants set name = '=cmd()' where id = 'pilot'")
-    world.query("update cloud.cloud_deployments set name = '@sum(1)'")
+    world.query("update cloud.cloud_deployments set name = 'Reef;=1+2'")
     world.publish("2026-04")
     bill(world, "2026-04", "0.65")
     client = serve(world.url)
     assert [row["tenant_name"] for row in sheet(client, "tenants")] == ["'=cmd()", "unallocated"]
-    assert [row["deployment_name"] for row in sheet(client, "deployments")] == ["'@sum(1)", "unallocated"]
+    assert [row["deployment_name"] for row in sheet(client, "deployments")] == ["Reef;'=1+2", "unallocated"]
     assert sheet(client, "deployments")[1]["margin"] == "-18.99"
+    months, invoices = (
+        client.get(f"/api/v1/costs/{of}.csv", headers=ADMIN).text.splitlines()[1] for of in ("months", "invoices")
+    )
+    assert months == '"2026-04",64.22,0.00,63.42,0.80,1.25,44.43,18.99,4.94,1,41.22,0.650000,True,""'
+    assert invoices.startswith('"INV-202604-00001","pilot","\'=cmd()","2026-04","issued",64.22,"')
 
 
 @pytest.mark.parametrize(

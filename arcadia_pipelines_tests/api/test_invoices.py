@@ -190,7 +190,8 @@ def test_the_history_has_each_replaced_revision_whole(serve: Serve, world: World
 
 def test_the_sheet_has_amounts_in_dollars_and_no_formula(serve: Serve, world: World) -> None:
     """A tenant may call itself what it likes: a spreadsheet must not run it. A negative amount stays a number."""
-    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", 'Smith, "Jo"\n& co', "Ünï"]  # noqa: RUF001
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1"]  # noqa: RUF001
+    names += ["Reef Labs;=1+2", "Reef Labs\t=1+2", 'Smith, "Jo"\n& co', "Ünï"]
     world.query(
         "insert into billing.tenant_invoices (tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
         " total_cents, issued_at, invoice_number, content_sha256, usage_cutoff, run_id, meta)"
@@ -203,7 +204,11 @@ def test_the_sheet_has_amounts_in_dollars_and_no_formula(serve: Serve, world: Wo
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert "attachment" in answer.headers["content-disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
-    assert {row["tenant_name"] for row in rows} == {f"'{name}" for name in names[:8]} | set(names[8:])
+    harmless = {f"'{name}" for name in names[:8]} - {"'\t=1", "'\r=1"} | {"'\t'=1", "'\r'=1"}
+    assert {row["tenant_name"] for row in rows} == harmless | {"Reef Labs;'=1+2", "Reef Labs\t'=1+2"} | set(names[10:])
+    text = answer.content.decode("utf-8-sig")
+    assert text.startswith("invoice_number,tenant_id,tenant_name,period,status,currency,subtotal,tax,total,issued_at")
+    assert ',"Reef Labs;\'=1+2","2026-04","issued","AUD",-12345.67,-0.05,-12345.72,2026-05-01 03:00:00,,1,"' in text
     assert {row["tenant_id"][:3] for row in rows} == {"'=t"}
     assert {row["invoice_number"][:2] for row in rows} == {"'@"}
     assert {(row["subtotal"], row["tax"], row["total"], row["issued_at"], row["paid_at"]) for row in rows} == {
