@@ -5,6 +5,7 @@ Version 1.2 of the format is checked by `make focus`, with the official validato
 """
 
 import csv
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -21,7 +22,7 @@ from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import costs, database, focus, migrations
 from arcadia_pipelines_tests import test_cli
 from arcadia_pipelines_tests.test_cli import Call, refused
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines_tests.world import World, item, uid
 
 arcadia = test_cli.arcadia
 
@@ -146,9 +147,9 @@ def test_the_pilots_april_is_four_rows(world: World, tmp_path: Path) -> None:
         ("", "", "", "6.42", ""),
     ]
     assert picked(found, "SkuId", "SkuPriceId", "x_UsedQuantity", "x_IncludedQuantity") == [
-        ("plan/studio", "plan/studio/2026-01-01", "", ""),
-        ("addon/storage_50gb", "addon/storage_50gb/2026-01-01", "", ""),
-        ("overage/droplet_hours", "overage/droplet_hours/2026-01-01/1488/0.01", "2160.00", "1488.00"),
+        ("plan/studio", "plan/studio", "", ""),
+        ("addon/storage_50gb", "addon/storage_50gb", "", ""),
+        ("overage/droplet_hours", "overage/droplet_hours/studio", "2160.00", "1488.00"),
         ("", "", "", ""),
     ]
     web = str(uid("web"))
@@ -223,25 +224,241 @@ def test_every_row_speaks_focus(sample: World, tmp_path: Path) -> None:
                 assert product.quantize(Decimal("0.01"), ROUND_HALF_UP) == Decimal(row["BilledCost"])
             else:
                 assert row["ListCost"] == row["ContractedCost"] == row["BilledCost"]
-            assert row["EffectiveCost"] == row["BilledCost"]
+            assert row["EffectiveCost"] == row["PricingCurrencyEffectiveCost"] == row["ContractedCost"]
 
 
-def test_a_correction_is_of_the_month_it_corrects(world: World, tmp_path: Path) -> None:
-    """April is paid, then 100 h more come: May carries 1.00 as a Correction of April; too many, and it credits them."""
+def test_a_correction_is_of_the_month_it_corrects_and_so_is_its_gst(world: World, tmp_path: Path) -> None:
+    """April is paid, then 104 h more come: May carries 1.04 as a Correction of April; too many, and it credits 1.96.
+
+    May itself is 57.50, so GST is 5.85 on 58.54, of which 0.10 is April's; or 5.55 on 55.54, of which -0.20 is.
+    """
     world.pilot()
     world.publish(APRIL)
     world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     columns = ("BilledCost", "ChargeCategory", "ChargeClass", "ChargePeriodStart", "ChargePeriodEnd", "ChargeFrequency")
-    april = ("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z")
-    for more, corrects in ((100, "1.00"), (-300, "-2.00")):
+    april, may = (("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"), ("2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z"))
+    for more, corrects, its_gst in ((104, "1.04", "0.10"), (-300, "-1.96", "-0.20")):
         world.use("web", "droplet_hours", more)
         world.publish(APRIL)
         world.publish("2026-05")
         found = exported(world, "2026-05", "revenue", tmp_path)
-        assert picked([row for row in found if row["ChargeClass"]], *columns) == [
-            (corrects, "Adjustment", "Correction", *april, "One-Time")
+        assert picked(found[2:], *columns) == [
+            (corrects, "Adjustment", "Correction", *april, "One-Time"),
+            ("5.75", "Tax", "", *may, "Recurring"),
+            (its_gst, "Tax", "Correction", *april, "One-Time"),
+        ]
+        assert picked(found[3:], "ChargeDescription", "x_InvoiceLineNumber", "SkuPriceId") == [
+            ("GST 10%", "4", ""),
+            ("GST 10%: 2026-04, INV-202604-00001", "4", ""),
         ]
     assert {row["BillingPeriodStart"] for row in found} == {"2026-05-01T00:00:00Z"}
+
+
+MARCH_1 = '{"corrects": "2026-03-01", "invoice_number": "INV-3"}'
+APRIL_1 = '{"corrects": "2026-04-01", "invoice_number": "INV-4"}'
+TAXED_APRIL_1, FREE_APRIL_1 = (APRIL_1.replace("{", f'{{"taxable": {taxed}, ') for taxed in ("true", "false"))
+
+
+def invoice_by_hand(world: World, tenant: str, free: bool, lines: list[tuple[str, int, str]]) -> None:
+    """An invoice of May with these lines: kind, cents and meta."""
+    world.tenant(tenant)
+    number = world.query("select count(*) + 1 from billing.tenant_invoices")[0][0]
+    tax = sum(cents for kind, cents, _ in lines if kind == "tax")
+    total = sum(cents for _, cents, _ in lines)
+    world.query(
+        "insert into billing.tenant_invoices (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
+        " total_cents, issued_at, invoice_number, content_sha256, usage_cutoff, run_id, meta)"
+        " values (%s, %s, '2026-05-01', '2026-06-01', %s, %s, %s, now(), %s, repeat('0', 64), now(), '', %s)",
+        uid(tenant),
+        tenant,
+        total - tax,
+        tax,
+        total,
+        f"INV-202605-0000{number}",
+        '{"gst_free_reason": "Export"}' if free else "{}",
+    )
+    for number, (kind, cents, meta) in enumerate(lines, 1):
+        world.tamper(f"""
+            insert into billing.tenant_invoice_lines (id, invoice_id, period_start, line_no, kind, description, qty,
+                unit_price_cents, amount_cents, meta)
+            values (gen_random_uuid(), '{uid(tenant)}', '2026-05-01', {number}, '{kind}', '{kind}: x', 1, {cents},
+                {cents}, '{meta}')
+        """)
+
+
+def test_gst_is_split_over_the_months_that_it_is_on_and_sums_to_its_line(world: World, tmp_path: Path) -> None:
+    """By tenant and month of the charge, what of the tax line is on it.
+
+    cent: 10.04 + 0.04 = 10.08 are 1.01, and 1.004 and 0.004 a cent too little, which the larger has. left: 0.05 twice,
+    with nothing for May: 0.01, where each half a cent upwards would be two. free: not taxed in May, but corrects a
+    taxed April. taxed: the other way round. none: free in both, so without a tax line. pilot: corrects nothing.
+    """
+
+    def tax(cents: int, taxable: int) -> tuple[str, int, str]:
+        return "tax", cents, f'{{"rate": "0.10", "taxable_cents": {taxable}}}'
+
+    world.pilot()
+    world.publish("2026-05")
+    plan = ("plan_base", 5000, "{}")
+    invoice_by_hand(world, "cent", False, [("plan_base", 1004, "{}"), ("adjustment", 4, APRIL_1), tax(101, 1008)])
+    invoice_by_hand(world, "left", False, [("adjustment", 5, MARCH_1), ("adjustment", 5, APRIL_1), tax(1, 10)])
+    invoice_by_hand(world, "free", True, [plan, ("credit", -100, TAXED_APRIL_1), tax(-10, -100)])
+    invoice_by_hand(world, "taxed", False, [plan, ("adjustment", 1000, FREE_APRIL_1), tax(500, 5000)])
+    invoice_by_hand(world, "none", True, [plan, ("adjustment", 1000, APRIL_1)])
+    found = [row for row in exported(world, "2026-05", "revenue", tmp_path) if row["ChargeCategory"] == "Tax"]
+    assert {(row["x_TenantId"], row["ChargePeriodStart"][5:7]): row["BilledCost"] for row in found} == {
+        ("cent", "05"): "1.01",
+        ("cent", "04"): "0.00",
+        ("left", "03"): "0.00",
+        ("left", "04"): "0.01",
+        ("free", "04"): "-0.10",
+        ("taxed", "05"): "5.00",
+        ("pilot", "05"): "5.75",
+    }
+    assert len(found) == 7
+    assert all(bool(row["ChargeClass"]) == (row["ChargePeriodStart"][5:7] != "05") for row in found)
+
+
+def test_a_price_keeps_its_id_when_it_changes_and_for_everybody(world: World, tmp_path: Path) -> None:
+    """April at 50.00 and 1 c beyond 100 h, May at 60.00 and 2 c beyond 50: the ids are the same, and each SKU's own."""
+    world.plan("studio", 5000, {"droplet_hours": (100, 1)})
+    world.plan("studio", 6000, {"droplet_hours": (50, 2)}, since="2026-05-01")
+    world.plan("lab/50%", 7000, {"droplet_hours": (100, 1)})
+    for tenant, plan in (("acme", "studio"), ("zulu", "studio"), ("yoyo", "lab/50%")):
+        world.tenant(tenant)
+        world.deployment(tenant, f"{tenant}-web", plan)
+        for month in ("04", "05"):
+            world.use(f"{tenant}-web", "droplet_hours", 300, f"2026-{month}-15 12:00+00")
+    ids = []
+    for month in ("2026-04", "2026-05"):
+        world.publish(month)
+        found = exported(world, month, "revenue", tmp_path)
+        ids.append({(row["x_TenantId"], row["SkuId"], row["SkuPriceId"]) for row in found if row["SkuId"]})
+    assert ids[0] == ids[1]
+    assert ids[0] == {
+        ("acme", "plan/studio", "plan/studio"),
+        ("acme", "overage/droplet_hours", "overage/droplet_hours/studio"),
+        ("zulu", "plan/studio", "plan/studio"),
+        ("zulu", "overage/droplet_hours", "overage/droplet_hours/studio"),
+        ("yoyo", "plan/lab/50%", "plan/lab/50%"),
+        ("yoyo", "overage/droplet_hours", "overage/droplet_hours/lab%2F50%25"),
+    }
+
+
+def test_a_deployment_that_changed_its_plan_has_the_price_of_each(world: World, tmp_path: Path) -> None:
+    """By the rate, also where only the second plan has overage; of one rate by the order of the lines."""
+    world.tenant("acme")
+    world.plan("small", 1000, {"droplet_hours": (10, 1), "egress_gb": (10, 1)})
+    world.plan("large", 9000, {"droplet_hours": (10, 2), "egress_gb": (10, 1)})
+    world.deployment("acme", "web")
+    world.subscribe("first", "acme", "web", "small", end="2026-04-10")
+    world.subscribe("then", "acme", "web", "large", start="2026-04-10")
+    world.deployment("acme", "app")
+    world.subscribe("a", "acme", "app", "small", end="2026-04-10")
+    world.subscribe("b", "acme", "app", "large", start="2026-04-10")
+    for deployment, kind, quantity, day in (
+        ("web", "droplet_hours", 110, "05"),
+        ("web", "droplet_hours", 310, "15"),
+        ("web", "egress_gb", 210, "05"),
+        ("web", "egress_gb", 410, "15"),
+        ("app", "droplet_hours", 510, "15"),
+    ):
+        world.use(deployment, kind, quantity, f"2026-04-{day} 12:00+00")
+    world.publish(APRIL)
+    found = [row for row in exported(world, APRIL, "revenue", tmp_path) if row["ChargeFrequency"] == "Usage-Based"]
+    assert {row["PricingQuantity"]: row["SkuPriceId"] for row in found} == {
+        "100.00": "overage/droplet_hours/small",
+        "300.00": "overage/droplet_hours/large",
+        "200.00": "overage/egress_gb/small",
+        "400.00": "overage/egress_gb/large",
+        "500.00": "overage/droplet_hours/large",
+    }
+
+
+def test_rounding_is_no_price(world: World, tmp_path: Path) -> None:
+    """3 h at 0.5 c are 1.5 c, billed as 2 c: what it cost by price is 0.015, listed, contracted and effective."""
+    world.tenant("acme")
+    world.plan("studio", 5000, {"droplet_hours": (0, "0.5")})
+    world.deployment("acme", "web", "studio")
+    world.use("web", "droplet_hours", 3)
+    world.publish(APRIL)
+    [row] = [one for one in exported(world, APRIL, "revenue", tmp_path) if one["SkuMeter"] == "droplet_hours"]
+    assert picked(
+        [row], "BilledCost", "ListCost", "ContractedCost", "EffectiveCost", "PricingCurrencyEffectiveCost"
+    ) == [("0.02", "0.015", "0.015", "0.015", "0.015")]
+
+
+def test_a_refund_of_usage_is_usage_and_an_incentive_is_a_credit(world: World, tmp_path: Path) -> None:
+    """What 24 h of a droplet cost is paid back: in the month it is no Correction, of a month before it is one."""
+    droplet = "web-1 (s-1vcpu-2gb)"
+    world.bill(
+        "2026-10",
+        {"product": "Droplets", "description": droplet, "amount": "12.00", "duration": "744"},
+        {"product": "Droplets", "description": f"{droplet} refund", "amount": "-0.39", "duration": "24"},
+        item("-0.50", "gpu-1", product="GPU Droplets", start="2026-09-01T00:00:00Z", end="2026-10-01T00:00:00Z"),
+        item("-0.25", "lb-1", product="Refunds"),
+        {"product": "Credits", "description": "Promo", "amount": "-5.00"},
+        {"product": "Droplets", "category": "Discount", "description": "Half price", "amount": "-1.00"},
+        {"product": "Adjustments", "description": "Rounding", "amount": "-0.01"},
+        {"product": "Taxes", "description": "GST refund", "amount": "-0.04"},
+        total=481,
+    )
+    found = exported(world, "2026-10", "cost", tmp_path)
+    assert picked(found, "BilledCost", "ChargeCategory", "ChargeClass", "PricingQuantity", "SkuPriceId") == [
+        ("12.00", "Usage", "", "744.00", "Droplets/s-1vcpu-2gb"),
+        ("-0.39", "Usage", "", "24.00", "Droplets/s-1vcpu-2gb"),
+        ("-0.50", "Usage", "Correction", "1.00", "GPU Droplets"),
+        ("-0.25", "Usage", "", "1.00", "Refunds"),
+        ("-5.00", "Credit", "", "", ""),
+        ("-1.00", "Credit", "", "", ""),
+        ("-0.01", "Adjustment", "", "", ""),
+        ("-0.04", "Tax", "", "", ""),
+    ]
+
+
+def test_an_item_that_ends_with_the_last_second_of_a_day_ends_with_the_day(world: World, tmp_path: Path) -> None:
+    """FOCUS's ends are exclusive. Any other second is one that a droplet ended in: they are billed by the second."""
+    ends = {
+        "2026-10-31T23:59:59Z": "2026-11-01T00:00:00Z",
+        "2026-10-31 23:59:59.999 +0000": "2026-11-01T00:00:00Z",
+        "2026-11-01T10:59:59+11:00": "2026-11-01T00:00:00Z",
+        "2026-10-15T23:59:59Z": "2026-10-16T00:00:00Z",
+        "2026-11-01T00:00:00Z": "2026-11-01T00:00:00Z",
+        "2026-10-15T12:59:59Z": "2026-10-15T12:59:59Z",
+        "2026-10-31T23:59:58Z": "2026-10-31T23:59:58Z",
+    }
+    world.bill("2026-10", *(item("1.00", start="2026-10-01T00:00:00Z", end=end) for end in ends), total=700)
+    assert [row["ChargePeriodEnd"] for row in exported(world, "2026-10", "cost", tmp_path)] == list(ends.values())
+
+
+def test_a_text_is_one_quoted_cell_and_no_formula_and_parquet_has_it_as_it_is(world: World, tmp_path: Path) -> None:
+    """Both sides: names, and what the provider wrote. Numbers and instants are not quoted; null is nothing."""
+    world.pilot()
+    world.query("update cloud.tenants set name = 'Reef Labs;=1+2'")
+    world.query("update cloud.cloud_deployments set name = E'web\\t@SUM(A1)'")
+    world.publish(APRIL)
+    world.bill(
+        APRIL,
+        {"product": "-1", "description": "a\n=1", "amount": "1.00", "project_name": "+1|=2"},
+        {"product": "Credits", "description": "x", "amount": "-1.00"},
+        total=0,
+    )
+    expected: dict[tuple[focus.Side, str], tuple[str, str]] = {
+        ("revenue", "BillingAccountName"): ("Reef Labs;=1+2", "Reef Labs;'=1+2"),
+        ("revenue", "SubAccountName"): ("web\t@SUM(A1)", "web\t'@SUM(A1)"),
+        ("cost", "ServiceName"): ("-1", "'-1"),
+        ("cost", "ChargeDescription"): ("a\n=1", "a\n'=1"),
+        ("cost", "SubAccountName"): ("+1|=2", "'+1|'=2"),
+    }
+    for (side, column), (as_it_is, harmless) in expected.items():
+        assert exported(world, APRIL, side, tmp_path)[0][column] == harmless
+        export(world, APRIL, side, tmp_path / "month.parquet")
+        assert pyarrow.parquet.read_table(tmp_path / "month.parquet")[column][0].as_py() == as_it_is
+    texts = {field.name for field in focus.schema("cost") if field.type == "string"}
+    header, first = (tmp_path / f"cost-{APRIL}.csv").read_text().split("\n", 1)
+    cells = re.findall(r'("(?:[^"]|"")*"|[^",]*)(?:,|$)', first.splitlines()[0] + "\n" + first.splitlines()[1])
+    for name, cell in zip(header.split(","), cells, strict=False):
+        assert cell.startswith('"') == (name in texts and cell != ""), (name, cell)
 
 
 def test_drafts_and_void_invoices_are_left_out(world: World, tmp_path: Path) -> None:

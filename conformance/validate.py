@@ -110,7 +110,7 @@ def bites(file):
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, file.name)
         text = file.read_text(encoding="utf-8")
-        copy.write_text(text.replace(",AUD,", ",XYZ,"), encoding="utf-8")
+        copy.write_text(text.replace(',"AUD",', ',"XYZ",'), encoding="utf-8")
         if validate(copy).by_rule_id["BillingCurrency-C-006-M"]["ok"]:
             raise SystemExit("the validator passes a currency that there is not: it checks nothing")
 
