@@ -47,7 +47,8 @@ def print_invoice(invoice: dict[str, Any]) -> None:
     OUT.print(f"\nTax invoice {heading(invoice)}")
     print_lines(None, invoice)
     if "gst_free_reason" in invoice["meta"]:
-        OUT.print(f"GST-free: {invoice['meta']['gst_free_reason']}")
+        taxed = any(line["kind"] == "tax" for line in invoice["lines"])
+        OUT.print(f"GST-free{' but for what it corrects' if taxed else ''}: {invoice['meta']['gst_free_reason']}")
 
 
 def heading(invoice: dict[str, Any]) -> str:
@@ -76,6 +77,8 @@ def print_lines(title: str | None, document: dict[str, Any]) -> None:
         if line["kind"] != "tax"  # it is among the sums
     ]
     tax = next((line["description"] for line in document["lines"] if line["kind"] == "tax"), "GST")
+    if (taxable := taxable_cents(document)) != document["subtotal_cents"]:
+        tax = f"{tax} of {dollars(taxable)}"
     sums = [
         ("", name, "", "", dollars(document[f"{sum_of}_cents"]))
         for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total"))
@@ -117,6 +120,13 @@ def print_table(
             table.add_section()
         table.add_row(*row, style="bold" if sums and place == len(rows) + len(sums) - 1 else styles.get(place))
     OUT.print(table, crop=False)
+
+
+def taxable_cents(document: dict[str, Any]) -> int:
+    """What the GST of an invoice or a quote is on, as its tax line says; an older one is on the subtotal."""
+    metas = [line["meta"] for line in document["lines"] if line["kind"] == "tax"]
+    subtotal: int = document["subtotal_cents"]
+    return metas[0].get("taxable_cents", subtotal) if metas else subtotal
 
 
 def say(text: str) -> None:

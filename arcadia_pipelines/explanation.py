@@ -102,7 +102,9 @@ def totals(invoice: Mapping[str, Any], lines: Sequence[Line]) -> Findings:
         on_invoice = " + ".join(dollars(invoice[f"{part}_cents"]) for part in ("subtotal", "tax"))
         found.object_to(f"{text}. On the invoice: {on_invoice} = {dollars(invoice['total_cents'])}.")
     if "gst_free_reason" in invoice["meta"]:
-        found.say(f"There is no GST: {invoice['meta']['gst_free_reason']}.")
+        taxed = any(line["kind"] == "tax" for line in lines)
+        what = "There is no GST but on what it corrects" if taxed else "There is no GST"
+        found.say(f"{what}: {invoice['meta']['gst_free_reason']}.")
     if invoice["status"] == "void":
         found.say("The invoice is void: nothing of it is owed.")
     return found
@@ -157,8 +159,9 @@ def _explain_amount(found: Explanation) -> None:
         found.object_to(f"{text}, but {dollars(line['amount_cents'])} stands on the line")
     noted = line["meta"].get("taxable_cents", line["taxable_cents"])
     if line["kind"] == "tax" and noted != line["taxable_cents"]:
+        which = "the lines but tax" if line["taxable_cents"] == line["before_tax_cents"] else "the taxable lines"
         now = dollars(int(line["taxable_cents"]))
-        found.object_to(f"the lines but tax sum to {now}; it was worked out on {dollars(noted)}")
+        found.object_to(f"{which} sum to {now}; it was worked out on {dollars(noted)}")
 
 
 def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) -> None:
@@ -248,6 +251,8 @@ def _explain_correction(found: Explanation) -> None:
         return
     month = dt.date.fromisoformat(meta["corrects"])
     found.say(f"corrects {month:%B %Y}, invoice {meta['invoice_number']}, which stays as it is")
+    if "taxable" in meta:
+        found.say(f"{'with' if meta['taxable'] else 'without'} GST, as what it corrects")
     if correction.billed_cents is None or correction.owed_cents is None:
         found.say("invoice_corrections has nothing to correct there any more")
     else:

@@ -23,6 +23,7 @@ from arcadia_pipelines.console import (
     plain,
     print_table,
     say,
+    taxable_cents,
     to_json,
 )
 from arcadia_pipelines.explanation import Explanation, Findings
@@ -202,7 +203,7 @@ def _why(change: Change, before: Invoice, after: Invoice) -> str:
     if change["cause"] == "code":
         return "the same inputs come to another amount: the engine was changed; have a developer look at it"
     if change["kind"] == "tax" and change["change"] == "changed":
-        return f"10 % of {dollars(before['subtotal_cents'])}, then of {dollars(after['subtotal_cents'])}"
+        return f"10 % of {dollars(taxable_cents(before))}, then of {dollars(taxable_cents(after))}"
     if change["change"] == "changed" and change["cause"] == "correction":
         return ", then ".join(dollars(cents) for cents in _amounts(change) if cents is not None)
     if change["change"] == "changed":
@@ -214,7 +215,7 @@ def _why(change: Change, before: Invoice, after: Invoice) -> str:
 def _stood(change: Change, when: str, invoice: Invoice) -> str:
     """What stood on the only revision that has the line."""
     if change["kind"] == "tax":
-        return f"10 % of {dollars(invoice['subtotal_cents'])}"
+        return f"10 % of {dollars(taxable_cents(invoice))}"
     if change["kind"] in ("adjustment", "credit"):
         return dollars(change[f"amount_cents_{when}"])
     quantity = f"{plain(change[f'qty_{when}'])} {change[f'unit_{when}'] or ''}".rstrip()

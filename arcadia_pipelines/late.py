@@ -44,5 +44,5 @@ def _totals(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> 
     """What each tenant would be invoiced for this usage."""
     quoted = recompute.quotes_of(connection, month, used)
     adjustments = corrections.carried_by(connection, month)
-    tenants = streams.whole(connection, {}, catalogue.TENANTS)
+    tenants = streams.whole(connection, {"month": month.start}, catalogue.TENANTS)
     return recompute.invoices(quoted.lines, adjustments, tenants, month)[0][["tenant_id", "total_cents"]]

@@ -198,7 +198,7 @@ FOURTH, BILLED = {TENANTS[3]}, set(TENANTS[:-1])
         "an addon less": (FOURTH, FOURTH),
         "a deployment's name": (FOURTH, FOURTH),
         "a price": (set(TENANTS), BILLED),
-        "a tenant's GST": (set(), FOURTH),
+        "a tenant's GST": (set(), set()),
         "a quote line, by hand": (set(TENANTS), set()),
         "frozen usage, by hand": (set(TENANTS), set()),
     }.items(),

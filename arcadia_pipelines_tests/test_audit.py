@@ -328,8 +328,9 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
             {"tenant_id": "pilot", "subtotal_cents": 6522, "taxable_cents": "6521"},
         ),
         (
-            "update cloud.tenants set gst_free_reason = '' where id = 'export'",
-            {"tenant_id": "export", "tenant_reason": ""},
+            "with t as (update cloud.tenants set gst_free_reason = '' where id = 'export')"
+            " update billing.tenant_invoices set status = 'draft' where tenant_id = 'export'",
+            {"tenant_id": "export", "status": "draft", "tenant_reason": ""},
         ),
     ],
     "content_hash_is_of_the_lines": [

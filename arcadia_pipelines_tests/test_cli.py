@@ -432,6 +432,7 @@ def test_a_replay_names_the_first_difference_and_counts_the_others(world: World,
     )
     world.query("update cloud.plan_prices set effective_from = '2026-01-01'")
     world.query("update cloud.tenants set gst_free_reason = 'exports' where id = 'acme'")
+    world.tamper("update billing.tenant_invoices set status = 'draft' where tenant_id = 'acme'")
     assert "line 2: standing GST 10%, 1 x 500 c = 5.00; rebuilt none" in arcadia("replay", "2026-04").err
     world.query("update cloud.tenants set gst_free_reason = null")
     world.query("update billing.tenant_invoices set status = 'void' where tenant_id = 'acme'")

@@ -221,10 +221,12 @@ def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
 
 
 def test_what_the_lines_do_not_show_is_told(world: World, arcadia: Call) -> None:
-    """The tenant became GST-free: its GST line went, and the reason came."""
+    """The tenant became GST-free, and its invoice was reopened: its GST line went, and the reason came."""
     world.pilot()
     world.publish("2026-04")
     world.query("update cloud.tenants set gst_free_reason = 'Exports'")
+    for operation in ("void_invoice", "reopen_invoice"):
+        world.done(operation, invoices=["INV-202604-00001"])
     world.publish("2026-04")
     told = text(arcadia("diff", "pilot", "2026-04"))
     assert "GST 10%: 10 % of 64.22; not on revision 2" in told

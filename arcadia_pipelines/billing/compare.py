@@ -4,6 +4,7 @@ Belongs here: matching lines and naming the cause. Does not: reading revisions (
 (history_commands.py), whether a month's invoice is to be replaced (reconcile.py).
 """
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -144,4 +145,7 @@ def _any_differs(both: pd.DataFrame, *columns: str) -> Series:
 
 
 def _taxable(lines: pd.DataFrame) -> int:
-    return int(lines["amount_cents"][lines["kind"] != "tax"].sum())
+    """The taxable cents: what the tax line says, or else the sum of the other lines."""
+    is_tax = lines["kind"] == "tax"
+    said = re.search(r'"taxable_cents": (-?\d+)', " ".join(lines["meta"][is_tax].dropna()))
+    return int(said[1]) if said else int(lines["amount_cents"][~is_tax].sum())

@@ -15,6 +15,7 @@ from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.money import (
     CENTS,
     COUNT,
+    FLAG,
     ONE,
     QUANTITY,
     TEXT,
@@ -37,7 +38,7 @@ _LINE_PRICE = pa.decimal128(27, 8)  # and as the price of a line: GST, correctio
 TENANTS = pa.schema(
     [
         ("tenant_id", TEXT),
-        ("gst_free_reason", TEXT),  # null: GST applies
+        ("gst_free_reason", TEXT),  # of the invoice, which keeps the one that it was issued with; null: GST applies
         ("meta", TEXT),  # JSON for the invoice: the tenant's name and ABN, and the reason
     ]
 )
@@ -49,9 +50,13 @@ ADJUSTMENTS = pa.schema(
         ("corrects", TEXT),  # the month that is corrected, by its first day
         ("invoice_number", TEXT),  # its invoice, which stays as it is
         ("amount_cents", CENTS),  # ex GST
+        ("taxable", FLAG),  # whether GST applies, as it did to what is corrected
     ]
 )
-"""One row per tenant and earlier month whose frozen invoice bills too little, or too much (below 0)."""
+"""One row per tenant and earlier month whose frozen invoice bills too little, or too much (below 0).
+
+Two rows, one of them taxable, where that invoice was issued again with another GST status after it had been corrected.
+"""
 
 INVOICE_LINES = pa.schema(
     [
@@ -98,13 +103,15 @@ def tenant_lines(
     """The lines of each tenant's invoice in order, as INVOICE_LINES: what is quoted, what is adjusted, GST.
 
     Quote lines (quote.QUOTE_LINES) go by deployment name, then plan_base, addon, overage; adjustments (ADJUSTMENTS)
-    by the month that they correct; the tax line is last. A GST-free tenant has none. Raises TenantMissing.
+    by the month that they correct; the tax line is last. A GST-free tenant has one if an adjustment is taxable. Raises
+    TenantMissing.
     """
     payers = to_arrow(tenants, TENANTS)
-    quoted = _quoted_lines(to_arrow(quote_lines, QUOTE_LINES), payers)
-    adjusted = _adjustment_lines(to_arrow(adjustments, ADJUSTMENTS))
-    taxable = pa.concat_tables([quoted, adjusted], promote_options="default")
-    lines = pa.concat_tables([taxable, _tax_lines(taxable, payers)], promote_options="default")
+    taxed = payers["tenant_id"].filter(payers["gst_free_reason"].is_null())
+    quoted = _quoted_lines(to_arrow(quote_lines, QUOTE_LINES), payers, taxed)
+    adjusted = _adjustment_lines(to_arrow(adjustments, ADJUSTMENTS), taxed)
+    before_tax = pa.concat_tables([quoted, adjusted], promote_options="default")
+    lines = pa.concat_tables([before_tax, _tax_lines(before_tax, taxed)], promote_options="default")
     lines = _with_ids(_in_order(lines), month)
     return to_pandas(lines.select(INVOICE_LINES.names).cast(INVOICE_LINES))
 
@@ -124,8 +131,8 @@ def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> p
     return to_pandas(invoices.select(INVOICES.names).sort_by("tenant_id").cast(INVOICES))
 
 
-def _quoted_lines(quoted: pa.Table, payers: pa.Table) -> pa.Table:
-    """The quote lines, to stand beside others. Raises TenantMissing."""
+def _quoted_lines(quoted: pa.Table, payers: pa.Table, taxed: Column) -> pa.Table:
+    """The quote lines, to stand beside others; taxable if their tenant is taxed. Raises TenantMissing."""
     gone = quoted["tenant_id"].filter(pc.invert(pc.is_in(quoted["tenant_id"], payers["tenant_id"])))
     if len(gone):
         raise TenantMissing(f"tenant {gone[0]} was quoted and is not in tenants: quote the month again")
@@ -134,15 +141,22 @@ def _quoted_lines(quoted: pa.Table, payers: pa.Table) -> pa.Table:
         kind_order=pc.index_in(quoted["kind"], KIND_ORDER),
         quote_line_no=quoted["line_no"],
         unit_price_cents=exact(quoted["unit_price_cents"], _LINE_PRICE),
+        taxable=pc.is_in(quoted["tenant_id"], taxed),
     )
 
 
-def _adjustment_lines(adjustments: pa.Table) -> pa.Table:
-    """One line per tenant and corrected month, in order: an adjustment to pay, or a credit."""
-    ordered = adjustments.sort_by([(name, "ascending") for name in ("tenant_id", "corrects", "invoice_number")])
+def _adjustment_lines(adjustments: pa.Table, taxed: Column) -> pa.Table:
+    """One line per adjustment, in order: an adjustment to pay, or a credit.
+
+    Its meta says whether it is taxable where the rest of its invoice is not, or the other way round.
+    """
+    order = ("tenant_id", "corrects", "invoice_number", "taxable")
+    ordered = adjustments.sort_by([(name, "ascending") for name in order])
     corrects, number, cents = ordered["corrects"], ordered["invoice_number"], ordered["amount_cents"]
     kind = pc.if_else(pc.less(cents, 0), "credit", "adjustment")
     month = pc.utf8_slice_codeunits(corrects, 0, 7)
+    as_the_rest = pc.equal(ordered["taxable"], pc.is_in(ordered["tenant_id"], taxed))
+    differs = pc.if_else(as_the_rest, "", text('"taxable": ', ordered["taxable"].cast(TEXT), ", "))
     return pa.table(
         {
             "tenant_id": ordered["tenant_id"],
@@ -151,17 +165,22 @@ def _adjustment_lines(adjustments: pa.Table) -> pa.Table:
             "qty": pa.repeat(ONE, len(ordered)),
             "unit_price_cents": exact(cents, _LINE_PRICE),
             "amount_cents": cents,
-            "meta": text('{"corrects": "', corrects, '", "invoice_number": "', number, '"}'),
+            "meta": text("{", differs, '"corrects": "', corrects, '", "invoice_number": "', number, '"}'),
+            "taxable": ordered["taxable"],
         }
     )
 
 
-def _tax_lines(lines: pa.Table, payers: pa.Table) -> pa.Table:
-    """One GST line per tenant that is not GST-free, at 0 too."""
-    sums = lines.group_by("tenant_id", use_threads=False).aggregate([("amount_cents", "sum")])
-    taxed = payers["tenant_id"].filter(payers["gst_free_reason"].is_null())
-    taxable = sums.filter(pc.is_in(sums["tenant_id"], taxed))
-    cents = taxable["amount_cents_sum"]
+def _tax_lines(lines: pa.Table, taxed: Column) -> pa.Table:
+    """One GST line, on what is taxable, per tenant that is taxed, at 0 too, or has a taxable line."""
+    amounts = with_columns(
+        lines.select(["tenant_id", "taxable"]),
+        taxable_cents=pc.if_else(lines["taxable"], lines["amount_cents"], 0),
+        has_tax=pc.or_(lines["taxable"], pc.is_in(lines["tenant_id"], taxed)),
+    )
+    sums = amounts.group_by("tenant_id", use_threads=False).aggregate([("taxable_cents", "sum"), ("has_tax", "any")])
+    taxable = sums.filter(sums["has_tax_any"])
+    cents = taxable["taxable_cents_sum"]
     tax = gst.gst(exact(cents, _WHOLE_CENTS))
     return pa.table(
         {
@@ -183,7 +202,7 @@ def _in_order(lines: pa.Table) -> pa.Table:
     by = pa.table(ranks | {name: lines[name] for name in ("kind_order", "quote_line_no")})
     order = ("tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "quote_line_no")
     place = pc.sort_indices(by, [(name, "ascending") for name in order])
-    lines = lines.drop_columns(["subscription_id", "kind_order", "quote_line_no"])
+    lines = lines.drop_columns(["subscription_id", "kind_order", "quote_line_no", "taxable"])
     return with_columns(lines, invoice=ranks["tenant_id"]).take(place)
 
 

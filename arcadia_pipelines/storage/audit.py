@@ -315,24 +315,36 @@ AUDITS = [
     _audit(
         "invoices",
         "tax_lines_fit_the_gst_status",
-        "A GST-free invoice has no tax line, every other one, which says the taxable cents; an invoice that can still "
-        "change, of a tenant that is not held back, has its tenant's GST status.",
-        "The tenant's GST status was changed since: materialise the month again. Else compare with invoice_events.",
+        "A GST-free invoice that carries no taxed correction has no tax line, every other one, which says the taxable "
+        "cents; a draft of a tenant that is not held back has its tenant's GST status.",
+        "Of a draft, the tenant's GST status was changed since: materialise the month again. Else compare with "
+        "invoice_events.",
         f"""
             with {_STANDING},
             tax as (
                 select invoice_id, count(*) as lines, max(meta ->> 'taxable_cents') as taxable
                 from billing.tenant_invoice_lines where period_start = %(month)s and kind = 'tax' group by 1
+            ),
+            otherwise as (
+                select invoice_id, count(*) filter (where meta ->> 'taxable' = 'true') as taxed_lines,
+                       sum(amount_cents) filter (where meta ->> 'taxable' = 'true') as taxed_cents,
+                       sum(amount_cents) filter (where meta ->> 'taxable' = 'false') as free_cents
+                from billing.tenant_invoice_lines
+                where period_start = %(month)s and kind in ('credit', 'adjustment') and meta ? 'taxable' group by 1
             )
-            select s.invoice_number, s.tenant_id, s.meta ->> 'gst_free_reason' as invoice_reason,
+            select s.invoice_number, s.tenant_id, s.status, s.meta ->> 'gst_free_reason' as invoice_reason,
                    t.gst_free_reason as tenant_reason, coalesce(tax.lines, 0) as tax_lines, s.subtotal_cents,
                    tax.taxable as taxable_cents
             from standing s
             left join tax on tax.invoice_id = s.id
+            left join otherwise o on o.invoice_id = s.id
             left join cloud.tenants t on t.id = s.tenant_id
-            where coalesce(tax.lines, 0) <> case when s.meta ? 'gst_free_reason' then 0 else 1 end
-               or tax.taxable <> s.subtotal_cents::text
-               or s.by_line and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
+            where coalesce(tax.lines, 0) <> case when s.meta ? 'gst_free_reason'
+                                                 then least(coalesce(o.taxed_lines, 0), 1) else 1 end
+               or tax.taxable <> (case when s.meta ? 'gst_free_reason' then coalesce(o.taxed_cents, 0)
+                                       else s.subtotal_cents - coalesce(o.free_cents, 0) end)::text
+               or s.status = 'draft' and s.by_line
+                  and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
             order by s.tenant_id
         """,
     ),
@@ -461,42 +473,56 @@ AUDITS = [
         "corrections",
         "corrections_are_carried_once",
         "Each adjustment or credit says which earlier month it corrects. What a tenant's standing invoices carry of a "
-        "month sums to no more than its difference in invoice_corrections, and has its sign; beyond that only while "
-        "the tenant's next invoice, which takes it back, is still to come. Not yet carried is fine.",
+        "month sums to no more than its difference in invoice_corrections, and has its sign and the GST status of that "
+        "month's invoice; beyond that only while the tenant's next invoice, which takes it back, is still to come. Not "
+        "yet carried is fine.",
         "Materialise the tenant's newest month again; if it stays, compare the lines named with invoice_corrections.",
         r"""
             with carried as (
                 select i.tenant_id, i.id as invoice_id, i.invoice_number, i.period_start, l.line_no, l.description,
-                       l.amount_cents, l.inserted_at, l.meta ->> 'corrects' as corrects
+                       l.amount_cents, l.inserted_at, l.meta ->> 'corrects' as corrects,
+                       case l.meta ->> 'taxable' when 'true' then true when 'false' then false
+                                                 else not i.meta ? 'gst_free_reason' end as taxed,
+                       i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen
                 from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
                 where l.kind in ('credit', 'adjustment') and i.status <> 'void'
             ),
             sums as (
-                select tenant_id, corrects, sum(amount_cents) as cents, max(period_start) as newest_month,
-                       max(inserted_at) as newest_line
-                from carried
-                group by 1, 2 having bool_or(period_start = %(month)s)
+                select tenant_id, corrects, taxed, sum(amount_cents) as cents, max(period_start) as newest_month,
+                       max(inserted_at) as newest_line, bool_and(is_frozen) as all_frozen,
+                       sum(sum(amount_cents)) over (partition by tenant_id, corrects) as cents_in_all
+                from carried group by 1, 2, 3
             ),
-            beyond as (
-                select s.*, coalesce(c.difference_cents, 0) as difference_cents, c.found_at
+            owed as (
+                select s.*, coalesce(c.difference_cents, 0) as difference_in_all, c.found_at,
+                       case when s.taxed <> corrected.meta ? 'gst_free_reason' then coalesce(c.difference_cents, 0)
+                            else 0 end as difference_cents
                 from sums s
                 left join billing.invoice_corrections c
                     on c.tenant_id = s.tenant_id and c.period_start::text = s.corrects
-                where s.cents not between least(coalesce(c.difference_cents, 0), 0)
-                                      and greatest(coalesce(c.difference_cents, 0), 0)
+                left join billing.tenant_invoices corrected
+                    on corrected.tenant_id = c.tenant_id and corrected.period_start = c.period_start
+            ),
+            beyond as (
+                select * from owed
+                where cents not between least(difference_cents, 0) and greatest(difference_cents, 0)
             ),
             settled as (
                 select b.* from beyond b
-                where b.newest_line >= b.found_at
-                   or exists (select from billing.tenant_invoices i
-                              where i.tenant_id = b.tenant_id and i.status <> 'void' and i.period_start > b.newest_month
-                                and (b.found_at is null or b.found_at <= (
-                                    select min(l.inserted_at) from billing.tenant_invoice_lines l
-                                    where l.invoice_id = i.id and l.period_start = i.period_start)))
+                where not (b.all_frozen and b.cents_in_all between least(b.difference_in_all, 0)
+                                                               and greatest(b.difference_in_all, 0))
+                  and (b.newest_line >= b.found_at
+                       or exists (select from billing.tenant_invoices i
+                                  where i.tenant_id = b.tenant_id and i.status <> 'void'
+                                    and i.period_start > b.newest_month
+                                    and (b.found_at is null or b.found_at <= (
+                                        select min(l.inserted_at) from billing.tenant_invoice_lines l
+                                        where l.invoice_id = i.id and l.period_start = i.period_start))))
             )
             select c.invoice_number, c.tenant_id, c.line_no, c.description, c.corrects, c.amount_cents,
                    s.cents as carried_in_all_cents, s.difference_cents
-            from carried c left join settled s on s.tenant_id = c.tenant_id and s.corrects = c.corrects
+            from carried c
+            left join settled s on s.tenant_id = c.tenant_id and s.corrects = c.corrects and s.taxed = c.taxed
             where c.period_start = %(month)s
               and (s.tenant_id is not null or c.corrects is null or c.corrects !~ '^\d{4}-(0[1-9]|1[0-2])-01$'
                    or c.corrects collate "C" >= %(month)s::date::text collate "C")

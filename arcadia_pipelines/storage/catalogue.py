@@ -80,11 +80,24 @@ RATES = """
     order by p.code, r.resource_kind, r.effective_from desc
 """
 """Every plan's rates in effect. Takes `month`."""
+# What another program has put in without a reason may still have been issued without GST.
 _TENANTS = """
-    select id as tenant_id, nullif(btrim(gst_free_reason), '') as gst_free_reason,
-           jsonb_strip_nulls(jsonb_build_object('tenant_name', name, 'tenant_abn', abn,
-                                                'gst_free_reason', nullif(btrim(gst_free_reason), ''))) as meta
-    from cloud.tenants
+    select t.id as tenant_id, status.gst_free_reason,
+           jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
+                                                'gst_free_reason', status.gst_free_reason)) as meta
+    from cloud.tenants t
+    left join billing.tenant_invoices i
+        on i.tenant_id = t.id and i.period_start = %(month)s and i.status in ('issued', 'paid')
+    cross join lateral (select nullif(btrim(t.gst_free_reason), '') as reason) today
+    cross join lateral (
+        select case when i.id is null then today.reason
+                    when i.meta ? 'gst_free_reason' then i.meta ->> 'gst_free_reason'
+                    when today.reason is null or i.tax_cents <> 0
+                         or exists (select from billing.tenant_invoice_lines l
+                                    where l.invoice_id = i.id and l.period_start = %(month)s and l.kind = 'tax')
+                        then null
+                    else today.reason end as gst_free_reason
+    ) status
 """
 
 SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS)
@@ -92,7 +105,8 @@ SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS)
 ADDONS = Query(_ADDONS, quote.ADDONS)
 """The addons of what a month bills, each for as long as its subscription is. Takes `start` and `end`."""
 TENANTS = Query(_TENANTS, invoice.TENANTS)
-"""Every tenant."""
+"""Every tenant, with the GST status that its invoice of the month has, or gets: an issued one keeps the one that it was
+issued with, until it is void. Takes `month`."""
 
 
 class UnknownCode(Exception):

@@ -182,18 +182,28 @@ CONTROLS = [
     Control(
         name="gst_recomputed_a_second_way",
         asset="tenant_invoices",
-        description="Each invoice's GST is a tenth of its lines by integers, half a cent up; none if GST-free.",
+        description="Each invoice's GST is a tenth of its taxable lines by integers, half a cent up.",
         remedy="The tax is not what the lines say: compare with invoice_events, then re-materialise the month.",
         query="""
-            with taxable as (
+            with sums as (
                 select invoice_id, sum(amount_cents)::bigint as cents
                 from billing.tenant_invoice_lines where period_start = %(month)s and kind <> 'tax' group by 1
+            ),
+            otherwise as (
+                select invoice_id, sum(amount_cents) filter (where meta ->> 'taxable' = 'true')::bigint as taxed,
+                       sum(amount_cents) filter (where meta ->> 'taxable' = 'false')::bigint as free
+                from billing.tenant_invoice_lines
+                where period_start = %(month)s and kind in ('credit', 'adjustment') group by 1
             )
             select i.invoice_number, i.tenant_id, t.cents as taxable_cents, i.tax_cents
-            from billing.tenant_invoices i join taxable t on t.invoice_id = i.id
-            where i.period_start = %(month)s
-              and i.tax_cents <> case when i.meta ? 'gst_free_reason' then 0
-                                      else sign(t.cents) * ((abs(t.cents) + 5) / 10) end
+            from billing.tenant_invoices i
+            join sums s on s.invoice_id = i.id
+            left join otherwise o on o.invoice_id = i.id
+            cross join lateral (
+                select case when i.meta ? 'gst_free_reason' then coalesce(o.taxed, 0)
+                            else s.cents - coalesce(o.free, 0) end as cents
+            ) t
+            where i.period_start = %(month)s and i.tax_cents <> sign(t.cents) * ((abs(t.cents) + 5) / 10)
             order by i.tenant_id
         """,
     ),
@@ -229,14 +239,15 @@ CONTROLS = [
         name="gst_status_of_frozen_invoices",
         asset="tenant_invoices",
         warning=True,
-        description="Every paid or pushed invoice of the month has GST, or none, as its tenant has now.",
-        remedy="No correction is made for GST by itself: settle it with the tenant if the month had the wrong status.",
+        description="Every issued or paid invoice of the month has GST, or none, as its tenant has now.",
+        remedy="It keeps the status that it was issued with. If that was wrong for the month: void it, reopen it and "
+        "run the month again, which issues it with today's; what is wrong on a paid one is for people to settle.",
         query="""
-            select i.invoice_number, i.tenant_id, i.tax_cents, i.meta ->> 'gst_free_reason' as invoiced_reason,
+            select i.invoice_number, i.tenant_id, i.status, i.tax_cents,
+                   i.meta ->> 'gst_free_reason' as invoiced_reason,
                    nullif(btrim(t.gst_free_reason), '') as reason_now
             from billing.tenant_invoices i join cloud.tenants t on t.id = i.tenant_id
             where i.period_start = %(month)s and i.status in ('issued', 'paid')
-              and (i.status = 'paid' or i.finance_invoice_id is not null or i.pushed_to_finance_at is not null)
               and (i.meta ? 'gst_free_reason') <> (nullif(btrim(t.gst_free_reason), '') is not null)
             order by i.tenant_id
         """,

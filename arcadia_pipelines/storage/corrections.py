@@ -48,77 +48,71 @@ _ADD = """
     on conflict do nothing
 """
 
+# A line that does not say whether it was taxed was taxed as the rest of its invoice.
 _STANDING_LINES = """
-    select i.tenant_id, i.period_start, i.status, l.amount_cents, (l.meta ->> 'corrects')::date as corrects
+    select i.tenant_id, i.period_start, i.status, l.amount_cents, (l.meta ->> 'corrects')::date as corrects,
+           coalesce(l.meta ->> 'taxable' = 'true', not i.meta ? 'gst_free_reason') as taxable
     from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
     where l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
 """
 # Of an invoice that was voided since, nothing is owed.
 _DIFFERENCES = """
-    select c.tenant_id, c.period_start as corrects, c.difference_cents as cents
+    select c.tenant_id, c.period_start as corrects, not i.meta ? 'gst_free_reason' as taxable,
+           c.difference_cents as cents
     from billing.invoice_corrections c
     join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.period_start
     where i.status in ('issued', 'paid')
 """
+# What is owed less what stands on invoices, taxed and not apart: what was taxed is taken back with its GST.
+_OUTSTANDING = f"""
+    select tenant_id, corrects, taxable, sum(cents)::bigint as amount_cents
+    from (
+        {_DIFFERENCES}
+        union all
+        select tenant_id, corrects, taxable, -amount_cents from ({_STANDING_LINES}) s where {{lines}}
+    ) d
+    group by 1, 2, 3 having sum(cents) <> 0
+"""
 # The newest month takes what is outstanding. An older one that is issued, and an invoice that is frozen, keeps what it
 # carries: what has changed since goes on a newer one. An older draft was reopened, and others may carry its share.
 _CARRIED_BY = f"""
-    with lines as ({_STANDING_LINES}),
-    kept as (
+    with kept as (
         select tenant_id from billing.tenant_invoices
         where period_start = %(month)s
           and (status in ('paid', 'void') or finance_invoice_id is not null or pushed_to_finance_at is not null
                or status = 'issued' and exists (select from billing.tenant_invoices where period_start > %(month)s))
     ),
     carried as (
-        select tenant_id, corrects, amount_cents
-        from lines where period_start = %(month)s and tenant_id in (select tenant_id from kept)
+        select tenant_id, corrects, taxable, amount_cents
+        from ({_STANDING_LINES}) l where period_start = %(month)s and tenant_id in (select tenant_id from kept)
         union all
-        select tenant_id, corrects, sum(cents)::bigint as amount_cents
-        from (
-            {_DIFFERENCES}
-            union all
-            select tenant_id, corrects, -amount_cents from lines where period_start <> %(month)s and status <> 'void'
-        ) outstanding
+        select tenant_id, corrects, taxable, amount_cents
+        from ({_OUTSTANDING.format(lines="period_start <> %(month)s and status <> 'void'")}) outstanding
         where corrects < %(month)s
           and not exists (select from billing.tenant_invoices where period_start > %(month)s)
           and tenant_id not in (select tenant_id from kept)
           and tenant_id in (select id from cloud.tenants)
           and not exists (select from billing.quote_faults q
                           where q.period_start = %(month)s and q.tenant_id = outstanding.tenant_id)
-        group by 1, 2 having sum(cents) <> 0
     )
-    select c.tenant_id, c.corrects::text as corrects, i.invoice_number, c.amount_cents
+    select c.tenant_id, c.corrects::text as corrects, i.invoice_number, c.amount_cents, c.taxable
     from carried c join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.corrects
 """
 
 OUTSTANDING = f"""
-    select d.tenant_id, i.invoice_number, sum(d.cents)::bigint as outstanding_cents
-    from (
-        {_DIFFERENCES}
-        union all
-        select tenant_id, corrects, -amount_cents from ({_STANDING_LINES}) l where status <> 'void'
-    ) d
+    select d.tenant_id, i.invoice_number, d.amount_cents as outstanding_cents, d.taxable
+    from ({_OUTSTANDING.format(lines="status <> 'void'")}) d
     join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = d.corrects
     where d.corrects = %(month)s
-    group by 1, 2 having sum(d.cents) <> 0
 """
-"""The differences of a month that no invoice carries yet: one row per tenant. Takes `month`."""
-
+"""The differences of a month that no invoice carries yet: one row per tenant, nearly always. Takes `month`."""
 
 _CARRIED_ELSEWHERE = f"""
     select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start
     from billing.tenant_invoice_lines l
     join billing.tenant_invoices i on i.id = l.invoice_id
-    join (
-        select tenant_id, corrects, sum(cents) as cents
-        from (
-            {_DIFFERENCES}
-            union all
-            select tenant_id, corrects, -amount_cents from ({_STANDING_LINES}) s where status <> 'void'
-        ) d
-        group by 1, 2 having sum(cents) <> 0
-    ) beyond on beyond.tenant_id = i.tenant_id and beyond.corrects = (l.meta ->> 'corrects')::date
+    join ({_OUTSTANDING.format(lines="status <> 'void'")}) beyond
+        on beyond.tenant_id = i.tenant_id and beyond.corrects = (l.meta ->> 'corrects')::date
     where i.id = any(%(ids)s) and l.kind in ('credit', 'adjustment')
 """
 

@@ -126,7 +126,10 @@ def find(connection: Connection, reference: str) -> tuple[str, BillingMonth, int
 # PostgreSQL multiplies and rounds on its own here: a second opinion on what the engine put on the line.
 _WORKED_OUT = """
     with lines as (
-        select *, coalesce(sum(amount_cents) filter (where kind <> 'tax') over (), 0) as taxable_cents
+        select *, coalesce(sum(amount_cents) filter (
+                      where kind <> 'tax' and coalesce(meta ->> 'taxable' = 'true', not %(is_free)s)) over (), 0
+                  ) as taxable_cents,
+               coalesce(sum(amount_cents) filter (where kind <> 'tax') over (), 0) as before_tax_cents
         from billing.tenant_invoice_lines where invoice_id = %(invoice)s and period_start = %(month)s
     ),
     exact as (
@@ -134,7 +137,7 @@ _WORKED_OUT = """
         from lines
     )
     select line_no, id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents, deployment_id,
-           deployment_name, meta, taxable_cents, exact_cents, round(exact_cents) as rounded_cents
+           deployment_name, meta, taxable_cents, before_tax_cents, exact_cents, round(exact_cents) as rounded_cents
     from exact order by line_no
 """
 
@@ -142,9 +145,14 @@ _WORKED_OUT = """
 def worked_out(connection: Connection, invoice: dict[str, Any]) -> list[dict[str, Any]]:
     """The lines of the standing invoice in order, each with its amount worked out again: exact and rounded cents.
 
-    `taxable_cents` is the sum of the invoice's lines but tax.
+    `before_tax_cents` is the sum of the invoice's lines but tax, `taxable_cents` of those that GST applies to.
     """
-    parameters = {"invoice": invoice["id"], "month": invoice["period_start"], "rate": gst.RATE}
+    parameters = {
+        "invoice": invoice["id"],
+        "month": invoice["period_start"],
+        "rate": gst.RATE,
+        "is_free": "gst_free_reason" in invoice["meta"],
+    }
     return [dict(line) for line in connection.exec_driver_sql(_WORKED_OUT, parameters).mappings()]
 
 

@@ -52,8 +52,11 @@ _FIND = """
 """
 _TARGETS = """
     select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status, i.issued_at,
-           h.tenant_id is not null as on_hold
-    from billing.tenant_invoices i left join billing.tenant_holds h on h.tenant_id = i.tenant_id
+           h.tenant_id is not null as on_hold,
+           (i.meta ? 'gst_free_reason') <> (nullif(btrim(t.gst_free_reason), '') is not null) as gst_status_changed
+    from billing.tenant_invoices i
+    left join billing.tenant_holds h on h.tenant_id = i.tenant_id
+    left join cloud.tenants t on t.id = i.tenant_id
     where i.id = any(%(ids)s) order by i.period_start, i.tenant_id collate "C" for update of i
 """
 _DRAFTS = """
@@ -121,6 +124,11 @@ def change(
         if paid_at and (issued_on := row["issued_at"].astimezone(dt.UTC).date()) > paid_at.date():
             raise OperationRefused(
                 f"{row['invoice']} was issued on {issued_on}, and cannot have been paid on {paid_at.date()} already"
+            )
+        if act is ISSUE and row["gst_status_changed"]:
+            raise OperationRefused(
+                f"draft {row['invoice']} of {row['tenant_id']} was made when the tenant had another GST status: run"
+                f" {BillingMonth(row['period_start'])} again, which works it out anew and issues it"
             )
     if act is ISSUE and (outdated := corrections.outdated(connection, list(invoices))):
         invoice, tenant, month = outdated[0]

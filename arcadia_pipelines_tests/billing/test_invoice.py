@@ -269,7 +269,7 @@ def test_ids_are_the_same_on_every_run_and_no_two_are_alike() -> None:
 def test_an_id_is_the_uuid_of_tenant_and_month(names: list[str]) -> None:
     """Law: the same answer from Python's uuid5, for tenants of any name."""
     namespace = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
-    adjustments = frame(invoice.ADJUSTMENTS, [(name, "2026-03-01", "INV-202603-00001", 1) for name in names])
+    adjustments = frame(invoice.ADJUSTMENTS, [(name, "2026-03-01", "INV-202603-00001", 1, True) for name in names])
     lines = invoice.tenant_lines(frame(quote.QUOTE_LINES), adjustments, tenants(*names), APRIL)
     ids = dict(rows(invoice.totals(lines, tenants(*names), APRIL), "tenant_id", "id"))
     assert ids == {name: str(uuid.uuid5(namespace, f"{name}/2026-04-01")) for name in names}
@@ -453,7 +453,7 @@ FEBRUARY, MARCH = (("pilot", f"2026-0{number}-01", f"INV-20260{number}-00001") f
 
 def test_a_correction_is_a_line_before_the_tax_and_is_taxed() -> None:
     """64.22 + 1.00 of March - 0.55 of February = 64.67, GST 6.467 is 6.47, total 71.14; the older month first."""
-    pilot = issue(PILOT, adjustments=[(*MARCH, 100), (*FEBRUARY, -55)])
+    pilot = issue(PILOT, adjustments=[(*MARCH, 100, True), (*FEBRUARY, -55, True)])
     assert bill(pilot.lines) == [
         *PILOT_LINES,
         ("Credit: 2026-02, INV-202602-00001", -55),
@@ -470,7 +470,7 @@ def test_a_correction_is_a_line_before_the_tax_and_is_taxed() -> None:
 
 def test_a_correction_alone_makes_an_invoice_also_one_below_zero() -> None:
     """Nothing is quoted any more, and 10.05 are owed back: GST -1.005 is -1.01, away from zero, total -11.06."""
-    alone = issue(Inputs(), adjustments=[(*MARCH, -1005)])
+    alone = issue(Inputs(), adjustments=[(*MARCH, -1005, True)])
     assert bill(alone.lines) == [("Credit: 2026-03, INV-202603-00001", -1005), ("GST 10%", -101)]
     assert alone.sums == [(-1005, -101, -1106)]
 
@@ -484,19 +484,66 @@ def test_a_correction_alone_makes_an_invoice_also_one_below_zero() -> None:
 )
 def test_a_cent_to_pay_is_an_adjustment_and_a_cent_back_a_credit(cents: int, kind: str, description: str) -> None:
     """The kind as the contract has it, in small letters; a tenth of a cent of GST is none."""
-    lines = issue(Inputs(), adjustments=[(*MARCH, cents)]).lines
+    lines = issue(Inputs(), adjustments=[(*MARCH, cents, True)]).lines
     assert rows(lines, "kind", "description", "amount_cents") == [(kind, description, cents), ("tax", "GST 10%", 0)]
 
 
-def test_a_gst_free_tenants_correction_is_not_taxed() -> None:
+CORRECTS = '"corrects": "2026-03-01", "invoice_number": "INV-202603-00001"}'
+
+
+@pytest.mark.parametrize(
+    ("gst_free", "adjustments", "taxable", "tax"),
+    [
+        pytest.param(None, [(*MARCH, 1000, False)], 5000, 500, id="was free"),
+        pytest.param(None, [(*MARCH, -5000, False)], 5000, 500, id="was free, and is all given back"),
+        pytest.param(None, [(*MARCH, 1000, False), (*FEBRUARY, -55, True)], 4945, 495, id="one of either kind"),
+        pytest.param("export", [(*MARCH, -100, True)], -100, -10, id="was taxed"),
+        pytest.param("export", [(*MARCH, -5, True)], -5, -1, id="half a cent back"),
+        pytest.param("export", [(*MARCH, -4, True)], -4, 0, id="less than half a cent back"),
+        pytest.param("export", [(*FEBRUARY, -3, True), (*MARCH, -2, True)], -5, -1, id="rounded once"),
+        pytest.param("export", [(*MARCH, 100, True), (*FEBRUARY, -100, True)], 0, 0, id="nothing on balance"),
+    ],
+)
+def test_a_correction_is_taxed_as_what_it_corrects_was(
+    gst_free: str | None, adjustments: list[Row], taxable: int, tax: int
+) -> None:
+    """A plan of 50.00, taxed or not, and corrections of months that were taxed or not: GST on what was and is taxed."""
+    issued = issue(Inputs([subscription("web")]), tenants("pilot", gst_free=gst_free), adjustments=adjustments)
+    *before_tax, last = rows(issued.lines, "kind", "amount_cents", "meta")
+    assert last == ("tax", tax, f'{{"rate": "0.10", "taxable_cents": {taxable}}}')
+    assert "tax" not in {kind for kind, _, _ in before_tax}
+    subtotal = sum(cents for _, cents, _ in before_tax)
+    assert issued.sums == [(subtotal, tax, subtotal + tax)]
+
+
+def test_a_correction_says_whether_it_is_taxed_where_the_rest_is_not_as_it() -> None:
+    """Of a month that was free of GST on a taxed invoice, and the other way round; else its meta is as ever."""
+    of_either = [(*MARCH, 100, False), (*MARCH, -100, True)]
+    taxed = issue(Inputs([subscription("web")]), adjustments=of_either)
+    free = issue(Inputs([subscription("web")]), tenants("pilot", gst_free="export"), adjustments=of_either)
+    assert values(taxed.lines["meta"])[1:3] == ['{"taxable": false, ' + CORRECTS, "{" + CORRECTS]
+    assert values(free.lines["meta"])[1:3] == ["{" + CORRECTS, '{"taxable": true, ' + CORRECTS]
+    assert taxed.sums == [(5000, 490, 5490)]
+    assert free.sums == [(5000, -10, 4990)]
+
+
+def test_a_taxed_tenant_with_nothing_but_a_correction_of_a_free_month_has_its_tax_line_at_zero() -> None:
+    """10.00 more for a month without GST."""
+    alone = issue(Inputs(), adjustments=[(*MARCH, 1000, False)])
+    assert bill(alone.lines) == [("Adjustment: 2026-03, INV-202603-00001", 1000), ("GST 10%", 0)]
+    assert alone.sums == [(1000, 0, 1000)]
+
+
+def test_a_gst_free_tenants_correction_of_a_free_month_is_not_taxed() -> None:
     """1.00 and no GST."""
-    assert issue(Inputs(), tenants("pilot", gst_free="charity"), adjustments=[(*MARCH, 100)]).sums == [(100, 0, 100)]
+    alone = issue(Inputs(), tenants("pilot", gst_free="charity"), adjustments=[(*MARCH, 100, False)])
+    assert (bill(alone.lines), alone.sums) == ([("Adjustment: 2026-03, INV-202603-00001", 100)], [(100, 0, 100)])
 
 
 def test_the_order_of_the_corrections_does_not_matter() -> None:
     """The same lines, and the same content hash."""
-    one = issue(PILOT, adjustments=[(*MARCH, 1), (*FEBRUARY, 2)])
-    other = issue(PILOT, adjustments=[(*FEBRUARY, 2), (*MARCH, 1)])
+    one = issue(PILOT, adjustments=[(*MARCH, 1, True), (*FEBRUARY, 2, True)])
+    other = issue(PILOT, adjustments=[(*FEBRUARY, 2, True), (*MARCH, 1, True)])
     assert rows(one.lines) == rows(other.lines)
     assert one.hashes == other.hashes != issue(PILOT).hashes
 
