@@ -96,11 +96,13 @@ def lines_of(connection: Connection, invoice: dict[str, Any]) -> pd.DataFrame:
 
 
 _FIND = """
-    select tenant_id, period_start, null::integer as line_no, invoice_number from billing.tenant_invoices
-    where invoice_number in (%(reference)s, upper(%(reference)s)) or id = %(id)s
-    union all
-    select i.tenant_id, i.period_start, l.line_no, null
-    from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id where l.id = %(id)s
+    select * from (
+        select tenant_id, period_start, null::integer as line_no, invoice_number from billing.tenant_invoices
+        where invoice_number in (%(reference)s, upper(%(reference)s)) or id = %(id)s
+        union all
+        select i.tenant_id, i.period_start, l.line_no, null
+        from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id where l.id = %(id)s
+    ) found
     order by invoice_number = %(reference)s desc nulls last
 """
 
