@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -153,7 +154,11 @@ class Line:
         self.attempt: Callable[[], None] = lambda: None
         """Called before each connection is made: each step makes one, and one more each time it is retried."""
         self.expect(lambda _: False)
-        event.listen(BillingDatabase(url=url).engine(), "do_connect", self.connect)
+        # In the place of the engine's own listener, which it calls: the session is made as it always is.
+        engine = BillingDatabase(url=url).engine()
+        if event.contains(engine, "do_connect", database._connect):
+            event.remove(engine, "do_connect", database._connect)
+        event.listen(engine, "do_connect", self.connect)
 
     def expect(self, when: Callable[[str], bool], trouble: "Callable[[_Connection], None] | None" = None) -> None:
         """Expect it at the first boundary that `when` is true of; without another trouble, the connection is cut."""
@@ -167,7 +172,9 @@ class Line:
 
     def connect(self, dialect: object, record: object, arguments: Any, options: Any) -> "_Connection":
         self.attempt()
-        connection = _Connection.connect(*arguments, **options, cursor_factory=_Cursor)
+        driver: Any = SimpleNamespace(connect=_Connection.connect)
+        connection = database._connect(driver, record, arguments, {**options, "cursor_factory": _Cursor})
+        assert isinstance(connection, _Connection)
         connection.line = self
         return connection
 
@@ -178,14 +185,16 @@ class Line:
 
 
 class _Connection(psycopg.Connection[Any]):
-    line: Line
+    line: Line | None = None  # until the session is made
 
     def commit(self) -> None:
-        self.line.reach(self, "commit")
+        if self.line:
+            self.line.reach(self, "commit")
         super().commit()
-        before = self.line.struck
-        self.line.reach(self, "committed")
-        if self.line.struck != before:  # it is done, and nobody has heard of it
+        before = self.line and self.line.struck
+        if self.line:
+            self.line.reach(self, "committed")
+        if self.line and self.line.struck != before:  # it is done, and nobody has heard of it
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
 
@@ -204,7 +213,8 @@ class _Cursor(psycopg.Cursor[Any]):
 
     def _reach(self, boundary: str) -> None:
         assert isinstance(self.connection, _Connection)
-        self.connection.line.reach(self.connection, boundary)
+        if self.connection.line:
+            self.connection.line.reach(self.connection, boundary)
 
 
 def cut(connection: "_Connection") -> None:
@@ -215,6 +225,7 @@ def cut(connection: "_Connection") -> None:
 
 def terminate(connection: "_Connection") -> None:
     """PostgreSQL ends the connection, as when it is shut down."""
+    assert connection.line
     World(connection.line.url).query("select pg_terminate_backend(%s)", connection.info.backend_pid)
 
 
