@@ -1,4 +1,4 @@
-"""The asset checks: one per control (storage/controls.py) and one for late usage, for the month of the run.
+"""The asset checks: one per control (storage/controls.py) and two on when usage came, for the month of the run.
 
 A run without a month ("Execute all" of the UI cannot name one) is about the newest that is invoiced.
 
@@ -59,9 +59,16 @@ def partitioned_checks() -> Iterator[None]:
 
 _CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
 _LATE = "no_late_usage_in_the_month_before"
+_NONE_LATE = "No record of the month before came after that month was frozen."
+_LATE_REMEDY = "Materialise {} again to bill it. For a paid or pushed invoice the next one carries it."
+_AHEAD = "no_usage_is_stamped_ahead_of_the_clock"
+_NONE_AHEAD = "No record of the month has an ingested_at that is still to come."
+_AHEAD_REMEDY = (
+    "It is billed, and counts as received at the month's cut-off. Set the clock of what stamps it right, and correct "
+    "ingested_at in usage_records."
+)
 _NOTHING_TO_CHECK = "No month is invoiced: there is nothing to check."
 _Reported = dg.AssetCheckResult | dg.Output[None] | dg.AssetCheckEvaluation
-_NONE_LATE = "No record of the month before came after that month was frozen."
 
 
 def _checks(asset: str) -> dg.AssetChecksDefinition:
@@ -72,7 +79,10 @@ def _checks(asset: str) -> dg.AssetChecksDefinition:
         for c in mine
     ]
     if asset == "metered_usage":
-        specs.append(dg.AssetCheckSpec(_LATE, asset=asset, description=_NONE_LATE, partitions_def=MONTHS))
+        specs += [
+            dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=MONTHS)
+            for name, description in ((_LATE, _NONE_LATE), (_AHEAD, _NONE_AHEAD))
+        ]
 
     @dg.multi_asset_check(name=f"check_{asset}", specs=specs, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> Iterator[_Reported]:
@@ -102,7 +112,10 @@ def _results(
             _result(control, _find(context, connection, control, month)) for control in mine if control.name in selected
         ]
         if _LATE in selected:
-            results.append(_late_result(late.find(connection, month.before), month.before))
+            found, remedy = late.find(connection, month.before), _LATE_REMEDY.format(month.before)
+            results.append(_warning(_LATE, found, _NONE_LATE, remedy))
+        if _AHEAD in selected:
+            results.append(_warning(_AHEAD, late.find_ahead(connection, month), _NONE_AHEAD, _AHEAD_REMEDY))
     return results
 
 
@@ -169,14 +182,14 @@ def _result(control: Control, found: Finding) -> dg.AssetCheckResult:
     )
 
 
-def _late_result(found: Finding, before: BillingMonth) -> dg.AssetCheckResult:
-    remedy = f"Materialise {before} again to bill it. For a paid or pushed invoice the next one carries it."
+def _warning(name: str, found: Finding, description: str, remedy: str) -> dg.AssetCheckResult:
+    """The result of a check on metered_usage that is no control."""
     return dg.AssetCheckResult(
         asset_key="metered_usage",
-        check_name=_LATE,
+        check_name=name,
         passed=found.count == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_said(found, _NONE_LATE, remedy),
+        description=_said(found, description, remedy),
         metadata=reporting.finding(found, remedy),
     )
 

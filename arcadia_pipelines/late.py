@@ -1,10 +1,15 @@
-"""Usage that came after its month was frozen: whose it is, and what is at stake. Reads, and writes nothing."""
+"""Usage with a time of receipt that is a problem: whose it is, and what is at stake. Reads, and writes nothing.
+
+It came after its month was frozen, or it is stamped ahead of the clock.
+"""
 
 import pandas as pd
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import recompute
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, cast
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.billing.quote import USAGE
 from arcadia_pipelines.storage import catalogue, corrections, ledger, streams, usage
 from arcadia_pipelines.storage.controls import MOST_SHOWN, Finding
 
@@ -21,23 +26,55 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
     usage.count(connection, month, usage.now(connection))
     counted = usage.counted(connection)
     meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
+    tenants = _by_tenant(connection, month, meters, meters=("deployment_id", "count"))
+    return _found(connection, month, tenants, counted, _frozen(connection, month))
+
+
+def find_ahead(connection: Connection, month: BillingMonth) -> Finding:
+    """The tenants with usage in the frozen month whose ingested_at is still to come, most at stake first; as find()."""
+    ahead = usage.ahead(connection, month)
+    if ahead.empty:
+        return Finding(0, [])
+    tenants = _by_tenant(connection, month, ahead, records=("records", "sum"), ingested_until=("ingested_until", "max"))
+    frozen = _frozen(connection, month)
+    zero = cast(ahead["records"] - ahead["records"], COUNT)
+    taken_off = ahead.assign(
+        quantity=cast(-ahead["quantity"], QUANTITY_SUM), unusable_records=zero, duplicate_records=zero
+    )
+    return _found(connection, month, tenants, frozen, pd.concat([frozen, taken_off[USAGE.names]], ignore_index=True))
+
+
+def _frozen(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    return streams.whole(connection, catalogue.bounds(month), usage.FROZEN)
+
+
+def _by_tenant(
+    connection: Connection, month: BillingMonth, of_meters: pd.DataFrame, **columns: tuple[str, str]
+) -> pd.DataFrame:
+    """The rows, which have a subscription_id, grouped by who pays."""
+    payers = streams.whole(connection, catalogue.bounds(month), catalogue.SUBSCRIPTIONS)
+    owned = of_meters.merge(payers[["subscription_id", "tenant_id"]], on="subscription_id", how="left")
+    return owned.groupby("tenant_id", dropna=False, as_index=False).agg(**columns)
+
+
+def _found(
+    connection: Connection, month: BillingMonth, tenants: pd.DataFrame, used: pd.DataFrame, without: pd.DataFrame
+) -> Finding:
+    """These tenants with what is at stake for each: the month with all that is used, less the month without some."""
     parameters = catalogue.bounds(month)
-    payers = streams.whole(connection, parameters, catalogue.SUBSCRIPTIONS)[["subscription_id", "tenant_id"]]
-    owners = meters.merge(payers, on="subscription_id", how="left").groupby("tenant_id", dropna=False, as_index=False)
     standing = streams.whole(connection, parameters, ledger.STANDING)[["tenant_id", "status", "invoice_number"]]
-    frozen = streams.whole(connection, parameters, usage.FROZEN)
-    tenants = (
-        owners.agg(meters=("deployment_id", "count"))
-        .merge(_totals(connection, month, counted), on="tenant_id", how="left")
-        .merge(_totals(connection, month, frozen), on="tenant_id", how="left")
+    priced = (
+        tenants.merge(_totals(connection, month, used), on="tenant_id", how="left")
+        .merge(_totals(connection, month, without), on="tenant_id", how="left")
         .merge(standing, on="tenant_id", how="left")
     )
-    at_stake = tenants["total_cents_x"].fillna(0) - tenants["total_cents_y"].fillna(0)
-    tenants = tenants.assign(at_stake_cents=at_stake.mask((tenants["status"] == "void").fillna(False), 0))
-    tenants = tenants.sort_values("at_stake_cents", key=abs, ascending=False, kind="stable").head(MOST_SHOWN)
-    shown = tenants[["tenant_id", "at_stake_cents", "status", "invoice_number", "meters"]].astype(object)
+    at_stake = priced["total_cents_x"].fillna(0) - priced["total_cents_y"].fillna(0)
+    priced = priced.assign(at_stake_cents=at_stake.mask((priced["status"] == "void").fillna(False), 0))
+    priced = priced.sort_values("at_stake_cents", key=abs, ascending=False, kind="stable").head(MOST_SHOWN)
+    names = ["tenant_id", "at_stake_cents", "status", "invoice_number", *tenants.columns.drop("tenant_id")]
+    shown = priced[names].astype(object)
     rows = shown.where(shown.notna(), None).to_dict("records")
-    return Finding(owners.ngroups, [{"month": str(month), **{str(k): v for k, v in row.items()}} for row in rows])
+    return Finding(len(tenants), [{"month": str(month), **{str(k): v for k, v in row.items()}} for row in rows])
 
 
 def _totals(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> pd.DataFrame:

@@ -56,6 +56,13 @@ def _operate(world: World, tenant: str, operation: str) -> dg.ExecuteInProcessRe
 CHANGES: dict[str, Callable[[World, str], object]] = {
     "nothing": lambda world, tenant: None,
     "late usage": lambda world, tenant: _now(world, f"{tenant}-a", "droplet_hours", 7),
+    "usage stamped ahead of the clock": lambda world, tenant: world.use(
+        f"{tenant}-a", "droplet_hours", 11, ingested_at="2999-01-01"
+    ),
+    "usage stamped for ever": lambda world, tenant: world.use(f"{tenant}-b", "gpu_hours", 13, ingested_at="infinity"),
+    "the stamps of all usage come to pass": lambda world, tenant: world.query(
+        "update cloud.usage_records set ingested_at = now() where ingested_at > now()"
+    ),
     "usage of a kind without a rate": lambda world, tenant: _now(world, f"{tenant}-b", "gpu_hours", 1),
     "usage of nobody": lambda world, tenant: _now(world, "nobody", "droplet_hours", 3),
     "usage that is no number": lambda world, tenant: _now(world, f"{tenant}-b", "droplet_hours", "NaN"),

@@ -89,6 +89,7 @@ BY_THE_CLOCK = {
     "updated_at",
     "occurred_at",
     "found_at",
+    "received_at",
     "frozen_rows",
     "quoted_rows",
     "applied_at",

@@ -218,6 +218,59 @@ def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) ->
     ]
 
 
+def ahead(result: dg.ExecuteInProcessResult) -> list[tuple[str, ...]]:
+    """The run's check of usage that is stamped ahead of the clock: tenant, money at stake, records, up to when."""
+    check = failed_checks(result)["no_usage_is_stamped_ahead_of_the_clock"]
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    [shown] = [value for value in check.metadata.values() if isinstance(value, dg.TableMetadataValue)]
+    columns = ("tenant_id", "at_stake", "records", "ingested_until")
+    return [tuple(str(record.data[name]).strip() for name in columns) for record in shown.records]
+
+
+def test_usage_that_is_stamped_ahead_of_the_clock_is_billed_and_named(world: World) -> None:
+    """The pilot's 100 h more, of 2999, are 1.00 and GST 0.10; acme's 1500 h, for ever, 12 h beyond 1488: 0.12 and 0.01.
+
+    It counts as received at the cut-off: run again nothing is written, and the proofs agree, also when its time comes.
+    """
+    world.pilot()
+    world.tenant("acme")
+    world.deployment("acme", "api", "studio")
+    world.use("web", "droplet_hours", 60, ingested_at="2999-01-01")
+    world.use("web", "droplet_hours", 40, ingested_at="2999-01-02")
+    world.use("api", "droplet_hours", 1500, ingested_at="infinity")
+    named = ahead(world.month_end("2026-04"))
+    billed = {"acme": ("issued", 1, 5012, 501, 5513), "pilot": ("issued", 1, 6522, 652, 7174)}
+    assert world.invoices("2026-04") == billed
+    assert named == [("pilot", "1.10", "2", "2999-01-02 00:00:00+00"), ("acme", "0.13", "1", "infinity")]
+    before = world.query(WRITTEN)
+    assert len(ahead(world.month_end("2026-04"))) == 2
+    assert world.query(WRITTEN) == before
+    assert world.disproved() == []
+    world.query("update cloud.usage_records set ingested_at = now() where ingested_at > now()")
+    assert world.disproved() == []
+    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.query(WRITTEN) == before
+    assert failed_checks(world.month_end("2026-05")) == {}
+
+
+def test_usage_ahead_of_the_clock_that_comes_late_is_told_and_billed_by_a_rerun(world: World) -> None:
+    """1.00 and GST 0.10 of 2999 after April was frozen, then 0.50 that is late and no more; then the first is lost."""
+    world.pilot()
+    world.publish("2026-04")
+    world.use("web", "droplet_hours", 100, ingested_at="2999-01-01")
+    [late] = failed_checks(world.month_end("2026-05"))
+    assert late == "no_late_usage_in_the_month_before"
+    assert ahead(world.month_end("2026-04")) == [("pilot", "1.10", "1", "2999-01-01 00:00:00+00")]
+    world.use("web", "droplet_hours", 50, ingested_at="now")
+    assert world.disproved() == []
+    assert set(failed_checks(world.month_end("2026-05"))) == {"no_late_usage_in_the_month_before"}
+    assert len(ahead(world.month_end("2026-04"))) == 1
+    assert world.invoices("2026-04")["pilot"] == ("issued", 3, 6572, 657, 7229)
+    assert failed_checks(world.month_end("2026-05")) == {}
+    world.query("delete from cloud.usage_records where quantity = 100")
+    assert "92 records, now 91" in failures(world.month_end("2026-04", succeed=False))[0]
+
+
 def put_in(world: World, tenant: str, number: str, month: str = "2026-04-01", status: str = "issued") -> None:
     """Another system puts an invoice of 10.00 in."""
     world.query(

@@ -14,7 +14,7 @@ from arcadia_pipelines.storage import months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.ledger import VOIDED_BY_AN_OPERATOR
-from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECORDS, WEIGHT, cutoff_of
+from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECEIVED, WEIGHT, cutoff_of
 
 MOST_SHOWN = 20
 
@@ -66,7 +66,7 @@ USAGE_EQUALS_RAW_RECORDS = Control(
         with raw as (
             select deployment_id, resource_kind, count(*) as records,
                    coalesce(sum(case when abs(quantity) < 1e12 then quantity end), 0)::numeric(38, 6) as quantity
-            from ({RECORDS}) r group by 1, 2
+            from ({RECEIVED}) r group by 1, 2
         ),
         frozen as (
             select deployment_id, resource_kind, sum(record_count) as records, sum(quantity) as quantity

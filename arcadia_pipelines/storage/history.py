@@ -205,8 +205,9 @@ _SUBSCRIPTIONS = f"""
 _USAGE = f"""
     with records as (
         select s.subscription_id, r.resource_kind, r.id, r.recorded_at, r.quantity, {USABLE} is true as usable,
-               coalesce(r.ingested_at, '-infinity') > %(billed_until)s as late
+               coalesce(a.received_at, r.ingested_at, '-infinity') > %(billed_until)s as late
         from ({RECORDS}) r join ({SPANS}) s on {ACTIVE}
+        left join billing.usage_ahead a on a.period_start = %(month)s and a.record_id = r.id
         where r.deployment_id = any(%(deployments)s::uuid[])
     ),
     numbered as (
@@ -240,7 +241,6 @@ def subscriptions(
         return []
     parameters = {
         **bounds(BillingMonth(invoice["period_start"])),
-        "cutoff": "infinity",
         "billed_until": invoice["usage_cutoff"],
         "tenant": invoice["tenant_id"],
         "deployments": list(deployments),

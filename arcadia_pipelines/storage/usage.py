@@ -16,11 +16,24 @@ from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.streams import Query
 
-_COUNTS = """
-    recorded_at >= %(start)s and recorded_at < %(end)s and coalesce(ingested_at, '-infinity') <= %(cutoff)s
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+"""Stands for an id of null where ids are compared."""
+
+_OF_THE_MONTH = "recorded_at >= %(start)s and recorded_at < %(end)s"
+RECORDS = f"select * from cloud.usage_records where {_OF_THE_MONTH}"
+"""The raw records of a month, all that there are. Takes `start` and `end`."""
+
+# A record whose ingested_at is still to come has come all the same, and its month is over: it counts as received at the
+# cut-off of the freezing that finds it, and that is remembered, for the time of its stamp will come too.
+_WAS_AHEAD = f"""
+    exists (select from billing.usage_ahead a
+            where a.period_start = %(month)s and a.record_id = coalesce(r.id, '{_NOBODY}'))
 """
-RECORDS = f"select * from cloud.usage_records where {_COUNTS}"
-"""The raw records of a month up to its cut-off. Takes `start`, `end` and `cutoff`."""
+RECEIVED = f"""
+    select r.* from cloud.usage_records r
+    where {_OF_THE_MONTH} and (coalesce(ingested_at, '-infinity') <= %(cutoff)s or {_WAS_AHEAD})
+"""
+"""The raw records of a month up to its cut-off. Takes `start`, `end`, `month` and `cutoff`."""
 
 USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number; a view may show null
 
@@ -48,10 +61,10 @@ _FROZEN_SUMS = f"""
     from (select record_count, quantity, {_WEIGHT} as w from billing.metered_usage where period_start = %(month)s) m
 """
 EQUALS_RAW_RECORDS = f"""
-    select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECORDS}) r) r)
+    select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECEIVED}) r) r)
            is not distinct from ({_FROZEN_SUMS})
 """
-"""Whether the frozen usage is that of the raw records, per deployment and kind. Takes `month` and as RECORDS."""
+"""Whether the frozen usage is that of the raw records, per deployment and kind. Takes as RECEIVED."""
 
 _PAYERS = f"""
     select distinct on (deployment_id) deployment_id, id as subscription_id
@@ -65,15 +78,16 @@ _PART_MONTHS = f"""
 
 # Of a group that all processes have seen, each sends its sum to the leader: two that send take less than three.
 _SENT_BY_FEWER = "set local parallel_leader_participation = off"
+_IS_AHEAD = "coalesce(max(ingested_at) > %(cutoff)s, false)"
 # Few subscriptions begin or end within a month, few records are unusable, and looking for them in each record is dear:
 # all records are summed first, in parallel, and what needs a second look is summed again.
 _QUICKLY = f"""
     create temporary table counted on commit drop as
     select r.deployment_id, r.resource_kind, r.quantity, s.subscription_id, r.record_count,
-           r.record_count - r.known as unusable_records, 0::bigint as duplicate_records
+           r.record_count - r.known as unusable_records, 0::bigint as duplicate_records, r.is_ahead
     from (
         select deployment_id, resource_kind, coalesce(sum(quantity), 0)::numeric(38, 6) as quantity,
-               count(*) as record_count, count(quantity) as known
+               count(*) as record_count, count(quantity) as known, {_IS_AHEAD} as is_ahead
         from ({RECORDS}) r group by 1, 2
     ) r
     left join ({_PAYERS}) s using (deployment_id)
@@ -88,7 +102,7 @@ _THOROUGHLY = f"""
     select r.deployment_id, r.resource_kind,
            coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity, s.subscription_id,
            count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
-           {{duplicate_records}} as duplicate_records
+           {{duplicate_records}} as duplicate_records, {_IS_AHEAD} as is_ahead
     from ({RECORDS}) r {{duplicates}}
     left join ({SPANS}) s on {ACTIVE}
     where {{which}}
@@ -114,10 +128,10 @@ _COLUMNS_FIT = """
 
 
 def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
-    """Count the month's usage ingested up to the cut-off, into the temporary table `counted`.
+    """Count the month's usage, into the temporary table `counted`; the cut-off is now.
 
-    It has a row per deployment, resource kind and the subscription active when it was recorded, and metered_usage's
-    columns but the month. PostgreSQL groups; nothing of it comes here.
+    It has a row per deployment, resource kind and the subscription active when it was recorded, metered_usage's columns
+    but the month, and whether a record is stamped ahead of the clock. PostgreSQL groups; nothing of it comes here.
     """
     parameters = {**bounds(month), "cutoff": cutoff}
     connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
@@ -168,17 +182,17 @@ class UsageVanished(Exception):
 _COLUMNS = """deployment_id, resource_kind, quantity, subscription_id, record_count, unusable_records,
               duplicate_records"""
 _FREEZE = f"insert into {{partition}} (period_start, {_COLUMNS}) select %(month)s, {_COLUMNS} from counted"
-_DIFFERING = """
+_DIFFERING = f"""
     create temporary table differing on commit drop as
-    select deployment_id, resource_kind, nullif(payer, '{nobody}') as subscription_id
-    from (select *, coalesce(subscription_id, '{nobody}') as payer from counted) c
+    select deployment_id, resource_kind, nullif(payer, '{_NOBODY}') as subscription_id
+    from (select *, coalesce(subscription_id, '{_NOBODY}') as payer from counted) c
     full join (
-        select *, coalesce(subscription_id, '{nobody}') as payer
+        select *, coalesce(subscription_id, '{_NOBODY}') as payer
         from billing.metered_usage where period_start = %(month)s and {{which}}
     ) m using (deployment_id, resource_kind, payer)
     where (c.quantity, c.record_count, c.unusable_records, c.duplicate_records)
           is distinct from (m.quantity, m.record_count, m.unusable_records, m.duplicate_records)
-""".format(nobody="00000000-0000-0000-0000-000000000000")
+"""
 _IS_DIFFERING = """
     u.deployment_id = d.deployment_id and u.resource_kind = d.resource_kind
     and u.subscription_id is not distinct from d.subscription_id
@@ -188,7 +202,7 @@ _THAW = f"""
 """
 _FREEZE_DIFFERING = f"""
     insert into billing.metered_usage (period_start, {_COLUMNS})
-    select %(month)s, u.* from counted u where exists (select from differing d where {_IS_DIFFERING})
+    select %(month)s, {_COLUMNS} from counted u where exists (select from differing d where {_IS_DIFFERING})
 """
 # The tenants whose frozen usage is another are quoted again (stale.py), and so is the usage of nobody.
 _FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
@@ -202,22 +216,25 @@ _REMEMBER_FROZEN = """
     update billing.billing_months set frozen_rows = %(rows)s
     where period_start = %(month)s and frozen_rows is distinct from %(rows)s
 """
-_IS_NEWER = """coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s),
-                         false)"""
+_IS_NEWER = f"""
+    (coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s), false)
+     and not {_WAS_AHEAD})
+"""
 # Newer records lie together at the end of the table, as a rule: to find them takes no second look at all others.
 _SUM_RAW = f"""
     create temporary table raw_sums on commit drop as
     select newer, min(ctid)::text as first, sum(w) as records, sum(w * quantity) as quantity
     from (
-        select {_IS_NEWER} as newer, ctid, quantity, {_WEIGHT} as w from cloud.usage_records where {_COUNTS}
+        select {_IS_NEWER} as newer, ctid, quantity, {_WEIGHT} as w from cloud.usage_records r where {_OF_THE_MONTH}
     ) r
     group by newer
 """
 _FIRST_NEWER = "select first from raw_sums where newer"
 _SUM_NEWER = f"""
     create temporary table newer on commit drop as
-    select deployment_id, resource_kind, sum(quantity) as quantity, count(*) as record_count, count(quantity) as known
-    from cloud.usage_records where {_COUNTS} and {_IS_NEWER} and ctid >= %(first)s::tid group by 1, 2
+    select deployment_id, resource_kind, sum(quantity) as quantity, count(*) as record_count, count(quantity) as known,
+           {_IS_AHEAD} as is_ahead
+    from cloud.usage_records r where {_OF_THE_MONTH} and {_IS_NEWER} and ctid >= %(first)s::tid group by 1, 2
 """
 _EQUALS_RAW_SUMS = f"select (select (sum(records), sum(quantity)) from raw_sums) is not distinct from ({_FROZEN_SUMS})"
 _SUSPECTS = f"""
@@ -235,15 +252,24 @@ _SUSPECTS = f"""
 """
 _ADD_NEWER = f"""
     insert into counted
-    select deployment_id, resource_kind, sum(quantity), subscription_id, sum(record_count), 0, 0
+    select deployment_id, resource_kind, sum(quantity), subscription_id, sum(record_count), 0, 0, bool_or(is_ahead)
     from (
-        select deployment_id, resource_kind, quantity, record_count from newer
+        select deployment_id, resource_kind, quantity, record_count, is_ahead from newer
         union all
-        select deployment_id, resource_kind, quantity, record_count from billing.metered_usage
+        select deployment_id, resource_kind, quantity, record_count, false from billing.metered_usage
         where period_start = %(month)s and deployment_id in (select deployment_id from newer)
     ) u
     left join ({_PAYERS}) s using (deployment_id)
     group by deployment_id, resource_kind, subscription_id
+"""
+_ANY_AHEAD = "select exists (select from counted where is_ahead)"
+_REMEMBER_AHEAD = f"""
+    insert into billing.usage_ahead (period_start, record_id, received_at)
+    select distinct b.period_start, coalesce(r.id, '{_NOBODY}'), b.usage_cutoff
+    from cloud.usage_records r join billing.billing_months b on b.period_start = %(month)s
+    where {_OF_THE_MONTH} and r.ingested_at > %(cutoff)s
+      and r.deployment_id in (select deployment_id from counted where is_ahead)
+    on conflict do nothing
 """
 _MOST_SUSPECTS = 50_000
 """If there are so many, all are counted."""
@@ -260,11 +286,12 @@ class Freeze:
 
 
 def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> Freeze:
-    """Make the usage ingested up to the cut-off the month's frozen usage. Raises UsageVanished and UnassignableUsage.
+    """Make the usage that has come the month's frozen usage. Raises UsageVanished and UnassignableUsage.
 
-    To a month that is frozen newer records are added, deployments that may need it are counted again, and all is
-    compared with the raw records as a whole; only if they differ is all of it counted again. Only rows that differ are
-    written. An unchanged month keeps its earlier cut-off: no record has come since.
+    The cut-off is now. To a month that is frozen newer records are added, deployments that may need it are counted
+    again, and all is compared with the raw records as a whole; only if they differ is all of it counted again. Only
+    rows that differ are written. An unchanged month keeps its earlier cut-off: no record has come since. A record that
+    is stamped ahead of the clock counts as received at the cut-off.
 
     The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
@@ -289,6 +316,8 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
             " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
             parameters,
         )
+    if connection.exec_driver_sql(_ANY_AHEAD).scalar_one():
+        connection.exec_driver_sql(_REMEMBER_AHEAD, parameters)
     connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
     return done
 
@@ -319,15 +348,14 @@ def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Ma
     found = connection.exec_driver_sql(_SUSPECTS, {**parameters, "most": _MOST_SUSPECTS}).all()
     if len(found) == _MOST_SUSPECTS:
         return Freeze(changed=False)
-    changed, attempt = False, connection.begin_nested()
-    if found:
-        recounted = [deployment for deployment, is_recounted in found if is_recounted]
-        parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}
-        connection.exec_driver_sql("drop table if exists pg_temp.counted")
-        _count_thoroughly(connection, f"r.{_ARE_RECOUNTED}" if recounted else "false", parameters)
-        connection.exec_driver_sql(f"delete from newer where {_ARE_RECOUNTED}", parameters)
-        connection.exec_driver_sql(_ADD_NEWER, parameters)
-        changed = _freeze_differing(connection, month, _ARE_SUSPECTS, parameters)
+    attempt = connection.begin_nested()
+    recounted = [deployment for deployment, is_recounted in found if is_recounted]
+    parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}
+    connection.exec_driver_sql("drop table if exists pg_temp.counted")
+    _count_thoroughly(connection, f"r.{_ARE_RECOUNTED}" if recounted else "false", parameters)
+    connection.exec_driver_sql(f"delete from newer where {_ARE_RECOUNTED}", parameters)
+    connection.exec_driver_sql(_ADD_NEWER, parameters)
+    changed = _freeze_differing(connection, month, _ARE_SUSPECTS, parameters)
     if connection.exec_driver_sql(_EQUALS_RAW_SUMS, parameters).scalar_one():
         attempt.commit()
         return Freeze(changed, compared=True)
@@ -434,6 +462,34 @@ def late(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     if cutoff_of(connection, month) is None:
         return frame(LATE)
     return bulk.read(connection, _LATE, LATE, bounds(month))
+
+
+AHEAD = pa.schema(
+    [
+        ("deployment_id", TEXT),
+        ("subscription_id", TEXT),
+        ("resource_kind", TEXT),
+        ("quantity", QUANTITY_SUM),
+        ("records", COUNT),
+        ("ingested_until", TEXT),
+    ]
+)
+"""One row per deployment, subscription and kind with records stamped ahead of the clock: how many, and up to when."""
+_AHEAD = f"""
+    select r.deployment_id, s.subscription_id, r.resource_kind, count(*) as records,
+           coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity,
+           max(r.ingested_at)::text as ingested_until
+    from billing.usage_ahead a
+    join ({RECORDS}) r on r.id = a.record_id
+    left join ({SPANS}) s on {ACTIVE}
+    where a.period_start = %(month)s and r.ingested_at > clock_timestamp()
+    group by 1, 2, 3
+"""
+
+
+def ahead(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The frozen usage whose ingested_at is still to come, as AHEAD."""
+    return bulk.read(connection, _AHEAD, AHEAD, bounds(month))
 
 
 FROZEN = Query(
