@@ -307,7 +307,7 @@ def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]
 
     try:
         for month in months:
-            month_end.refuse_unless_over(month)
+            month_end.refuse_unless_billable(month)
         migrations.require(_engine())
         with month_end.instance() as instance:
             yield lambda month: month_end.run(month, instance)

@@ -18,7 +18,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.checks import CHECKS
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import operations
+from arcadia_pipelines.storage import missing, operations, quotes
 from arcadia_pipelines.storage.ledger import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 
@@ -76,6 +76,11 @@ class _OnDrafts(_Operation):
 class _OnUsage(_Operation):
     month: str = Field(description="The month whose usage has vanished, like 2026-04.")
     records: int = Field(0, description="How many records are accepted as lost: the number that the dry run says.")
+
+
+class _OnMissing(_Operation):
+    month: str = Field(description="The month whose invoices are missing, like 2026-04.")
+    tenants: int = Field(0, description="How many tenants are accepted as gone: the number that the dry run says.")
 
 
 _WHO = {"operator": "", "reason": "", "dry_run": True}
@@ -213,6 +218,28 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
     _tell(context, config, report, [month], asset="metered_usage")
 
 
+@_operation({"month": "2026-04", "tenants": 0})
+def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, database: BillingDatabase) -> None:
+    """Accept that tenants which were invoiced in this month or the one before have nothing to bill in it any more.
+
+    A month that would leave many without an invoice is not published until then. The dry run names them, and says how
+    many they are, which is to be given as `tenants`.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        if not quotes.is_quoted(connection, month):
+            raise OperationRefused(f"{month} is not quoted: materialise it first")
+        gone = missing.accept(connection, month, author)
+        if not config.dry_run and len(gone) != config.tenants:
+            raise OperationRefused(
+                f"{len(gone)} tenants have nothing to bill in {month} any more, and tenants is {config.tenants}:"
+                " repeat the dry run, and see who they are"
+            )
+        report = reporting.missing(gone, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month])
+
+
 def _named(texts: Collection[str]) -> list[str]:
     return sorted(set(texts))  # as they are: " pilot" is not "pilot"
 
@@ -261,5 +288,6 @@ OPERATIONS = (
     hold_tenant,
     release_tenant,
     accept_vanished_usage,
+    accept_missing_tenants,
 )
 """The operators' jobs."""

@@ -12,12 +12,12 @@ import dagster as dg
 import sqlalchemy
 from dagster_postgres.utils import DagsterPostgresException
 
+from arcadia_pipelines import partitions
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.instance import dagster_home
 from arcadia_pipelines.jobs import MONTH_END, step_of
-from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import RETRIES
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage.session import SessionRefused
@@ -57,19 +57,17 @@ def instance() -> dg.DagsterInstance:
     return created
 
 
-def refuse_unless_over(month: BillingMonth) -> None:
+def refuse_unless_billable(month: BillingMonth) -> None:
     """Raise MonthEndFailed for a month that is not over, or before the first."""
-    if month.key not in MONTHS.get_partition_keys():
-        first, last = Settings.from_environment().first_month, MONTHS.get_last_partition_key()
-        raise MonthEndFailed(
-            f"{month} cannot be invoiced: the first billing month is {first} and the last that is over is"
-            f" {BillingMonth.parse(last) if last else 'before it'}"
-        )
+    try:
+        partitions.refuse_unless_billable(month)
+    except partitions.NotBillable as error:
+        raise MonthEndFailed(str(error)) from error
 
 
 def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     """Materialise the month. Raises MonthEndFailed."""
-    refuse_unless_over(month)
+    refuse_unless_billable(month)
     with _on_record(f"{month} is as it was, or invoiced whole"):
         result = defs.resolve_job_def(MONTH_END).execute_in_process(
             partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False, tags=_IN_THE_UI

@@ -76,6 +76,11 @@ def accept_vanished_usage() -> None:
     """Accept that usage which MONTH has frozen is gone; `arcadia invoice` of it then bills what is left."""
 
 
+@_command(_MONTH, click.option("--tenants", type=int, default=0, help="How many, as the dry run says."))
+def accept_missing_tenants() -> None:
+    """Accept that tenants invoiced in MONTH or the month before have nothing to bill in it; it can be invoiced then."""
+
+
 COMMANDS = (
     void_invoice,
     mark_invoice_paid,
@@ -84,6 +89,7 @@ COMMANDS = (
     hold_tenant,
     release_tenant,
     accept_vanished_usage,
+    accept_missing_tenants,
 )
 
 

@@ -11,6 +11,22 @@ from arcadia_pipelines.settings import Settings
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=Settings.from_environment().first_month.key, timezone="UTC")
 
 
+class NotBillable(Exception):
+    """The month is before the first billing month, or not over; the message says which can be billed."""
+
+
 def month_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> BillingMonth:
-    """The month that the step is for."""
-    return BillingMonth.parse(context.partition_key)
+    """The month that the step is for. Raises NotBillable: a run that was launched by a tag may ask for any."""
+    month = BillingMonth.parse(context.partition_key)
+    refuse_unless_billable(month)
+    return month
+
+
+def refuse_unless_billable(month: BillingMonth) -> None:
+    """Raise NotBillable for a month that is not over, or before the first."""
+    if month.key not in MONTHS.get_partition_keys():
+        last = MONTHS.get_last_partition_key()
+        raise NotBillable(
+            f"{month} cannot be invoiced: the first billing month is {BillingMonth(MONTHS.start.date())} and the last"
+            f" that is over is {BillingMonth.parse(last) if last else 'before it'}"
+        )

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines import recompute
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import catalogue, corrections, ledger, operations
+from arcadia_pipelines.storage.database import refuse_partial_view
 
 _IDENTITY = ("deployment_id", "kind", "resource_kind", "description")
 _BILLED = (*_IDENTITY, "qty", "unit", "unit_price_cents", "amount_cents", "meta")
@@ -54,7 +55,8 @@ class Replay:
 
 
 def replay(connection: Connection, month: BillingMonth) -> Replay:
-    """Rebuild the invoiced month, and compare it by content_sha256."""
+    """Rebuild the invoiced month, and compare it by content_sha256. Raises StorageError."""
+    refuse_partial_view(connection)
     adjustments = corrections.carried_by(connection, month)
     on_hold, corrected = operations.on_hold(connection), ledger.corrected(connection, month)
     found: Counter[str] = Counter()

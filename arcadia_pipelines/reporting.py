@@ -235,6 +235,19 @@ def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
     }
 
 
+def missing(gone: pd.DataFrame, dry_run: bool) -> Metadata:
+    """Who was accepted as gone; columns as missing.MISSING."""
+    summary = (
+        f"{number_of(len(gone), 'tenants')} accepted as gone" if len(gone) else "no tenant that was invoiced is missing"
+    )
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "tenants_missing": dg.MetadataValue.int(len(gone)),
+        "missing": table(gone),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
 def _if_dry(summary: str, dry_run: bool) -> str:
     return f"dry run, nothing is written: {summary}" if dry_run else summary
 

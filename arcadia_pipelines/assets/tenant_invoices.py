@@ -9,19 +9,14 @@ from arcadia_pipelines import pictures, recompute, reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.billing import reconcile
-from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, corrections, ledger, operations, quotes, stale, usage
+from arcadia_pipelines.storage import columns, corrections, ledger, missing, operations, quotes, stale, usage
 
 
 class NotQuoted(Exception):
     """The month has no quotes to invoice."""
-
-
-class NothingToBill(Exception):
-    """Every invoice that stands would be voided, or credited."""
 
 
 def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
@@ -75,12 +70,7 @@ def publish_invoices(
         pass_gate(context, connection, month)
         held_back = quotes.faults(connection, month)["tenant_id"]
         on_hold = operations.on_hold(connection)
-        owed = ledger.owed(connection, month)
-        if owed and held_back.empty and quotes.are_empty(connection, month):
-            raise NothingToBill(
-                f"nobody has anything to bill in {month}, and {number_of(owed, 'invoices')} would be void, or"
-                " credited: see that cloud.subscriptions is whole, then materialise the month again"
-            )
+        missing.refuse_many(connection, month)
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
         who = stale.to_invoice(connection, month)
         plans = (

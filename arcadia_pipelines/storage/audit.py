@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
+from arcadia_pipelines.storage.database import refuse_partial_view
 
 # What the month owes by the rules of the money, as CTEs that end in `owed`: one row per line, before GST.
 _OWED = """
@@ -590,6 +591,7 @@ class Report:
 
 def run(connection: Connection, month: BillingMonth) -> Report:
     """Audit an invoiced month. The transaction must see one state of the database throughout (database.snapshot)."""
+    refuse_partial_view(connection)
     parameters = bounds(month)
     counts = connection.exec_driver_sql(_LOOKED_AT, parameters).mappings().one()
     proofs = [Proof(audit, counts[audit.of], find(connection, audit.control, month)) for audit in AUDITS]

@@ -22,6 +22,7 @@ from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT, frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.database import refuse_partial_view, refuse_unless_over
 
 MONTHS = pa.schema(
     [
@@ -172,6 +173,7 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
 
     A new revision leaves the month without allocations: allocate() comes next.
     """
+    refuse_unless_over(connection, received.month)
     parameters = {
         "month": received.month.start,
         "uuid": received.invoice_uuid,
@@ -291,6 +293,8 @@ def claims(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 def allocate(connection: Connection, month: BillingMonth) -> Allocated:
     """Allocate the month's bill anew, at its rate if it has one; write nothing if it stands so. Raises NoBill."""
+    refuse_unless_over(connection, month)
+    refuse_partial_view(connection)
     standing(connection, month)
     rate = connection.exec_driver_sql(
         "select usd_per_aud, source from billing.fx_rates where period_start = %(month)s", {"month": month.start}

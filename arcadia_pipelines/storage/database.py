@@ -3,6 +3,7 @@
 Everything below runs on one psycopg connection per transaction; SQL is written in psycopg's style, %(name)s.
 """
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -35,8 +36,31 @@ _RELEASE = "a release, or an operator who holds a tenant,"
 _STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
 
 
+_PLATFORM = (
+    "tenants",
+    "cloud_deployments",
+    "plans",
+    "plan_prices",
+    "plan_rates",
+    "addons",
+    "addon_prices",
+    "subscriptions",
+    "subscription_addons",
+    "usage_records",
+)
+"""What we read in schema cloud."""
+
+
 class StorageError(Exception):
     """The database is unreachable, too old, or refused; the message says what to do. The transaction left no trace."""
+
+
+class MonthNotOver(StorageError):
+    """The month has not ended; the message says when it has."""
+
+
+class PartialView(StorageError):
+    """Rows of the platform's tables are hidden from us; the message says of which, and what to do."""
 
 
 class StorageInterrupted(StorageError):
@@ -92,9 +116,10 @@ def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]
 def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False) -> Iterator[Connection]:
     """As month_transaction(), and all that it reads is of one instant: what was committed when it had waited.
 
-    A row that somebody else has changed since it cannot change: that raises StorageInterrupted. Of those that publish
-    there is one at a time: two months at once would both carry the same correction, and would wait for each other's
-    tables when they attach.
+    For whoever freezes, quotes or invoices: a month that is not over is refused (MonthNotOver), however it was asked
+    for, and so is a part of the platform's tables (PartialView). A row that somebody else has changed since it cannot
+    change: that raises StorageInterrupted. Of those that publish there is one at a time: two months at once would both
+    carry the same correction, and would wait for each other's tables when they attach.
     """
     with transaction(on) as connection:
         raw = driver(connection)
@@ -105,11 +130,40 @@ def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False
             _wait(connection, "its turn to publish", "pg_advisory_lock", _PUBLISH_LOCK)
         raw.autocommit = False
         raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        refuse_unless_over(connection, month)
+        refuse_partial_view(connection)
         yield connection
 
 
 def _lock_of(month: BillingMonth) -> tuple[int, int]:
     return _MONTH_LOCK, month.start.year * 100 + month.start.month
+
+
+def refuse_unless_over(connection: Connection, month: BillingMonth) -> None:
+    """Raise MonthNotOver if the month is not over by the database's clock, which stamps ingested_at too."""
+    now: dt.datetime = connection.exec_driver_sql("select clock_timestamp()").scalar_one()
+    if now.astimezone(dt.UTC).date() < month.end:
+        raise MonthNotOver(f"{month} is not over before {month.end} 00:00 UTC: it cannot be invoiced yet")
+
+
+def refuse_partial_view(connection: Connection) -> None:
+    """Raise PartialView if row-level security stands before any of the platform's tables, or below a view of them.
+
+    What it hides would be missing from the month: its tenants' invoices would be void, or never made.
+    """
+    tables = ", ".join(f"(select true from cloud.{table} limit 0)" for table in _PLATFORM)
+    connection.exec_driver_sql("set local row_security = off")  # then PostgreSQL refuses to leave rows out
+    try:
+        connection.exec_driver_sql(f"select {tables}")
+    except sqlalchemy.exc.ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        raise PartialView(
+            f"the platform's tables cannot be read whole ({error.orig.diag.message_primary}), and nothing is billed"
+            " from a part of them: grant select on schema cloud to the role that runs this and, where row-level"
+            " security is on, have a superuser `alter role ... bypassrls`"
+        ) from error
+    connection.exec_driver_sql("set local row_security = on")
 
 
 @contextmanager

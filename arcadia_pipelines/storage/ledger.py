@@ -407,12 +407,6 @@ def invoice_count(connection: Connection, month: BillingMonth) -> int:
     return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
 
 
-def owed(connection: Connection, month: BillingMonth) -> int:
-    """How many invoices of the month are not void."""
-    query = "select count(*) from billing.tenant_invoices where period_start = %(month)s and status <> 'void'"
-    return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
-
-
 def revenue_of(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Revenue of the month, as REVENUE."""
     return bulk.read(connection, _REVENUE, REVENUE, {"first": month.start, "end": month.end})

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, corrections, usage
+from arcadia_pipelines.storage.database import refuse_partial_view
 from arcadia_pipelines.storage.ledger import (
     CHANGE_STATUS,
     CHANGES,
@@ -245,6 +246,7 @@ def accept_vanished(connection: Connection, month: BillingMonth, author: Author)
 
     The next month end counts what is left. The transaction must hold the month's lock.
     """
+    refuse_partial_view(connection)
     usage.count(connection, month, usage.now(connection))
     vanished = usage.vanished(connection, month)
     for row in vanished.to_dict("records"):

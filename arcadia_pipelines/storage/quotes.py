@@ -157,12 +157,6 @@ def is_quoted(connection: Connection, month: BillingMonth) -> bool:
     return months.has_partition(connection, _TABLE, month)
 
 
-def are_empty(connection: Connection, month: BillingMonth) -> bool:
-    """Whether the month has no quote line."""
-    query = f"select not exists (select from billing.{_TABLE} where period_start = %(month)s)"
-    return bool(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
-
-
 KINDS = pa.schema([("kind", TEXT), ("lines", COUNT), ("amount_cents", WHOLE)])
 """One row per kind of line: how many, and their sum."""
 
