@@ -779,6 +779,7 @@ def test_an_invoice_is_voided_on_the_command_line_once_the_dry_run_says_what_it_
         ("hold-tenant", ["pilot"]),
         ("release-tenant", ["pilot"]),
         ("accept-vanished-usage", ["2026-13"]),
+        ("accept-missing-tenants", ["2026-04", "--tenants", "7"]),
     ],
 )
 def test_what_an_operator_cannot_do_is_one_line_on_stderr(

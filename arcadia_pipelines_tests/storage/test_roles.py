@@ -48,6 +48,8 @@ RIGHTS = {
     "billing.invoiced_tenants": (EVERYTHING, ""),
     "billing.metered_usage": (OWN, ""),
     "billing.metered_usage_2026_04": (OWN, ""),
+    "billing.missing_tenant_acceptances": ("select insert", ""),
+    "billing.missing_tenant_acceptances_id_seq": ("", ""),
     "billing.month_costs": (EVERYTHING, "select"),
     "billing.passed_controls": (EVERYTHING, ""),
     "billing.product_kinds": (EVERYTHING, "select"),
