@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 import dotenv
-from sqlalchemy.engine import Connection, Engine, make_url
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines import (
     cost_commands,
@@ -142,11 +143,11 @@ def url() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the database; ARGUMENTS are psql's, like -c "select ..."."""
-    url = make_url(Settings.from_environment().url())
-    if url.password:  # not on the command line, where everybody on the machine can read it
-        os.environ["PGPASSWORD"] = str(url.password)
+    place = conninfo_to_dict(Settings.from_environment().url())
+    if password := place.pop("password", None):  # not on the command line, where everybody on the machine can read it
+        os.environ["PGPASSWORD"] = str(password)
     program = embedded.binary("psql")
-    os.execv(program, [program, url._replace(password=None).render_as_string(), *arguments])
+    os.execv(program, [program, make_conninfo("", **place), *arguments])
 
 
 @arcadia.command()

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
@@ -132,13 +133,34 @@ def _refuse_unknown(environment: Iterable[str]) -> None:
 
 
 def canonical(url: str) -> str:
-    """`postgresql://...` for any spelling of a PostgreSQL URL. Raises SettingsError for anything else."""
-    match = re.fullmatch(r"(postgres|postgresql)(\+\w+)?://(.+)", url)
-    if match is None or not _is_port(url):
+    """`postgresql://...` for any spelling of a PostgreSQL URL: one that libpq and SQLAlchemy read alike.
+
+    Several hosts are in its query. Raises SettingsError for what is no such URL.
+    """
+    match = re.fullmatch(r"(?:postgres|postgresql)(?:\+\w+)?://([^/?#]*)(.+|$)", url)
+    try:
+        if match is None or not (match[1] or match[2]):
+            raise ValueError
+        user, at, hosts = match[1].rpartition("@")
+        several = hosts if "," in hosts else ""
+        parsed = make_url(f"postgresql://{user}{at}{'' if several else hosts}{match[2]}")
+        query = {name: given if isinstance(given, str) else given[-1] for name, given in parsed.query.items()}
+        if isinstance(options := parsed.query.get("options"), tuple):
+            query["options"] = " ".join(options)
+        if isinstance(given := parsed.query.get("host"), tuple):
+            several = ",".join(given)
+        places = [urlsplit(f"//{one}") for one in (several or hosts).split(",")]
+        if any(place.port == 0 for place in places):  # one that is no number up to 65535 raises a ValueError
+            raise ValueError
+        if several:
+            query["host"] = ",".join(place.hostname or "" for place in places)
+            query["port"] = ",".join(str(place.port or "") for place in places)
+    except (ValueError, ArgumentError):
         raise SettingsError(
             "ARCADIA_DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:5432/database"
-        )
-    return f"postgresql://{match[3]}"
+        ) from None
+    plain = parsed.set(query={}).render_as_string(hide_password=False).replace(" ", "%20")
+    return f"{plain}{'?' if query else ''}{urlencode(query, quote_via=quote, safe='/,:')}"
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -153,9 +175,3 @@ def dagster_url(url: str) -> str:
 
 def _driver_url(url: str, driver: str) -> str:
     return make_url(url.replace("postgresql://", f"postgresql+{driver}://", 1)).render_as_string(hide_password=False)
-
-
-def _is_port(url: str) -> bool:
-    with suppress(ValueError):
-        return urlsplit(url).port != 0
-    return False

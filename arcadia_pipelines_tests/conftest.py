@@ -16,14 +16,21 @@ from sqlalchemy.engine import Engine
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests import second_server
+from arcadia_pipelines_tests.world import World, connect
 
 _TEST_HOME = "TEST_HOME_OF_ARCADIA"
+_SECOND_SERVER = "TEST_SERVER_OF_ARCADIA"
+_SERVER = pytest.StashKey[second_server.Server]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--write-golden` makes the golden files anew."""
+    """`--write-golden` makes the golden files anew; `--postgres` is for a second server."""
     parser.addoption("--write-golden", action="store_true", help="write the golden files instead of trusting them")
+    help_ = (
+        "the folder of another PostgreSQL's programs: the tests run on a server made with them (`make test-postgres`)"
+    )
+    parser.addoption("--postgres", type=Path, metavar="FOLDER", help=help_)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,12 +40,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("ARCADIA_DIGITALOCEAN_TOKEN", None)  # nobody is asked for a real bill
     if not hasattr(config, "workerinput"):
         os.environ[_TEST_HOME] = tempfile.mkdtemp(prefix="arcadia-tests-")
+        if programs := config.getoption("--postgres"):
+            config.stash[_SERVER] = second_server.start(programs)
+            os.environ[_SECOND_SERVER] = config.stash[_SERVER].url
     os.environ["ARCADIA_HOME"] = os.environ[_TEST_HOME]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The process that made the home stops its server."""
     if not hasattr(config, "workerinput"):
+        if server := config.stash.get(_SERVER, None):
+            os.environ.pop(_SECOND_SERVER)
+            second_server.stop(server)
         home = Path(os.environ.pop(_TEST_HOME))
         embedded.stop(home)
         shutil.rmtree(home, ignore_errors=True)
@@ -47,7 +60,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def server_url() -> str:
     """The URL of the run's PostgreSQL, whose database nobody writes to."""
-    return embedded.start(Path(os.environ[_TEST_HOME]))
+    return os.environ.get(_SECOND_SERVER) or embedded.start(Path(os.environ[_TEST_HOME]))
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +110,7 @@ def world(url: str) -> World:
 @pytest.fixture
 def sample(world: World) -> World:
     """The sample data of sql/sample_data.sql."""
-    with psycopg.connect(world.url) as connection:
+    with connect(world.url) as connection:
         connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
     return world
 

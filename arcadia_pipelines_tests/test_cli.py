@@ -12,14 +12,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
 
 import click
+import psycopg
 import pytest
+from sqlalchemy import NullPool, create_engine
 
 from arcadia_pipelines import cli
 from arcadia_pipelines.billing.reconcile import ACTIONS
-from arcadia_pipelines.settings import PROJECT
-from arcadia_pipelines.storage import migrations
+from arcadia_pipelines.settings import PROJECT, canonical, dagster_url
+from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
 from arcadia_pipelines_tests.world import World, uid
 
@@ -674,6 +677,33 @@ def test_psql_opens_the_database(world: World, process: Call) -> None:
     world.tenant("pilot")
     answer = process("arcadia", "db", "psql", "-At", "-c", "select id from tenants")
     assert answer == (0, "pilot\n", "")
+
+
+def test_several_hosts_options_spaces_and_per_cent_signs_in_the_url_reach_psql_and_the_engines(
+    server_url: str, process: Call
+) -> None:
+    """The first host is not there, the second has the database; the password is not in psql's call."""
+    server, name = urlsplit(server_url), "100% of my books"
+    user, _, place = server.netloc.rpartition("@")
+    url = f"postgres://{user}@127.0.0.1:1,{place}/{quote(name)}?options=-cstatement_timeout%3D5s -clock_timeout=4s"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"'.encode())
+    try:
+        asked = "select current_database(), current_setting('statement_timeout'), current_setting('lock_timeout')"
+        answer = process(
+            "arcadia", "db", "psql", "-At", "-c", asked, "-c", r"\! cat /proc/$PPID/cmdline", ARCADIA_DATABASE_URL=url
+        )
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.out.startswith(f"{name}|5s|4s\n")
+        assert "host=127.0.0.1,127.0.0.1" in answer.out
+        assert str(server.password) not in answer.out
+        given = canonical(url)
+        for engine in (database.engine(given), create_engine(dagster_url(given), poolclass=NullPool)):
+            with engine.connect() as opened:
+                assert opened.exec_driver_sql(asked).one() == (name, "5s", "4s")
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f'drop database "{name}" with (force)'.encode())
 
 
 def test_two_processes_that_migrate_at_once_apply_each_file_once(empty_url: str, tmp_path: Path) -> None:

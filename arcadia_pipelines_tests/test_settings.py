@@ -36,6 +36,17 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgres://ada:p%40ss%2Fword@db/books", "postgresql://ada:p%40ss%2Fword@db/books"),
         ("postgresql://[::1]:5432/books", "postgresql://[::1]:5432/books"),
         ("postgresql:///books?host=/run/postgresql", "postgresql:///books?host=/run/postgresql"),
+        ("postgresql://%2Frun%2Fpostgresql/books", "postgresql://%2Frun%2Fpostgresql/books"),
+        ("postgresql://db/my books", "postgresql://db/my%20books"),
+        ("postgresql://a%25b:5%25@db/100%25", "postgresql://a%25b:5%25@db/100%25"),
+        ("postgresql://ada:5%@db/100%", "postgresql://ada:5%25@db/100%25"),
+        ("postgresql://db/books?options=-ca=b -cc=d", "postgresql://db/books?options=-ca%3Db%20-cc%3Dd"),
+        ("postgresql://db/books?options=-ca%3Db+-cc%3Dd", "postgresql://db/books?options=-ca%3Db%20-cc%3Dd"),
+        ("postgresql://db/books?options=-ca%3Db&options=-cc%3Dd", "postgresql://db/books?options=-ca%3Db%20-cc%3Dd"),
+        ("postgresql://ada@a:1,b:2/books", "postgresql://ada@/books?host=a,b&port=1,2"),
+        ("postgresql://a,[::1]:2/books?sslmode=require", "postgresql:///books?sslmode=require&host=a,::1&port=,2"),
+        ("postgresql:///books?host=a:1&host=b:2", "postgresql:///books?host=a,b&port=1,2"),
+        ("postgresql:///books?host=a,b&port=1,2", "postgresql:///books?host=a,b&port=1,2"),
     ],
 )  # fmt: skip
 def test_any_spelling_of_a_postgresql_url_is_understood(
@@ -59,6 +70,8 @@ def test_any_spelling_of_a_postgresql_url_is_understood(
         "postgresql://ada:secret@db:port/books",
         "postgresql://ada:secret@db:543210/books",
         "postgresql://ada:secret@db/books\nselect 1",
+        "postgresql://ada:secret@a:1,b:port/books",
+        "postgresql://ada:secret@[db/books",
     ],
 )
 def test_what_is_no_postgresql_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:

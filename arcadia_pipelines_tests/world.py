@@ -43,6 +43,11 @@ def item(
     return {**named, "resource_uuid": resource, "project_name": project, "start_time": start, "end_time": end}
 
 
+def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    """A connection of a test's own, in UTC whatever the server's defaults are: what it writes is what it says."""
+    return psycopg.connect(url, options="-c TimeZone=UTC -c DateStyle=ISO")
+
+
 class World:
     """The platform, and the month end over it."""
 
@@ -51,13 +56,13 @@ class World:
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; its rows, if it has any."""
-        with psycopg.connect(self.url) as connection:
+        with connect(self.url) as connection:
             cursor = connection.execute(sql.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def tamper(self, sql: str) -> None:
         """Run one statement as somebody who has switched the database's own guards off."""
-        with psycopg.connect(self.url) as connection:
+        with connect(self.url) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute(sql.encode())
 

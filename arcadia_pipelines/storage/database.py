@@ -244,10 +244,15 @@ def _passes(cause: object) -> bool:
     return not answered or any(words in str(cause) for words in _STARTS_OR_STOPS)
 
 
+def _where(on: Engine) -> str:
+    host, port = (on.url.host, on.url.port) if on.url.host else (on.url.query.get(name) for name in ("host", "port"))
+    return f"{host or 'the local socket'}:{port or 5432}/{on.url.database}"
+
+
 def _explain(error: Exception, on: Engine) -> str:
     """The error in one line: what, where, what to do."""
     cause = _cause(error)
-    where = f"{on.url.host}:{on.url.port or 5432}/{on.url.database}"
+    where = _where(on)
     message = " ".join(str(cause).split())
     if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
         message = " ".join(filter(None, (cause.diag.message_primary, cause.diag.message_detail)))
