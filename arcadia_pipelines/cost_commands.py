@@ -1,7 +1,7 @@
 """`arcadia costs`: the provider's bills, rates of exchange, and what is left of revenue."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from arcadia_pipelines.storage import costs as storage
 from arcadia_pipelines.storage import database
 
 _SHOWN = 20
-_SOON = dt.timedelta(days=7)  # before a month's end its last working day comes
 _BY_MONTH = {
     "period_start": "month",
     "revenue_cents": "revenue",
@@ -59,6 +58,7 @@ class _Dollars(click.ParamType[int]):
 
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_REASON = click.option("--reason", help="Why a rate that looks wrong is right; it is kept with the rate, and shown.")
 
 
 @click.group()
@@ -74,8 +74,9 @@ def costs() -> None:
 def import_bill(file: Path, month: BillingMonth | None, total: int | None, as_json: bool) -> None:
     """Import a bill of DigitalOcean's from FILE, the CSV that it lets people download, and allocate it.
 
-    A bill that does not add up to its total is refused. The same bill again changes nothing; a restated one replaces
-    the month's, and what moved is told.
+    A bill that does not add up to its total is refused, and so is one whose items lie in another month, or that is
+    another month's bill already. The same bill again changes nothing; a restated one replaces the month's, and what
+    moved is told. Several invoices of a month are imported as one file: their CSVs one after the other.
     """
     try:
         received = bill.read_csv(file.read_bytes(), file.name, month, total)
@@ -101,11 +102,13 @@ def fetch(month: BillingMonth, as_json: bool) -> None:
 
 @costs.command()
 @_FILE
-def rates(file: Path) -> None:
+@_REASON
+def rates(file: Path, reason: str | None) -> None:
     """Take each month's rate of exchange from FILE: the Reserve Bank's table F11 as a CSV, daily or monthly.
 
     A month's rate is its last one that was published; a month that is not over gets none. Columns month and usd_per_aud
-    do as well. Bills of months whose rate changed are converted again.
+    do as well. Bills of months whose rate changed are converted again. A rate outside 0.3 to 1.5, or more than 25 %
+    from the month before's, is refused without a --reason. A month in which the file ends is not reconciled.
     """
     try:
         found = exchange.read_csv(file.read_bytes())
@@ -114,25 +117,33 @@ def rates(file: Path) -> None:
     except exchange.InvalidRates as error:
         raise CommandError(f"{file.name} is not imported: {error}") from error
     first, today = Settings.from_environment().first_month, dt.datetime.now(dt.UTC).date()
-    wanted = [one for one in found if first <= one.month and one.month.end <= today]
+    wanted = [one for one in found.rates if first <= one.month and one.month.end <= today]
     if not wanted:
         raise CommandError(f"{file.name} has no rate of a month from {first} on that is over")
-    _rate(wanted, file.name)
+    _rate(wanted, file.name, reason, found.rates)
+    missing = [one for one in found.missing if first.start <= one.day < today]
+    if missing:
+        told = ", ".join(f"{one.day} ({one.text or 'empty'})" for one in missing[: -_SHOWN - 1 : -1])
+        say(f"{file.name} has days without a number: {told}{', ...' if len(missing) > _SHOWN else ''}")
 
 
 @costs.command()
 @click.argument("month", type=Month())
 @click.argument("usd_per_aud")
 @click.option("--source", required=True, help="Where the rate is from, for the record.")
-def rate(month: BillingMonth, usd_per_aud: str, source: str) -> None:
-    """Set MONTH's rate of exchange: US dollars for one Australian dollar, like 0.6543. Its bill is converted again."""
+@_REASON
+def rate(month: BillingMonth, usd_per_aud: str, source: str, reason: str | None) -> None:
+    """Set MONTH's rate of exchange: US dollars for one Australian dollar, like 0.6543. Its bill is converted again.
+
+    A rate outside 0.3 to 1.5, or more than 25 % from the month before's, is refused without a --reason.
+    """
     try:
         entered = exchange.Rate(month, exchange.parse_rate(usd_per_aud), None)
     except exchange.InvalidRates as error:
         raise CommandError(str(error)) from error
     if not source.strip():
         raise CommandError("--source is empty: say where the rate is from")
-    _rate([entered], source.strip())
+    _rate([entered], source.strip(), reason)
 
 
 @costs.command()
@@ -158,6 +169,8 @@ def print_months(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["open_points"]:
             say(f"{row['period_start']:%Y-%m} is not reconciled: {row['open_points']}")
+        if row["rate_reason"]:
+            say(f"{row['period_start']:%Y-%m} has a rate of exchange that looked wrong; accepted: {row['rate_reason']}")
 
 
 def _take(received: Bill, as_json: bool) -> None:
@@ -166,7 +179,10 @@ def _take(received: Bill, as_json: bool) -> None:
     if month < first or month.end > dt.datetime.now(dt.UTC).date():
         raise CommandError(f"{month} has no bill to take: months do from {first} on, once they are over")
     with database.month_transaction(_engine(), month) as connection:
-        stored = storage.store(connection, received)
+        try:
+            stored = storage.store(connection, received)
+        except storage.BilledTwice as error:
+            raise CommandError(f"{received.source} is not imported: {error}") from error
         storage.allocate(connection, month)
         [standing] = [row for row in storage.month_by_month(connection) if row["period_start"] == month.start]
         unmapped = storage.unmapped_products(connection, month)
@@ -194,19 +210,31 @@ def _take(received: Bill, as_json: bool) -> None:
         say(f"products of no kind of ours: {', '.join(unmapped)}. Add them to billing.product_kinds")
 
 
-def _rate(entered: list[Rate], source: str) -> None:
+def _rate(entered: list[Rate], source: str, reason: str | None, beside: Sequence[Rate] = ()) -> None:
     """Set the rates, and convert the bills of their months again; all of it or nothing."""
+    if reason is not None and not reason.strip():
+        raise CommandError("--reason is empty: say why the rate is right")
     with database.month_transaction(_engine(), *(one.month for one in entered)) as connection:
-        changed = storage.set_rates(connection, entered, source)
+        try:
+            changed = storage.set_rates(connection, entered, source, reason and reason.strip(), beside)
+        except storage.DoubtfulRate as error:
+            raise CommandError(
+                f"{error}. A rate is US dollars for one Australian one: correct it, or say why it is right (--reason)"
+            ) from error
         for month in storage.billed_months(connection):
             if month in changed:
                 storage.allocate(connection, month)
     for one in entered:
         if one.month in changed:
-            before = changed[one.month]
-            say(f"{one.month}: {one.usd_per_aud} USD for one AUD{f', was {before}' if before else ''}")
-        if one.published_on and one.published_on < one.month.end - _SOON:
-            say(f"{one.month}: its last rate is of {one.published_on}, not of its end: is the file whole?")
+            now = changed[one.month]
+            say(f"{one.month}: {one.usd_per_aud} USD for one AUD{f', was {now.before}' if now.before else ''}")
+            if now.doubt:
+                say(f"{one.month}: {now.doubt}; accepted: {now.reason}")
+        if not one.is_final:
+            say(
+                f"{one.month}: its last rate is of {one.published_on}, not of its end: is the file whole? The month is"
+                " not reconciled until it has its last rate"
+            )
     say(f"rates new or changed: {len(changed)}; known before: {len(entered) - len(changed)}")
 
 

@@ -100,7 +100,10 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
         if not of_month:
             raise NotBilled(f"DigitalOcean has no invoice of {month} yet: it bills on the 1st of the next month")
         if len(of_month) > 1:
-            raise NotBilled(f"DigitalOcean has {len(of_month)} invoices of {month}, not one: import them as one CSV")
+            raise NotBilled(
+                f"DigitalOcean has {len(of_month)} invoices of {month}, not one: download their CSVs, put them into one"
+                " file, one after the other, and import that (arcadia costs import FILE)"
+            )
         uuid = of_month[0].get("invoice_uuid")
         if not isinstance(uuid, str) or not uuid:
             raise ProviderError(f"DigitalOcean lists an invoice of {month} without its invoice_uuid: import a CSV")

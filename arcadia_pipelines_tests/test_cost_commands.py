@@ -3,6 +3,7 @@
 import datetime as dt
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from arcadia_pipelines_tests import test_cli
@@ -17,7 +18,7 @@ provider = serve_provider
 HEADER = "product,resource_uuid,description,amount,start_time,end_time,project_name\n"
 WEB = "Droplets,d-1,web-1,6.43,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,web\n"
 CI = "App Platform,d-2,ci,1.00,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,internal\n"
-RATES = "Series ID,FXRUSD\n31-Dec-2025,0.6600\n30-Apr-2026,0.5000\n29-May-2026,0.6571\n12-Jun-2026,0.6600\n"
+RATES = "Series ID,FXRUSD\n31-Dec-2025,0.6600\n30-Apr-2026,0.5000\n29-May-2026,0.6200\n12-Jun-2026,0.6600\n"
 
 
 @pytest.fixture
@@ -89,8 +90,9 @@ def test_the_reserve_banks_table_sets_the_rates_of_months_that_are_over(
     file.write_text(RATES + "29-May-2099,0.9\n")
     answer = said(arcadia("costs", "rates", str(file)))
     assert answer == (
-        "2026-04: 0.5000 USD for one AUD 2026-05: 0.6571 USD for one AUD 2026-06: 0.6600 USD for one AUD"
-        " 2026-06: its last rate is of 2026-06-12, not of its end: is the file whole?"
+        "2026-04: 0.5000 USD for one AUD 2026-05: 0.6200 USD for one AUD 2026-06: 0.6600 USD for one AUD"
+        " 2026-06: its last rate is of 2026-06-12, not of its end: is the file whole? The month is not reconciled until"
+        " it has its last rate"
         " rates new or changed: 3; known before: 0"
     )
     assert pilot.query("select cost_cents, reconciled from cost_vs_revenue_by_month") == [(1486, True)]
@@ -121,13 +123,19 @@ def test_bad_calls_get_one_line_and_change_nothing(pilot: World, arcadia: Call, 
     empty.write_text("")
     running = tmp_path / "running.csv"
     running.write_text(HEADER + WEB.replace("2026-04-01", f"{_today():%Y-%m-01}").replace("2026-05-01T00:00:00Z", ""))
+    early = tmp_path / "early.csv"
+    early.write_text((HEADER + WEB).replace("2026-04", "2025-04").replace("2026-05", "2025-05"))
     before = contents(pilot.url)
     for call, words in {
         ("import", str(broken)): ["broken.csv is not imported: item 1: amount 'lots'"],
         ("import", str(empty)): ["empty.csv is not imported: it lacks the columns"],
         ("import", str(bill), "--total", "7.44"): ["items sum to 7.43 USD, its total is 7.44"],
         ("import", str(bill), "--total", "much"): ["--total: 'much' is not an amount"],
-        ("import", str(bill), "--month", "2025-12"): ["months do from 2026-01 on, once they are over"],
+        ("import", str(bill), "--month", "2025-12"): ["2 of 2 items of usage are not of 2025-12"],
+        ("import", str(bill), "--month", "2026-05"): [
+            "are not of 2026-05, but of 2026-04: give the month that it bills"
+        ],
+        ("import", str(early)): ["months do from 2026-01 on, once they are over"],
         ("import", str(bill), "--month", "2099-04"): ["item 1: start_time"],
         ("import", str(running)): ["once they are over"],
         ("import", str(tmp_path / "nowhere.csv")): ["nowhere.csv", "does not exist"],
@@ -140,7 +148,126 @@ def test_bad_calls_get_one_line_and_change_nothing(pilot: World, arcadia: Call, 
         ("rate", "2026-04", "0.66"): ["--source"],
         ("rate", "2026-04", "0.66", "--source", " "): ["--source is empty"],
         ("rate", "April", "0.66", "--source", "us"): ["'April' is not a month"],
+        ("rate", "2026-04", "0.66", "--source", "us", "--reason", " "): ["--reason is empty"],
         ("show", "2025-01"): ["there is nothing of 2025-01"],
     }.items():
         refused(arcadia("costs", *call), *words)
     assert contents(pilot.url) == before
+
+
+def test_a_bill_is_one_months_only(pilot: World, arcadia: Call, tmp_path: Path) -> None:
+    """April's, without dates, is not May's too, whatever its order and its total; with May's dates it is."""
+    file = tmp_path / "undated.csv"
+    file.write_text("product,description,amount\nDroplets,web-1,6.43\nDroplets,web-2,6.43\nTotal,,12.86\n")
+    said(arcadia("costs", "import", str(file), "--month", "2026-04"))
+    refusal = "2026-04 has the same bill already, from undated.csv"
+    refused(arcadia("costs", "import", str(file), "--month", "2026-05"), "undated.csv is not imported", refusal)
+    again = tmp_path / "again.csv"
+    again.write_text("product,amount,description\nDroplets,$6.43,web-2\n\nDroplets, 6.430,web-1\n")
+    refused(arcadia("costs", "import", str(again), "--month", "2026-05", "--total", "12.86"), refusal)
+    assert pilot.query("select period_start::text, item_count from billing.cloud_invoices") == [("2026-04-01", 2)]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        pilot.query(
+            "insert into billing.cloud_invoices (period_start, total_cents, total_from, item_count, content_sha256,"
+            " items_sha256) select '2026-05-01', 0, 'sum', 0, content_sha256, items_sha256 from billing.cloud_invoices"
+        )
+    dated = tmp_path / "may.csv"
+    dated.write_text("product,description,amount,start_time\nDroplets,web-1,6.43,2026-05-01\nDroplets,web-2,6.43,\n")
+    assert "the bill of 2026-05 is new: 2 items" in said(arcadia("costs", "import", str(dated)))
+    # What was imported before hashes were kept is known by its document.
+    pilot.query("update billing.cloud_invoices set items_sha256 = null")
+    refused(arcadia("costs", "import", str(file), "--month", "2026-06"), refusal)
+    assert "is unchanged" in said(arcadia("costs", "import", str(file), "--month", "2026-04"))
+    refused(arcadia("costs", "import", str(again), "--month", "2026-06"), refusal)
+
+
+def test_a_rate_that_cannot_be_is_refused_unless_a_reason_is_given(pilot: World, arcadia: Call, bill: Path) -> None:
+    """Outside 0.3 to 1.5, or more than a quarter from the month before's; the reason is kept with it, and shown."""
+    said(arcadia("costs", "import", str(bill), "--total", "7.43"))
+
+    def rate(month: str, text: str, *more: str) -> test_cli.Answer:
+        return arcadia("costs", "rate", month, text, "--source", "us", *more)
+
+    refused(rate("2026-04", "66.12"), "2026-04: 66.12 is not between 0.3 and 1.5. A rate is US dollars for one")
+    refused(rate("2026-04", "1.500001"), "1.500001 is not between")
+    refused(rate("2026-04", "0.299999"), "0.299999 is not between")
+    assert pilot.query("select * from billing.fx_rates") == []
+    said(rate("2026-03", "0.6"))
+    refused(rate("2026-04", "0.449999"), "2026-04: 0.449999 is more than 25 % from 0.6, the rate of 2026-03")
+    refused(rate("2026-04", "1.45"), "2026-04: 1.45 is more than 25 % from 0.6, the rate of 2026-03")
+    refused(rate("2026-02", "1.45"), "2026-02: 1.45 is more than 25 % from 0.6, the rate of 2026-03")  # none before it
+    refused(
+        rate("2026-06", "1.45"), "2026-06: 1.45 is more than 25 % from 0.6, the rate of 2026-03"
+    )  # the last one known
+    said(rate("2026-04", "0.45"))
+    said(rate("2026-04", "0.75"))
+    answer = said(rate("2026-04", "0.25", "--reason", " the crash of April "))
+    assert answer.startswith(
+        "2026-04: 0.25 USD for one AUD, was 0.750000 2026-04: 0.25 is not between 0.3 and 1.5;"
+        " accepted: the crash of April"
+    )
+    assert said(rate("2026-04", "0.25")) == "rates new or changed: 0; known before: 1"
+    shown = said(arcadia("costs", "show"))
+    assert "2026-04 has a rate of exchange that looked wrong; accepted: the crash of April" in shown
+    assert "is not reconciled" not in shown
+    [row] = arcadia("costs", "show", "--json").json()["rows"]
+    assert (row["cost_cents"], row["rate_reason"], row["reconciled"]) == (2972, "the crash of April", True)
+    said(rate("2026-04", "0.5"))  # and the reason goes with what it was given for
+    assert pilot.query("select reason from billing.fx_rates") == [(None,), (None,)]
+
+
+def test_a_file_of_rates_that_cannot_be_is_refused_unless_a_reason_is_given(
+    pilot: World, arcadia: Call, tmp_path: Path
+) -> None:
+    """Compared with its own month before, also one that is not taken; what is known is not asked for again."""
+    file = tmp_path / "f11.csv"
+
+    def rates(text: str, *more: str) -> test_cli.Answer:
+        file.write_text(f"Series ID,FXRUSD\n{text}")
+        return arcadia("costs", "rates", str(file), *more)
+
+    refused(rates("30-Apr-2026,61.20\n29-May-2026,0.66\n"), "2026-04: 61.2 is not between 0.3 and 1.5")
+    refused(
+        rates("31-Dec-2025,0.66\n30-Jan-2026,0.49\n"), "2026-01: 0.49 is more than 25 % from 0.66, the rate of 2025-12"
+    )
+    inverted = "".join(f"28-{month}-2026,1.5123\n" for month in ("Jan", "Feb", "Mar", "Apr", "May"))
+    refused(rates(inverted), "2026-03: 1.5123 is not between 0.3 and 1.5; and 2 more")
+    assert pilot.query("select * from billing.fx_rates") == []
+    crash = "31-Mar-2026,0.66\n30-Apr-2026,0.40\n29-May-2026,0.42\n"
+    answer = said(rates(crash, "--reason", "it crashed"))
+    assert (
+        "2026-04: 0.4 is more than 25 % from 0.66, the rate of 2026-03; accepted: it crashed 2026-05: 0.42 USD"
+        in answer
+    )
+    assert said(rates(crash)) == "rates new or changed: 0; known before: 3"
+    assert pilot.query("select reason from billing.fx_rates order by period_start") == [
+        (None,),
+        ("it crashed",),
+        (None,),
+    ]
+
+
+def test_a_month_is_not_reconciled_while_its_file_ends_before_it_does(
+    pilot: World, arcadia: Call, bill: Path, tmp_path: Path
+) -> None:
+    """Until the file goes on, if only to say that there was no rate on the 30th, or the rate is set by hand."""
+    said(arcadia("costs", "import", str(bill), "--total", "7.43"))
+    file = tmp_path / "f11.csv"
+
+    def rates(text: str) -> str:
+        file.write_text(f"Series ID,FXRUSD\n{text}")
+        return said(arcadia("costs", "rates", str(file)))
+
+    points = "select open_points from cost_vs_revenue_by_month"
+    early = [("the rate of exchange is in doubt: it is of 2026-04-29 and not of the month's end",)]
+    assert "2026-04: its last rate is of 2026-04-29, not of its end" in rates("28-Apr-2026,0.66\n29-Apr-2026,0.6605\n")
+    assert pilot.query(points) == early
+    answer = rates("29-Apr-2026,0.6605\n30-Apr-2026,n.a.\n")
+    assert answer.endswith(
+        "rates new or changed: 1; known before: 0 f11.csv has days without a number: 2026-04-30 (n.a.)"
+    )
+    assert pilot.query(points) == [("",)]
+    rates("29-Apr-2026,0.6605\n")
+    assert pilot.query(points) == early
+    said(arcadia("costs", "rate", "2026-04", "0.6605", "--source", "our bank"))
+    assert pilot.query(points) == [("",)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -264,7 +265,7 @@ def test_the_cost_is_the_payers_of_that_month(billed: World) -> None:
     billed.subscribe("web of acme", "acme", "web", "basic", "2026-05-01")
     billed.owns("web", "droplet")
     billed.bill("2026-04", item("1.00", "droplet"))
-    billed.bill("2026-05", item("1.00", "droplet"))
+    billed.bill("2026-05", item("2.00", "droplet"))
     tenants = "select to_char(period_start, 'MM'), tenant_id from billing.cost_allocations order by 1"
     assert billed.query(tenants) == [("04", "pilot"), ("05", "acme")]
 
@@ -376,7 +377,20 @@ def test_what_is_received_is_never_changed(billed: World) -> None:
             "allocations_equal_the_bill",
             "update billing.cost_allocations set aud_cents = aud_cents + 1 where line_no = 1",
         ),
+        (
+            "bill_is_of_its_month",
+            "update billing.cloud_invoice_items set started_at = '2026-05-01', ended_at = '2026-06-01'",
+        ),
+        (
+            "bill_is_of_its_month",
+            "update billing.cloud_invoice_items set started_at = '2026-03-01', ended_at = '2026-04-01'",
+        ),
         ("month_has_a_rate_of_exchange", "update billing.fx_rates set usd_per_aud = 0.6"),
+        (
+            "rate_of_exchange_is_plausible",
+            "insert into billing.fx_rates values ('2026-03-01', 'USD', 0.67, null, 'me')",
+        ),
+        ("rate_of_exchange_is_plausible", "update billing.fx_rates set is_final = false"),
         (
             "cost_and_revenue_agree",
             "update billing.tenant_invoice_lines set amount_cents = amount_cents + 1 where kind = 'addon'",
@@ -436,6 +450,28 @@ def test_a_rate_that_is_taken_away_takes_the_margin_with_it(billed: World) -> No
     found = april(billed)
     assert (found["cost_cents"], found["margin_cents"], found["open_points"]) == (None, None, "no rate of exchange")
     assert by_deployment(billed)["web"][1:] == (None, None, None, False)
+
+
+def test_a_rate_that_is_entered_by_hand_is_held_against_the_month_before(billed: World) -> None:
+    """The database takes none outside 0.3 to 1.5 without a reason; 0.49 after 0.66 leaves the month unreconciled."""
+    billed.query("delete from billing.fx_rates")
+    for rate in ("66.12", "1.5123", "0.29", "NaN"):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            billed.rate("2026-04", rate)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        billed.query(
+            "insert into billing.fx_rates (period_start, usd_per_aud, source, reason) values"
+            " ('2026-04-01', 66.12, 'me', ' ')"
+        )
+    billed.rate("2026-03", "0.66")
+    billed.rate("2026-04", "0.49")
+    billed.bill("2026-04", item("1.00", "a"), total=100)
+    doubt = "the rate of exchange is in doubt: 0.49 is more than 25 % from 0.66, the rate of 2026-03"
+    assert april(billed)["open_points"] == doubt
+    assert failed_checks(billed.month_costs("2026-04")).keys() == {"rate_of_exchange_is_plausible"}
+    billed.query("update billing.fx_rates set reason = 'so it was' where period_start = '2026-04-01'")
+    assert april(billed)["open_points"] == ""
+    assert "rate_of_exchange_is_plausible" not in found_by_the_controls(billed)
 
 
 def test_a_bill_that_was_deleted_can_be_imported_again(billed: World) -> None:

@@ -7,12 +7,15 @@ Belongs here: reading a bill and comparing two of them. Does not: fetching one (
 """
 
 import csv
+import datetime as dt
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
@@ -62,12 +65,15 @@ RECEIVED = (
 """The columns of a CSV, and the fields of the API's items."""
 
 _OLDER = {"usd": "amount", "hours": "duration", "start": "start_time", "end": "end_time"}
+_NEEDED = {"product", "description", "amount"}
+_SECTIONS = {"overages": "Overages", "taxes": "Taxes", "credits_and_adjustments": "Credits and adjustments"}
+"""Of the API's summary, beside product_charges: what each is called as an item."""
 _TAX = r"(?i)\b(tax|taxes|gst|vat)\b"
 _CREDIT = r"(?i)\b(credits?|adjustments?|refunds?|discounts?|promotions?)\b"
 _AMOUNT = r"^-?\$?-?(\d{1,3}(,\d{3}){0,3}|\d{1,12})(\.\d{1,2}0*)?$"
 _TOTAL_LIMIT = 10**15
 """Cents; at any rate of exchange it still fits 64 bits."""
-_DURATION = r"^\d{1,12}(\.\d{1,6}0*)?$"
+_DURATION = r"^-?\d{1,11}(\.\d+)?$"
 
 
 class InvalidBill(ValueError):
@@ -91,47 +97,48 @@ class Bill:
     media_type: str
     source: str
     """The file's name, or the API's address."""
+    items_sha256: str | None = None
+    """The hash of a CSV's items with the dates that it gives them and no others; null from the API, which says which
+    month it bills."""
 
     @property
     def sha256(self) -> str:
         """The hash of what is billed, whatever order the items came in."""
-        items = to_arrow(self.items, ITEMS)
-        # No text holds the separator, and none is empty: that is null.
-        texts = [pc.fill_null(items[name].cast(TEXT), "") for name in ITEMS.names if name != "line_no"]
-        rows = pc.binary_join_element_wise(*texts, "\0")
-        in_order = rows.take(pc.array_sort_indices(rows)).to_pylist()
-        return hashlib.sha256("\n".join([str(self.month), str(self.total_cents), *in_order]).encode()).hexdigest()
+        return _hash(to_arrow(self.items, ITEMS), str(self.month), str(self.total_cents))
 
 
 def read_csv(document: bytes, source: str, month: BillingMonth | None = None, total: int | None = None) -> Bill:
     """The bill that a CSV holds, of `month`, or of the one that its items are in.
 
-    `total` is the bill's own, in cents USD: the file states it only if it ends with a row of product Total. Raises
-    InvalidBill.
+    `total` is the bill's own, in cents USD: the file states it only if it ends with a row of product Total. A month
+    that was billed by several invoices is one file of their CSVs, one after the other. Raises InvalidBill.
     """
-    columns = _columns(document)
+    columns, invoice = _columns(document)
     is_total = pc.equal(pc.utf8_lower(columns["product"]), "total")
     another = pc.match_substring_regex(columns["product"], r"(?i)^(sub|grand )?total\b")
     _refuse(
         columns["product"], pc.or_(is_total, pc.invert(another)), "product", "is no product: a total is named Total"
     )
-    stated = pc.filter(columns["amount"], is_total).to_pylist()
-    if len(stated) > 1:
-        raise InvalidBill(f"{source} has {len(stated)} rows of product Total")
     items = _items({name: pc.filter(column, pc.invert(is_total)) for name, column in columns.items()})
     if not len(items):
         raise InvalidBill(f"{source} has no items")
-    if stated:
-        in_file = cents(stated[0], "the row Total")
-        if total is not None and total != in_file:
-            raise InvalidBill(f"{source} states a total of {dollars(in_file)}, and you of {dollars(total)}")
+    of_items = pc.filter(invoice, pc.invert(is_total))
+    invoices = [items.filter(pc.equal(of_items, number)) for number in of_items.unique()]
+    _refuse_twice(invoices, source)
+    in_file = _stated(items["amount_cents"], columns["amount"], invoice, is_total, source)
+    if in_file is not None and total is not None and total != in_file:
+        raise InvalidBill(f"{source} states a total of {dollars(in_file)}, and you of {dollars(total)}")
+    if in_file is not None:
         total_cents, total_from = in_file, "bill"
     elif total is not None:
         total_cents, total_from = total, "operator"
     else:
         total_cents, total_from = _sum(items["amount_cents"]), "sum"
     month = month or _month_of(items)
-    return _checked(Bill(month, None, total_cents, total_from, _dated(items, month), document, "text/csv", source))
+    dated = _dated(items, month)
+    for each in invoices:
+        _refuse_another_month(each, month)
+    return _checked(Bill(month, None, total_cents, total_from, dated, document, "text/csv", source, _hash(items)))
 
 
 def read_api(
@@ -146,19 +153,9 @@ def read_api(
     of = _text(summary.get("billing_period") or summary.get("invoice_period"))
     if of != str(month):
         raise InvalidBill(f"the bill {summary.get('invoice_uuid')} is of {of or 'no month'}, not of {month}")
-    items = _items(_listed(received))
-    kinds = set(items["kind"].to_pylist())
-    used = _sum(pc.filter(items["amount_cents"], pc.equal(items["kind"], "usage")))
-    missing: list[Mapping[str, object]] = []
-    if used != _charged(summary, "product_charges") + (overages := _charged(summary, "overages")) and overages:
-        missing.append(_summed(summary, "overages", "Overages"))
-    if "tax" not in kinds and _charged(summary, "taxes"):
-        missing.append(_summed(summary, "taxes", "Taxes"))
-    if "credit" not in kinds and _charged(summary, "credits_and_adjustments"):
-        missing.append(_summed(summary, "credits_and_adjustments", "Credits and adjustments"))
-    if missing:
-        items = _items(_listed([*received, *missing]))
-    total = cents(_text(summary.get("amount")), "amount of the summary")
+    items, total = _items(_listed(received)), cents(_text(summary.get("amount")), "amount of the summary")
+    if missing := _unlisted(items, summary, total):
+        items = _items(_listed([*received, *(_summed(summary, name) for name in missing)]))
     document = json.dumps([summary, *pages]).encode()
     uuid = _text(summary.get("invoice_uuid")) or None
     return _checked(Bill(month, uuid, total, "bill", _dated(items, month), document, "application/json", url))
@@ -190,29 +187,124 @@ def moved(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return to_pandas(to_arrow(in_order, MOVED))
 
 
-def _columns(document: bytes) -> dict[str, Column]:
-    """The CSV's columns as trimmed texts, in the API's spelling; one that is not there is empty. Raises InvalidBill."""
+def _columns(document: bytes) -> tuple[dict[str, Column], Column]:
+    """The CSV's columns as trimmed texts, in the API's spelling, and which of its invoices each row is on, from 0.
+
+    Each invoice has its own header; a column that it does not name is empty. Raises InvalidBill.
+    """
+    invoices: list[tuple[list[str], list[list[str]]]] = []
+    for number, line in _lines(document):
+        if not invoices or ("product" in ",".join(line).lower() and set(_names(line)) >= _NEEDED):
+            invoices.append((_header(line), []))
+        elif len(line) != len(invoices[-1][0]):
+            raise InvalidBill(
+                f"line {number} has {len(line)} values, and its header names {len(invoices[-1][0])} columns"
+            )
+        else:
+            invoices[-1][1].append(line)
+    if not invoices:
+        _header([])
+    each = [_given(header, lines) for header, lines in invoices]
+    numbers = [number for number, (_, lines) in enumerate(invoices) for _ in lines]
+    return {name: pa.concat_arrays([given[name] for given in each]) for name in RECEIVED}, pa.array(numbers, COUNT)
+
+
+def _lines(document: bytes) -> list[tuple[int, list[str]]]:
+    """The CSV's rows that are not empty, each with the line that it ends on. Raises InvalidBill."""
     try:
         text = document.decode("utf-8-sig")
         if "\0" in text:
             raise InvalidBill("it is not a text file")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = [_OLDER.get(name, name) for name in (name.strip().lower() for name in next(reader, []))]
-        lines = [(reader.line_num, line) for line in reader if line]
+        return [(reader.line_num, line) for line in reader if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidBill(f"it is not a CSV in UTF-8: {error}") from error
-    if missing := {"product", "description", "amount"} - set(header):
+
+
+def _names(line: Sequence[str]) -> list[str]:
+    """The cells of a header as columns; a file after another one may begin with a byte order mark."""
+    names = (cell.strip("\ufeff \t").lower() for cell in line)
+    return [_OLDER.get(name, name) for name in names]
+
+
+def _header(line: Sequence[str]) -> list[str]:
+    """The columns that an invoice's first row names. Raises InvalidBill."""
+    names = _names(line)
+    if missing := _NEEDED - set(names):
         raise InvalidBill(f"it lacks the columns {', '.join(sorted(missing))}: its first row must name them")
-    if twice := {name for name in RECEIVED if header.count(name) > 1}:
+    if twice := {name for name in RECEIVED if names.count(name) > 1}:
         raise InvalidBill(f"it has more than one column {', '.join(sorted(twice))}: leave one")
-    for number, line in lines:
-        if len(line) != len(header):
-            raise InvalidBill(f"line {number} has {len(line)} values, and the first names {len(header)} columns")
-    given = dict(zip(header, zip(*(line for _, line in lines), strict=True), strict=True)) if lines else {}
+    return names
+
+
+def _given(header: list[str], lines: list[list[str]]) -> dict[str, Column]:
+    """An invoice's rows as columns of trimmed texts."""
+    given = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else {}
     columns = {name: _trimmed(given.get(name, [""] * len(lines))) for name in RECEIVED}
     if "duration_unit" not in header:
         columns["duration_unit"] = pc.if_else(pc.equal(columns["duration"], ""), "", "hours")
     return columns
+
+
+def _refuse_twice(invoices: list[pa.Table], source: str) -> None:
+    """Raise InvalidBill if one of the file's invoices is there twice."""
+    hashes = [_hash(items) for items in invoices] if len(invoices) > 1 else []
+    for place, found in enumerate(hashes):
+        if found in hashes[:place]:
+            raise InvalidBill(f"{source} has one invoice twice, as number {hashes.index(found) + 1} and {place + 1}")
+
+
+def _stated(amount_cents: Column, texts: Column, invoice: Column, is_total: Column, source: str) -> int | None:
+    """What the invoices of the file state that they come to, in cents; null unless all do. Raises InvalidBill."""
+    numbers, of_items = pc.filter(invoice, is_total).to_pylist(), pc.filter(invoice, pc.invert(is_total))
+    if len(set(numbers)) < len(numbers):
+        raise InvalidBill(f"{source} has {len(numbers)} rows of product Total, more than one under a header")
+    stated = [cents(text, "the row Total") for text in pc.filter(texts, is_total).to_pylist()]
+    count = len(invoice.unique())
+    for number, total in zip(numbers, stated, strict=True):
+        found = _sum(pc.filter(amount_cents, pc.equal(of_items, number)))
+        if count > 1 and found != total:  # a single one is compared as the bill
+            raise InvalidBill(
+                f"invoice {number + 1} of {source} does not add up: its items sum to {dollars(found)} USD, its total is"
+                f" {dollars(total)}"
+            )
+    return sum(stated) if len(stated) == count else None
+
+
+def _unlisted(items: pa.Table, summary: Mapping[str, object], total: int) -> list[str]:
+    """The sections of the API's summary that are not among the items: those with which the items come to the total.
+
+    A tax or a credit that an item names to the cent is among them; one that no item can be is not.
+    """
+    charged = {name: amount for name in _SECTIONS if (amount := _charged(summary, name))}
+    is_tax, is_credit = _named(items, _TAX), pc.and_(_named(items, _CREDIT), pc.invert(_named(items, _TAX)))
+    amounts, listed = items["amount_cents"], _sum(items["amount_cents"])
+
+    def choices(name: str) -> list[bool]:
+        """Whether the section may be missing, the likelier first."""
+        if name == "overages":
+            used = _sum(pc.filter(amounts, pc.invert(pc.or_(is_tax, is_credit))))
+            return [False] if used == _charged(summary, "product_charges") + charged[name] else [True, False]
+        named = pc.filter(amounts, is_tax if name == "taxes" else is_credit).to_pylist()
+        if charged[name] in (sum(named), *named):
+            return [False]
+        maybe = bool(named) or (name != "taxes" and pc.any(pc.less(amounts, 0)).as_py())
+        return [not named, bool(named)] if maybe else [True]
+
+    for chosen in itertools.product(*map(choices, charged)):
+        missing = [name for name, is_missing in zip(charged, chosen, strict=True) if is_missing]
+        if listed + sum(charged[name] for name in missing) == total:
+            return missing
+    return [name for name in charged if choices(name)[0]]
+
+
+def _hash(items: pa.Table, *heading: str) -> str:
+    """SHA-256 of ITEMS, whatever their order, after the heading's lines."""
+    # No text holds the separator, and none is empty: that is null.
+    texts = [pc.fill_null(items[name].cast(TEXT), "") for name in ITEMS.names if name != "line_no"]
+    rows = pc.binary_join_element_wise(*texts, "\0")
+    in_order = rows.take(pc.array_sort_indices(rows)).to_pylist()
+    return hashlib.sha256("\n".join([*heading, *in_order]).encode()).hexdigest()
 
 
 def _listed(received: Sequence[Mapping[str, object]]) -> dict[str, Column]:
@@ -227,28 +319,37 @@ def _trimmed(texts: Sequence[str]) -> Column:
 def _items(texts: Mapping[str, Column]) -> pa.Table:
     """What was received, columns of texts, as ITEMS; instants are null where it names none. Raises InvalidBill."""
     amount = _cents(texts["amount"])
-    named = pc.binary_join_element_wise(texts["product"], texts["category"], " ")
     kind = pc.if_else(
-        pc.match_substring_regex(named, _TAX),
+        _named(texts, _TAX),
         "tax",
-        pc.if_else(pc.or_(pc.match_substring_regex(named, _CREDIT), pc.less(amount, 0)), "credit", "usage"),
+        pc.if_else(pc.or_(_named(texts, _CREDIT), pc.less(amount, 0)), "credit", "usage"),
     )
-    duration = _or_null(texts["duration"])
-    _refuse(
-        texts["duration"], pc.match_substring_regex(duration, _DURATION), "duration", "is not a number of 6 decimals"
-    )
-    for name in ("product", "description"):
-        _refuse(texts[name], pc.not_equal(texts[name], ""), name, "is empty")
+    _refuse(texts["product"], pc.not_equal(texts["product"], ""), "product", "is empty")
     columns = {
         "line_no": pa.array(range(1, len(amount) + 1), COUNT),
         "kind": kind,
         **{name: _or_null(column) for name, column in texts.items()},
-        "duration": pc.replace_substring_regex(duration, r"(\.\d{1,6})0*$", r"\1").cast(QUANTITY),
+        "description": pc.coalesce(_or_null(texts["description"]), texts["product"]),
+        "duration": _durations(texts["duration"]),
         "started_at": _instants(texts["start_time"], "start_time"),
         "ended_at": _instants(texts["end_time"], "end_time"),
         "amount_cents": amount,
     }
     return pa.table([columns[name] for name in ITEMS.names], schema=ITEMS)
+
+
+def _named(items: Mapping[str, Column] | pa.Table, pattern: str) -> Column:
+    """Which items have a product or a category of that name."""
+    category = pc.fill_null(items["category"], "")
+    return pc.match_substring_regex(pc.binary_join_element_wise(items["product"], category, " "), pattern)
+
+
+def _durations(texts: Column) -> Column:
+    """Numbers of any decimals to 6, half up. Raises InvalidBill."""
+    given = _or_null(texts)
+    _refuse(texts, pc.match_substring_regex(given, _DURATION), "duration", "is not a number like 213.5")
+    cut = pc.replace_substring_regex(given, r"(\.\d{7})\d*$", r"\1")  # on its side of a half
+    return pc.round(cut.cast(pa.decimal128(18, 7)), 6, "half_towards_infinity").cast(QUANTITY)
 
 
 def _cents(amounts: Column) -> Column:
@@ -296,12 +397,33 @@ def _month_of(items: pa.Table) -> BillingMonth:
         raise InvalidBill(str(error)) from error
 
 
+def _refuse_another_month(items: pa.Table, month: BillingMonth) -> None:
+    """Raise InvalidBill if most of what is used, or else of all items, lies outside the month.
+
+    Credits and taxes are often of earlier months; an item without dates is of the month.
+    """
+    start, end = (_instant(day).cast(COUNT) for day in (month.start, month.end))
+    used = items.filter(pc.equal(items["kind"], "usage"))
+    counted = used if len(used) else items
+    started, last = counted["started_at"].cast(COUNT), pc.subtract(counted["ended_at"].cast(COUNT), 1)  # microseconds
+    began, ended = pc.coalesce(started, last), pc.max_element_wise(started, last)
+    outside = began.filter(pc.or_(pc.less(ended, start), pc.greater_equal(began, end)).fill_null(False))
+    if 2 * len(outside) > len(counted):
+        months = sorted(set(pc.strftime(outside.cast(_INSTANT), "%Y-%m").to_pylist()))
+        what = f"{len(outside)} of {len(counted)} items" + (" of usage" if len(used) else "")
+        raise InvalidBill(f"{what} are not of {month}, but of {', '.join(months[:3])}: give the month that it bills")
+
+
+def _instant(day: dt.date) -> pa.Scalar:
+    return pa.scalar(pd.Timestamp(day, tz="UTC").to_pydatetime(), _INSTANT)
+
+
 def _dated(items: pa.Table, month: BillingMonth) -> pd.DataFrame:
     """The items with the month's bounds where they name no instants."""
     whole = items
     for name, day in (("started_at", month.start), ("ended_at", month.end)):
-        bound = pa.scalar(pd.Timestamp(day, tz="UTC").to_pydatetime(), _INSTANT)
-        whole = whole.set_column(ITEMS.get_field_index(name), ITEMS.field(name), pc.fill_null(whole[name], bound))
+        filled = pc.fill_null(whole[name], _instant(day))
+        whole = whole.set_column(ITEMS.get_field_index(name), ITEMS.field(name), filled)
     for name, far, bound in (
         ("start_time", pc.less, pd.Timestamp(month.start, tz="UTC") - _LONGEST),
         ("end_time", pc.greater, pd.Timestamp(month.end, tz="UTC") + _LONGEST),
@@ -337,6 +459,8 @@ def _text(value: object) -> str:
     if not isinstance(value, str | int | float | None) or isinstance(value, bool):
         raise InvalidBill(f"{json.dumps(value)[:80]} stands where a text should")
     text = "" if value is None else str(value)
+    if isinstance(value, float):
+        text = f"{Decimal(text):f}"  # without an exponent
     if "\0" in text or re.search("[\ud800-\udfff]", text):
         raise InvalidBill(f"{text[:80]!a} is no text")
     return text
@@ -359,7 +483,7 @@ def _charged(summary: Mapping[str, object], name: str) -> int:
     return cents(_text(_section(summary, name).get("amount")) or "0", f"{name} of the summary")
 
 
-def _summed(summary: Mapping[str, object], name: str, product: str) -> dict[str, object]:
+def _summed(summary: Mapping[str, object], name: str) -> dict[str, object]:
     """A section of the summary as an item."""
-    section = _section(summary, name)
+    section, product = _section(summary, name), _SECTIONS[name]
     return {"product": product, "description": section.get("name") or product, "amount": section.get("amount")}

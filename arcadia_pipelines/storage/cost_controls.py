@@ -30,6 +30,22 @@ CONTROLS = [
         """,
     ),
     Control(
+        name="bill_is_of_its_month",
+        asset="cloud_invoices",
+        description="Most of what the bill has of usage lies in its month.",
+        remedy="Another month's bill was imported: import this month's own.",
+        query="""
+            select count(*) filter (where is_outside) as items_of_other_months, count(*) as items,
+                   to_char(min(started_at) filter (where is_outside) at time zone 'UTC', 'YYYY-MM') as such_as
+            from billing.cloud_invoice_items, lateral (
+                select started_at >= %(end)s::timestamptz
+                    or started_at < %(start)s::timestamptz and ended_at <= %(start)s::timestamptz as is_outside
+            ) o
+            where period_start = %(month)s and kind = 'usage'
+            having 2 * count(*) filter (where is_outside) > count(*)
+        """,
+    ),
+    Control(
         name="every_product_has_a_kind",
         asset="cloud_invoices",
         warning=True,
@@ -90,6 +106,18 @@ CONTROLS = [
             from billing.month_costs m left join billing.fx_rates f using (period_start)
             where m.period_start = %(month)s
               and (f.usd_per_aud is null or f.usd_per_aud is distinct from m.usd_per_aud)
+        """,
+    ),
+    Control(
+        name="rate_of_exchange_is_plausible",
+        asset="cost_allocations",
+        description="The month's rate of exchange is near the month before's, or somebody has said why it is not, and"
+        " it is the month's last.",
+        remedy="Set it again, from a file that goes on (arcadia costs rates FILE) or by hand (arcadia costs rate); say"
+        " why it is right (--reason) if it is.",
+        query="""
+            select to_char(period_start, 'YYYY-MM') as month, usd_per_aud, doubt from billing.rate_doubts
+            where period_start = %(month)s
         """,
     ),
     Control(

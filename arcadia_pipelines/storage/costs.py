@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.billing import allocation, bill
+from arcadia_pipelines.billing import allocation, bill, exchange
 from arcadia_pipelines.billing.allocation import Allocated
 from arcadia_pipelines.billing.bill import Bill
 from arcadia_pipelines.billing.exchange import Rate
@@ -56,6 +56,7 @@ UNALLOCATED = pa.schema(
 
 _LOWEST_MARGINS = 20
 _MONTHS_SHOWN = 12
+_DOUBTS_TOLD = 3
 
 # An item is claimed by those whose its resource was while it was billed. Where its owners changed it is cut into
 # slices, which are split by the shares that counted then. The time that it was nobody's goes to the deployment that its
@@ -158,6 +159,14 @@ class NoBill(Exception):
     """There is no bill of the month to allocate."""
 
 
+class DoubtfulRate(Exception):
+    """A rate of exchange looks wrong, and no reason is given why it is right; the message says which and how."""
+
+
+class BilledTwice(Exception):
+    """The bill is another month's already; the message says which one's."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """What storing a bill did."""
@@ -171,9 +180,10 @@ class Stored:
 def store(connection: Connection, received: Bill, run_id: str | None = None) -> Stored:
     """Make the bill the month's. One with the same content is left alone; another one replaces it.
 
-    A new revision leaves the month without allocations: allocate() comes next.
+    A new revision leaves the month without allocations: allocate() comes next. Raises BilledTwice.
     """
     refuse_unless_over(connection, received.month)
+    _refuse_another_months(connection, received)
     parameters = {
         "month": received.month.start,
         "uuid": received.invoice_uuid,
@@ -181,6 +191,7 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         "total_from": received.total_from,
         "items": len(received.items),
         "sha256": received.sha256,
+        "items_sha256": received.items_sha256,
         "run_id": run_id,
         "source": received.source,
         "media_type": received.media_type,
@@ -200,8 +211,12 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
     ):
         # What was the sum of its items may be the bill's own word now.
         connection.exec_driver_sql(
-            "update billing.cloud_invoices set total_from = %(total_from)s"
-            " where period_start = %(month)s and total_from = 'sum' and %(total_from)s <> 'sum'",
+            """
+            update billing.cloud_invoices set items_sha256 = coalesce(%(items_sha256)s, items_sha256),
+                total_from = case total_from when 'sum' then %(total_from)s else total_from end
+            where period_start = %(month)s
+              and (total_from = 'sum' and %(total_from)s <> 'sum' or items_sha256 is distinct from %(items_sha256)s)
+            """,
             parameters,
         )
         return Stored("unchanged", known.revision, frame(bill.MOVED))
@@ -211,15 +226,16 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
     revision = connection.exec_driver_sql(
         """
         insert into billing.cloud_invoices
-            (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, run_id, revision)
-        select %(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(run_id)s,
+            (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, items_sha256, run_id,
+             revision)
+        select %(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(items_sha256)s, %(run_id)s,
                coalesce(max(revision), 0) + 1
         from billing.cloud_invoice_documents where period_start = %(month)s
         on conflict (period_start) do update set
             invoice_uuid = excluded.invoice_uuid, total_cents = excluded.total_cents,
             total_from = excluded.total_from, item_count = excluded.item_count,
-            content_sha256 = excluded.content_sha256, run_id = excluded.run_id, received_at = now(),
-            revision = excluded.revision
+            content_sha256 = excluded.content_sha256, items_sha256 = excluded.items_sha256,
+            run_id = excluded.run_id, received_at = now(), revision = excluded.revision
         returning revision
         """,
         parameters,
@@ -232,6 +248,27 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
     )
     months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
     return Stored("restated" if known else "new", revision, moved)
+
+
+def _refuse_another_months(connection: Connection, received: Bill) -> None:
+    """Raise BilledTwice if the same items, or the same file, are another month's bill as it stands."""
+    if received.items_sha256 is None:  # it says itself which month it bills
+        return
+    found = connection.exec_driver_sql(
+        """
+        select b.period_start, d.source from billing.cloud_invoices b
+        join billing.cloud_invoice_documents d using (period_start, revision)
+        where b.period_start <> %(month)s and (b.items_sha256 = %(items_sha256)s or d.document = %(document)s)
+        order by 1 limit 1
+        """,
+        {"month": received.month.start, "items_sha256": received.items_sha256, "document": received.document},
+    ).first()
+    if found:
+        other = BillingMonth(found.period_start)
+        raise BilledTwice(
+            f"{other} has the same bill already, from {found.source}: if it is of {received.month}, import the right"
+            f" one of {other} first; if both months were billed alike, give its items their start_time and end_time"
+        )
 
 
 def items(connection: Connection, month: BillingMonth) -> pd.DataFrame:
@@ -333,32 +370,66 @@ def billed_months(connection: Connection) -> list[BillingMonth]:
     return [BillingMonth(start) for (start,) in found]
 
 
-def set_rates(connection: Connection, rates: Sequence[Rate], source: str) -> dict[BillingMonth, Decimal | None]:
-    """Make these the months' rates; those that changed, with what they were before."""
-    changed: dict[BillingMonth, Decimal | None] = {}
-    for rate in rates:
-        parameters = {
+@dataclass(frozen=True)
+class Changed:
+    """What setting a month's rate changed."""
+
+    before: Decimal | None
+    """The rate until now."""
+    doubt: str | None
+    """What looks wrong with the new one."""
+    reason: str | None
+    """Why it is right."""
+
+
+def set_rates(
+    connection: Connection, rates: Sequence[Rate], source: str, reason: str | None = None, beside: Sequence[Rate] = ()
+) -> dict[BillingMonth, Changed]:
+    """Make these the months' rates; those that changed.
+
+    One that looks wrong beside the others, which are those that stand and `beside`, is taken for a `reason` only, now
+    or when it was set. Raises DoubtfulRate.
+    """
+    found = connection.exec_driver_sql("select * from billing.fx_rates order by period_start for update")
+    known = {BillingMonth(row.period_start): row for row in found}
+    entered = {one.month: one.usd_per_aud for one in (*beside, *rates)}
+    stand = {month: row.usd_per_aud for month, row in known.items() if month not in entered}
+    changed, refused = {}, []
+    for one in rates:
+        stood, doubt = known.get(one.month), exchange.doubt(one.month, {**stand, **entered}, stand)
+        before = stood.usd_per_aud if stood else None
+        why = (reason or (stood.reason if stood and before == one.usd_per_aud else None)) if doubt else None
+        if doubt and not why:
+            refused.append(f"{one.month}: {doubt}")
+            continue
+        values = (one.usd_per_aud, one.published_on, one.is_final)
+        if not (stood and values == (before, stood.published_on, stood.is_final) and why in (None, stood.reason)):
+            _set_rate(connection, one, source, why)
+            changed[one.month] = Changed(before, doubt, why)
+    if refused:
+        more = f"; and {len(refused) - _DOUBTS_TOLD} more" if len(refused) > _DOUBTS_TOLD else ""
+        raise DoubtfulRate("; ".join(refused[:_DOUBTS_TOLD]) + more)
+    return changed
+
+
+def _set_rate(connection: Connection, rate: Rate, source: str, reason: str | None) -> None:
+    connection.exec_driver_sql(
+        """
+        insert into billing.fx_rates (period_start, usd_per_aud, published_on, is_final, source, reason)
+        values (%(month)s, %(rate)s, %(published_on)s, %(is_final)s, %(source)s, %(reason)s)
+        on conflict (period_start) do update set usd_per_aud = excluded.usd_per_aud,
+            published_on = excluded.published_on, is_final = excluded.is_final, source = excluded.source,
+            reason = excluded.reason, entered_at = now()
+        """,
+        {
             "month": rate.month.start,
             "rate": rate.usd_per_aud,
             "published_on": rate.published_on,
+            "is_final": rate.is_final,
             "source": source,
-        }
-        before = connection.exec_driver_sql(
-            "select usd_per_aud from billing.fx_rates where period_start = %(month)s for update", parameters
-        ).scalar()
-        if before == rate.usd_per_aud:
-            continue
-        connection.exec_driver_sql(
-            """
-            insert into billing.fx_rates (period_start, usd_per_aud, published_on, source)
-            values (%(month)s, %(rate)s, %(published_on)s, %(source)s)
-            on conflict (period_start) do update set usd_per_aud = excluded.usd_per_aud,
-                published_on = excluded.published_on, source = excluded.source, entered_at = now()
-            """,
-            parameters,
-        )
-        changed[rate.month] = before
-    return changed
+            "reason": reason,
+        },
+    )
 
 
 def by_month(connection: Connection, last: BillingMonth) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The provider's bill: what is read of a CSV and of the API's answers, and what is refused."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -83,6 +84,7 @@ def test_the_order_of_the_items_does_not_matter_to_the_hash() -> None:
         (HEADER + WEB.replace("6.43", "NaN"), "item 1: amount 'NaN'"),
         (HEADER + WEB.replace("6.43", ""), "item 1: amount ''"),
         (HEADER + WEB.replace("720", "many"), "item 1: duration 'many'"),
+        (HEADER + WEB.replace("720", "1e3"), "item 1: duration '1e3'"),
         (HEADER + WEB.replace("Droplets", " "), "item 1: product '' is empty"),
         (HEADER + WEB.replace("2026-04-01T00:00:00Z", "yesterday"), "item 1: start_time 'yesterday'"),
         (HEADER + WEB.replace("2026-05-01T", "2026-03-01T"), "item 1 ends before it starts"),
@@ -108,6 +110,122 @@ def test_what_is_no_bill_is_refused_and_the_message_says_where(text: str, messag
     with pytest.raises(InvalidBill) as refused:
         read(text)
     assert message in str(refused.value)
+
+
+def test_an_item_without_a_description_is_called_as_its_product() -> None:
+    """Bandwidth is billed without a word, and moves under that name when the bill is restated."""
+    bandwidth = "Bandwidth,,,,,0.37,,,2026-04-01T00:00:00Z,2026-05-01T00:00:00Z,,iaas\n"
+    bill = read(HEADER + WEB + bandwidth)
+    assert column(bill, "description") == ["web-1 (s-1vcpu-1gb)", "Bandwidth"]
+    [change] = moved(bill.items, read(HEADER + WEB + bandwidth.replace("0.37", "0.40")).items).to_dict("records")
+    assert (change["resource"], change["difference_cents"]) == ("Bandwidth", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("213.45277777777778", "213.452778"),
+        ("0.00027777777777777778", "0.000278"),
+        ("0.0000005", "0.000001"),
+        ("0.00000049999999999999999999999999999", "0.000000"),
+        ("744.0000000000001", "744.000000"),
+        ("-24.0000005", "-24.000001"),
+        ("2678400", "2678400.000000"),
+    ],
+)
+def test_a_duration_of_any_decimals_is_rounded_to_six_half_up(text: str, duration: str) -> None:
+    """Machines are billed by the second, so hours have no end."""
+    assert column(read(HEADER + WEB.replace("720", text)), "duration") == [Decimal(duration)]
+    assert column(answered(SUMMARY, {**ITEM, "duration": text}), "duration")[0] == Decimal(duration)
+
+
+def test_a_duration_that_the_api_sends_as_a_number_is_read() -> None:
+    """JSON's numbers are spelled with an exponent when they are small."""
+    assert column(answered(SUMMARY, {**ITEM, "duration": 0.00005}), "duration")[0] == Decimal("0.00005")
+    assert column(answered(SUMMARY, {**ITEM, "duration": 213.45277777777778}), "duration")[0] == Decimal("213.452778")
+
+
+LATER = WEB.replace("2026-04-01T", "2026-04-20T").replace("6.43", "2.00")
+TOTAL = "Total,,,,,{},,,,,,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "amounts", "total_from"),
+    [
+        (HEADER + WEB + HEADER + LATER, [643, 200], "sum"),
+        (HEADER + WEB + TOTAL.format("6.43") + "\ufeff" + HEADER + LATER + TOTAL.format("2.00"), [643, 200], "bill"),
+        (HEADER + WEB + TOTAL.format("6.43") + HEADER + LATER, [643, 200], "sum"),
+        (HEADER + WEB + OLDER, [643, 643, 100600, -345, 60], "sum"),
+        (OLDER + "\n" + HEADER.upper() + LATER + HEADER + WEB, [643, 100600, -345, 60, 200, 643], "sum"),
+    ],
+)
+def test_the_invoices_of_a_month_are_one_file_after_another(text: str, amounts: list[int], total_from: str) -> None:
+    """Each has its own header, in either spelling, and its own total; the bill states one if each of them does."""
+    bill = read(text)
+    assert column(bill, "amount_cents") == amounts
+    assert (bill.total_cents, bill.total_from, bill.month) == (sum(amounts), total_from, APRIL)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER + WEB + TOTAL.format("6.43") + HEADER + LATER + TOTAL.format("2.01"), "invoice 2 of bill.csv does not"),
+        (HEADER + WEB + TOTAL.format("6.44") + HEADER + LATER + TOTAL.format("1.99"), "its items sum to 6.43 USD, its"),
+        (HEADER + WEB + HEADER + WEB, "has one invoice twice, as number 1 and 2"),
+        (OLDER + HEADER + LATER + OLDER, "has one invoice twice, as number 1 and 3"),
+        (OLDER + OLDER.replace("USD", "EUR"), "item 5: amount 'EUR'"),
+        (
+            HEADER + WEB + "product,description,amount\nDroplets\n",
+            "line 4 has 1 values, and its header names 3 columns",
+        ),
+    ],
+)
+def test_of_several_invoices_each_must_add_up_and_be_there_once(text: str, message: str) -> None:
+    """What one lacks is not made up by another."""
+    with pytest.raises(InvalidBill) as refused:
+        read(text)
+    assert message in str(refused.value)
+
+
+MARCH = WEB.replace("2026-05-01T", "2026-04-01T").replace("04-01T00:00:00Z,2026", "03-01T00:00:00Z,2026")
+UNTIL = WEB.replace("2026-04-01T00:00:00Z", "")
+SINCE = WEB.replace("2026-05-01T00:00:00Z", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        (WEB, "04"),
+        (SINCE, "04"),
+        (UNTIL, "04"),
+        (WEB + WEB + MARCH, "04"),
+        (WEB + MARCH + MARCH, "03"),
+        (WEB.replace("2026-04-01T", "2026-03-15T"), "03 04"),
+        (WEB.replace("2026-04-01T", "2026-05-01T"), "05"),
+        (UNTIL.replace("2026-05-01T00:00:00Z", ""), "03 04 05"),
+        (WEB + HEADER + MARCH, ""),
+    ],
+    ids=[
+        "a month",
+        "since",
+        "until",
+        "one is older",
+        "one is newer",
+        "across",
+        "an instant",
+        "undated",
+        "two invoices",
+    ],
+)
+def test_a_bill_is_of_the_month_that_is_given_if_its_items_lie_in_it(text: str, taken: str) -> None:
+    """Or most of its usage does, for a bill corrects earlier months; of two invoices each."""
+    found = []
+    for month in ("2026-03", "2026-04", "2026-05"):
+        try:
+            found.append(str(read(HEADER + text, month=BillingMonth.parse(month)).month)[-2:])
+        except InvalidBill as error:
+            assert f"are not of {month}, but of 2026-" in str(error)  # noqa: PT017  some are taken
+    assert " ".join(found) == taken
 
 
 def test_an_item_that_is_years_away_is_refused() -> None:
@@ -163,6 +281,84 @@ def test_what_is_an_item_already_is_not_taken_twice() -> None:
     others = [("Bandwidth", "1.20"), ("Taxes", "0.50"), ("Credits", "-2.50")]
     bill = answered(SUMMARY, ITEM, *({**ITEM, "product": product, "amount": amount} for product, amount in others))
     assert column(bill, "amount_cents") == [643, 120, 50, -250]
+
+
+def product(name: str, amount: str) -> dict[str, Any]:
+    return {**ITEM, "product": name, "amount": amount}
+
+
+def summed(amount: str, **sections: str) -> dict[str, Any]:
+    return {
+        **SUMMARY,
+        **dict.fromkeys(("product_charges", "overages", "taxes", "credits_and_adjustments")),
+        "amount": amount,
+        **{name: {"name": name, "amount": cents} for name, cents in sections.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("items", "summary", "amounts"),
+    [
+        # The refund of a droplet is among the product charges, the credit is not listed: 18.00 - 5.00.
+        (
+            [("Droplets", "20.00"), ("Droplets", "-2.00")],
+            summed("13.00", product_charges="18.00", credits_and_adjustments="-5.00"),
+            [2000, -200, -500],
+        ),
+        # The same, and the refund has a name that a credit could have.
+        (
+            [("Droplets", "20.00"), ("Refunds", "-2.00")],
+            summed("13.00", product_charges="18.00", credits_and_adjustments="-5.00"),
+            [2000, -200, -500],
+        ),
+        # Two refunds, taxes and overages that stand in the summary alone: 17.00 + 1.20 + 1.32 - 5.00.
+        (
+            [("Droplets", "20.00"), ("Volumes", "-2.00"), ("Droplets", "-1.00")],
+            summed("14.52", product_charges="17.00", overages="1.20", taxes="1.32", credits_and_adjustments="-5.00"),
+            [2000, -200, -100, 120, 132, -500],
+        ),
+        # The credit is listed, under a name of its own, beside a refund: 18.00 - 5.00.
+        (
+            [("Droplets", "20.00"), ("Droplets", "-2.00"), ("Free trial", "-5.00")],
+            summed("13.00", product_charges="18.00", credits_and_adjustments="-5.00"),
+            [2000, -200, -500],
+        ),
+        # Listed in two parts beside a refund of the same name: 18.00 - 5.00.
+        (
+            [("Droplets", "20.00"), ("Refunds", "-2.00"), ("Credits", "-3.00"), ("Credits", "-2.00")],
+            summed("13.00", product_charges="18.00", credits_and_adjustments="-5.00"),
+            [2000, -200, -300, -200],
+        ),
+        # A product that is named as a tax is none: 6.00 + 0.50.
+        ([("Tax Software", "6.00")], summed("6.50", product_charges="6.00", taxes="0.50"), [600, 50]),
+    ],
+)
+def test_a_bill_of_the_api_whose_parts_add_up_is_taken(
+    items: list[tuple[str, str]], summary: dict[str, Any], amounts: list[int]
+) -> None:
+    """What of the summary is not among the items is what they lack to the total."""
+    bill = answered(summary, *(product(*one) for one in items))
+    assert column(bill, "amount_cents") == amounts
+
+
+@pytest.mark.parametrize(
+    ("items", "summary"),
+    [
+        # A cent of the credit is missing.
+        (
+            [("Droplets", "20.00"), ("Droplets", "-2.00")],
+            summed("13.00", product_charges="18.00", credits_and_adjustments="-4.99"),
+        ),
+        # An item of 5.00 is lost, as much as the credit: nothing that is listed can be that.
+        ([("Droplets", "18.00")], summed("18.00", product_charges="23.00", credits_and_adjustments="-5.00")),
+        # An item of 0.50 is lost, as much as the tax, which is listed and not taken twice.
+        ([("Droplets", "5.50"), ("Taxes", "0.50")], summed("6.50", product_charges="6.00", taxes="0.50")),
+    ],
+)
+def test_a_bill_of_the_api_that_lacks_an_item_is_refused(items: list[tuple[str, str]], summary: dict[str, Any]) -> None:
+    """No section of the summary stands in for it."""
+    with pytest.raises(InvalidBill, match="does not add up"):
+        answered(summary, *(product(*one) for one in items))
 
 
 def test_an_answer_that_does_not_add_up_is_refused() -> None:

@@ -55,6 +55,7 @@ RIGHTS = {
     "billing.product_kinds": (EVERYTHING, "select"),
     "billing.quote_faults": (EVERYTHING, ""),
     "billing.quoted_tenants": (EVERYTHING, ""),
+    "billing.rate_doubts": ("select", "select"),
     "billing.revenue_by_deployment": ("select", "select"),
     "billing.revenue_by_kind": ("select", "select"),
     "billing.role_rights": ("", ""),
