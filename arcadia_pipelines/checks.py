@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import dagster as dg
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines import late, reporting
+from arcadia_pipelines import failures, late, reporting
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
@@ -39,7 +39,10 @@ def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: 
             continue
         found = controls.find(connection, control, month)
         if found.count:
-            raise GateClosed(f"{month} is not published: {control.name} found {found.count}. {control.remedy}")
+            offenders = failures.named(found.offenders, found.count)
+            raise GateClosed(
+                f"{month} is not published: {control.name} found {found.count}{offenders}. {control.remedy}"
+            )
 
 
 def _passed_in_this_run(context: dg.AssetExecutionContext, control: Control) -> bool:
@@ -141,7 +144,7 @@ def _without_partition(
             asset_key=spec.asset_key,
             check_name=spec.name,
             passed=result.passed if result else True,
-            metadata=result.metadata if result else {},
+            metadata={**result.metadata, "month": dg.MetadataValue.text(str(month))} if result else {},
             severity=result.severity if result else dg.AssetCheckSeverity.ERROR,
             description=about,
             blocking=spec.blocking,

@@ -12,17 +12,17 @@ import dagster as dg
 import sqlalchemy
 from dagster_postgres.utils import DagsterPostgresException
 
-from arcadia_pipelines import partitions
+from arcadia_pipelines import failures, partitions
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.instance import dagster_home
 from arcadia_pipelines.jobs import MONTH_END, step_of
-from arcadia_pipelines.resources import RETRIES
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage.session import SessionRefused
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_LOOK = "see the run in Dagster"
 _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # shows the run on its job's page too
 
 
@@ -81,9 +81,8 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
         if not evaluation.passed
     }
     if not result.success:
-        published = any(event.is_step_success and event.step_key == "publish_invoices" for event in result.all_events)
-        what = "is invoiced, but a check could not run" if published else "was not invoiced"
-        raise MonthEndFailed(f"{month} {what}: {_why(result, failed)} (run {result.run_id})")
+        what = failures.of_month_end(str(month), result.all_events, _LOOK)
+        raise MonthEndFailed(f"{what} (run {result.run_id})")
     metadata = next(
         event.metadata
         for event in result.asset_materializations_for_node("publish_invoices")
@@ -114,15 +113,9 @@ def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance
             tags=_IN_THE_UI,
         )
     if not result.success:
-        refused = any(event.is_step_failure and _is_refusal(event) for event in result.all_events)
-        what = "did nothing" if refused else "failed: look whether it was done"
-        raise MonthEndFailed(f"{operation} {what}: {_why(result, {})} (run {result.run_id})")
+        what = "did nothing" if failures.was_refused(result.all_events) else "failed: look whether it was done"
+        raise MonthEndFailed(f"{operation} {what}: {failures.why(result.all_events) or _LOOK} (run {result.run_id})")
     return next(event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
-
-
-def _is_refusal(event: dg.DagsterEvent) -> bool:
-    error = event.step_failure_data.error
-    return bool(error and error.cause and error.cause.cls_name in ("OperationRefused", "InvalidMonth"))
 
 
 @contextmanager
@@ -153,19 +146,3 @@ class _Muted(io.TextIOBase):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
-
-
-def _why(result: dg.ExecuteInProcessResult, failed_checks: dict[str, dict[str, int | str]]) -> str:
-    """The first thing that went wrong, in one line."""
-    for event in result.all_events:
-        error = event.step_failure_data.error if event.is_step_failure else None
-        if error:
-            cause = error.cause or error
-            if cause.cls_name != "DagsterAssetCheckFailedError":
-                message = " ".join(cause.message.split())
-                reason = message.partition(f"{cause.cls_name}: ")[2] or message
-                return f"{reason} (tried {RETRIES + 1} times)" if error.cls_name == "RetryRequested" else reason
-    reasons = [
-        f"check {name} found {failed['found']}: {failed['what_to_do']}" for name, failed in failed_checks.items()
-    ]
-    return " ".join(reasons) or "see the run in Dagster"

@@ -1,54 +1,72 @@
 """Sensors: what is told to the webhook, and missed months.
 
 Told are failed runs, failed checks of runs that went through, and, once a day, months and tenants that are not invoiced
-and usage that came late.
+and usage that came late. A fault is told once by whoever finds it first, and again a day later if it is still there.
 """
 
 import datetime as dt
 import json
-import logging
+import re
 import urllib.request
+from collections.abc import Collection, Mapping
 
 import dagster as dg
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines import late
+from arcadia_pipelines import failures, late
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.jobs import month_end
+from arcadia_pipelines.jobs import MONTH_END, month_end
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import ledger
+from arcadia_pipelines.storage import ledger, quotes
 from arcadia_pipelines.storage.controls import CONTROLS, MOST_SHOWN, Finding
 
 _TIMEOUT_SECONDS = 10
 _DAY_SECONDS = 24 * 60 * 60
+_AGAIN = dt.timedelta(hours=20)  # less than a day: the sensors that come daily come a little early now and then
+_TOLD = "arcadia/told"
 _EVERY_MONTH = next(control for control in CONTROLS if control.name == "every_month_before_is_invoiced")
 
 
 @dg.run_failure_sensor(
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells ARCADIA_ALERT_WEBHOOK_URL of each failed run, whatever started it.",
+    monitor_all_code_locations=True,
+    description="Tells ARCADIA_ALERT_WEBHOOK_URL of each failed run, whatever started it; but not that an operator was "
+    "refused.",
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
-    """Not filtered by job: what is materialised in the UI runs as a job of Dagster's own."""
-    _alert(context.log, f"{_name(context.dagster_run)} failed: {context.failure_event.message}")
+    """Not filtered: the UI runs jobs of Dagster's own too, and the command line's runs belong to no code location."""
+    run, events = context.dagster_run, _events(context)
+    if failures.was_refused(events) or _is_retried(run):
+        return
+    error = context.failure_event.job_failure_data.error
+    otherwise = " ".join(((error.message if error else "") or context.failure_event.message or "").split())
+    month = _month(run)
+    if run.job_name == MONTH_END and month:
+        what = failures.of_month_end(month, events, otherwise)
+        _tell(context, what, f"runs/{run.run_id}", {what, _missing(month)})
+    else:
+        what = f"{_name(run)} failed: {failures.why(events) or otherwise}"
+        _tell(context, what, f"runs/{run.run_id}", {what})
 
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    monitor_all_code_locations=True,
     description="Tells ARCADIA_ALERT_WEBHOOK_URL of checks that failed in runs that succeeded: a tenant is held back.",
 )
 def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
     """A tenant that is held back fails no run, and nobody would hear of it. Warnings are not told."""
-    entries = context.instance.all_logs(context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    checks = [entry.dagster_event.asset_check_evaluation_data for entry in entries if entry.dagster_event]
-    failed = [c for c in checks if not c.passed and c.severity is dg.AssetCheckSeverity.ERROR]
-    if failed:
-        found = "; ".join(f"{check.check_name}: {check.description}" for check in failed)
-        _alert(context.log, f"{_name(context.dagster_run)} succeeded, but checks failed: {found}")
+    run, failed = context.dagster_run, failures.failed_checks(_events(context))
+    said = {f"{_month(run)} {failures.found(check)}": check for check in failed}
+    new = [said[fault] for fault in said if fault in _untold(context.instance, said)]
+    if new:
+        tenants = {_missing(_month(run), tenant) for check in new for tenant in failures.tenants(check)}
+        what = f"{_name(run)} went through, but {'; '.join(map(failures.found, new))}"
+        _tell(context, what, f"runs/{run.run_id}", {*said, *tenants})
 
 
 @dg.sensor(
@@ -61,20 +79,42 @@ def alert_on_missing_invoices(context: dg.SensorEvaluationContext, database: Bil
     """After an outage Dagster runs only the latest missed tick of the schedule: older months are missed in silence."""
     with database.transaction() as connection:
         months = missed_months(connection, dt.datetime.now(dt.UTC))
-        tenants = [
-            f"{tenant} in {month}"
+        without = {
+            _missing(str(month), tenant): f"{tenant} in {month}{cause}"
             for month in ledger.invoiced_months(connection)
-            for tenant in ledger.tenants_without_invoice(connection, month)
-        ]
-    missing = []
+            for tenant, cause in _without_invoice(connection, month)
+        }
+    missed = {_missing(str(month)): str(month) for month in months}
+    new = _untold(context.instance, {*missed, *without})
+    if new:
+        _tell(context, _said_missing(_only(missed, new), _only(without, new)), "assets/tenant_invoices", new)
+    return dg.SkipReason(
+        _said_missing(missed.values(), without.values())
+        or "Every closed month is invoiced, and every tenant with a subscription."
+    )
+
+
+def _without_invoice(connection: Connection, month: BillingMonth) -> list[tuple[str, str]]:
+    """The tenants that the month has no invoice of, each with its faults in brackets."""
+    tenants = ledger.tenants_without_invoice(connection, month)
+    if not tenants:
+        return []
+    causes: dict[str, list[str]] = {}
+    for row in quotes.faults(connection, month).to_dict("records"):
+        causes.setdefault(row["tenant_id"], []).append(f"{row['fault']}: {row['detail']}")
+    return [(tenant, f" ({'; '.join(causes[tenant])})" if tenant in causes else "") for tenant in tenants]
+
+
+def _said_missing(months: Collection[str], tenants: Collection[str]) -> str:
+    """'' if nothing is missing."""
+    said = []
     if months:
-        missing.append(f"not invoiced: {', '.join(map(str, months))}. {_EVERY_MONTH.remedy}")
+        said.append(f"not invoiced: {', '.join(months)}. {_EVERY_MONTH.remedy}")
     if tenants:
-        named = ", ".join(tenants[:MOST_SHOWN]) + f" and {len(tenants) - MOST_SHOWN} more" * (len(tenants) > MOST_SHOWN)
-        missing.append(f"tenants without an invoice: {named}. See quote_faults, then materialise the month again")
-    if missing:
-        _alert(context.log, "; ".join(missing))
-    return dg.SkipReason("; ".join(missing) or "Every closed month is invoiced, and every tenant with a subscription.")
+        named = ", ".join(list(tenants)[:MOST_SHOWN])
+        more = f" and {len(tenants) - MOST_SHOWN} more" if len(tenants) > MOST_SHOWN else ""
+        said.append(f"tenants without an invoice: {named}{more}. See quote_faults, then materialise the month again")
+    return "; ".join(said)
 
 
 @dg.sensor(
@@ -119,7 +159,8 @@ def alert_on_late_usage(context: dg.SensorEvaluationContext, database: BillingDa
         found = late.find(connection, month)
     context.update_cursor(month.key)
     if found.count:
-        _alert(context.log, f"usage came late: {_late(month, found)}. Materialise the month to bill it")
+        what = f"usage came late: {_late(month, found)}. Materialise the month to bill it"
+        _tell(context, what, "assets/metered_usage", {what})
     return dg.SkipReason(_late(month, found) if found.count else f"No usage of {month} came late.")
 
 
@@ -131,21 +172,73 @@ def _late(month: BillingMonth, found: Finding) -> str:
     return f"{month}: {', '.join(tenants)}" + (f" and {found.count - len(tenants)} more" * (found.count > len(tenants)))
 
 
+def _events(context: dg.RunStatusSensorContext) -> list[dg.DagsterEvent]:
+    """Those of the run that say how it went."""
+    entries = context.instance.all_logs(context.dagster_run.run_id, of_type=failures.READ)
+    return [entry.dagster_event for entry in entries if entry.dagster_event]
+
+
+def _is_retried(run: dg.DagsterRun) -> bool:
+    """Whether Dagster starts it again by itself, as where its process died: then that run is told, if it fails too."""
+    return run.remote_job_origin is not None and run.tags.get("dagster/will_retry") == "true"
+
+
+def _month(run: dg.DagsterRun) -> str:
+    """Like 2026-04; '' for a run that is of no month."""
+    return re.sub(r"^(\d{4}-\d\d)-01$", r"\1", run.tags.get("dagster/partition", ""))
+
+
 def _name(run: dg.DagsterRun) -> str:
-    """Which run, of what, for which month."""
-    return f"run {run.run_id} of {run.job_name} for {run.tags.get('dagster/partition', 'no month')}"
+    """Which run, for people."""
+    of = f" of {_month(run)}" if _month(run) else ""
+    if not run.job_name.startswith("__ASSET_JOB"):
+        return f"{run.job_name}{of}"
+    assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+    checked = sorted({key.asset_key.to_user_string() for key in run.asset_check_selection or ()})
+    return (f"materialising {', '.join(assets)}" if assets else f"checking {', '.join(checked)}") + of
 
 
-def _alert(log: logging.Logger, what: str) -> None:
-    text = f"Arcadia: {what}. Look under Runs in Dagster."
-    log.error(text)
-    url = Settings.from_environment().alert_webhook_url
-    if url:
+def _missing(month: str, tenant: str = "") -> str:
+    """The fault that a month has no invoices, or none of a tenant."""
+    return f"{month} is not invoiced to {tenant}" if tenant else f"{month} is not invoiced"
+
+
+def _only(named: Mapping[str, str], faults: Collection[str]) -> list[str]:
+    return [name for fault, name in named.items() if fault in faults]
+
+
+def _told(instance: dg.DagsterInstance) -> dict[str, str]:
+    """When each fault was told last, of those that were within a day."""
+    told = json.loads(instance.daemon_cursor_storage.get_cursor_values({_TOLD}).get(_TOLD, "{}"))
+    since = (dt.datetime.now(dt.UTC) - _AGAIN).isoformat()
+    return {fault: at for fault, at in told.items() if at > since}
+
+
+def _untold(instance: dg.DagsterInstance, faults: Collection[str]) -> set[str]:
+    return set(faults) - _told(instance).keys()
+
+
+def _tell(
+    context: dg.SensorEvaluationContext | dg.RunStatusSensorContext, what: str, page: str, faults: Collection[str]
+) -> None:
+    """Tell the webhook, and where in the UI to look; unless these faults have all been told within a day."""
+    if not _untold(context.instance, faults):
+        return
+    settings = Settings.from_environment()
+    where = f"{settings.ui_url}/{page}" if settings.ui_url else f"See /{page} in Dagster."
+    text = f"Arcadia: {what.rstrip('. ')}. {where}"
+    context.log.error(text)
+    if settings.alert_webhook_url:
         request = urllib.request.Request(
-            url, json.dumps({"text": text}).encode(), {"Content-Type": "application/json"}, method="POST"
+            settings.alert_webhook_url,
+            json.dumps({"text": text}).encode(),
+            {"Content-Type": "application/json"},
+            method="POST",
         )
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
             pass
+    told = _told(context.instance) | dict.fromkeys(faults, dt.datetime.now(dt.UTC).isoformat())
+    context.instance.daemon_cursor_storage.set_cursor_values({_TOLD: json.dumps(told)})
 
 
 SENSORS = [

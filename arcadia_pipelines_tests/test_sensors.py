@@ -1,15 +1,21 @@
-"""Alerts on failed runs, sent over real HTTP."""
+"""What is told to the webhook, over real HTTP, of runs and of what is missing; and missed months."""
 
+import datetime as dt
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_status_sensor_definition import RunStatusSensorCursor
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines import month_end
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.sensors import (
@@ -21,7 +27,7 @@ from arcadia_pipelines.sensors import (
     missed_months,
 )
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.world import World, utc
+from arcadia_pipelines_tests.world import World, materialize, uid, utc
 
 
 class _Received(HTTPServer):
@@ -54,89 +60,201 @@ def webhook() -> Iterator[_Received]:
         thread.join()
 
 
-def test_a_failed_month_is_told_to_the_webhook(
-    world: World, webhook: _Received, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A table is gone, so the run fails: the webhook is told which run, job and month."""
+@pytest.fixture(autouse=True)
+def alerting(webhook: _Received, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerts go to the webhook, and link to the UI."""
     monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", f"http://127.0.0.1:{webhook.server_port}/alerts")
+    monkeypatch.setenv("ARCADIA_UI_URL", "https://dagster.example.com/")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster that remembers for one test."""
+    with dg.DagsterInstance.ephemeral() as fresh:
+        yield fresh
+
+
+def tick(instance: dg.DagsterInstance) -> None:
+    """Both sensors look at all runs, as the daemon has them look: they have a code location, the runs have none."""
+    for sensor in (alert_on_failure, alert_on_failed_checks):
+        context = dg.SensorEvaluationContext(
+            instance_ref=None,
+            instance=instance,
+            cursor=RunStatusSensorCursor(record_id=-1).to_json(),  # type: ignore[no-untyped-call]
+            repository_name="__repository__",
+            code_location_origin=GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="ours"),
+        )
+        for reaction in sensor.evaluate_tick(context).dagster_run_reactions or []:
+            assert reaction.error is None, reaction.error
+
+
+def a_day_later(instance: dg.DagsterInstance) -> None:
+    """Whatever was told was told a day ago."""
+    [told] = instance.daemon_cursor_storage.get_cursor_values({"arcadia/told"}).values()
+    ago = (dt.datetime.now(dt.UTC) - dt.timedelta(days=1)).isoformat()
+    instance.daemon_cursor_storage.set_cursor_values({"arcadia/told": json.dumps(dict.fromkeys(json.loads(told), ago))})
+
+
+def test_a_failed_run_of_the_command_line_is_told_as_the_command_line_says_it(
+    world: World, webhook: _Received, instance: dg.DagsterInstance, in_environment: Callable[..., None]
+) -> None:
+    """Three frozen records are gone. That a second try fails alike is no news, but a day later it is again."""
+    in_environment()
     world.pilot()
-    world.query("drop table billing.quote_faults cascade")
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = world.month_end("2026-04", instance, succeed=False)
-        context = dg.build_run_status_sensor_context(
-            sensor_name="alert_on_failure",
-            dagster_instance=instance,
-            dagster_run=result.dagster_run,
-            dagster_event=result.get_run_failure_event(),
-        ).for_run_failure()
-        alert_on_failure(context)
-    [body] = webhook.bodies
-    assert result.run_id in body["text"]
-    assert "month_end for 2026-04-01 failed" in body["text"]
+    world.publish("2026-04")
+    world.query("delete from cloud.usage_records where recorded_at < '2026-04-02'")
+    said = []
+    for _ in range(2):
+        with pytest.raises(month_end.MonthEndFailed) as failed:
+            month_end.run(BillingMonth.parse("2026-04"), instance)
+        said.append(str(failed.value).removesuffix(")").split(" (run "))
+        tick(instance)
+    (what, first), (_, second) = said
+    assert "(tenant pilot), which had 90 records and has 87. Restore them" in what
+    assert webhook.bodies == [{"text": f"Arcadia: {what}. https://dagster.example.com/runs/{first}"}]
+    a_day_later(instance)
+    tick(instance)
+    assert first != second
+    assert len(webhook.bodies) == 2
 
 
-def test_a_tenant_that_is_held_back_is_told_though_the_run_succeeds(
-    world: World, webhook: _Received, monkeypatch: pytest.MonkeyPatch
+def test_a_month_that_the_gate_stops_is_told_with_the_first_offenders(
+    world: World, webhook: _Received, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plan without a price: the month is invoiced without that tenant. Unbilled usage, a warning, is not told."""
-    monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", f"http://127.0.0.1:{webhook.server_port}/alerts")
+    """A record that was under way while the month was frozen."""
+    monkeypatch.setenv("ARCADIA_UI_URL", "")
+    world.pilot()
+    world.query(f"""
+        create function billing.late() returns trigger language plpgsql as $$ begin
+            insert into cloud.usage_records values (gen_random_uuid(), '{uid("web")}', 'droplet_hours', 1,
+                                                    '2026-04-10', '2026-04-10');
+            return null;
+        end $$
+    """)
+    world.query("create trigger late after insert on billing.billing_months execute function billing.late()")
+    run = world.month_end("2026-04", instance, succeed=False).run_id
+    tick(instance)
+    [body] = webhook.bodies
+    assert body["text"] == (
+        f"Arcadia: 2026-04 was not invoiced: check usage_equals_raw_records found 1 (deployment_id {uid('web')},"
+        " resource_kind droplet_hours, raw_records 91, frozen_records 90, raw_quantity 2,161.000000,"
+        " frozen_quantity 2,160.000000): Records were changed, or were being written while the month was frozen:"
+        f" materialise the month again. See /runs/{run} in Dagster."
+    )
+
+
+def test_tampered_quotes_are_told_by_what_was_materialised(
+    world: World, webhook: _Received, instance: dg.DagsterInstance
+) -> None:
+    """From the UI, as a job of Dagster's own: the invoices alone, behind the gate."""
+    world.pilot()
+    materialize(world, "2026-04", "metered_usage", "deployment_quotes")
+    world.query("update billing.deployment_quote_lines set qty = qty - 1 where kind = 'overage'")
+    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
+    job.execute_in_process(
+        partition_key="2026-04-01",
+        asset_selection=[dg.AssetKey("tenant_invoice_lines"), dg.AssetKey("tenant_invoices")],
+        instance=instance,
+        raise_on_error=False,
+    )
+    tick(instance)
+    [body] = webhook.bodies
+    assert body["text"].startswith(
+        "Arcadia: materialising tenant_invoice_lines, tenant_invoices of 2026-04 failed: 2026-04 is not published:"
+        f" usage_is_conserved found 1 (deployment_id {uid('web')}, "
+    )
+
+
+def test_a_tenant_that_is_held_back_is_told_once_though_the_run_succeeds(
+    world: World, webhook: _Received, instance: dg.DagsterInstance
+) -> None:
+    """A plan without a price: the month is invoiced without acme. Unbilled usage, a warning, is not told.
+
+    That acme has no invoice is what has been told already; a second tenant that is held back is news.
+    """
     world.pilot()
     world.use("web", "unrated", 1)
-    with dg.DagsterInstance.ephemeral() as instance:
-        tell(instance, world.month_end("2026-04", instance))
-        assert webhook.bodies == []
-        world.tenant("acme")
-        world.plan("unpriced")
-        world.deployment("acme", "api", "unpriced")
-        tell(instance, world.month_end("2026-04", instance))
+    world.month_end("2026-04", instance)
+    tick(instance)
+    assert webhook.bodies == []
+    world.plan("unpriced")
+    world.tenant("acme")
+    world.deployment("acme", "api", "unpriced", start="2026-04-01")
+    run = world.month_end("2026-04", instance).run_id
+    tick(instance)
     [body] = webhook.bodies
-    assert "month_end for 2026-04-01 succeeded, but checks failed: no_tenant_is_held_back: 1 found." in body["text"]
-
-
-def tell(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> None:
-    """Evaluate the sensor on a run that succeeded."""
-    context = dg.build_run_status_sensor_context(
-        sensor_name="alert_on_failed_checks",
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        dagster_event=result.get_run_success_event(),
+    assert body["text"].startswith(
+        "Arcadia: month_end of 2026-04 went through, but check no_tenant_is_held_back found 1 (tenant_id acme, fault "
+        "plan_without_price, detail plan unpriced has no price in effect on the first of the month: add one"
     )
-    alert_on_failed_checks(context)
+    assert body["text"].endswith(f" https://dagster.example.com/runs/{run}")
+    world.month_end("2026-04", instance)
+    tick(instance)
+    assert "acme in 2026-04 (plan_without_price: plan unpriced has no" in told(
+        alert_on_missing_invoices, world, instance
+    )
+    assert [body["text"] for body in webhook.bodies if "acme" in body["text"]] == [body["text"]]
+    assert "Arcadia: not invoiced: 2026-01, 2026-02" in webhook.bodies[-1]["text"]
+    world.tenant("beta")
+    world.deployment("beta", "db", "unpriced", start="2026-04-01")
+    world.month_end("2026-04", instance)
+    tick(instance)
+    assert "found 2 (tenant_id acme, " in webhook.bodies[-1]["text"]
 
 
-def test_the_sensor_watches_runs_of_every_job() -> None:
-    """What is materialised in the UI runs as __ASSET_JOB: a filter by job would miss it."""
-    assert alert_on_failure.default_status is dg.DefaultSensorStatus.RUNNING
-    assert alert_on_failure.targets == []
-    assert alert_on_failed_checks.default_status is dg.DefaultSensorStatus.RUNNING
-    assert alert_on_failed_checks.targets == []
+def test_a_refused_operator_is_not_told_but_an_act_that_failed_is(
+    world: World, webhook: _Received, instance: dg.DagsterInstance
+) -> None:
+    """No such invoice, no reason given, no such month: who asked was answered. That a table is gone is for others."""
+    world.pilot()
+    assert not world.operate("void_invoice", instance, invoices=["INV-202604-00001"]).success
+    assert not world.operate("void_invoice", instance, invoices=["INV-202604-00001"], reason=" ").success
+    assert not world.operate("issue_drafts", instance, month="2026-13").success
+    tick(instance)
+    assert webhook.bodies == []
+    world.query("drop table billing.tenant_holds cascade")
+    run = world.operate("hold_tenant", instance, tenants=["pilot"]).run_id
+    tick(instance)
+    [body] = webhook.bodies
+    assert body["text"].startswith("Arcadia: hold_tenant failed: the database 127.0.0.1:")
+    assert 'lacks our tables (relation "billing.tenant_holds" does not exist): run `arcadia db migrate`' in body["text"]
+    assert body["text"].endswith(f". https://dagster.example.com/runs/{run}")
+
+
+def test_the_sensors_run_without_anybody_starting_them() -> None:
+    """And watch runs of every job: what is materialised in the UI runs as __ASSET_JOB, which a filter would miss."""
+    for sensor in (alert_on_failure, alert_on_failed_checks):
+        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        assert sensor.targets == []
 
 
 # What is missing, once a day
 
 
-def told(sensor: dg.SensorDefinition, world: World) -> str:
-    """What a daily sensor says about the world."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(instance, resources={"database": BillingDatabase(url=world.url)})
-        answer = sensor(context)
+def told(sensor: dg.SensorDefinition, world: World, instance: dg.DagsterInstance | None = None) -> str:
+    """What a daily sensor says about the world; without an instance, of one that has told nothing yet."""
+    with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as on:
+        answer = sensor(dg.build_sensor_context(on, resources={"database": BillingDatabase(url=world.url)}))
     assert isinstance(answer, dg.SkipReason)
     return str(answer.skip_message)
 
 
 def test_closed_months_that_are_not_invoiced_are_told_every_day(
-    world: World, webhook: _Received, monkeypatch: pytest.MonkeyPatch
+    world: World, webhook: _Received, instance: dg.DagsterInstance
 ) -> None:
     """January is invoiced, February was missed, March is invoiced; the months up to today are missing too."""
-    monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", f"http://127.0.0.1:{webhook.server_port}/alerts")
     world.pilot()
     world.publish("2026-01")
     world.publish("2026-03")
-    said = told(alert_on_missing_invoices, world)
+    said = told(alert_on_missing_invoices, world, instance)
     assert said.startswith("not invoiced: 2026-02, 2026-04, 2026-05, ")
     assert "Materialise them, oldest first" in said
+    assert said == told(alert_on_missing_invoices, world, instance)
     [body] = webhook.bodies
-    assert said in body["text"]
+    assert body["text"] == f"Arcadia: {said} https://dagster.example.com/assets/tenant_invoices"
+    a_day_later(instance)
+    told(alert_on_missing_invoices, world, instance)
+    assert webhook.bodies == [body, body]
 
 
 def test_a_month_counts_as_missed_a_day_after_its_end(world: World) -> None:
@@ -211,11 +329,8 @@ def test_late_usage_is_looked_for_in_one_month_after_the_other(world: World) -> 
     ]
 
 
-def test_late_usage_is_told_with_what_is_at_stake(
-    world: World, webhook: _Received, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_usage_is_told_with_what_is_at_stake(world: World, webhook: _Received) -> None:
     """100 h of the paid April are 1.10 with GST, 200 h of acme's 2.20; usage of a stranger's machine costs nobody."""
-    monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", f"http://127.0.0.1:{webhook.server_port}/alerts")
     world.pilot()
     world.tenant("acme")
     world.plan("metered", 0, {"droplet_hours": (0, 1)})

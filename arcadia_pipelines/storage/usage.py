@@ -390,12 +390,19 @@ def by_kind(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 
 VANISHED = pa.schema(
-    [("deployment_id", TEXT), ("resource_kind", TEXT), ("frozen_records", COUNT), ("remaining_records", COUNT)]
+    [
+        ("deployment_id", TEXT),
+        ("tenant_id", TEXT),
+        ("resource_kind", TEXT),
+        ("frozen_records", COUNT),
+        ("remaining_records", COUNT),
+    ]
 )
-"""One row per deployment and resource kind with fewer records than the frozen usage counts."""
+"""One row per deployment and resource kind with fewer records than the frozen usage counts; and whose it is today."""
 
 _VANISHED = """
-    select m.deployment_id, m.resource_kind, m.frozen_records, coalesce(c.records, 0) as remaining_records
+    select m.deployment_id, (select min(tenant_id) from cloud.cloud_deployments d where d.id = m.deployment_id)
+               as tenant_id, m.resource_kind, m.frozen_records, coalesce(c.records, 0) as remaining_records
     from (
         select deployment_id, resource_kind,
                sum(record_count - unusable_records - duplicate_records)::bigint as frozen_records
@@ -429,9 +436,10 @@ def vanished(
 def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
     if len(lost):
         first = lost.iloc[0]
+        whose = "no tenant's" if pd.isna(first["tenant_id"]) else f"tenant {first['tenant_id']}"
         raise UsageVanished(
             f"usage of {month} that is frozen has vanished, of {number_of(len(lost), 'meters')}: first"
-            f" {first['resource_kind']} of deployment {first['deployment_id']}, which had"
+            f" {first['resource_kind']} of deployment {first['deployment_id']} ({whose}), which had"
             f" {number_of(int(first['frozen_records']), 'records')} and has {first['remaining_records']}."
             " Restore them; or accept it, by the job accept_vanished_usage"
         )
