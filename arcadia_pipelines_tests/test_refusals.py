@@ -10,6 +10,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.resources import BillingDatabase
+from arcadia_pipelines.sensors import alert_on_late_usage, alert_on_missing_invoices
 from arcadia_pipelines.storage import audit, costs, database
 from arcadia_pipelines_tests.world import World, failures, uid
 
@@ -77,6 +78,15 @@ def as_pipeline(many: World) -> Iterator[World]:
     many.query(f"drop role {name}")
 
 
+def told(sensor: dg.SensorDefinition, world: World) -> str:
+    """What a sensor tells that has told nothing before."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        database = BillingDatabase(url=world.url)
+        answer = sensor(dg.build_sensor_context(instance=instance, resources={"database": database}))
+    assert isinstance(answer, dg.SkipReason)
+    return str(answer.skip_message)
+
+
 ISSUED = ("issued", 1, 5000, 500, 5500)
 
 
@@ -99,9 +109,12 @@ def test_rows_that_are_hidden_by_row_level_security_stop_the_month(
     with database.snapshot(database.engine(as_pipeline.url)) as connection:  # noqa: SIM117
         with pytest.raises(database.PartialView, match="bypassrls"):
             audit.run(connection, BillingMonth.parse("2026-03"))
+    for sensor in (alert_on_missing_invoices, alert_on_late_usage):
+        assert "cannot be read whole" in told(sensor, as_pipeline)
     assert set(many.invoices("2026-03").values()) == {ISSUED}
     assert many.invoices("2026-04") == {}
     many.query(f"alter table {table} disable row level security")
+    assert "cannot be read whole" not in told(alert_on_missing_invoices, as_pipeline)
     as_pipeline.publish("2026-04")
     assert list(many.invoices("2026-04").values()) == [ISSUED] * 16
 
