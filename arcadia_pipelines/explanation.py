@@ -53,7 +53,7 @@ class Explanation(Findings):
         return self.subscription.usage.get(self.line["resource_kind"], Usage())
 
 
-Prices = Mapping[tuple[str, str], Price]
+Prices = Mapping[tuple[str, str], Sequence[Price]]
 
 
 def explain(
@@ -73,7 +73,7 @@ def explain(
         _explain_amount(found)
         if line["kind"] in ("plan_base", "addon"):
             code = code_of(line)
-            found.price = prices.get((line["kind"], code))
+            found.price = _price(line, prices.get((line["kind"], code), ()))
             _explain_price(found, invoice, f"{line['kind'].removesuffix('_base')} {code}")
         elif line["kind"] == "overage":
             _explain_usage(found, invoice, prices)
@@ -136,8 +136,16 @@ def _owners(lines: Sequence[Line], subscriptions: Sequence[Subscription], prices
 def _likeness(line: Line, subscription: Subscription, prices: Prices) -> tuple[bool, bool]:
     kind = line["resource_kind"]
     used = subscription.usage.get(kind, Usage()).quantity
-    rate = prices.get(("overage", f"{subscription.plan}/{kind}"))
-    return _meta_quantity(line, "used") == used, _is_billed(line, rate)
+    return _meta_quantity(line, "used") == used, _is_billed(line, _rate(line, subscription, prices))
+
+
+def _price(line: Line, prices: Sequence[Price]) -> Price | None:
+    """The one that was billed, if a code is there twice; else the first."""
+    return next((price for price in prices if _is_billed(line, price)), next(iter(prices), None))
+
+
+def _rate(line: Line, subscription: Subscription, prices: Prices) -> Price | None:
+    return _price(line, prices.get(("overage", f"{subscription.plan_id}/{line['resource_kind']}"), ()))
 
 
 def _explain_amount(found: Explanation) -> None:
@@ -212,7 +220,7 @@ def _explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Price
     if subscription is None or usage is None:
         found.object_to("its subscription is not there any more: neither its rate nor its usage can be found")
         return
-    found.price = prices.get(("overage", f"{subscription.plan}/{line['resource_kind']}"))
+    found.price = _rate(line, subscription, prices)
     _explain_price(found, invoice, f"plan {subscription.plan}")
     _list_records(found, usage, f"received by {invoice['usage_cutoff']:%Y-%m-%d %H:%M}")
     used, unit = _meta_quantity(line, "used"), line["unit"]

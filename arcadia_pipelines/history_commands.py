@@ -253,10 +253,7 @@ def _explained(
     asked = [line for line in lines if line_no in (None, line["line_no"])]
     deployments = {line["deployment_id"] for line in asked if line["kind"] == "overage" and line["deployment_id"]}
     subscriptions = history.subscriptions(connection, invoice, deployments)
-    plans = {explanation.code_of(line) for line in lines if line["kind"] == "plan_base"}
-    plans |= {subscription.plan for subscription in subscriptions}
-    addons = {explanation.code_of(line) for line in lines if line["kind"] == "addon"}
-    prices = history.prices(connection, BillingMonth(invoice["period_start"]), plans, addons)
+    prices = history.prices(connection, BillingMonth(invoice["period_start"]))
     corrections = history.corrections(connection, invoice["tenant_id"])
     explained = explanation.explain(invoice, lines, subscriptions, prices, corrections)
     return [found for found in explained if line_no in (None, found.line["line_no"])]

@@ -30,18 +30,28 @@ def project(
     `addons` are codes, one for each unit; `usage` is quantity by resource kind, in the rates' units.
     Raises catalogue.UnknownCode and CannotQuote.
     """
-    base_price_cents, since = catalogue.plan_price(connection, plan, month)
-    prices = {code: (count, *catalogue.addon_price(connection, code, month)) for code, count in Counter(addons).items()}
+    _, plan_id, base_price_cents, since = catalogue.the_only(
+        "plan", plan, catalogue.plan_prices(connection, month), month
+    )
+    on_sale = catalogue.addon_prices(connection, month) if addons else []
+    prices = {
+        code: (count, *catalogue.the_only("addon", code, on_sale, month)[2:]) for code, count in Counter(addons).items()
+    }
     rates = catalogue.rates(connection, month)
     quoted = quote.quote(
         frame(
             quote.SUBSCRIPTIONS,
-            [(_NEW, _NEW, True, _NEW, True, _NEW, False, plan, base_price_cents, since.isoformat())],
+            [
+                (
+                    *(_NEW, _NEW, True, _NEW, True, _NEW, False, False, None),
+                    *(plan_id, plan, base_price_cents, since.isoformat()),
+                )
+            ],
         ),
         frame(
             quote.ADDONS,
             [
-                (code, _NEW, code, count, cents, effective.isoformat())
+                (code, _NEW, False, None, code, count, cents, effective.isoformat())
                 for code, (count, cents, effective) in prices.items()
             ],
         ),
@@ -51,7 +61,7 @@ def project(
     if len(quoted.faults):
         raise CannotQuote(quoted.faults["detail"].iloc[0].replace(f" of deployment {_NEW}", ""))
     if len(quoted.unbilled):
-        kinds = ", ".join(sorted(rates[rates["plan"] == plan]["resource_kind"])) or "none"
+        kinds = ", ".join(sorted(rates[rates["plan_id"] == plan_id]["resource_kind"])) or "none"
         raise CannotQuote(
             f"plan {plan!r} has no rate for {quoted.unbilled['resource_kind'].iloc[0]!r} in {month}: it has {kinds}"
         )

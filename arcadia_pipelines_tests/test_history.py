@@ -461,6 +461,23 @@ def test_each_of_two_subscriptions_has_its_own_records(world: World, arcadia: Ca
     assert "the records sum to 1,500 hour, as billed" in lines_of(answer)
 
 
+def test_a_plan_of_the_same_code_as_another_is_explained_by_its_own_price(world: World, arcadia: Call) -> None:
+    """Behind a view two plans are called studio: the pilot's is the one of 50.00; a quote of studio is refused."""
+    world.pilot()
+    world.publish("2026-04")
+    world.query("alter table cloud.plans drop constraint plans_code_key")
+    for name in ("another", "0"):
+        world.query("insert into cloud.plans values (%s, 'studio', 'Another')", uid(name))
+        world.query("insert into cloud.plan_prices values (%s, '2026-01-01', 9000)", uid(name))
+        world.query("insert into cloud.plan_rates values (%s, 'droplet_hours', '2026-01-01', 0, 'hour', 5)", uid(name))
+    told = text(arcadia("explain", "INV-202604-00001"))
+    assert "price of plan studio: 5,000 c per month, since 2026-01-01 (plan_prices)" in told
+    assert "price of plan studio: 1 c per hour beyond 1,488, since 2026-01-01 (plan_rates)" in told
+    refused(
+        arcadia("quote", "--plan", "studio", "--month", "2026-04"), "plan 'studio' has 3 prices in 2026-04: what it"
+    )
+
+
 def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: Call) -> None:
     """For April there is 55.00, 2 c beyond 1,000 and no addon price at all, where 50.00, 1 c and 7.50 was billed."""
     world.pilot()

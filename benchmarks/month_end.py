@@ -490,16 +490,17 @@ def _quote_time() -> float:
     rows: dict[str, list[dict[str, Any]]] = {
         "SUBSCRIPTIONS": [
             {"subscription_id": "s", "tenant_id": "t", "tenant_exists": True, "deployment_id": "d"}
-            | {"deployment_exists": True, "deployment_name": "web", "overlapping": False, "plan": "studio"}
+            | {"deployment_exists": True, "deployment_name": "web", "overlapping": False, "incomplete": False}
+            | {"twice": None, "plan_id": "p", "plan": "studio"}
             | {"base_price_cents": 5000, "effective_from": MONTH.key}
         ],
         "ADDONS": [
             {"subscription_addon_id": addon, "subscription_id": "s", "addon": addon, "quantity": 1, "price_cents": 750}
-            | {"effective_from": MONTH.key}
+            | {"incomplete": False, "twice": None, "effective_from": MONTH.key}
             for addon in ("a", "b")
         ],
         "RATES": [
-            {"plan": "studio", "resource_kind": kind, "included": Decimal(100), "unit": "hour"}
+            {"plan_id": "p", "resource_kind": kind, "twice": False, "included": Decimal(100), "unit": "hour"}
             | {"unit_price_cents": Decimal("0.744"), "effective_from": MONTH.key}
             for kind in kinds
         ],

@@ -46,6 +46,9 @@ SUBSCRIPTIONS = pa.schema(
         ("deployment_exists", FLAG),
         ("deployment_name", TEXT),
         ("overlapping", FLAG),  # another subscription of the deployment was active at the same instant of the month
+        ("incomplete", FLAG),  # it has no id, status, start, deployment or plan
+        ("twice", TEXT),  # what is there more than once, of what has to be there once; null: nothing
+        ("plan_id", TEXT),
         ("plan", TEXT),
         ("base_price_cents", CENTS),  # null: no price in effect
         ("effective_from", TEXT),
@@ -57,6 +60,8 @@ ADDONS = pa.schema(
     [
         ("subscription_addon_id", TEXT),
         ("subscription_id", TEXT),
+        ("incomplete", FLAG),  # it has no id, start, addon or quantity
+        ("twice", TEXT),  # as of SUBSCRIPTIONS
         ("addon", TEXT),
         ("quantity", COUNT),
         ("price_cents", CENTS),  # null: no price in effect
@@ -67,8 +72,9 @@ ADDONS = pa.schema(
 
 RATES = pa.schema(
     [
-        ("plan", TEXT),
+        ("plan_id", TEXT),
         ("resource_kind", TEXT),
+        ("twice", FLAG),  # there is another one of the same plan, kind and day
         ("included", QUANTITY),
         ("unit", TEXT),
         ("unit_price_cents", UNIT_PRICE),
@@ -148,6 +154,7 @@ def _price_out_of_range(cents: Column) -> Column:
     return pc.or_(pc.less(cents, 0), pc.greater_equal(cents, UNIT_PRICE_LIMIT))
 
 
+_NOT_UNIQUE = "{twice} is there more than once: which one counts cannot be told, so keep one"
 SUBSCRIPTION_FAULTS = [
     _Fault(
         "tenant_missing",
@@ -160,6 +167,13 @@ SUBSCRIPTION_FAULTS = [
         "deployment {deployment_id} is not in cloud_deployments, or its tenant is not in tenants: restore it or end "
         "its subscriptions",
     ),
+    _Fault(
+        "incomplete_subscription",
+        lambda s: s["incomplete"],
+        "subscription {subscription_id} lacks its id, status, started_at, deployment_id or plan_id: complete it in "
+        "subscriptions",
+    ),
+    _Fault("not_unique", lambda s: s["twice"].is_valid(), _NOT_UNIQUE),
     _Fault(
         "overlapping_subscriptions",
         lambda s: s["overlapping"],
@@ -177,6 +191,13 @@ SUBSCRIPTION_FAULTS = [
     ),
 ]
 ADDON_FAULTS = [
+    _Fault(
+        "incomplete_addon",
+        lambda a: a["incomplete"],
+        "addon {addon} of deployment {deployment_name} lacks its id, addon_id, quantity or started_at: complete it in "
+        "subscription_addons",
+    ),
+    _Fault("not_unique", lambda a: a["twice"].is_valid(), _NOT_UNIQUE),
     _Fault(
         "addon_without_price",
         lambda a: a["price_cents"].is_null(),
@@ -213,12 +234,24 @@ USAGE_FAULTS = [
     _Fault(
         "duplicate_usage",
         lambda u: pc.greater(u["duplicate_records"], 0),
-        "{resource_kind} of deployment {deployment_name} has records that share an id: remove the copies",
+        "{resource_kind} of deployment {deployment_name} has records that share an id, with each other or with those "
+        "of another month, or have none: remove the copies",
     ),
     _Fault(
         "rate_out_of_range",
         lambda u: pc.or_(pc.less(u["unit_price_cents"], Decimal(0)), pc.less(u["included"], Decimal(0))),
         "the rate of plan {plan} for {resource_kind} is out of range: correct plan_rates",
+    ),
+    _Fault(
+        "rate_without_unit",
+        lambda u: pc.and_(u["unit_price_cents"].is_valid(), u["unit"].is_null()),
+        "the rate of plan {plan} for {resource_kind} has no unit: complete it in plan_rates",
+    ),
+    _Fault(
+        "not_unique",
+        lambda u: u["twice"],
+        "the rate of plan {plan} for {resource_kind} since {effective_from} is there more than once: which one counts "
+        "cannot be told, so keep one",
     ),
 ]
 TENANT_FAULTS = [
@@ -243,9 +276,13 @@ def quote(subscriptions: pd.DataFrame, addons: pd.DataFrame, rates: pd.DataFrame
     """Price a month. The frames have the schemas above in any row order; the result does not depend on it."""
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
     added = _beside(to_arrow(addons, ADDONS), subscribed, "deployment_id")
-    rated = _rate(_beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan"), to_arrow(rates, RATES))
+    rated = _rate(_beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan"), to_arrow(rates, RATES))
     faults = pa.concat_tables(
-        [_find(subscribed, SUBSCRIPTION_FAULTS), _find(added, ADDON_FAULTS), _find(rated, USAGE_FAULTS)]
+        [
+            _find(subscribed, SUBSCRIPTION_FAULTS),
+            _find(_paid(added), ADDON_FAULTS),
+            _find(_paid(rated), USAGE_FAULTS),
+        ]
     )
     held = faults["tenant_id"]
 
@@ -290,8 +327,8 @@ def _summed(usage: pa.Table) -> pa.Table:
 def _rate(used: pa.Table, rates: pa.Table) -> pa.Table:
     """Usage beside its plan's rate; null where there is none."""
     # PostgreSQL's texts have no character 0, so that two plans and kinds are never one key.
-    keys = (text(rows["plan"], "\0", rows["resource_kind"]) for rows in (used, rates))
-    return look_up(used, rates, keys, "included", "unit", "unit_price_cents", "effective_from")
+    keys = (text(rows["plan_id"], "\0", rows["resource_kind"]) for rows in (used, rates))
+    return look_up(used, rates, keys, "twice", "included", "unit", "unit_price_cents", "effective_from")
 
 
 def _plan_lines(subscribed: pa.Table) -> pa.Table:
@@ -373,10 +410,10 @@ def _unbilled(rated: pa.Table, held: Column) -> pa.Table:
 
 
 def _find(rows: pa.Table, rules: list[_Fault]) -> pa.Table:
-    """The faults of the rows that somebody would pay for, as FAULTS; a column that `rows` does not have is null."""
-    found, paid = [FAULTS.empty_table()], rows["tenant_id"].is_valid()
+    """The faults of the rows, as FAULTS; a column that `rows` does not have is null."""
+    found = [FAULTS.empty_table()]
     for rule in rules:
-        applies = pc.and_(paid, rule.applies(rows))
+        applies = rule.applies(rows)
         if pc.any(applies).as_py():
             faulty = rows.filter(applies)
             whose = faulty.select([name for name in FAULTS.names if name in faulty.column_names])
@@ -385,11 +422,16 @@ def _find(rows: pa.Table, rules: list[_Fault]) -> pa.Table:
     return pa.concat_tables(found, promote_options="default")
 
 
+def _paid(rows: pa.Table) -> pa.Table:
+    """The rows that somebody would pay for."""
+    return rows.filter(rows["tenant_id"].is_valid())
+
+
 def _filled(detail: str, rows: pa.Table) -> Column:
     """The text for each row, its columns in the place of their names."""
     parts = []
     for words, column, *_ in Formatter().parse(detail):
-        parts += [words, rows[column].cast(TEXT)] if column else [words]
+        parts += [words, pc.fill_null(rows[column].cast(TEXT), "(none)")] if column else [words]
     return text(*parts)
 
 

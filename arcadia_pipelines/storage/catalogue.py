@@ -13,79 +13,119 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.streams import Query
 
+# A view may show a null where there must be none: such a row is billed rather than passed over, and billing/quote.py
+# finds the fault.
 BILLED_SUBSCRIPTIONS = """
     select * from cloud.subscriptions
-    where status <> 'pending' and started_at < %(end)s
+    where status is distinct from 'pending' and coalesce(started_at, '-infinity') < %(end)s
       and coalesce(ended_at, 'infinity') > greatest(started_at, %(start)s)
 """
 """The subscriptions that a month bills: [started_at, ended_at) overlaps it. Takes `start` and `end`."""
 
+PAYERS = f"select id, min(tenant_id) as tenant_id from ({BILLED_SUBSCRIPTIONS}) s group by id"
+"""Who pays for each subscription that a month bills; one of them if a view shows two. Takes `start` and `end`."""
+
+# A view may also show a row twice that the contract says is there once. No price is read from either, and nothing is
+# counted twice: whoever it concerns is held back.
+_TENANTS_ONCE = """
+    select id, min(name) as name, min(abn) as abn, min(gst_free_reason) as gst_free_reason, count(*) > 1 as twice
+    from cloud.tenants group by id
+"""
+_DEPLOYMENTS_ONCE = """
+    select id, min(name) as name, min(tenant_id) as tenant_id, count(*) > 1 as twice
+    from cloud.cloud_deployments group by id
+"""
+_CODES_ONCE = """
+    select id, min(code) as code, count(*) > 1 as twice, bool_or(code_twice) as code_twice
+    from (select *, count(*) over (partition by code) > 1 as code_twice from cloud.{0}) c group by id
+"""
+_TWICE = "select id from cloud.{0} group by id having count(*) > 1"
+
 # A view may show a price since -infinity, or since a year before 1, which no program reads: it is none.
-_PLAN_PRICES = """
-    select distinct on (plan_id) plan_id, base_price_cents, effective_from
-    from cloud.plan_prices where effective_from between '0001-01-01' and %(month)s
-    order by plan_id, effective_from desc
+_PRICES = """
+    select distinct on ({0}_id) {0}_id, {1}, effective_from,
+           count(*) over (partition by {0}_id, effective_from) > 1 as twice
+    from cloud.{0}_prices where effective_from between '0001-01-01' and %(month)s
+    order by {0}_id, effective_from desc, {1}
 """
-_ADDON_PRICES = """
-    select distinct on (addon_id) addon_id, price_cents, effective_from
-    from cloud.addon_prices where effective_from between '0001-01-01' and %(month)s
-    order by addon_id, effective_from desc
-"""
+_PLAN_PRICES = _PRICES.format("plan", "base_price_cents")
+_ADDON_PRICES = _PRICES.format("addon", "price_cents")
 _SUBSCRIPTIONS = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
     spans as (
         select *, greatest(started_at, %(start)s) as active_from,
                least(coalesce(ended_at, 'infinity'), %(end)s) as active_to
         from billed
-    )
-    select s.id as subscription_id, s.tenant_id, t.id is not null as tenant_exists, s.deployment_id,
+    ),
+    tenants as ({_TENANTS_ONCE})
+    select coalesce(s.id, '00000000-0000-0000-0000-000000000000') as subscription_id, s.tenant_id,
+           t.id is not null as tenant_exists, s.deployment_id,
            d.id is not null and owner.id is not null as deployment_exists,
            coalesce(d.name, s.deployment_id::text) as deployment_name,
-           coalesce(lead(active_from) over by_start < active_to, false)
-               or coalesce(max(active_to) over (by_start rows between unbounded preceding and 1 preceding)
-                               > active_from, false) as overlapping,
-           coalesce(p.code, s.plan_id::text) as plan, price.base_price_cents, price.effective_from
+           copied.id is null
+               and (coalesce(lead(active_from) over by_start < active_to, false)
+                    or coalesce(max(active_to) over (by_start rows between unbounded preceding and 1 preceding)
+                                    > active_from, false)) as overlapping,
+           num_nulls(s.id, s.status, s.started_at, s.deployment_id, s.plan_id) > 0 as incomplete,
+           case when copied.id is not null then format('subscription %%s in subscriptions', s.id)
+                when t.twice then format('tenant %%s in tenants', s.tenant_id)
+                when d.twice then format('deployment %%s in cloud_deployments', s.deployment_id)
+                when owner.twice then format('tenant %%s in tenants', owner.id)
+                when p.twice then format('plan %%s in plans', s.plan_id)
+                when p.code_twice then format('the plan code %%s in plans', p.code)
+                when price.twice then format('the price of plan %%s since %%s in plan_prices', p.code, effective_from)
+           end as twice,
+           s.plan_id, coalesce(p.code, s.plan_id::text) as plan, price.base_price_cents, price.effective_from
     from spans s
-    left join cloud.tenants t on t.id = s.tenant_id
-    left join cloud.cloud_deployments d on d.id = s.deployment_id
-    left join cloud.tenants owner on owner.id = d.tenant_id
-    left join cloud.plans p on p.id = s.plan_id
+    left join tenants t on t.id = s.tenant_id
+    left join ({_DEPLOYMENTS_ONCE}) d on d.id = s.deployment_id
+    left join tenants owner on owner.id = d.tenant_id
+    left join ({_CODES_ONCE.format("plans")}) p on p.id = s.plan_id
     left join ({_PLAN_PRICES}) price on price.plan_id = s.plan_id
+    left join ({_TWICE.format("subscriptions")}) copied on copied.id = s.id
     window by_start as (partition by s.deployment_id order by active_from, s.id)
 """
 _ADDONS = f"""
     select a.id as subscription_addon_id, a.subscription_id, s.tenant_id, coalesce(x.code, a.addon_id::text) as addon,
-           a.quantity, price.price_cents, price.effective_from
+           a.quantity, price.price_cents, price.effective_from,
+           num_nulls(a.id, a.started_at, a.addon_id, a.quantity) > 0 as incomplete,
+           case when copied.id is not null then format('addon %%s in subscription_addons', a.id)
+                when x.twice then format('addon %%s in addons', a.addon_id)
+                when x.code_twice then format('the addon code %%s in addons', x.code)
+                when price.twice then format('the price of addon %%s since %%s in addon_prices', x.code, effective_from)
+           end as twice
     from cloud.subscription_addons a
     join ({BILLED_SUBSCRIPTIONS}) s on s.id = a.subscription_id
-    left join cloud.addons x on x.id = a.addon_id
+    left join ({_CODES_ONCE.format("addons")}) x on x.id = a.addon_id
     left join ({_ADDON_PRICES}) price on price.addon_id = a.addon_id
-    where a.started_at < least(s.ended_at, %(end)s)
-      and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s) and a.quantity <> 0
+    left join ({_TWICE.format("subscription_addons")}) copied on copied.id = a.id
+    where coalesce(a.started_at, '-infinity') < least(s.ended_at, %(end)s)
+      and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s)
+      and a.quantity is distinct from 0
 """
 # A view may show what numeric(18,6) and numeric(18,8) cannot hold, or since when no price is: -1 there, which is a
 # fault of the rate.
 RATES = """
-    select distinct on (p.code, r.resource_kind) p.code as plan, r.resource_kind, r.unit,
-           greatest(r.effective_from, '0001-01-01') as effective_from,
-           case when r.included_quantity between 0 and 999999999999.999999
-                 and r.included_quantity = round(r.included_quantity, 6) and r.effective_from >= '0001-01-01'
-                then r.included_quantity else -1
+    select distinct on (plan_id, resource_kind) plan_id, resource_kind, unit,
+           count(*) over (partition by plan_id, resource_kind, effective_from) > 1 as twice,
+           greatest(effective_from, '0001-01-01') as effective_from,
+           case when included_quantity between 0 and 999999999999.999999
+                 and included_quantity = round(included_quantity, 6) and effective_from >= '0001-01-01'
+                then included_quantity else -1
            end as included,
-           case when r.unit_price_cents between 0 and 9999999999.99999999
-                 and r.unit_price_cents = round(r.unit_price_cents, 8) then r.unit_price_cents else -1
+           case when unit_price_cents between 0 and 9999999999.99999999
+                 and unit_price_cents = round(unit_price_cents, 8) then unit_price_cents else -1
            end as unit_price_cents
-    from cloud.plan_rates r join cloud.plans p on p.id = r.plan_id
-    where r.effective_from <= %(month)s
-    order by p.code, r.resource_kind, r.effective_from desc
+    from cloud.plan_rates where effective_from <= %(month)s
+    order by plan_id, resource_kind, effective_from desc, included_quantity, unit_price_cents, unit
 """
 """Every plan's rates in effect. Takes `month`."""
 # What another program has put in without a reason may still have been issued without GST.
-_TENANTS = """
+_TENANTS = f"""
     select t.id as tenant_id, status.gst_free_reason,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
                                                 'gst_free_reason', status.gst_free_reason)) as meta
-    from cloud.tenants t
+    from ({_TENANTS_ONCE}) t
     left join billing.tenant_invoices i
         on i.tenant_id = t.id and i.period_start = %(month)s and i.status in ('issued', 'paid')
     cross join lateral (select nullif(btrim(t.gst_free_reason), '') as reason) today
@@ -113,6 +153,10 @@ class UnknownCode(Exception):
     """A plan or addon code that is not for sale in the month; the message lists those that are."""
 
 
+class AmbiguousCode(UnknownCode):
+    """A code of two plans or addons, or with two prices: what it costs cannot be told."""
+
+
 def bounds(month: BillingMonth) -> dict[str, object]:
     """The queries' `start`, `end` (the month's first instant and the next one's, UTC) and `month` (its first day)."""
     start, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (month.start, month.end))
@@ -124,33 +168,41 @@ def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     return bulk.read(connection, RATES, quote.RATES, bounds(month))
 
 
-def plan_price(connection: Connection, plan: str, month: BillingMonth) -> tuple[int, dt.date]:
-    """A plan's base price in cents and when it took effect. Raises UnknownCode."""
-    prices = _price_list(
-        connection,
-        f"select code, base_price_cents, effective_from from cloud.plans p "
-        f"join ({_PLAN_PRICES}) price on price.plan_id = p.id",
-        month,
-    )
-    return _look_up("plan", plan, prices, month)
+Listed = tuple[str, str, int, dt.date]
+"""A code, whose it is (an id), and the price in effect: cents, and since when."""
 
 
-def addon_price(connection: Connection, addon: str, month: BillingMonth) -> tuple[int, dt.date]:
-    """An addon's price in cents and when it took effect. Raises UnknownCode."""
-    prices = _price_list(
-        connection,
-        f"select code, price_cents, effective_from from cloud.addons a "
-        f"join ({_ADDON_PRICES}) price on price.addon_id = a.id",
-        month,
-    )
-    return _look_up("addon", addon, prices, month)
+def plan_prices(connection: Connection, month: BillingMonth) -> list[Listed]:
+    """Every plan's base price in effect. A code that is there twice, or twice priced, is listed as often."""
+    return _price_list(connection, "plan", "base_price_cents", month)
 
 
-def _price_list(connection: Connection, query: str, month: BillingMonth) -> dict[str, tuple[int, dt.date]]:
-    return {code: (cents, since) for code, cents, since in connection.exec_driver_sql(query, bounds(month))}
+def addon_prices(connection: Connection, month: BillingMonth) -> list[Listed]:
+    """Every addon's price in effect; as plan_prices()."""
+    return _price_list(connection, "addon", "price_cents", month)
 
 
-def _look_up(what: str, code: str, prices: dict[str, tuple[int, dt.date]], month: BillingMonth) -> tuple[int, dt.date]:
-    if code not in prices:
-        raise UnknownCode(f"no {what} {code!r} with a price in {month}: there is {', '.join(sorted(prices)) or 'none'}")
-    return prices[code]
+def _price_list(connection: Connection, what: str, price: str, month: BillingMonth) -> list[Listed]:
+    query = f"""
+        select code, id::text, {price}, effective_from
+        from cloud.{what}s join (
+            select *, rank() over (partition by {what}_id order by effective_from desc) as age
+            from cloud.{what}_prices where effective_from between '0001-01-01' and %(month)s
+        ) price on price.{what}_id = id and age = 1
+        order by 1, 2, 3
+    """
+    return [tuple(row) for row in connection.exec_driver_sql(query, bounds(month))]
+
+
+def the_only(what: str, code: str, prices: list[Listed], month: BillingMonth) -> Listed:
+    """The plan's or addon's entry in the list. Raises UnknownCode and AmbiguousCode."""
+    found = [listed for listed in prices if listed[0] == code]
+    if not found:
+        known = ", ".join(sorted({listed[0] for listed in prices})) or "none"
+        raise UnknownCode(f"no {what} {code!r} with a price in {month}: there is {known}")
+    if len(found) > 1:
+        raise AmbiguousCode(
+            f"{what} {code!r} has {len(found)} prices in {month}: what it costs cannot be told until {what}s and"
+            f" {what}_prices have one each"
+        )
+    return found[0]

@@ -49,6 +49,7 @@ _ALLOWANCES = """
     select distinct on (plan_id, resource_kind) plan_id, resource_kind, included_quantity
     from cloud.plan_rates where effective_from <= %(month)s order by plan_id, resource_kind, effective_from desc
 """
+_PLAN_OF = "select id, min(plan_id::text)::uuid as plan_id from cloud.subscriptions group by id"  # a view may show two
 _UNBILLED = """
     select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
     from billing.unbilled_usage where period_start = %(month)s group by 1, 2, 3
@@ -98,7 +99,7 @@ CONTROLS = [
                 left join ({_UNBILLED}) u
                     on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                    and u.subscription_id is not distinct from m.subscription_id
-                left join cloud.subscriptions s on s.id = m.subscription_id
+                left join ({_PLAN_OF}) s on s.id = m.subscription_id
                 left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
                 where m.period_start = %(month)s
             ) = (
@@ -126,7 +127,7 @@ CONTROLS = [
                 from metered m
                 left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                                     and u.subscription_id is not distinct from m.subscription_id
-                left join cloud.subscriptions s on s.id = m.subscription_id
+                left join ({_PLAN_OF}) s on s.id = m.subscription_id
                 left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
                 group by 1, 2
             )

@@ -186,16 +186,18 @@ class Usage:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription that the month bills: its plan, and its usage by resource kind."""
+    """A subscription that the month bills: its plan by id and code, and its usage by resource kind."""
 
     subscription_id: uuid.UUID
     deployment_id: uuid.UUID
+    plan_id: uuid.UUID
     plan: str
     usage: dict[str, Usage]
 
 
 _SUBSCRIPTIONS = f"""
-    select s.subscription_id, s.deployment_id, coalesce(p.code, own.plan_id::text) as plan
+    select distinct on (s.subscription_id) s.subscription_id, s.deployment_id, own.plan_id,
+           coalesce(p.code, own.plan_id::text) as plan
     from ({SPANS}) s
     join cloud.subscriptions own on own.id = s.subscription_id
     left join cloud.plans p on p.id = own.plan_id
@@ -251,35 +253,28 @@ def subscriptions(
         records, quantity, first_at, last_at, shown, *others = sums
         usage.setdefault(subscription, {})[kind] = Usage(records, quantity, first_at, last_at, tuple(shown), *others)
     return [
-        Subscription(subscription, deployment, plan, usage.get(subscription, {}))
-        for subscription, deployment, plan in connection.exec_driver_sql(_SUBSCRIPTIONS, parameters)
+        Subscription(subscription, deployment, plan_id, plan, usage.get(subscription, {}))
+        for subscription, deployment, plan_id, plan in connection.exec_driver_sql(_SUBSCRIPTIONS, parameters)
     ]
 
 
-def prices(
-    connection: Connection, month: BillingMonth, plans: Collection[str], addons: Collection[str]
-) -> dict[tuple[str, str], Price]:
-    """The prices in effect in the month of these plans and addons, by kind of line and code.
+def prices(connection: Connection, month: BillingMonth) -> dict[tuple[str, str], list[Price]]:
+    """The prices in effect in the month, by kind of line and code; more than one where a code is there twice.
 
-    Rates of the plans are by ("overage", "<plan>/<resource kind>"). What has no price is not there.
+    Rates are by ("overage", "<id of the plan>/<resource kind>"). What has no price is not there.
     """
-    found = {}
-    for kind, table, codes, price in (
-        ("plan_base", "plan_prices", plans, catalogue.plan_price),
-        ("addon", "addon_prices", addons, catalogue.addon_price),
+    found: dict[tuple[str, str], list[Price]] = {}
+    for kind, table, listed in (
+        ("plan_base", "plan_prices", catalogue.plan_prices(connection, month)),
+        ("addon", "addon_prices", catalogue.addon_prices(connection, month)),
     ):
-        for code in codes:
-            try:
-                cents, since = price(connection, code, month)
-            except catalogue.UnknownCode:
-                continue
-            found[kind, code] = Price(table, code, since.isoformat(), Decimal(cents))
+        for code, _, cents, since in listed:
+            found.setdefault((kind, code), []).append(Price(table, code, since.isoformat(), Decimal(cents)))
     rates: list[dict[Any, Any]] = catalogue.rates(connection, month).to_dict("records")
     for rate in rates:
-        if rate["plan"] in plans:
-            found["overage", f"{rate['plan']}/{rate['resource_kind']}"] = Price(
-                "plan_rates", rate["plan"], rate["effective_from"], rate["unit_price_cents"], rate["included"]
-            )
+        key = f"{rate['plan_id']}/{rate['resource_kind']}"
+        price = Price("plan_rates", key, rate["effective_from"], rate["unit_price_cents"], rate["included"])
+        found["overage", key] = [price]
     return found
 
 

@@ -13,7 +13,7 @@ from arcadia_pipelines.billing.money import COUNT, TEXT, WHOLE, to_arrow, to_pan
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import FAULTS, QUOTE_LINES, UNBILLED, Quotes
 from arcadia_pipelines.storage import bulk, months
-from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.catalogue import PAYERS, bounds
 from arcadia_pipelines.storage.months import Part
 from arcadia_pipelines.storage.streams import Query, ahead
 
@@ -36,7 +36,7 @@ _ADD = f"insert into billing.{_TABLE} select * from new_quote_lines"
 
 
 _OF_THESE_OR_NOBODY = f"""
-    not exists (select from ({BILLED_SUBSCRIPTIONS}) s
+    not exists (select from ({PAYERS}) s
                 where s.id = q.subscription_id and s.tenant_id <> all(%(only)s::text[]))
 """
 """Which rows q of unbilled_usage are of these tenants or of nobody."""

@@ -13,7 +13,7 @@ from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
-from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, PAYERS, bounds
 from arcadia_pipelines.storage.streams import Query
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -39,10 +39,10 @@ USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every n
 
 # Where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice.
 SPANS = f"""
-    select id as subscription_id, deployment_id, started_at,
+    select id as subscription_id, deployment_id, since as started_at,
            least(coalesce(ended_at, 'infinity'),
-                 lead(started_at) over (partition by deployment_id order by started_at, id)) as ended_at
-    from ({BILLED_SUBSCRIPTIONS}) s
+                 lead(since) over (partition by deployment_id order by since, id)) as ended_at
+    from (select *, coalesce(started_at, '-infinity') as since from ({BILLED_SUBSCRIPTIONS}) b) s
 """
 """When each subscription that a month bills was its deployment's: [started_at, ended_at). Takes `start` and `end`."""
 
@@ -68,7 +68,7 @@ EQUALS_RAW_RECORDS = f"""
 
 _PAYERS = f"""
     select distinct on (deployment_id) deployment_id, id as subscription_id
-    from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc, id desc
+    from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc nulls last, id desc
 """
 """Whose the usage of a deployment is if no subscription of it begins or ends within the month."""
 _PART_MONTHS = f"""
@@ -108,9 +108,14 @@ _THOROUGHLY = f"""
     where {{which}}
     group by r.deployment_id, r.resource_kind, s.subscription_id
 """
+# Also across the month's edge: a record that is in two months would be billed in both.
 _DUPLICATES = f"""
-    left join (select id as copied_id from ({RECORDS}) r group by id having count(*) > 1) copies on copied_id = r.id
+    left join (
+        select id as copied_id from cloud.usage_records
+        where id in (select id from ({RECORDS}) r) group by id having count(*) > 1
+    ) copies on copied_id = r.id
 """
+_COPIED = "count(*) filter (where copied_id is not null or r.id is null)"
 _IDS_ARE_UNIQUE = """
     select exists (
         select from pg_index i
@@ -161,7 +166,9 @@ def _count_thoroughly(connection: Connection, which: str, parameters: Mapping[st
 def _thoroughly(which: str, ids_are_unique: bool) -> str:
     return _THOROUGHLY.format(
         duplicates="" if ids_are_unique else _DUPLICATES,
-        duplicate_records="0::bigint" if ids_are_unique else "count(copied_id)",
+        duplicate_records="0::bigint"
+        if ids_are_unique
+        else "count(*) filter (where copied_id is not null or r.id is null)",
         which=which,
     )
 
@@ -169,10 +176,17 @@ def _thoroughly(which: str, ids_are_unique: bool) -> str:
 _UNASSIGNABLE = """
     select coalesce(sum(record_count), 0) from counted where deployment_id is null or resource_kind is null
 """
+# It may be of each month that had begun when it came.
+_TIMELESS = """
+    select count(*), count(*) over (), deployment_id, resource_kind from cloud.usage_records
+    where (recorded_at is null or recorded_at in ('infinity', '-infinity'))
+      and coalesce(ingested_at, 'infinity') >= %(start)s
+    group by deployment_id, resource_kind order by 1 desc, 3, 4 limit 1
+"""
 
 
 class UnassignableUsage(Exception):
-    """Records that say no deployment, or no resource kind; the message says how many, and what to do."""
+    """Records that say no deployment, no resource kind or no time; the message says how many, and what to do."""
 
 
 class UsageVanished(Exception):
@@ -296,6 +310,7 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
     The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
     parameters = {**bounds(month), "cutoff": cutoff, "run": run_id}
+    _refuse_timeless(connection, month)
     if not months.has_partition(connection, "metered_usage", month):
         _count_all(connection, month, cutoff)
         with months.new_partition(connection, "metered_usage", month) as partition:
@@ -328,6 +343,16 @@ def _count_all(connection: Connection, month: BillingMonth, cutoff: dt.datetime)
         raise UnassignableUsage(
             f"usage records of {month} without a deployment or a resource kind: {records}. Nobody could be billed for"
             " them: complete or remove them in cloud.usage_records, then materialise the month again"
+        )
+
+
+def _refuse_timeless(connection: Connection, month: BillingMonth) -> None:
+    if found := connection.exec_driver_sql(_TIMELESS, bounds(month)).first():
+        records, meters, deployment, kind = found
+        raise UnassignableUsage(
+            f"usage records without a time that can be read (recorded_at is null or infinite) may be of {month}:"
+            f" {records} of {kind} of deployment {deployment}{f', and of {meters - 1} more meters' * (meters > 1)}."
+            f" Complete or remove them in cloud.usage_records, then materialise the month again"
         )
 
 
@@ -503,7 +528,7 @@ def ahead(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 FROZEN = Query(
     f"""
     select u.*, s.tenant_id
-    from billing.metered_usage u left join ({BILLED_SUBSCRIPTIONS}) s on s.id = u.subscription_id
+    from billing.metered_usage u left join ({PAYERS}) s on s.id = u.subscription_id
     where u.period_start = %(month)s
     """,
     quote.USAGE,

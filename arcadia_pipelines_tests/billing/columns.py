@@ -64,6 +64,9 @@ def subscription(
         "deployment_exists": True,
         "deployment_name": name,
         "overlapping": False,
+        "incomplete": False,
+        "twice": None,
+        "plan_id": f"id-{plan}",
         "plan": plan,
         "base_price_cents": base_price_cents,
         "effective_from": SINCE,
@@ -78,6 +81,8 @@ def addon(
     values = {
         "subscription_addon_id": f"{name}/{addon}",
         "subscription_id": f"sub-{name}",
+        "incomplete": False,
+        "twice": None,
         "addon": addon,
         "quantity": quantity,
         "price_cents": price_cents,
@@ -95,8 +100,9 @@ def rate(
 ) -> Row:
     """A rate: the allowance in hours, and cents an hour beyond it."""
     values = {
-        "plan": plan,
+        "plan_id": f"id-{plan}",
         "resource_kind": resource_kind,
+        "twice": False,
         "included": Decimal(included),
         "unit": "hour",
         "unit_price_cents": Decimal(unit_price_cents),

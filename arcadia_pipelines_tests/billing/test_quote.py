@@ -460,7 +460,33 @@ FAULTS: list[tuple[str, dict[str, Columns], str | None, str]] = [
         "duplicate_usage",
         {"used": {"duplicate_records": 1}},
         "gb",
-        "gb of deployment db has records that share an id: remove the copies",
+        "gb of deployment db has records that share an id, with each other or with those of another month, or have"
+        " none: remove the copies",
+    ),
+    (
+        "incomplete_subscription",
+        {"subscribed": {"incomplete": True}},
+        None,
+        "subscription sub-db lacks its id, status, started_at, deployment_id or plan_id: complete it in subscriptions",
+    ),
+    (
+        "incomplete_addon",
+        {"added": {"incomplete": True}},
+        None,
+        "addon backup of deployment db lacks its id, addon_id, quantity or started_at: complete it in"
+        " subscription_addons",
+    ),
+    (
+        "not_unique",
+        {"subscribed": {"twice": "the plan code basic in plans"}},
+        None,
+        "the plan code basic in plans is there more than once: which one counts cannot be told, so keep one",
+    ),
+    (
+        "not_unique",
+        {"added": {"twice": "the addon code backup in addons"}},
+        None,
+        "the addon code backup in addons is there more than once: which one counts cannot be told, so keep one",
     ),
 ]
 
@@ -506,6 +532,51 @@ def test_a_negative_rate_holds_back_who_used_it(rate_columns: Columns) -> None:
     ]
     assert bill(quotes.lines) == PILOT_LINES
     assert Counter(rows(quotes.unbilled, "reason")) == {("tenant_held_back",): 3, ("no_subscription",): 1}
+
+
+@pytest.mark.parametrize(
+    ("rate_columns", "fault", "detail"),
+    [
+        (
+            {"twice": True},
+            "not_unique",
+            "the rate of plan basic for gb since 2026-01-01 is there more than once: which one counts cannot be told,"
+            " so keep one",
+        ),
+        ({"unit": None}, "rate_without_unit", "the rate of plan basic for gb has no unit: complete it in plan_rates"),
+    ],
+)
+def test_a_rate_that_is_none_holds_back_who_used_it(rate_columns: Columns, fault: str, detail: str) -> None:
+    """As a view may show one."""
+    quotes = PILOT.beside(broken(rated=rate_columns)).quote()
+    assert rows(quotes.faults, "subscription_id", "fault", "detail") == [
+        ("sub-cache", fault, detail),
+        ("sub-db", fault, detail),
+    ]
+    assert bill(quotes.lines) == PILOT_LINES
+
+
+def test_usage_is_priced_by_its_own_plan_though_another_has_the_same_code() -> None:
+    """Of two plans called studio one has 100 hours and 1 c, the other 200 and 2 c: 250 hours are 1.50 and 1.00."""
+    month = Inputs(
+        [subscription("web"), subscription("db", plan_id="another")],
+        rates=[rate(included="100"), rate(included="200", unit_price_cents="2", plan_id="another")],
+        usage=[use("web", "250"), use("db", "250")],
+    )
+    lines = month.quote().lines
+    assert dict(rows(lines[lines["kind"] == "overage"], "deployment_id", "amount_cents")) == {
+        "id-web": 150,
+        "id-db": 100,
+    }
+
+
+def test_a_subscription_of_no_tenant_is_named() -> None:
+    """Nobody can be billed for it, and it must not pass in silence; the pilot is billed."""
+    quotes = PILOT.beside(Inputs([subscription("db", tenant_id=None, tenant_exists=False)])).quote()
+    [fault] = rows(quotes.faults)
+    assert fault[:5] == (None, "sub-db", "id-db", None, "tenant_missing")
+    assert fault[5] == "tenant (none) is not in tenants: restore it or end its subscriptions"
+    assert bill(quotes.lines) == PILOT_LINES
 
 
 def test_the_tenant_without_its_fault_is_billed() -> None:
@@ -727,15 +798,15 @@ def test_usage_is_conserved_to_the_last_digit(month: Inputs) -> None:
     quotes = month.quote()
     held = {tenant for tenant, _ in faults(quotes)}
     subscribed = {row["subscription_id"]: row for row in table(month.subscriptions, quote.SUBSCRIPTIONS)}
-    included = {(row["plan"], row["resource_kind"]): row["included"] for row in table(month.rates, quote.RATES)}
+    included = {(row["plan_id"], row["resource_kind"]): row["included"] for row in table(month.rates, quote.RATES)}
     used: defaultdict[tuple[str, str | None, str], Decimal] = defaultdict(Decimal)
     for row in table(month.usage, quote.USAGE):
         used[row["deployment_id"], row["subscription_id"], row["resource_kind"]] += row["quantity"]
     found: defaultdict[tuple[str, str | None, str], Decimal] = defaultdict(Decimal)
     for deployment, name, kind in used:
         owner = subscribed.get(name)
-        if owner and owner["tenant_id"] not in held and (owner["plan"], kind) in included:
-            found[deployment, name, kind] += min(used[deployment, name, kind], included[owner["plan"], kind])
+        if owner and owner["tenant_id"] not in held and (owner["plan_id"], kind) in included:
+            found[deployment, name, kind] += min(used[deployment, name, kind], included[owner["plan_id"], kind])
     over = quotes.lines[quotes.lines["kind"] == "overage"]
     for deployment, name, kind, quantity in [
         *rows(over, "deployment_id", "subscription_id", "resource_kind", "qty"),
