@@ -1,4 +1,4 @@
-# make demo | test | test-ui | check | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | test-postgres | test-ui | check | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -7,13 +7,20 @@ INSTALLED := $(VENV)/.installed
 FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
 
-.PHONY: demo test test-ui check focus mutation ui api bench bench-api bench-costs down lock clean
+.PHONY: demo test test-postgres test-ui check focus mutation ui api bench bench-api bench-costs down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
 
 test: $(INSTALLED) $(FOCUS_1_0)/.installed
 	@$(BIN)/pytest -n 2
+
+# The month end, operators, proofs and roles on another PostgreSQL, in Sydney's time: Debian's, or POSTGRES=/path/to/bin.
+POSTGRES ?= /usr/lib/postgresql/15/bin
+POSTGRES_TESTS := test_month_end.py test_life.py test_audit.py test_replay.py storage/test_roles.py storage/test_session.py
+test-postgres: $(INSTALLED)
+	@test -x "$(POSTGRES)/initdb" || { echo "make test-postgres: no PostgreSQL in $(POSTGRES): run sudo apt-get install postgresql-15, or say make test-postgres POSTGRES=/path/to/its/bin" >&2; exit 1; }
+	@$(BIN)/pytest -n 2 --postgres "$(POSTGRES)" $(addprefix arcadia_pipelines_tests/,$(POSTGRES_TESTS))
 
 # The dashboard in a headless Chromium: the system's, or CHROMIUM=/path/to/it, or what `playwright install` fetched.
 test-ui: $(INSTALLED)

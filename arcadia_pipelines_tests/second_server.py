@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
+
 SETTINGS = {
     "TimeZone": "Australia/Sydney",
     "DateStyle": "SQL, DMY",
@@ -41,7 +43,11 @@ def start(programs: Path) -> Server:
     _run(programs / "initdb", "-D", str(home / "data"), "--username=arcadia", "--auth=trust", *LOCALE)
     options = " ".join(f"-c {name}='{value}'" for name, value in {**SETTINGS, "port": str(port)}.items())
     _run(programs / "pg_ctl", "-D", str(home / "data"), "-l", str(home / "log"), "-w", "-o", options, "start")
-    return Server(f"postgresql://arcadia@127.0.0.1:{port}/postgres", programs, home)
+    server = Server(f"postgresql://arcadia@127.0.0.1:{port}/postgres", programs, home)
+    with psycopg.connect(server.url) as connection:  # what it is for
+        asked = "select current_setting('TimeZone'), current_setting('DateStyle'), datlocprovider from pg_database"
+        assert connection.execute(asked).fetchone() == ("Australia/Sydney", "SQL, DMY", "i")
+    return server
 
 
 def stop(server: Server) -> None:

@@ -45,7 +45,7 @@ def item(
 
 def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """A connection of a test's own, in UTC whatever the server's defaults are: what it writes is what it says."""
-    return psycopg.connect(url, options="-c TimeZone=UTC -c DateStyle=ISO")
+    return psycopg.connect(url, options="-c TimeZone=UTC -c DateStyle=ISO,MDY")
 
 
 class World:

@@ -16,7 +16,7 @@ from arcadia_pipelines import embedded, instance
 from arcadia_pipelines.api import queries
 from arcadia_pipelines.settings import dagster_url
 from arcadia_pipelines.storage import database, migrations, session
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, connect
 
 HOSTILE = {
     "TimeZone": "America/New_York",
@@ -115,7 +115,7 @@ def test_every_kind_of_connection_has_the_settings_that_it_relies_on(server_url:
 
 def test_a_session_that_does_not_keep_a_setting_is_refused_by_name(url: str) -> None:
     """A pooler that answers and does nothing: the message says which setting, what it is, and where to look."""
-    with psycopg.connect(url) as unsettled:
+    with connect(url) as unsettled:
         unsettled.execute("set TimeZone = 'America/New_York'")
         [differing] = unsettled.execute(session.ask({"TimeZone": "UTC", "DateStyle": "ISO, MDY"}).encode()).fetchall()
     with pytest.raises(session.SessionRefused, match=r"TimeZone is 'America/New_York' and not 'UTC'.*pooler"):
