@@ -42,8 +42,8 @@ def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
     run, events = context.dagster_run, _events(context)
     if failures.was_refused(events) or _is_retried(run):
         return
-    error = context.failure_event.job_failure_data.error
-    otherwise = " ".join(((error.message if error else "") or context.failure_event.message or "").split())
+    error = getattr(context.failure_event.event_specific_data, "error", None)  # none where its process died
+    otherwise = " ".join((error.message if error else context.failure_event.message or "").split())
     month = _month(run)
     if run.job_name == MONTH_END and month:
         what = failures.of_month_end(month, events, otherwise)
@@ -89,7 +89,8 @@ def alert_on_missing_invoices(context: dg.SensorEvaluationContext, database: Bil
     missed = {_missing(str(month)): str(month) for month in months}
     new = _untold(context.instance, {*missed, *without})
     if new:
-        _tell(context, _said_missing(_only(missed, new), _only(without, new)), "assets/tenant_invoices", new)
+        what = _said_missing(_only(missed, new), _only(without, new))
+        _tell(context, what, "assets/tenant_invoices?view=partitions", new)
     said = "; ".join(filter(None, (hidden, _said_missing(missed.values(), without.values()))))
     return dg.SkipReason(said or "Every closed month is invoiced, and every tenant with a subscription.")
 
@@ -162,7 +163,7 @@ def alert_on_late_usage(context: dg.SensorEvaluationContext, database: BillingDa
     context.update_cursor(month.key)
     if found.count:
         what = f"usage came late: {_late(month, found)}. Materialise the month to bill it"
-        _tell(context, what, "assets/metered_usage", {what})
+        _tell(context, what, "assets/metered_usage?view=partitions", {what})
     return dg.SkipReason(_late(month, found) if found.count else f"No usage of {month} came late.")
 
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_status_sensor_definition import RunStatusSensorCursor
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import month_end
@@ -28,6 +28,9 @@ from arcadia_pipelines.sensors import (
 )
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.world import World, materialize, uid, utc
+
+OURS = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="ours")
+"""Where Dagster has the sensors from."""
 
 
 class _Received(HTTPServer):
@@ -82,7 +85,7 @@ def tick(instance: dg.DagsterInstance) -> None:
             instance=instance,
             cursor=RunStatusSensorCursor(record_id=-1).to_json(),  # type: ignore[no-untyped-call]
             repository_name="__repository__",
-            code_location_origin=GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="ours"),
+            code_location_origin=OURS,
         )
         for reaction in sensor.evaluate_tick(context).dagster_run_reactions or []:
             assert reaction.error is None, reaction.error
@@ -221,6 +224,25 @@ def test_a_refused_operator_is_not_told_but_an_act_that_failed_is(
     assert body["text"].endswith(f". https://dagster.example.com/runs/{run}")
 
 
+def test_a_run_whose_process_died_is_told_when_dagster_gives_up(webhook: _Received) -> None:
+    """It is started again twice at most, unless its tags say less; a step that failed is not."""
+    settings = {"run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}}
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(OURS, "__repository__"), "month_end")
+    with dg.DagsterInstance.ephemeral(settings=settings) as instance:
+        for last in ({}, {"dagster/max_retries": "0"}):
+            run = dg.DagsterRun(
+                "month_end",
+                status=dg.DagsterRunStatus.STARTED,
+                tags={"dagster/partition": "2026-04-01", **last},
+                remote_job_origin=origin,
+            )
+            instance.report_run_failed(instance.add_run(run), "Run worker died")
+            tick(instance)
+    assert webhook.bodies == [
+        {"text": f"Arcadia: 2026-04 was not invoiced: Run worker died. https://dagster.example.com/runs/{run.run_id}"}
+    ]
+
+
 def test_the_sensors_run_without_anybody_starting_them() -> None:
     """And watch runs of every job: what is materialised in the UI runs as __ASSET_JOB, which a filter would miss."""
     for sensor in (alert_on_failure, alert_on_failed_checks):
@@ -251,7 +273,7 @@ def test_closed_months_that_are_not_invoiced_are_told_every_day(
     assert "Materialise them, oldest first" in said
     assert said == told(alert_on_missing_invoices, world, instance)
     [body] = webhook.bodies
-    assert body["text"] == f"Arcadia: {said} https://dagster.example.com/assets/tenant_invoices"
+    assert body["text"] == f"Arcadia: {said} https://dagster.example.com/assets/tenant_invoices?view=partitions"
     a_day_later(instance)
     told(alert_on_missing_invoices, world, instance)
     assert webhook.bodies == [body, body]
