@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import catalogue, corrections, ledger, quotes, streams, usage
+from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, quotes, streams, usage
 from arcadia_pipelines.storage.streams import Query, ahead
 
 
@@ -26,9 +26,11 @@ def month_quotes(
     """
     rates = catalogue.rates(connection, month)
     parameters = catalogue.bounds(month)
-    queries = catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, *beside
+    queries = catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, billed.CONTESTED, *beside
     chunks = streams.chunks(connection, parameters, *queries, only=only)
-    return ahead((quote(subs, addons, rates, used), rest) for subs, addons, used, *rest in ahead(chunks))
+    return ahead(
+        (quote(subs, addons, rates, used, contested), rest) for subs, addons, used, contested, *rest in ahead(chunks)
+    )
 
 
 def quotes_of(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> Quotes:
@@ -39,6 +41,7 @@ def quotes_of(connection: Connection, month: BillingMonth, used: pd.DataFrame) -
         streams.whole(connection, parameters, catalogue.ADDONS),
         catalogue.rates(connection, month),
         used,
+        streams.whole(connection, parameters, billed.CONTESTED),
     )
 
 

@@ -330,7 +330,10 @@ def test_gst_that_is_taken_off_while_a_month_is_published_and_put_back_is_on_the
 def test_a_subscription_that_moves_while_a_month_is_quoted_is_billed_to_one_of_the_two(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a tenant that is quoted again to one that is not: to the first by this run, to the second by the next."""
+    """From a tenant that is quoted again to one that is not: to the first, and the next run holds both back.
+
+    68.70, as the second deployment is not used, and 7 hours more at 1 c: 68.77, GST 6.88.
+    """
     platform(world)
     world.query("delete from cloud.usage_records where deployment_id = %s", uid(f"{TENANTS[3]}-b"))
     world.publish("2026-04")
@@ -340,7 +343,10 @@ def test_a_subscription_that_moves_while_a_month_is_quoted_is_billed_to_one_of_t
     between(world, monkeypatch, "month_quotes", lambda: move(world, TENANTS[3]))
     assert world.query(payer, uid(f"{TENANTS[3]}-b")) == [(TENANTS[3],)]
     world.publish("2026-04")
-    assert world.query(payer, uid(f"{TENANTS[3]}-b")) == [(TENANTS[0],)]
+    assert world.query(payer, uid(f"{TENANTS[3]}-b")) == []
+    moved = "select tenant_id from billing.quote_faults where fault = 'billed_to_another_tenant' order by 1"
+    assert world.query(moved) == [(TENANTS[0],), (TENANTS[3],)]
+    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6877, 688, 7565)
 
 
 def test_what_is_known_of_the_quotes_may_be_deleted(world: World) -> None:

@@ -119,6 +119,7 @@ def test_a_revision_a_void_a_plan_change_and_a_tenant_held_back_are_clean(books:
         "frozen_sums_and_corrections_agree": (0, "sums"),
         "lines_multiply_out": (20, "lines"),  # with gone's plan, and 5 tax lines: not export's
         "lines_are_numbered_in_order": (20, "lines"),
+        "subscriptions_are_billed_once": (6, "invoices"),
         "totals_equal_lines": (6, "invoices"),
         "gst_recomputed_a_second_way": (6, "invoices"),
         "tax_lines_fit_the_gst_status": (6, "invoices"),
@@ -126,6 +127,7 @@ def test_a_revision_a_void_a_plan_change_and_a_tenant_held_back_are_clean(books:
         "newest_event_is_the_invoice": (6, "invoices"),
         "every_revision_is_kept": (8, "events"),  # six issued, one reissued, one voided
         "numbers_have_no_gap": (6, "numbers"),
+        "corrections_have_a_tenant": (0, "corrections"),
         "corrections_are_carried_once": (0, "corrections"),
     }
     assert report.left_out == {"void": 1, "held_back": 0, "frozen": 0, "deployment_deleted": 0}
@@ -304,6 +306,29 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
         (
             f"update {LINES} set invoice_id = '{uid('nobody')}' where invoice_id = {PILOT}",
             {"invoice_number": None, "invoice_id": uid("nobody")},
+        ),
+    ],
+    "subscriptions_are_billed_once": [
+        (
+            "insert into billing.billed_subscriptions select period_start, subscription_id, 'acme', deployment_id"
+            " from billing.billed_subscriptions where tenant_id = 'pilot'",
+            {"tenant_id": "acme", "subscription_id": uid("web")},
+        ),
+        (
+            "delete from billing.billed_subscriptions where tenant_id = 'pilot'",
+            {"tenant_id": "pilot", "plan_lines": 1, "subscriptions": 0},
+        ),
+        (
+            f"update {LINES} set deployment_id = '{uid('acme-api')}' where kind = 'plan_base' and invoice_id = {PILOT}",
+            {"tenant_id": "pilot", "plan_lines": 1, "subscriptions": 0},
+        ),
+    ],
+    "corrections_have_a_tenant": [
+        (
+            "insert into billing.invoice_corrections"
+            " values ('2026-04-01', 'acme', 'INV-202604-00001', 1, 3, default, 'run');"
+            " delete from cloud.tenants where id = 'acme'",
+            {"tenant_id": "acme", "outstanding_cents": 2},
         ),
     ],
     "totals_equal_lines": [

@@ -12,7 +12,7 @@ from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, corrections, ledger, missing, operations, quotes, stale, usage
+from arcadia_pipelines.storage import billed, columns, corrections, ledger, missing, operations, quotes, stale, usage
 
 
 class NotQuoted(Exception):
@@ -82,6 +82,8 @@ def publish_invoices(
         publication = ledger.Publication(month, cutoff, context.run.run_id)
         published = ledger.publish(connection, publication, plans, kept=who.settled)
         stale.remember_invoiced(connection, month, who, list(published.left["tenant_id"]))
+        as_they_were = published.left[published.left["action"] != "frozen"]["tenant_id"]
+        billed.record(connection, month, [*held_back.dropna(), *as_they_were])
         corrections.find(connection, month, context.run.run_id)
         revenue = ledger.revenue_of(connection, month)
         of_lines = reporting.invoice_lines(

@@ -95,6 +95,21 @@ USAGE = pa.schema(
 )
 """Usage of the month; rows of one deployment, subscription and kind are summed."""
 
+CONTESTED = pa.schema(
+    [
+        ("tenant_id", TEXT),  # one of the two
+        ("billed_to", TEXT),
+        ("payer", TEXT),  # who would be billed now
+        ("subscription_id", TEXT),
+        ("subscription_now", TEXT),  # the same, or the one in its place
+        ("deployment_id", TEXT),
+        ("deployment_name", TEXT),
+        ("invoice_number", TEXT),
+        ("is_paid", FLAG),
+    ]
+)
+"""Two rows per subscription whose month an owed invoice bills to one tenant and another would be billed for."""
+
 QUOTE_LINES = pa.schema(
     [
         ("subscription_id", TEXT),
@@ -254,6 +269,19 @@ USAGE_FAULTS = [
         "cannot be told, so keep one",
     ),
 ]
+_BILLED = (
+    "the month of deployment {deployment_name} is billed to tenant {billed_to} by {invoice_number}, for subscription "
+    "{subscription_id}, and would be billed to tenant {payer} too, for subscription {subscription_now}: "
+)
+_GIVE_BACK = "let {billed_to} have {subscription_id} again, ended where another one of {payer} starts"
+CONTESTED_FAULTS = [
+    _Fault(
+        "billed_to_another_tenant",
+        lambda c: pc.invert(c["is_paid"]),
+        _BILLED + "void {invoice_number}, or " + _GIVE_BACK,
+    ),
+    _Fault("billed_to_another_tenant", lambda c: c["is_paid"], _BILLED + "it is paid and stays, so " + _GIVE_BACK),
+]
 TENANT_FAULTS = [
     _Fault(
         "amount_out_of_range",
@@ -272,8 +300,15 @@ class Quotes:
     faults: pd.DataFrame
 
 
-def quote(subscriptions: pd.DataFrame, addons: pd.DataFrame, rates: pd.DataFrame, usage: pd.DataFrame) -> Quotes:
+def quote(
+    subscriptions: pd.DataFrame,
+    addons: pd.DataFrame,
+    rates: pd.DataFrame,
+    usage: pd.DataFrame,
+    contested: pd.DataFrame | None = None,
+) -> Quotes:
     """Price a month. The frames have the schemas above in any row order; the result does not depend on it."""
+    claims = CONTESTED.empty_table() if contested is None else to_arrow(contested, CONTESTED)
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
     added = _beside(to_arrow(addons, ADDONS), subscribed, "deployment_id")
     rated = _rate(_beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan"), to_arrow(rates, RATES))
@@ -282,6 +317,7 @@ def quote(subscriptions: pd.DataFrame, addons: pd.DataFrame, rates: pd.DataFrame
             _find(subscribed, SUBSCRIPTION_FAULTS),
             _find(_paid(added), ADDON_FAULTS),
             _find(_paid(rated), USAGE_FAULTS),
+            _find(claims, CONTESTED_FAULTS),
         ]
     )
     held = faults["tenant_id"]

@@ -311,6 +311,42 @@ AUDITS = [
             order by i.tenant_id, o.invoice_id, o.place
         """,
     ),
+    _audit(
+        "invoices",
+        "subscriptions_are_billed_once",
+        "No subscription is billed by two tenants' invoices that are issued or paid, and billed_subscriptions has one "
+        "for each plan line of an invoice that can still change.",
+        "Void one of the two invoices. If the numbers differ: materialise the month again.",
+        f"""
+            with {_STANDING},
+            billed as (
+                select b.*, s.invoice_number, s.by_line, s.status in ('issued', 'paid') as is_owed
+                from billing.billed_subscriptions b join standing s on s.tenant_id = b.tenant_id
+                where b.period_start = %(month)s
+            ),
+            twice as (
+                select subscription_id from billed where is_owed group by 1 having count(*) > 1
+            ),
+            counted as (
+                select tenant_id, deployment_id, sum(lines) as plan_lines, sum(subscriptions) as subscriptions
+                from (
+                    select s.tenant_id, l.deployment_id, 1 as lines, 0 as subscriptions
+                    from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                    where l.period_start = %(month)s and l.kind = 'plan_base' and s.by_line
+                    union all
+                    select tenant_id, deployment_id, 0, 1 from billed where by_line
+                ) sides
+                group by 1, 2 having sum(lines) <> sum(subscriptions)
+            )
+            select invoice_number, tenant_id, deployment_id, subscription_id, null::bigint as plan_lines,
+                   null::bigint as subscriptions
+            from billed join twice using (subscription_id) where is_owed
+            union all
+            select s.invoice_number, c.tenant_id, c.deployment_id, null, c.plan_lines, c.subscriptions
+            from counted c join standing s on s.tenant_id = c.tenant_id
+            order by subscription_id, tenant_id, deployment_id
+        """,
+    ),
     _applied("invoices", "totals_equal_lines"),
     _applied("invoices", "gst_recomputed_a_second_way"),
     _audit(
@@ -470,6 +506,7 @@ AUDITS = [
             order by place
         """,
     ),
+    _applied("corrections", "corrections_have_a_tenant"),
     _audit(
         "corrections",
         "corrections_are_carried_once",

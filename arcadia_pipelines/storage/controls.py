@@ -259,7 +259,20 @@ CONTROLS = [
         warning=True,
         description="What a paid or pushed invoice of the month bills too little or too much is on a later invoice.",
         remedy="The tenant's next invoice carries it: nothing to do.",
-        query=f"select * from ({OUTSTANDING}) o order by abs(outstanding_cents) desc, tenant_id",
+        query=f"""
+            select * from ({OUTSTANDING}) o where tenant_id in (select id from cloud.tenants)
+            order by abs(outstanding_cents) desc, tenant_id
+        """,
+    ),
+    Control(
+        name="corrections_have_a_tenant",
+        asset="tenant_invoices",
+        description="What a paid or pushed invoice of the month bills too little or too much is an existing tenant's.",
+        remedy="No invoice will carry it: restore the tenant, or settle it with whoever took its place.",
+        query=f"""
+            select * from ({OUTSTANDING}) o where tenant_id not in (select id from cloud.tenants)
+            order by abs(outstanding_cents) desc, tenant_id
+        """,
     ),
     Control(
         name="earlier_months_are_unchanged",

@@ -513,6 +513,7 @@ def row_versions(connection: Connection, month: BillingMonth) -> set[tuple[str, 
         "tenant_invoices",
         "tenant_invoice_lines",
         "invoice_events",
+        "billed_subscriptions",
     ]
     union = " union all ".join(
         f"select '{table}', tableoid::text || ctid::text, xmin::text"

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import bulk, corrections, usage
+from arcadia_pipelines.storage import billed, bulk, corrections, usage
 from arcadia_pipelines.storage.database import refuse_partial_view
 from arcadia_pipelines.storage.ledger import (
     CHANGE_STATUS,
@@ -131,6 +131,12 @@ def change(
                 f"draft {row['invoice']} of {row['tenant_id']} was made when the tenant had another GST status: run"
                 f" {BillingMonth(row['period_start'])} again, which works it out anew and issues it"
             )
+    if act is ISSUE and (moved := billed.moved(connection, list(invoices))):
+        invoice, tenant, month, subscription = moved[0]
+        raise OperationRefused(
+            f"draft {invoice} bills subscription {subscription}, which is not {tenant}'s any more: run {month} again,"
+            " which works it out anew"
+        )
     if act is ISSUE and (outdated := corrections.outdated(connection, list(invoices))):
         invoice, tenant, month = outdated[0]
         raise OperationRefused(

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import catalogue, corrections, ledger, months, quotes
+from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, months, quotes
 
 
 def _engine(package: Path) -> int:
@@ -46,6 +46,8 @@ _QUOTABLE = f"""
         from ({catalogue.SUBSCRIPTIONS.text}) s
         union all
         select coalesce(tenant_id, ''), hash_record_extended(a, 2) from ({catalogue.ADDONS.text}) a
+        union all
+        select tenant_id, hash_record_extended(c, 5) from ({billed.CONTESTED.text}) c
         union all
         select '', 0
     ) hashed

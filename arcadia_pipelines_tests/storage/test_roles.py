@@ -45,6 +45,7 @@ RIGHTS = {
     "billing.invoice_corrections": (EVERYTHING, ""),
     "billing.invoice_events": ("select insert", "select"),
     "billing.invoice_events_id_seq": ("", ""),
+    "billing.billed_subscriptions": ("select insert delete", ""),
     "billing.invoiced_tenants": (EVERYTHING, ""),
     "billing.metered_usage": (OWN, ""),
     "billing.metered_usage_2026_04": (OWN, ""),

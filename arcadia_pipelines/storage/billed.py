@@ -1,0 +1,92 @@
+"""Which subscriptions a month's invoices bill, so that the month of none of them is billed to two tenants.
+
+Belongs here: keeping billed_subscriptions, and who else would be billed for what is in it. Does not: the fault that
+this makes (billing/quote.py).
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.billing.quote import CONTESTED as CONTESTED_COLUMNS
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS
+from arcadia_pipelines.storage.streams import Query
+
+# A subscription that went to another tenant; or one that is gone, in whose place another tenant has one of the same
+# deployment. One that still is its tenant's and is not billed any more was ended there: the tenant gets it credited.
+_CONTESTED = f"""
+    with billed as ({BILLED_SUBSCRIPTIONS}),
+    owed as (
+        select b.subscription_id, b.deployment_id, b.tenant_id as billed_to, i.invoice_number,
+               i.status = 'paid' as is_paid
+        from billing.billed_subscriptions b
+        join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = b.period_start
+        where b.period_start = %(month)s and i.status in ('issued', 'paid')
+    ),
+    contested as (
+        select o.*, s.id as subscription_now, s.tenant_id as payer
+        from owed o join billed s on s.id = o.subscription_id
+        where s.tenant_id <> o.billed_to
+        union all
+        select o.*, s.id, s.tenant_id
+        from owed o join billed s on s.deployment_id = o.deployment_id
+        where s.tenant_id <> o.billed_to and s.id <> o.subscription_id
+          and not exists (select from cloud.subscriptions own join cloud.tenants t on t.id = own.tenant_id
+                          where own.id = o.subscription_id and own.tenant_id = o.billed_to)
+          and not exists (select from owed others
+                          where others.subscription_id = s.id and others.billed_to = s.tenant_id)
+    )
+    select tenant.id as tenant_id, c.*, coalesce(d.name, c.deployment_id::text) as deployment_name
+    from contested c
+    cross join lateral (values (c.billed_to), (c.payer)) tenant (id)
+    left join cloud.cloud_deployments d on d.id = c.deployment_id
+"""
+CONTESTED = Query(_CONTESTED, CONTESTED_COLUMNS)
+"""What owed invoices of the month bill to one tenant and another would be billed for. Takes `start`, `end`, `month`."""
+
+# A void invoice keeps its lines, and may be reopened. What is left as it was bills what it billed.
+_FORGET = """
+    delete from billing.billed_subscriptions b using billing.tenant_invoices i
+    where b.period_start = %(month)s and i.period_start = %(month)s and i.tenant_id = b.tenant_id
+      and i.status <> 'void' and b.tenant_id <> all(%(left)s::text[])
+      and not exists (select from billing.deployment_quote_lines q
+                      where q.period_start = %(month)s and q.line_no = 1 and q.tenant_id = b.tenant_id
+                        and q.subscription_id = b.subscription_id and q.deployment_id = b.deployment_id)
+"""
+_ADD = """
+    insert into billing.billed_subscriptions (period_start, subscription_id, tenant_id, deployment_id)
+    select q.period_start, q.subscription_id, q.tenant_id, q.deployment_id
+    from billing.deployment_quote_lines q
+    join billing.tenant_invoices i on i.tenant_id = q.tenant_id and i.period_start = q.period_start
+    where q.period_start = %(month)s and i.period_start = %(month)s and q.line_no = 1 and i.status <> 'void'
+      and q.tenant_id <> all(%(left)s::text[])
+      and not exists (select from billing.billed_subscriptions b
+                      where b.period_start = %(month)s and b.subscription_id = q.subscription_id
+                        and b.tenant_id = q.tenant_id)
+    order by q.subscription_id
+"""
+_MOVED = """
+    select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, b.subscription_id
+    from billing.tenant_invoices i
+    join billing.billed_subscriptions b on b.tenant_id = i.tenant_id and b.period_start = i.period_start
+    where i.id = any(%(ids)s)
+      and not exists (select from cloud.subscriptions s where s.id = b.subscription_id and s.tenant_id = b.tenant_id)
+    order by i.period_start, i.tenant_id, b.subscription_id
+"""
+
+
+def record(connection: Connection, month: BillingMonth, left: Sequence[str]) -> None:
+    """Record what the month's invoices bill, now that they are written.
+
+    What is recorded of the tenants `left` as they were stays. Not a row is written if nothing has changed.
+    """
+    for statement in (_FORGET, _ADD):
+        connection.exec_driver_sql(statement, {"month": month.start, "left": list(left)})
+
+
+def moved(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str, str, BillingMonth, UUID]]:
+    """What these invoices bill and is not their tenant's any more: number, tenant, month, subscription."""
+    rows = connection.exec_driver_sql(_MOVED, {"ids": list(invoices)})
+    return [(invoice, tenant, BillingMonth(start), subscription) for invoice, tenant, start, subscription in rows]
