@@ -18,7 +18,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.checks import CHECKS
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import missing, operations, quotes
+from arcadia_pipelines.storage import missing, operations, quotes, unbilled
 from arcadia_pipelines.storage.ledger import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 
@@ -76,6 +76,11 @@ class _OnDrafts(_Operation):
 class _OnUsage(_Operation):
     month: str = Field(description="The month whose usage has vanished, like 2026-04.")
     records: int = Field(0, description="How many records are accepted as lost: the number that the dry run says.")
+
+
+class _OnUnbilled(_Operation):
+    month: str = Field(description="The month whose usage nobody pays for, like 2026-04.")
+    deployments: list[str] = Field([], description="Ids: only the usage of these deployments; empty: all that is open.")
 
 
 class _OnMissing(_Operation):
@@ -240,6 +245,29 @@ def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, d
     _tell(context, config, report, [month])
 
 
+@_operation({"month": "2026-04", "deployments": []})
+def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, database: BillingDatabase) -> None:
+    """Accept that nobody pays for usage of a month that no subscription or no rate covers (unbilled_usage).
+
+    The check all_usage_is_billed is content then, unless there is more of it later. The dry run names it, with what it
+    would have cost where there is a rate to tell by. Nothing is billed by this, and nothing is lost: a rate or a
+    subscription that is added afterwards bills it when the month is materialised again.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        if not quotes.is_quoted(connection, month):
+            raise OperationRefused(f"{month} is not quoted: materialise it first")
+        accepted = unbilled.accept(connection, month, config.deployments, author)
+        if unknown := sorted(set(config.deployments) - set(accepted["deployment_id"])):
+            raise OperationRefused(
+                f"no unbilled usage is open in {month} of deployment {', '.join(unknown)}: the dry run without"
+                " deployments names all that is"
+            )
+        report = reporting.unbilled(accepted, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month], asset="deployment_quotes")
+
+
 def _named(texts: Collection[str]) -> list[str]:
     return sorted(set(texts))  # as they are: " pilot" is not "pilot"
 
@@ -288,6 +316,7 @@ OPERATIONS = (
     hold_tenant,
     release_tenant,
     accept_vanished_usage,
+    accept_unbilled_usage,
     accept_missing_tenants,
 )
 """The operators' jobs."""

@@ -76,6 +76,14 @@ def accept_vanished_usage() -> None:
     """Accept that usage which MONTH has frozen is gone; `arcadia invoice` of it then bills what is left."""
 
 
+@_command(
+    _MONTH,
+    click.option("--deployment", "deployments", multiple=True, help="Only the usage of this one; may be repeated."),
+)
+def accept_unbilled_usage() -> None:
+    """Accept that nobody pays for the usage of MONTH that no subscription or no rate covers; shows what is at stake."""
+
+
 @_command(_MONTH, click.option("--tenants", type=int, default=0, help="How many, as the dry run says."))
 def accept_missing_tenants() -> None:
     """Accept that tenants invoiced in MONTH or the month before have nothing to bill in it; it can be invoiced then."""
@@ -89,6 +97,7 @@ COMMANDS = (
     hold_tenant,
     release_tenant,
     accept_vanished_usage,
+    accept_unbilled_usage,
     accept_missing_tenants,
 )
 

@@ -250,6 +250,8 @@ def test_what_an_operator_does_is_told_on_the_months_partition(billed: World) ->
         ("hold_tenant", {"tenants": [""]}, "no tenant ''"),
         ("hold_tenant", {"tenants": ["pilot", "nobody"]}, "no tenant 'nobody'"),
         ("release_tenant", {"tenants": ["pilot"]}, "pilot is not on hold"),
+        ("accept_unbilled_usage", {"month": "2026-05"}, "2026-05 is not quoted: materialise it first"),
+        ("accept_unbilled_usage", {"month": "2026-04", "reason": " "}, "operator and reason must be given"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason_and_nothing_is_done(
@@ -420,6 +422,53 @@ def test_nothing_is_accepted_where_nothing_has_vanished(billed: World) -> None:
     """It says so."""
     assert billed.done("accept_vanished_usage", month="2026-04") == "no frozen usage has vanished"
     assert billed.query("select count(*) from billing.usage_acceptances") == [(0,)]
+
+
+# Usage that nobody pays for
+
+
+def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(billed: World) -> None:
+    """40 GB, priced from June on at 5 c beyond 10: 1.50; 300 h before a subscription that has 2 h to spare: 2.98.
+
+    And 5 h of a deployment that nobody has. One is accepted by its deployment, then the others; 41 GB are named again.
+    """
+    billed.plan("studio", rates={"egress_gb": (10, 5)}, since="2026-06-01")
+    billed.use("web", "egress_gb", 40)
+    billed.tenant("acme")
+    billed.deployment("acme", "api", "studio", start="2026-04-10")
+    billed.use("api", "droplet_hours", 300, "2026-04-09")
+    billed.use("api", "droplet_hours", 1486, "2026-04-11")
+    billed.use("nobody's", "droplet_hours", 5)
+    check = failed_checks(billed.month_end("2026-04"))["all_usage_is_billed"]
+    [shown] = [value for value in check.metadata.values() if isinstance(value, dg.TableMetadataValue)]
+    columns = ("tenant_id", "deployment_name", "at_stake", "reason")
+    assert [tuple(str(record.data[name]).strip() for name in columns) for record in shown.records] == [
+        ("acme", "api", "2.98", "no_subscription"),
+        ("pilot", "web", "1.50", "no_rate"),
+        ("", "", "", "no_subscription"),
+    ]
+    everything = "usage of 3 meters accepted as unbilled, $4.48 ex GST at stake, and 1 meter without a rate to tell by"
+    dry = billed.done("accept_unbilled_usage", month="2026-04", dry_run=True)
+    assert dry == f"dry run, nothing is written: {everything}"
+    refusal = billed.refused("accept_unbilled_usage", month="2026-04", deployments=["x", str(uid("api"))])
+    assert "no unbilled usage is open in 2026-04 of deployment x:" in refusal
+    assert billed.query("select count(*) from billing.unbilled_acceptances") == [(0,)]
+    said = billed.done("accept_unbilled_usage", month="2026-04", deployments=[str(uid("api"))])
+    assert said == "usage of 1 meter accepted as unbilled, $2.98 ex GST at stake"
+    said = billed.done("accept_unbilled_usage", month="2026-04")
+    assert (
+        said == "usage of 2 meters accepted as unbilled, $1.50 ex GST at stake, and 1 meter without a rate to tell by"
+    )
+    assert failed_checks(billed.month_end("2026-04")) == {}
+    assert billed.done("accept_unbilled_usage", month="2026-04") == "no unbilled usage is open"
+    assert billed.query(
+        "select deployment_id, resource_kind, cause, quantity, at_stake_cents, operator, reason"
+        " from billing.unbilled_acceptances where at_stake_cents = 298"
+    ) == [(uid("api"), "droplet_hours", "no_subscription", 300, 298, "ada", "asked by the tenant")]
+    billed.use("web", "egress_gb", 1)
+    check = failed_checks(billed.month_end("2026-04"))["all_usage_is_billed"]
+    assert check.metadata["offenders"].value == 1
+    assert billed.disproved() == []
 
 
 # Beside a running month

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import months
+from arcadia_pipelines.storage import months, unbilled
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.ledger import VOIDED_BY_AN_OPERATOR
@@ -151,14 +151,10 @@ CONTROLS = [
         name="all_usage_is_billed",
         asset="deployment_quotes",
         warning=True,
-        description="No usage is without a subscription or a rate that it could be billed by.",
-        remedy="Add the missing rate or subscription, or accept that nobody pays for it; see unbilled_usage.",
-        query="""
-            select d.tenant_id, d.name as deployment_name, u.resource_kind, u.quantity, u.reason, u.deployment_id
-            from billing.unbilled_usage u left join cloud.cloud_deployments d on d.id = u.deployment_id
-            where u.period_start = %(month)s and u.reason <> 'tenant_held_back'
-            order by abs(u.quantity) desc, u.deployment_id, u.resource_kind
-        """,
+        description="No usage is without a subscription or a rate that it could be billed by, unless that is accepted.",
+        remedy="Add the missing rate or subscription, and materialise the month again; or accept that nobody pays for "
+        "it, with the job accept_unbilled_usage (arcadia accept-unbilled-usage).",
+        query=f"select {', '.join(unbilled.UNBILLED.names)} from ({unbilled.OPEN}) u order by {unbilled.WORST_FIRST}",
     ),
     Control(
         name="totals_equal_lines",
