@@ -181,6 +181,20 @@ def test_a_bill_is_one_months_only(pilot: World, arcadia: Call, tmp_path: Path) 
     refused(arcadia("costs", "import", str(again), "--month", "2026-06"), refusal)
 
 
+def test_an_item_of_another_month_is_on_one_bill(pilot: World, arcadia: Call, bill: Path, tmp_path: Path) -> None:
+    """May's bill corrects April, and does not bill April's web-1 again; April's bill may come again."""
+    said(arcadia("costs", "import", str(bill)))
+    may = (WEB + CI).replace("2026-05", "2026-06").replace("2026-04", "2026-05")
+    file = tmp_path / "may.csv"
+    file.write_text(HEADER + may + WEB)
+    twice = "may.csv is not imported: its item 3, 'web-1', is on the bill of 2026-04 already"
+    refused(arcadia("costs", "import", str(file), "--month", "2026-05"), twice)
+    file.write_text(HEADER + may + WEB.replace("6.43", "0.43"))
+    assert "is new: 3 items" in said(arcadia("costs", "import", str(file), "--month", "2026-05"))
+    assert "is unchanged" in said(arcadia("costs", "import", str(file), "--month", "2026-05"))
+    assert "is unchanged" in said(arcadia("costs", "import", str(bill)))
+
+
 def test_a_rate_that_cannot_be_is_refused_unless_a_reason_is_given(pilot: World, arcadia: Call, bill: Path) -> None:
     """Outside 0.3 to 1.5, or more than a quarter from the month before's; the reason is kept with it, and shown."""
     said(arcadia("costs", "import", str(bill), "--total", "7.43"))

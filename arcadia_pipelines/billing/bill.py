@@ -193,8 +193,9 @@ def _columns(document: bytes) -> tuple[dict[str, Column], Column]:
     Each invoice has its own header; a column that it does not name is empty. Raises InvalidBill.
     """
     invoices: list[tuple[list[str], list[list[str]]]] = []
+    maybe_several = document.lower().count(b"product") > 1
     for number, line in _lines(document):
-        if not invoices or ("product" in ",".join(line).lower() and set(_names(line)) >= _NEEDED):
+        if not invoices or (maybe_several and set(_names(line)) >= _NEEDED):
             invoices.append((_header(line), []))
         elif len(line) != len(invoices[-1][0]):
             raise InvalidBill(

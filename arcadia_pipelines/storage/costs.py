@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from arcadia_pipelines.billing import allocation, bill, exchange
 from arcadia_pipelines.billing.allocation import Allocated
@@ -251,7 +251,8 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
 
 
 def _refuse_another_months(connection: Connection, received: Bill) -> None:
-    """Raise BilledTwice if the same items, or the same file, are another month's bill as it stands."""
+    """Raise BilledTwice if the same items, the same file, or an item of another time is on another month's bill."""
+    month = received.month
     if received.items_sha256 is None:  # it says itself which month it bills
         return
     found = connection.exec_driver_sql(
@@ -261,14 +262,47 @@ def _refuse_another_months(connection: Connection, received: Bill) -> None:
         where b.period_start <> %(month)s and (b.items_sha256 = %(items_sha256)s or d.document = %(document)s)
         order by 1 limit 1
         """,
-        {"month": received.month.start, "items_sha256": received.items_sha256, "document": received.document},
+        {"month": month.start, "items_sha256": received.items_sha256, "document": received.document},
     ).first()
     if found:
         other = BillingMonth(found.period_start)
         raise BilledTwice(
-            f"{other} has the same bill already, from {found.source}: if it is of {received.month}, import the right"
-            f" one of {other} first; if both months were billed alike, give its items their start_time and end_time"
+            f"{other} has the same bill already, from {found.source}: if it is of {month}, import the right one of"
+            f" {other} first; if both months were billed alike, give its items their start_time and end_time"
         )
+    of, items = bounds(month), received.items
+    outside = items[(items["ended_at"] <= of["start"]) | (items["started_at"] >= of["end"])]
+    if len(outside) and (twice := _on_another_bill(connection, month, outside)):
+        raise BilledTwice(f"its item {twice.line_no}, {twice.description!r}, is on the bill of {twice.other} already")
+
+
+def _on_another_bill(connection: Connection, month: BillingMonth, items: pd.DataFrame) -> Row[Any] | None:
+    """The first of these ITEMS that is on another month's bill just so: its line_no, description, and `other` month."""
+    names = [
+        "line_no",
+        "product",
+        "resource_uuid",
+        "resource_id",
+        "description",
+        "amount_cents",
+        "started_at",
+        "ended_at",
+    ]
+    columns = items[names].astype(object).where(items[names].notna(), None)
+    return connection.exec_driver_sql(
+        """
+        select n.line_no, description, to_char(i.period_start, 'YYYY-MM') as other
+        from unnest(%(line_no)s::int[], %(product)s::text[], %(resource_uuid)s::text[], %(resource_id)s::text[],
+                    %(description)s::text[], %(amount_cents)s::bigint[], %(started_at)s::timestamptz[],
+                    %(ended_at)s::timestamptz[])
+            n (line_no, product, resource_uuid, resource_id, description, amount_cents, started_at, ended_at)
+        join billing.cloud_invoice_items i using (product, description, amount_cents, started_at, ended_at)
+        where i.period_start <> %(month)s
+          and (n.resource_uuid, n.resource_id) is not distinct from (i.resource_uuid, i.resource_id)
+        order by 1, i.period_start limit 1
+        """,
+        {"month": month.start, **{name: columns[name].to_list() for name in names}},
+    ).first()
 
 
 def items(connection: Connection, month: BillingMonth) -> pd.DataFrame:
