@@ -205,7 +205,9 @@ def _initialise(home: Path) -> None:
     text = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     made = _run(home, [binary("initdb"), "-D", str(fresh), *access, *text], subprocess.STDOUT)
     if made.returncode:
-        advice = "it needs space there and, if you are root, a folder which the user nobody can reach"
+        advice = (
+            "it needs space there, a user with an entry in /etc/passwd and, for root, a folder that nobody can reach"
+        )
         raise EmbeddedError(f"PostgreSQL cannot create its data in {home}: {_reason(made.stdout)}; {advice}")
     fresh.rename(data)
 
@@ -277,12 +279,14 @@ def _run(home: Path, command: list[str], errors: int | IO[bytes]) -> subprocess.
 
 
 def _account(home: Path) -> tuple[list[str], int | None, int | None]:
-    """As whom to run PostgreSQL, which refuses root: a command's prefix, a user and a group (None: ours).
+    """As whom to run PostgreSQL, which refuses root and strangers: a command's prefix, a user and a group (None: ours).
 
-    For root it is the home's owner. If that is root, a user namespace where root is nobody, else nobody itself.
+    For root it is the home's owner. If that is root, a user namespace where root is nobody, else nobody itself. A user
+    of whom the system knows nothing, as in a container, is nobody in such a namespace too.
     """
     if os.geteuid() != 0:
-        return [], None, None
+        is_stranger = not _is_known(os.geteuid()) and _works(["unshare", "--user", "true"])
+        return ["unshare", "--user"] if is_stranger else [], None, None
     uid, gid, prefix = home.stat().st_uid, home.stat().st_gid, list[str]()
     if uid == 0 and _works(["unshare", "--user", "true"]):
         prefix = ["unshare", "--user"]
@@ -293,6 +297,12 @@ def _account(home: Path) -> tuple[list[str], int | None, int | None]:
         with suppress(FileNotFoundError):
             os.chown(path, uid, gid, follow_symlinks=False)
     return prefix, uid or None, gid if uid else None
+
+
+def _is_known(uid: int) -> bool:
+    with suppress(KeyError):
+        return bool(pwd.getpwuid(uid))
+    return False
 
 
 def _works(command: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL, with real servers: a test that changes a server has one of its own, and all are stopped."""
 
+import os
 import shutil
 import socket
 import stat
@@ -284,6 +285,24 @@ def test_a_server_that_cannot_start_says_why(home: Path) -> None:
     with pytest.raises(EmbeddedError, match=r"does not start: .*postgresql.conf.*; see .*postgres\.log$") as failure:
         embedded.start(home)
     assert "\n" not in str(failure.value)
+
+
+def test_a_user_of_whom_the_system_knows_nothing_is_served(home: Path) -> None:
+    """As in a container that runs as any number: without an entry in /etc/passwd, and so without a home directory."""
+    home.mkdir()
+    stranger = ["unshare", "--user", "--map-user=4242", "--map-group=4242"]
+    allowed = subprocess.run([*stranger, "true"], check=False, capture_output=True).returncode == 0
+    code = "import arcadia_pipelines.pictures, arcadia_pipelines.api.charts;" + CALL
+    started = subprocess.run(
+        [*(stranger if allowed else []), sys.executable, "-c", code, "start", str(home)],
+        env={name: text for name, text in os.environ.items() if name != "HOME"},
+        cwd=Path(embedded.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.stderr == ""
+    assert ask(started.stdout.strip(), "SELECT 1") == 1
 
 
 def test_a_home_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
