@@ -265,13 +265,15 @@ def _is_final(month: BillingMonth, day: dt.date, told: list[dt.date]) -> bool:
 
 def _date(text: str) -> dt.date | None:
     """A date like 30-Apr-2026, 2026-04-30 or 30/04/2026."""
+    parts: tuple[str, str, str] | None = None
+    if found := re.fullmatch(r"(\d{1,2})-([a-z]{3})-(\d{4})", text.lower(), re.ASCII):
+        number = _NAMED.index(found[2]) + 1 if found[2] in _NAMED else 0
+        parts = found[3], str(number), found[1]
+    elif found := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", text, re.ASCII):
+        parts = found[1], found[2], found[3]
+    elif found := re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})", text, re.ASCII):
+        parts = found[3], found[2], found[1]
     try:
-        if found := re.fullmatch(r"(\d{1,2})-([a-z]{3})-(\d{4})", text.lower(), re.ASCII):
-            return dt.date(int(found[3]), _NAMED.index(found[2]) + 1, int(found[1]))
-        if found := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", text, re.ASCII):
-            return dt.date(int(found[1]), int(found[2]), int(found[3]))
-        if found := re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})", text, re.ASCII):
-            return dt.date(int(found[3]), int(found[2]), int(found[1]))
+        return dt.date(*map(int, parts)) if parts and "1900" <= parts[0] <= "9998" else None
     except ValueError:
-        pass
-    return None
+        return None

@@ -81,6 +81,8 @@ def test_a_file_that_was_put_together_has_its_columns_found_anew(second: str) ->
         ("29-May-2026,", "2026-05-29 00:00:00,", "row 14: '2026-05-29 00:00:00' beside '0.6571' is no date"),
         ("29-May-2026,", ",", "row 14: '' beside '0.6571' is no date"),
         ("29-May-2026,", "31-Apr-2026,", "row 14: '31-Apr-2026' beside '0.6571' is no date"),
+        ("29-May-2026,", "29-Mai-2026,", "row 14: '29-Mai-2026' beside '0.6571' is no date"),
+        ("29-May-2026,", "31-Dec-9999,", "row 14: '31-Dec-9999' beside '0.6571' is no date"),
         ("29-May-2026,0.6571", "29-May-26,0.6571*", "row 14: '29-May-26' beside '0.6571*' is no date"),
         ("29-May-2026,0.6571", "Average,0.6571", "row 14: 'Average' beside '0.6571' is no date"),
         ("01-May-2026,0.6620", "30-Apr-2026,0.6613", "row 13: 30-Apr-2026 is there twice, with 0.6612 in row 12"),
