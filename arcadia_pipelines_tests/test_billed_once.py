@@ -223,3 +223,25 @@ def test_a_subscription_that_two_invoices_bill_is_named_by_the_audit(invoiced: W
     of_zulu = "insert into billing.billed_subscriptions values ('2026-01-01', %s, 'zulu', %s)"
     invoiced.query(of_zulu, uid("web"), uid("web"))
     assert invoiced.disproved() == [("2026-01", "subscriptions_are_billed_once")]
+
+
+def test_a_tenant_that_takes_over_a_deployment_keeps_the_invoice_that_it_has(invoiced: World) -> None:
+    """Api goes to zulu, while acme is on hold: January stays as it is for both, and is zulu's once acme's is void."""
+    invoiced.done("hold_tenant", tenants=["acme"])
+    move(invoiced, "api", to="zulu")
+    before = invoiced.invoices("2026-01")
+    invoiced.publish("2026-01")
+    assert invoiced.invoices("2026-01") == before
+    assert faults(invoiced, "2026-01").keys() == {"acme", "zulu"}
+    invoiced.done("void_invoice", invoices=[JANUARY])
+    invoiced.publish("2026-01")
+    assert faults(invoiced, "2026-01") == {}
+    assert invoiced.invoices("2026-01") == {
+        "acme": ("void", 1, 10000, 1000, 11000),
+        "zulu": ("issued", 2, 10000, 1000, 11000),
+    }
+    invoiced.done("reopen_invoice", invoices=[JANUARY])
+    invoiced.done("release_tenant", tenants=["acme"])
+    invoiced.publish("2026-01")
+    assert invoiced.invoices("2026-01")["acme"] == ("issued", 2, 5000, 500, 5500)
+    assert invoiced.disproved() == []

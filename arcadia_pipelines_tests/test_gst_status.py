@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from arcadia_pipelines import replay
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests import test_cli
 from arcadia_pipelines_tests.test_cli import Call
 from arcadia_pipelines_tests.world import World, failed_checks
@@ -244,3 +247,34 @@ def test_an_invoice_that_another_program_has_put_in_without_gst_stays_without(wo
     world.tamper("update billing.invoice_events set content_sha256 = repeat('0', 64)")
     world.publish("2026-01")
     assert world.invoices("2026-01")["acme"] == ("issued", 2, 5100, 0, 5100)
+
+
+def test_a_correction_that_an_older_engine_taxed_by_the_status_of_its_day_is_put_right_on_the_next_invoice(
+    world: World,
+) -> None:
+    """June, free and paid, has January's -1.00 without the -0.10 of GST that January paid for it: July has them.
+
+    So it takes the -1.00 back as it was credited, and credits it with GST: 0.00 and GST -0.10. Until then the books are
+    clean as they stand, and nothing is on two invoices.
+    """
+    paid_january(world, -100, None, "Exports")
+    world.publish("2026-06")
+    world.done("mark_invoice_paid", invoices=["INV-202606-00001"])
+    world.tamper("delete from billing.tenant_invoice_lines where kind = 'tax' and period_start = '2026-06-01'")
+    world.tamper("update billing.tenant_invoice_lines set meta = meta - 'taxable' where kind = 'credit'")
+    world.tamper("update billing.tenant_invoices set tax_cents = 0, total_cents = 4900 where total_cents = 4890")
+    world.tamper("update billing.invoice_events set total_cents = 4900 where total_cents = 4890")
+    with database.snapshot(database.engine(world.url)) as connection:
+        first = replay.replay(connection, BillingMonth.parse("2026-06")).first
+    assert first
+    for table in ("tenant_invoices", "invoice_events"):
+        world.tamper(f"update billing.{table} set content_sha256 = '{first.rebuilt_sha256}' where total_cents = 4900")
+    assert world.disproved() == []
+    world.publish("2026-07")
+    assert world.lines("acme", "2026-07") == [
+        STUDIO,
+        ("Adjustment: 2026-01, INV-202601-00001", 100),
+        CREDITED,
+        ("GST 10%", -10),
+    ]
+    assert world.disproved() == []

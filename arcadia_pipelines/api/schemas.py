@@ -150,7 +150,9 @@ class Invoice(BaseModel):
     usage_cutoff: dt.datetime = Field(description="usage that was known at this instant is billed")
     revision: int = Field(ge=1, description="counts up each time the content is replaced")
     content_sha256: str
-    meta: dict[str, Any] = Field(description="the tenant's name and ABN; gst_free_reason where there is no GST")
+    meta: dict[str, Any] = Field(
+        description="the tenant's name and ABN; gst_free_reason where there is no GST but on corrections"
+    )
 
 
 class InvoiceWithLines(Invoice):

@@ -50,7 +50,7 @@ CONTESTED = Query(_CONTESTED, CONTESTED_COLUMNS)
 _FORGET = """
     delete from billing.billed_subscriptions b using billing.tenant_invoices i
     where b.period_start = %(month)s and i.period_start = %(month)s and i.tenant_id = b.tenant_id
-      and i.status <> 'void' and b.tenant_id <> all(%(left)s::text[])
+      and i.status <> 'void' and b.tenant_id not in (select unnest(%(left)s::text[]))
       and not exists (select from billing.deployment_quote_lines q
                       where q.period_start = %(month)s and q.line_no = 1 and q.tenant_id = b.tenant_id
                         and q.subscription_id = b.subscription_id and q.deployment_id = b.deployment_id)
@@ -61,7 +61,7 @@ _ADD = """
     from billing.deployment_quote_lines q
     join billing.tenant_invoices i on i.tenant_id = q.tenant_id and i.period_start = q.period_start
     where q.period_start = %(month)s and i.period_start = %(month)s and q.line_no = 1 and i.status <> 'void'
-      and q.tenant_id <> all(%(left)s::text[])
+      and q.tenant_id not in (select unnest(%(left)s::text[]))
       and not exists (select from billing.billed_subscriptions b
                       where b.period_start = %(month)s and b.subscription_id = q.subscription_id
                         and b.tenant_id = q.tenant_id)
