@@ -5,7 +5,5 @@ from pathlib import Path
 
 try:
     Path.home()
-except (
-    RuntimeError
-):  # a user of whom the system knows nothing, as in a container: altair cannot be imported without one
+except RuntimeError:  # a user whom the system does not know, as in a container; altair's import asks for the home
     os.environ["HOME"] = "/"

@@ -205,9 +205,7 @@ def _initialise(home: Path) -> None:
     text = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     made = _run(home, [binary("initdb"), "-D", str(fresh), *access, *text], subprocess.STDOUT)
     if made.returncode:
-        advice = (
-            "it needs space there, a user with an entry in /etc/passwd and, for root, a folder that nobody can reach"
-        )
+        advice = "it needs space there, a user whom /etc/passwd names and, for root, a folder that nobody can reach"
         raise EmbeddedError(f"PostgreSQL cannot create its data in {home}: {_reason(made.stdout)}; {advice}")
     fresh.rename(data)
 
