@@ -1,11 +1,16 @@
 """A month of any size takes the same statements, but for its chunks, and writes each row once."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
+import psycopg
 import pytest
 
+from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import streams
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.test_cli import start
 from arcadia_pipelines_tests.test_faults import Line
 from arcadia_pipelines_tests.world import World
 
@@ -116,3 +121,18 @@ def test_a_rerun_writes_what_changed_and_no_more(world: World) -> None:
         updated=1,
         deleted=1 + 2 + 3,
     )
+
+
+def test_a_month_has_as_many_connections_as_the_readme_says(world: World, server_url: str, tmp_path: Path) -> None:
+    """Counted while the command runs: one writes, five read beside it, two are Dagster's."""
+    world.pilot()
+    [said] = re.findall(r"a running month has up to (\w+) to the database", (PROJECT / "README.md").read_text())
+    count = "select count(*) from pg_stat_activity where datname = %s and backend_type = 'client backend'"
+    most, running = 0, start("arcadia", "invoice", "2026-04", url=world.url, folder=tmp_path)
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        while running.poll() is None:
+            [[now]] = connection.execute(count, [world.url.rpartition("/")[2]]).fetchall()
+            most = max(most, now)
+    _, complaint = running.communicate()
+    assert (running.returncode, complaint) == (0, "")
+    assert {"seven": 7, "eight": 8, "nine": 9}[said] == most
