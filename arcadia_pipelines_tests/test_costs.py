@@ -423,7 +423,7 @@ def test_drafts_and_a_missing_allocation_are_open_points(billed: World) -> None:
         " values ('2026-04-01', 0, 'bill', 0, repeat('0', 64))"
     )
     billed.tamper("update billing.tenant_invoices set status = 'draft' where tenant_id = 'acme'")
-    assert april(billed)["open_points"] == "1 invoices are drafts; the bill is not allocated"
+    assert april(billed)["open_points"] == "1 invoice is a draft; the bill is not allocated"
 
 
 def test_a_tenant_that_is_held_back_keeps_the_month_open(billed: World) -> None:
@@ -433,7 +433,12 @@ def test_a_tenant_that_is_held_back_keeps_the_month_open(billed: World) -> None:
     billed.deployment("later", "app", "priceless")
     billed.publish("2026-04")
     billed.bill("2026-04", item("1.00", project="app"), total=100)
-    assert april(billed)["open_points"] == "1 tenants are held back"
+    assert april(billed)["open_points"] == "1 tenant is held back"
+    billed.query(
+        "insert into billing.quote_faults (period_start, tenant_id, fault, detail)"
+        " values ('2026-04-01', 'acme', 'x', 'y')"
+    )
+    assert april(billed)["open_points"] == "2 tenants are held back"
 
 
 def test_an_item_that_is_changed_by_hand_keeps_the_month_open(billed: World) -> None:

@@ -155,7 +155,7 @@ def test_a_month_without_a_rate_or_a_bill_has_no_margin_and_says_why(cost_api: h
     months = {row["period"]: row for row in ask(cost_api, "months")["items"]}
     assert [row["reconciled"] for row in months.values()] == [True, True, False, False, False]
     assert months["2026-03"]["open_points"] == "no rate of exchange"
-    assert months["2026-04"]["open_points"] == "1 invoices are drafts"
+    assert months["2026-04"]["open_points"] == "1 invoice is a draft"
     assert months["2026-05"]["open_points"] == "no bill of the provider's; no rate of exchange"
     for name in ("2026-03", "2026-05"):
         assert (months[name]["cost_cents"], months[name]["margin_cents"], months[name]["margin_percent"]) == (None,) * 3

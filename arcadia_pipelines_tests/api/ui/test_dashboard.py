@@ -162,7 +162,7 @@ def test_the_months_say_what_is_unallocated_and_what_is_not_reconciled_and_why(v
     why = page.page.get_by_role("region", name="Not yet reconciled").get_by_role("listitem").all_inner_texts()
     assert why == [
         "2026-03: no rate of exchange (no margin yet)",
-        "2026-04: 1 invoices are drafts",
+        "2026-04: 1 invoice is a draft",
         "2026-05: no bill of the provider's; no rate of exchange (no margin yet)",
     ]
     rows = {row[0]: row for row in page.table()}

@@ -1,0 +1,62 @@
+-- What is open in a month is said of one invoice, or of one tenant, in the singular. Nothing else of the view changes.
+
+create or replace view billing.cost_vs_revenue_by_month as
+select period_start, coalesce(r.revenue_cents, 0)::bigint as revenue_cents, c.cost_cents,
+       case when c.cost_cents is not null then coalesce(a.allocated_cents, 0)::bigint end as allocated_cents,
+       case when c.cost_cents is not null then coalesce(a.unallocated_cents, 0)::bigint end as unallocated_cents,
+       case when c.cost_cents is not null then coalesce(a.tax_cents, 0)::bigint end as tax_cents,
+       (coalesce(r.revenue_cents, 0) - c.cost_cents)::bigint as margin_cents,
+       round(100 * (r.revenue_cents - c.cost_cents) / nullif(greatest(r.revenue_cents, 0), 0), 2) as margin_percent,
+       o.open_points = '' as reconciled, o.open_points,
+       coalesce(r.invoices, 0)::integer as invoices, b.total_cents as bill_usd_cents, m.usd_per_aud,
+       f.reason as rate_reason
+from (
+    select period_start, sum(subtotal_cents) filter (where status in ('issued', 'paid')) as revenue_cents,
+           count(*) filter (where status in ('issued', 'paid')) as invoices,
+           count(*) filter (where status = 'draft') as drafts
+    from billing.tenant_invoices group by period_start
+) r
+full join billing.cloud_invoices b using (period_start)
+left join billing.month_costs m using (period_start)
+left join billing.fx_rates f using (period_start)
+left join billing.rate_doubts d using (period_start)
+cross join lateral (select case when f.period_start is not null then m.aud_cents end as cost_cents) c
+left join lateral (
+    select sum(usd_cents) as usd_cents, sum(aud_cents) as aud_cents,
+           sum(aud_cents) filter (where a.deployment_id is not null) as allocated_cents,
+           sum(aud_cents) filter (where a.deployment_id is null) as unallocated_cents,
+           sum(aud_cents) filter (where i.kind = 'tax') as tax_cents
+    from billing.cost_allocations a join billing.cloud_invoice_items i using (period_start, line_no)
+    where a.period_start = b.period_start
+) a on true
+left join lateral (
+    select coalesce(sum(amount_cents), 0) as usd_cents, count(*) as items
+    from billing.cloud_invoice_items i where i.period_start = b.period_start
+) i on true
+left join lateral (
+    select count(distinct tenant_id) as tenants from billing.quote_faults q
+    where q.period_start = coalesce(r.period_start, b.period_start)
+) q on true
+cross join lateral (
+    select concat_ws('; ',
+        case when coalesce(r.invoices, 0) = 0 then 'no invoices' end,
+        case r.drafts when 0 then null when 1 then '1 invoice is a draft' else r.drafts || ' invoices are drafts' end,
+        case q.tenants when 0 then null when 1 then '1 tenant is held back'
+                       else q.tenants || ' tenants are held back' end,
+        case when b.period_start is null then 'no bill of the provider''s' end,
+        case when b.total_from = 'sum' then 'the bill''s own total is not known' end,
+        case when (i.usd_cents, i.items) <> (b.total_cents, b.item_count) then 'the items are not the bill' end,
+        case when b.period_start is not null and m.period_start is null then 'the bill is not allocated' end,
+        case when m.usd_cents <> b.total_cents or coalesce(a.usd_cents, 0) <> m.usd_cents
+               or coalesce(a.aud_cents, 0) <> m.aud_cents then 'the allocations are not the bill' end,
+        case when f.period_start is null then 'no rate of exchange' end,
+        case when m.period_start is not null and f.period_start is not null
+              and f.usd_per_aud is distinct from m.usd_per_aud then 'the rate of exchange has changed' end,
+        'the rate of exchange is in doubt: ' || d.doubt) as open_points
+) o
+-- Whoever is of the read API's role, and may not see the costs themselves, sees this as a platform admin only. So with
+-- the three views below, which join it. The setting must be there before the statement begins.
+where case when current_setting('arcadia.role', true) = 'platform_admin' then true
+           when has_table_privilege('billing.month_costs', 'select') then true
+           when to_regrole('arcadia_api') is null then true
+           else not pg_has_role(to_regrole('arcadia_api')::oid, 'usage') end;
