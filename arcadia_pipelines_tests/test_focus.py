@@ -5,7 +5,9 @@ Version 1.2 of the format is checked by `make focus`, with the official validato
 """
 
 import csv
+import datetime as dt
 import re
+import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -459,6 +461,57 @@ def test_a_text_is_one_quoted_cell_and_no_formula_and_parquet_has_it_as_it_is(wo
     cells = re.findall(r'("(?:[^"]|"")*"|[^",]*)(?:,|$)', first.splitlines()[0] + "\n" + first.splitlines()[1])
     for name, cell in zip(header.split(","), cells, strict=False):
         assert cell.startswith('"') == (name in texts and cell != ""), (name, cell)
+
+
+MISFITS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    # The check that finds it, the rows that are made wrong, and with what.
+    "each row costs": ("revenue-2026-04", {"SkuId": "plan/studio"}, {"EffectiveCost": "50.01"}),
+    "each invoice": ("revenue-2026-05", {}, {"InvoiceId": "INV-202604-00001"}),
+    "months follow": ("cost-2026-04", {}, {"BillingPeriodEnd": "2026-04-30T00:00:00Z"}),
+    "each price is": ("revenue-2026-04", {"SkuMeter": "droplet_hours"}, {"SkuPriceId": "plan/studio"}),
+    "each price keeps": ("revenue-2026-05", {"SkuId": "plan/studio"}, {"SkuPriceId": "plan/studio/2026-05-01"}),
+    "a charge is": ("cost-2026-05", {"ServiceName": "Droplets"}, {"ChargePeriodEnd": "2026-05-31T23:59:59Z"}),
+    "a charge is of": ("revenue-2026-05", {"ChargeClass": "Correction"}, {"ChargeClass": ""}),
+    "what a tenant": ("revenue-2026-04", {"x_TenantId": "pilot"}, {"BillingAccountId": "zulu"}),
+    "gst is": ("revenue-2026-05", {"ChargeCategory": "Tax"}, {"BilledCost": "5.00"}),
+    "a deployment has": ("cost-2026-04", {"x_DeploymentName": "web"}, {"x_TenantId": "zulu"}),
+    "a credit is": ("cost-2026-05", {"ChargeDescription": "refund"}, {"ChargeCategory": "Credit"}),
+    "no text": ("cost-2026-05", {"ServiceName": "Droplets"}, {"ServiceName": "=1"}),
+}
+
+
+def test_files_of_months_and_sides_fit_together_and_what_does_not_is_found(world: World, tmp_path: Path) -> None:
+    """April is corrected in May, whose price is another and whose bill has a refund. Each check finds its misfit."""
+    across = runpy.run_path(str(Path(__file__).parents[1] / "conformance" / "across.py"))
+    world.pilot()
+    world.plan("studio", 6000, {"droplet_hours": (1000, "1.5")}, since="2026-05-01")
+    world.publish(APRIL)
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"], paid_on=f"{dt.datetime.now(dt.UTC):%Y-%m-%d}")
+    world.use("web", "droplet_hours", 104)
+    world.publish(APRIL)
+    world.use("web", "droplet_hours", 1001, "2026-05-15 12:00+00")
+    world.publish("2026-05")
+    world.owns("web", "droplet")
+    for month, day in ((APRIL, "30"), ("2026-05", "31")):
+        period = {"start": f"{month}-01T00:00:00Z", "end": f"{month}-{day}T23:59:59Z"}
+        refund = item("-0.39", "droplet", **period) | {"description": "refund"}
+        world.bill(month, item("12.00", "droplet", **period), refund, item("-1.00", product="Credits"), total=1061)
+    files = [tmp_path / f"{side}-{month}.csv" for side in focus.SIDES for month in (APRIL, "2026-05")]
+    for file in files:
+        side, _, month = file.stem.partition("-")
+        exported(world, month, "revenue" if side == "revenue" else "cost", tmp_path)
+    assert across["findings"](files) == []
+    for check, (name, of, change) in MISFITS.items():
+        file = tmp_path / f"{name}.csv"
+        before = file.read_text()
+        found = rows(file)
+        with file.open("w", newline="") as out:
+            writer = csv.DictWriter(out, list(found[0]))
+            writer.writeheader()
+            writer.writerows({**row, **change} if of.items() <= row.items() else row for row in found)
+        assert [one for one in across["findings"](files) if one.startswith(check)], check
+        file.write_text(before)
+    assert {check.__name__.replace("_", " ").startswith(tuple(MISFITS)) for check in across["CHECKS"]} == {True}
 
 
 def test_drafts_and_void_invoices_are_left_out(world: World, tmp_path: Path) -> None:

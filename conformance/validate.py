@@ -3,7 +3,7 @@
 Runs in the validator's own environment (`make focus`), imports nothing of ours, downloads nothing. One line per file
 with how many rules hold, and each rule that does not; exit code 1 if there is one. The validator skips what no program
 can check and what the provider does not have (see CRITERIA), and of a list of allowed values it only asks that one of
-them occurs: our own tests check every row.
+them occurs: our own tests check every row. How the files fit together is asked of across.py.
 
 Two faults of validator 2.2.1 are named and not counted:
 
@@ -21,6 +21,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import across
 import focus_validator
 from focus_validator.validator import Validator
 
@@ -46,8 +47,10 @@ def main(files):
             print(report, flush=True)
             failed += not passes
     bites(files[0])
+    misfits = across.findings([file for file in files if file.suffix == ".csv"])
+    print(*misfits, f"{len(across.CHECKS)} checks across the files, {len(misfits)} findings", sep="\n")
     print(f"{len(files) - failed} of {len(files)} files pass FOCUS 1.2" + (f", {failed} fail" if failed else ""))
-    return 1 if failed else 0
+    return 1 if failed or misfits else 0
 
 
 def verdict(file):
