@@ -20,8 +20,8 @@ _SPLITS = r"[;,|\u0009-\u000d\u001c-\u001e\u0085\u2028\u2029]"  # what a program
 _UNSEEN = r'["\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]'
 _FORMULA = r"[-=+@\uff0b\uff0d\uff1d\uff20]"  # its first character; spreadsheets take the wide ones too
 
-BEFORE_FORMULA = rf"({_SPLITS})(?={_UNSEEN}*{_FORMULA})|(^;)(?=[\u0009\u000a\u000d])"
-"""What stands before a formula in a text that begins with a semicolon, as re and PostgreSQL both read it.
+BEFORE_FORMULA = rf"({_SPLITS})(?={_UNSEEN}*{_FORMULA})|(;)(?=[\u0009\u000a\u000d])"
+"""What stands before a formula in a text after a semicolon, as re and PostgreSQL both read it.
 
 The semicolon is for the text's own beginning, where a tab or a line break counts as a formula, too.
 """
