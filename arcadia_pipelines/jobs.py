@@ -237,7 +237,7 @@ def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, d
         gone = missing.accept(connection, month, author)
         if not config.dry_run and len(gone) != config.tenants:
             raise OperationRefused(
-                f"{len(gone)} tenants have nothing to bill in {month} any more, and tenants is {config.tenants}:"
+                f"tenants says {config.tenants}, but {number_of(len(gone), 'tenants')} would be left out of {month}:"
                 " repeat the dry run, and see who they are"
             )
         report = reporting.missing(gone, config.dry_run)

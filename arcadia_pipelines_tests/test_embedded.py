@@ -29,7 +29,7 @@ print(getattr(embedded, sys.argv[1])(pathlib.Path(sys.argv[2])))
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A home nobody has started yet; whatever runs in it is stopped afterwards."""
-    home = tmp_path / "home of a server"
+    home = tmp_path / "100%(s)s home of a server"
     yield home
     embedded.stop(home)
 

@@ -411,8 +411,9 @@ def _refuse_another_month(items: pa.Table, month: BillingMonth) -> None:
     outside = began.filter(pc.or_(pc.less(ended, start), pc.greater_equal(began, end)).fill_null(False))
     if 2 * len(outside) > len(counted):
         months = sorted(set(pc.strftime(outside.cast(_INSTANT), "%Y-%m").to_pylist()))
-        what = f"{len(outside)} of {len(counted)} items" + (" of usage" if len(used) else "")
-        raise InvalidBill(f"{what} are not of {month}, but of {', '.join(months[:3])}: give the month that it bills")
+        what = f"{len(outside)} of {len(counted)} items" + (" of usage" if len(used) else "") + " are"
+        what = what if len(counted) > 1 else "its only item" + (" of usage" if len(used) else "") + " is"
+        raise InvalidBill(f"{what} not of {month}, but of {', '.join(months[:3])}: give the month that it bills")
 
 
 def _instant(day: dt.date) -> pa.Scalar:

@@ -349,9 +349,10 @@ def _count_all(connection: Connection, month: BillingMonth, cutoff: dt.datetime)
 def _refuse_timeless(connection: Connection, month: BillingMonth) -> None:
     if found := connection.exec_driver_sql(_TIMELESS, bounds(month)).first():
         records, meters, deployment, kind = found
+        others = f", and of {number_of(meters - 1, 'more meters')}" if meters > 1 else ""
         raise UnassignableUsage(
             f"usage records without a time that can be read (recorded_at is null or infinite) may be of {month}:"
-            f" {records} of {kind} of deployment {deployment}{f', and of {meters - 1} more meters' * (meters > 1)}."
+            f" {records} of {kind} of deployment {deployment}{others}."
             f" Complete or remove them in cloud.usage_records, then materialise the month again"
         )
 

@@ -224,7 +224,7 @@ def test_a_bill_is_of_the_month_that_is_given_if_its_items_lie_in_it(text: str, 
         try:
             found.append(str(read(HEADER + text, month=BillingMonth.parse(month)).month)[-2:])
         except InvalidBill as error:
-            assert f"are not of {month}, but of 2026-" in str(error)  # noqa: PT017  some are taken
+            assert f" not of {month}, but of 2026-" in str(error)  # noqa: PT017  some are taken
     assert " ".join(found) == taken
 
 
