@@ -253,7 +253,7 @@ def accept_vanished(connection: Connection, month: BillingMonth, author: Author)
     The next month end counts what is left. The transaction must hold the month's lock.
     """
     refuse_partial_view(connection)
-    usage.count(connection, month, usage.now(connection))
+    usage.count(connection, month)
     vanished = usage.vanished(connection, month)
     for row in vanished.to_dict("records"):
         connection.exec_driver_sql(

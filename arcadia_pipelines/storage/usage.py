@@ -78,16 +78,15 @@ _PART_MONTHS = f"""
 
 # Of a group that all processes have seen, each sends its sum to the leader: two that send take less than three.
 _SENT_BY_FEWER = "set local parallel_leader_participation = off"
-_IS_AHEAD = "coalesce(max(ingested_at) > %(cutoff)s, false)"
 # Few subscriptions begin or end within a month, few records are unusable, and looking for them in each record is dear:
 # all records are summed first, in parallel, and what needs a second look is summed again.
 _QUICKLY = f"""
     create temporary table counted on commit drop as
     select r.deployment_id, r.resource_kind, r.quantity, s.subscription_id, r.record_count,
-           r.record_count - r.known as unusable_records, 0::bigint as duplicate_records, r.is_ahead
+           r.record_count - r.known as unusable_records, 0::bigint as duplicate_records
     from (
         select deployment_id, resource_kind, coalesce(sum(quantity), 0)::numeric(38, 6) as quantity,
-               count(*) as record_count, count(quantity) as known, {_IS_AHEAD} as is_ahead
+               count(*) as record_count, count(quantity) as known
         from ({RECORDS}) r group by 1, 2
     ) r
     left join ({_PAYERS}) s using (deployment_id)
@@ -102,7 +101,7 @@ _THOROUGHLY = f"""
     select r.deployment_id, r.resource_kind,
            coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity, s.subscription_id,
            count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
-           {{duplicate_records}} as duplicate_records, {_IS_AHEAD} as is_ahead
+           {{duplicate_records}} as duplicate_records
     from ({RECORDS}) r {{duplicates}}
     left join ({SPANS}) s on {ACTIVE}
     where {{which}}
@@ -132,13 +131,13 @@ _COLUMNS_FIT = """
 """
 
 
-def count(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
-    """Count the month's usage, into the temporary table `counted`; the cut-off is now.
+def count(connection: Connection, month: BillingMonth) -> None:
+    """Count the month's usage that has come by now, into the temporary table `counted`.
 
     It has a row per deployment, resource kind and the subscription active when it was recorded, metered_usage's columns
-    but the month, and whether a record is stamped ahead of the clock. PostgreSQL groups; nothing of it comes here.
+    but the month. PostgreSQL groups; nothing of it comes here.
     """
-    parameters = {**bounds(month), "cutoff": cutoff}
+    parameters = bounds(month)
     connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
     connection.exec_driver_sql(_SENT_BY_FEWER)
     if _is_plain(connection):
@@ -246,8 +245,7 @@ _SUM_RAW = f"""
 _FIRST_NEWER = "select first from raw_sums where newer"
 _SUM_NEWER = f"""
     create temporary table newer on commit drop as
-    select deployment_id, resource_kind, sum(quantity) as quantity, count(*) as record_count, count(quantity) as known,
-           {_IS_AHEAD} as is_ahead
+    select deployment_id, resource_kind, sum(quantity) as quantity, count(*) as record_count, count(quantity) as known
     from cloud.usage_records r where {_OF_THE_MONTH} and {_IS_NEWER} and ctid >= %(first)s::tid group by 1, 2
 """
 _EQUALS_RAW_SUMS = f"select (select (sum(records), sum(quantity)) from raw_sums) is not distinct from ({_FROZEN_SUMS})"
@@ -266,24 +264,26 @@ _SUSPECTS = f"""
 """
 _ADD_NEWER = f"""
     insert into counted
-    select deployment_id, resource_kind, sum(quantity), subscription_id, sum(record_count), 0, 0, bool_or(is_ahead)
+    select deployment_id, resource_kind, sum(quantity), subscription_id, sum(record_count), 0, 0
     from (
-        select deployment_id, resource_kind, quantity, record_count, is_ahead from newer
+        select deployment_id, resource_kind, quantity, record_count from newer
         union all
-        select deployment_id, resource_kind, quantity, record_count, false from billing.metered_usage
+        select deployment_id, resource_kind, quantity, record_count from billing.metered_usage
         where period_start = %(month)s and deployment_id in (select deployment_id from newer)
     ) u
     left join ({_PAYERS}) s using (deployment_id)
     group by deployment_id, resource_kind, subscription_id
 """
-_ANY_AHEAD = "select exists (select from counted where is_ahead)"
-_REMEMBER_AHEAD = f"""
+# In two statements, of which the first is done in parallel.
+_FIND_AHEAD = f"""
+    create temporary table ahead on commit drop as
+    select distinct coalesce(r.id, '{_NOBODY}') as record_id from cloud.usage_records r
+    where {_OF_THE_MONTH} and r.ingested_at > %(cutoff)s and not {_WAS_AHEAD} and {{where}}
+"""
+_REMEMBER_AHEAD = """
     insert into billing.usage_ahead (period_start, record_id, received_at)
-    select distinct b.period_start, coalesce(r.id, '{_NOBODY}'), b.usage_cutoff
-    from cloud.usage_records r join billing.billing_months b on b.period_start = %(month)s
-    where {_OF_THE_MONTH} and r.ingested_at > %(cutoff)s
-      and r.deployment_id in (select deployment_id from counted where is_ahead)
-    on conflict do nothing
+    select b.period_start, a.record_id, b.usage_cutoff
+    from ahead a join billing.billing_months b on b.period_start = %(month)s
 """
 _MOST_SUSPECTS = 50_000
 """If there are so many, all are counted."""
@@ -312,7 +312,7 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
     parameters = {**bounds(month), "cutoff": cutoff, "run": run_id}
     _refuse_timeless(connection, month)
     if not months.has_partition(connection, "metered_usage", month):
-        _count_all(connection, month, cutoff)
+        _count_all(connection, month)
         with months.new_partition(connection, "metered_usage", month) as partition:
             connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
         connection.exec_driver_sql(_FORGET_QUOTED, parameters)
@@ -322,7 +322,7 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
             connection.exec_driver_sql(_FORGET_QUOTED, parameters)  # somebody has changed the frozen usage by hand
         done = _freeze_suspects(connection, month, parameters)
         if not done.compared:
-            _count_all(connection, month, cutoff)
+            _count_all(connection, month)
             done = Freeze(changed=_freeze_differing(connection, month, "true", parameters))
     if done.changed:
         connection.exec_driver_sql(
@@ -331,14 +331,14 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
             " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
             parameters,
         )
-    if connection.exec_driver_sql(_ANY_AHEAD).scalar_one():
-        connection.exec_driver_sql(_REMEMBER_AHEAD, parameters)
+    among = "ctid >= (select first::tid from raw_sums where newer)" if done.compared else "true"
+    _remember_ahead(connection, parameters, among)
     connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
     return done
 
 
-def _count_all(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
-    count(connection, month, cutoff)
+def _count_all(connection: Connection, month: BillingMonth) -> None:
+    count(connection, month)
     if records := connection.exec_driver_sql(_UNASSIGNABLE).scalar_one():
         raise UnassignableUsage(
             f"usage records of {month} without a deployment or a resource kind: {records}. Nobody could be billed for"
@@ -355,6 +355,13 @@ def _refuse_timeless(connection: Connection, month: BillingMonth) -> None:
             f" {records} of {kind} of deployment {deployment}{others}."
             f" Complete or remove them in cloud.usage_records, then materialise the month again"
         )
+
+
+def _remember_ahead(connection: Connection, parameters: Mapping[str, object], where: str) -> None:
+    """Remember what the frozen usage counts though it is stamped ahead of the clock: it lies `where`."""
+    connection.exec_driver_sql("drop table if exists pg_temp.ahead")
+    if connection.exec_driver_sql(_FIND_AHEAD.format(where=where), parameters).rowcount:
+        connection.exec_driver_sql(_REMEMBER_AHEAD, parameters)
 
 
 def _rows(connection: Connection, month: BillingMonth) -> str:

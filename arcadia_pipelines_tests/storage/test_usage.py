@@ -24,7 +24,7 @@ QUANTITIES = (1, "0.000001", -3, "NaN", "999999999999.999999", 0, None)
 def counted(world: World) -> list[str]:
     """Every row of April's count."""
     with database.transaction(database.engine(world.url)) as connection:
-        usage.count(connection, BillingMonth.parse("2026-04"), usage.now(connection))
+        usage.count(connection, BillingMonth.parse("2026-04"))
         return sorted(map(str, connection.exec_driver_sql("select * from counted")))
 
 
@@ -209,6 +209,6 @@ def test_one_record_id_on_both_sides_of_the_months_edge_is_named_in_both_months(
     found: list[Any] = []
     for month in (BillingMonth.parse("2026-03"), APRIL):
         with database.transaction(database.engine(world.url)) as connection:
-            usage.count(connection, month, usage.now(connection))
+            usage.count(connection, month)
             found += connection.exec_driver_sql("select record_count, duplicate_records from counted").all()
     assert found == [(1, 1), (2, 1)]
