@@ -98,6 +98,20 @@ def test_a_bill_beside_the_pilots_april(billed: World) -> None:
     assert (found["margin_cents"], str(found["margin_percent"]), found["open_points"]) == (3564, "42.32", "")
 
 
+def test_a_deployment_and_a_tenant_that_a_view_shows_twice_earn_and_cost_once(billed: World) -> None:
+    """The pilot's web, shown twice: 64.22 and 6.00 USD, of the item that is web's by its resource."""
+    for table in ("tenants", "cloud_deployments"):
+        billed.query(f"alter table cloud.{table} drop constraint {table}_pkey cascade")
+        billed.query(f"insert into cloud.{table} select * from cloud.{table}")
+    billed.owns("web", "droplet")
+    billed.bill("2026-04", item("6.00", "droplet"))
+    assert allocations(billed) == [(1, "web", "resource", None, 600, 1200)]
+    assert by_deployment(billed)["web"][:2] == (6422, 1200)
+    for view in ("deployment", "tenant"):
+        query = f"select sum(revenue_cents), sum(cost_cents) from cost_vs_revenue_by_{view}"
+        assert billed.query(query) == [(8422, 1200)]
+
+
 def test_by_kind_and_by_tenant_the_sums_are_the_same(billed: World) -> None:
     """Droplets cost 12.86; the addon earns 7.50; App Platform is unmapped; a credit is the provider's."""
     billed.owns("web", "droplet")

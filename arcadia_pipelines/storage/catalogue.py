@@ -31,10 +31,11 @@ _TENANTS_ONCE = """
     select id, min(name) as name, min(abn) as abn, min(gst_free_reason) as gst_free_reason, count(*) > 1 as twice
     from cloud.tenants group by id
 """
-_DEPLOYMENTS_ONCE = """
+EVERY_DEPLOYMENT = """
     select id, min(name) as name, min(tenant_id) as tenant_id, count(*) > 1 as twice
     from cloud.cloud_deployments group by id
 """
+"""The platform's deployments, each once."""
 _CODES_ONCE = """
     select id, min(code) as code, count(*) > 1 as twice, bool_or(code_twice) as code_twice
     from (select *, count(*) over (partition by code) > 1 as code_twice from cloud.{0}) c group by id
@@ -78,7 +79,7 @@ _SUBSCRIPTIONS = f"""
            s.plan_id, coalesce(p.code, s.plan_id::text) as plan, price.base_price_cents, price.effective_from
     from spans s
     left join tenants t on t.id = s.tenant_id
-    left join ({_DEPLOYMENTS_ONCE}) d on d.id = s.deployment_id
+    left join ({EVERY_DEPLOYMENT}) d on d.id = s.deployment_id
     left join tenants owner on owner.id = d.tenant_id
     left join ({_CODES_ONCE.format("plans")}) p on p.id = s.plan_id
     left join ({_PLAN_PRICES}) price on price.plan_id = s.plan_id

@@ -21,7 +21,7 @@ from arcadia_pipelines.billing.exchange import Rate
 from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT, frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
-from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, bounds
 from arcadia_pipelines.storage.database import refuse_partial_view, refuse_unless_over
 
 MONTHS = pa.schema(
@@ -148,8 +148,8 @@ CLAIMS = f"""
            (case when count(*) over item > 1 then c.weight else 1 end)::numeric(38, 0) as weight
     from claims c
     left join (select distinct on (deployment_id) deployment_id, tenant_id from ({BILLED_SUBSCRIPTIONS}) s
-               order by deployment_id, started_at desc, id) p using (deployment_id)
-    left join cloud.cloud_deployments d on d.id = c.deployment_id
+               order by deployment_id, started_at desc nulls last, id) p using (deployment_id)
+    left join ({EVERY_DEPLOYMENT}) d on d.id = c.deployment_id
     window item as (partition by c.line_no)
 """
 """Whose each item of the month's bill is, as allocation.CLAIMS. Takes `month`, `start` and `end`."""

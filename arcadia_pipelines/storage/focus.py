@@ -55,6 +55,7 @@ from arcadia_pipelines import sheets
 from arcadia_pipelines.billing.money import COUNT, QUANTITY, QUANTITY_SUM, TEXT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import ledger
+from arcadia_pipelines.storage.catalogue import EVERY_DEPLOYMENT
 from arcadia_pipelines.storage.database import driver
 
 Side = Literal["revenue", "cost"]
@@ -288,7 +289,7 @@ _COST = f"""
     join (select *, concat_ws(' ', product, category) as named from billing.cloud_invoice_items) i using (period_start)
     join billing.cost_allocations a using (period_start, line_no)
     left join billing.product_kinds k using (product)
-    left join cloud.cloud_deployments d on d.id = a.deployment_id
+    left join ({EVERY_DEPLOYMENT}) d on d.id = a.deployment_id
     left join {_SERVICES} on service.kind = k.resource_kind
     left join {_UNITS} on unit.ours = lower(rtrim(i.duration_unit, 'sS'))
     cross join lateral (

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import QUANTITY_SUM, TEXT, WHOLE
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
-from arcadia_pipelines.storage.catalogue import bounds
+from arcadia_pipelines.storage.catalogue import EVERY_DEPLOYMENT, bounds
 from arcadia_pipelines.storage.ledger import Author
 
 UNBILLED = pa.schema(
@@ -31,7 +31,7 @@ UNBILLED = pa.schema(
 
 # Whose it would have been: of the deployment's subscriptions the one that was active; else one that the month bills,
 # the newest; else the newest of all. At the plan's rate in effect in the month; else at the first one after it.
-OPEN = """
+OPEN = f"""
     with open as (
         select u.deployment_id, u.subscription_id, u.resource_kind, u.reason, u.quantity from billing.unbilled_usage u
         where u.period_start = %(month)s and u.reason <> 'tenant_held_back'
@@ -70,8 +70,7 @@ OPEN = """
                   - greatest(coalesce(u.quantity, 0) - r.included_quantity, 0)) * r.unit_price_cents) as at_stake_cents,
            o.reason, o.deployment_id, o.subscription_id
     from owned o
-    left join (select id, min(name) as name, min(tenant_id) as tenant_id from cloud.cloud_deployments group by id) d
-        on d.id = o.deployment_id
+    left join ({EVERY_DEPLOYMENT}) d on d.id = o.deployment_id
     left join rates r on r.plan_id = o.plan_id and r.resource_kind = o.resource_kind
     left join used u on u.subscription_id = o.owner_id and u.resource_kind = o.resource_kind
                     and o.reason = 'no_subscription'
