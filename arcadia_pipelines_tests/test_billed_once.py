@@ -212,6 +212,7 @@ def test_a_correction_of_a_tenant_that_is_gone_is_named(invoiced: World) -> None
     failed = failed_checks(invoiced.month_end("2026-01"))
     assert failed.keys() == {"frozen_invoices_agree", "corrections_have_a_tenant"}
     assert ("2026-01", "corrections_have_a_tenant") in invoiced.disproved()
+    assert failed_checks(invoiced.month_end("2026-02")).keys() == {"corrections_have_a_tenant"}
     invoiced.tenant("acme")
     invoiced.publish("2026-02")
     assert invoiced.lines("acme", "2026-02") == [(f"Credit: 2026-01, {JANUARY}", -10000), ("GST 10%", -1000)]

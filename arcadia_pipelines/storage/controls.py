@@ -256,17 +256,18 @@ CONTROLS = [
         description="What a paid or pushed invoice of the month bills too little or too much is on a later invoice.",
         remedy="The tenant's next invoice carries it: nothing to do.",
         query=f"""
-            select * from ({OUTSTANDING}) o where tenant_id in (select id from cloud.tenants)
+            select * from ({OUTSTANDING}) o where corrects = %(month)s and tenant_id in (select id from cloud.tenants)
             order by abs(outstanding_cents) desc, tenant_id
         """,
     ),
     Control(
         name="corrections_have_a_tenant",
         asset="tenant_invoices",
-        description="What a paid or pushed invoice of the month bills too little or too much is an existing tenant's.",
-        remedy="No invoice will carry it: restore the tenant, or settle it with whoever took its place.",
+        description="What is still to be corrected of the month and those before is of tenants that exist.",
+        remedy="No invoice carries it: restore the tenant in tenants, and its next invoice does.",
         query=f"""
-            select * from ({OUTSTANDING}) o where tenant_id not in (select id from cloud.tenants)
+            select * from ({OUTSTANDING}) o
+            where corrects <= %(month)s and tenant_id not in (select id from cloud.tenants)
             order by abs(outstanding_cents) desc, tenant_id
         """,
     ),

@@ -100,12 +100,11 @@ _CARRIED_BY = f"""
 """
 
 OUTSTANDING = f"""
-    select d.tenant_id, i.invoice_number, d.amount_cents as outstanding_cents, d.taxable
+    select d.tenant_id, d.corrects, i.invoice_number, d.amount_cents as outstanding_cents, d.taxable
     from ({_OUTSTANDING.format(lines="status <> 'void'")}) d
     join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = d.corrects
-    where d.corrects = %(month)s
 """
-"""The differences of a month that no invoice carries yet: one row per tenant, nearly always. Takes `month`."""
+"""The differences that no invoice carries yet: one row per tenant and corrected month, nearly always."""
 
 _CARRIED_ELSEWHERE = f"""
     select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start
