@@ -19,7 +19,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.jobs import MONTH_END, month_end
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.settings import USER_AGENT, Settings
 from arcadia_pipelines.storage import ledger, quotes
 from arcadia_pipelines.storage.controls import CONTROLS, MOST_SHOWN, Finding
 from arcadia_pipelines.storage.database import PartialView, refuse_partial_view
@@ -249,7 +249,7 @@ def _tell(
         request = urllib.request.Request(
             settings.alert_webhook_url,
             json.dumps({"text": text}).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json", "User-Agent": USER_AGENT},
             method="POST",
         )
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):

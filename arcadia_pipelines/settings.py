@@ -21,6 +21,8 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
 DAGSTER_SCHEMA = "dagster"
+USER_AGENT = "arcadia-pipelines"
+"""Who asks other servers: some refuse a client with the name that Python gives itself."""
 _PACKAGE = Path(__file__).parent
 SHIPPED = _PACKAGE if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent
 """The folder of sql/, dagster.yaml and workspace.yaml: the checkout, or the package where a wheel is installed."""

@@ -34,7 +34,7 @@ OURS = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="our
 
 
 class _Received(HTTPServer):
-    """A webhook on this machine that keeps what it is sent."""
+    """A webhook on this machine that keeps what it is sent, and refuses a client with Python's own name, as many do."""
 
     bodies: list[dict[str, str]]
 
@@ -42,9 +42,10 @@ class _Received(HTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if isinstance(self.server, _Received):
+        named = not self.headers["User-Agent"].startswith("Python")
+        if isinstance(self.server, _Received) and named:
             self.server.bodies.append(json.loads(body))
-        self.send_response(204)
+        self.send_response(204 if named else 403)
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from arcadia_pipelines.settings import Settings, SettingsError
+from arcadia_pipelines.settings import USER_AGENT, Settings, SettingsError
 
 EMBEDDED_ISSUER = "arcadia"
 EMBEDDED_AUDIENCE = "arcadia-api"
@@ -37,8 +37,6 @@ STALE_SECONDS = 3600.0  # and used for so long if it cannot be
 RETRY_SECONDS = 10.0  # an unknown key id, or a failure, does not fetch more often than this
 FETCH_SECONDS = 5.0
 LARGEST_KEY_SET = 2**20  # bytes
-# Some servers refuse a client with the name that Python gives itself.
-_FETCH_HEADERS = {"User-Agent": "arcadia-pipelines", "Accept": "application/json"}
 
 _LOG = logging.getLogger("arcadia.api")
 
@@ -126,7 +124,7 @@ class KeySet:
     def _read(self) -> bytes:
         if not self._is_url:
             return Path(self._source).read_bytes()
-        request = urllib.request.Request(self._source, headers=_FETCH_HEADERS)
+        request = urllib.request.Request(self._source, headers={"User-Agent": USER_AGENT, "Accept": "application/json"})
         with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as response:
             body: bytes = response.read(LARGEST_KEY_SET + 1)
         if len(body) > LARGEST_KEY_SET:
