@@ -728,7 +728,7 @@ $("tenant").addEventListener("input", () => {
 });
 $("filters").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const wanted = $("tenant").value; // as it is: " pilot" is not "pilot"
+  const wanted = $("tenant").value; // as it is: a space before an id makes another id
   if (!wanted.trim()) return;
   if (range().tenants.length >= MOST_TENANTS) {
     $("status").textContent = `${range().tenants.length} tenants are chosen, and at most ${MOST_TENANTS} can be shown at once: remove one to add another.`;
