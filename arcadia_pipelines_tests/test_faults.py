@@ -305,7 +305,8 @@ def test_a_month_cut_off_at_every_statement_in_turn_ends_as_if_nothing_had_happe
     assert wrong == []
     assert result.success, failures(result)
     assert billed(world) == expected
-    assert [struck.count(boundary) for boundary in ("commit", "committed")] == [3, 3]
+    # A step that is done has more statements when it is run again, and may be cut off at its commit once more.
+    assert struck.count("commit") == struck.count("committed") >= 3
     assert len(struck) > 50
 
 
