@@ -1,4 +1,42 @@
--- What is open in a month is said of one invoice, or of one tenant, in the singular. Nothing else of the view changes.
+-- Rates of exchange that cannot be, and bills that are taken for another month's.
+
+-- Rates that stand outside the bounds already are kept, and shown as doubtful.
+alter table billing.fx_rates
+    add column is_final boolean not null default true,
+    add column reason text check (btrim(reason) <> ''),
+    add constraint rate_outside_0_3_to_1_5_needs_a_reason
+        check (usd_per_aud between 0.3 and 1.5 or reason is not null) not valid;
+comment on column billing.fx_rates.is_final is
+    'False: the file that it is from ends before the month does, so it may not be the month''s last rate.';
+comment on column billing.fx_rates.reason is
+    'Why a rate that looks wrong is right, as the operator says (see rate_doubts); null where nobody had to.';
+
+-- As billing/exchange.py says of rates that the command line is given; here, for those that come another way.
+create view billing.rate_doubts as
+select period_start, usd_per_aud, doubt
+from (
+    select *, lag(usd_per_aud) over (order by period_start) as before,
+           to_char(lag(period_start) over (order by period_start), 'YYYY-MM') as month_before
+    from billing.fx_rates
+) f
+cross join lateral (
+    select concat_ws('; ',
+        case when reason is not null then null
+             when usd_per_aud not between 0.3 and 1.5 then trim_scale(usd_per_aud) || ' is not between 0.3 and 1.5'
+             when abs(usd_per_aud - before) * 4 > before then
+                 format('%s is more than 25 %% from %s, the rate of %s', trim_scale(usd_per_aud), trim_scale(before),
+                        month_before) end,
+        case when not is_final then
+                 concat_ws(' ', 'it is of', to_char(published_on, 'YYYY-MM-DD'), 'and not of the month''s end') end
+    ) as doubt
+) d
+where doubt <> '';
+comment on view billing.rate_doubts is
+    'One row per month whose rate of exchange looks wrong: outside 0.3 to 1.5, or more than 25 % from that of the month '
+    'before (the last that has one), and nobody has said why; or not the month''s last.';
+comment on column billing.rate_doubts.period_start is 'First day of the month, UTC.';
+comment on column billing.rate_doubts.usd_per_aud is 'As in fx_rates.';
+comment on column billing.rate_doubts.doubt is 'What is wrong with it.';
 
 create or replace view billing.cost_vs_revenue_by_month as
 select period_start, coalesce(r.revenue_cents, 0)::bigint as revenue_cents, c.cost_cents,
@@ -60,3 +98,16 @@ where case when current_setting('arcadia.role', true) = 'platform_admin' then tr
            when has_table_privilege('billing.month_costs', 'select') then true
            when to_regrole('arcadia_api') is null then true
            else not pg_has_role(to_regrole('arcadia_api')::oid, 'usage') end;
+comment on column billing.cost_vs_revenue_by_month.rate_reason is
+    'Why a rate of exchange that looks wrong is right; null where nobody had to say so.';
+
+insert into billing.role_rights values
+    ('arcadia_pipeline', 'billing.rate_doubts', 'select'),
+    ('arcadia_analyst',  'billing.rate_doubts', 'select');
+select billing.admit_roles();
+
+alter table billing.cloud_invoices
+    add column items_sha256 text unique check (items_sha256 ~ '^[0-9a-f]{64}$');
+comment on column billing.cloud_invoices.items_sha256 is
+    'Hash of a CSV''s items as they came, so that the same ones are not two months'' bill; null for the API''s, which '
+    'names its month, and for what was imported before this was kept.';
