@@ -1,4 +1,4 @@
-# make demo | test | test-postgres | test-ui | check | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | test-postgres | test-ui | check | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -6,8 +6,10 @@ INSTALLED := $(VENV)/.installed
 # The official validators of FOCUS files, each in an environment of its own: neither runs beside our pandas.
 FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
+# What looks at the locks, beside what they install: see supply_chain/tools.in.
+SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo test test-postgres test-ui check focus mutation ui api bench bench-api bench-costs down lock clean
+.PHONY: demo test test-postgres test-ui check audit-deps sbom focus mutation ui api bench bench-api bench-costs down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -34,6 +36,14 @@ check: $(INSTALLED)
 	@home=$$(mktemp -d); echo 'telemetry: {enabled: false}' > $$home/dagster.yaml; \
 	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning; \
 	status=$$?; rm -rf $$home; exit $$status
+
+# Whether advisories are known against what any lock pins. OSV is asked, or a copy of it: OSV=https://.../v1/query.
+audit-deps: $(SUPPLY_CHAIN)/.installed
+	@$(SUPPLY_CHAIN)/bin/python supply_chain/locks.py audit requirements.lock conformance/*.lock supply_chain/*.lock $(if $(OSV),--osv "$(OSV)")
+
+# What requirements.lock brings, as CycloneDX: dist/sbom.cdx.json.
+sbom: $(SUPPLY_CHAIN)/.installed
+	@$(SUPPLY_CHAIN)/bin/python supply_chain/locks.py sbom requirements.lock dist/sbom.cdx.json
 
 # Whether the sample year, exported, passes FOCUS 1.2: two minutes. Needs a Python 3.12, as that validator does.
 focus: $(INSTALLED) $(FOCUS_1_2)/.installed
@@ -91,11 +101,18 @@ $(FOCUS_1_2)/.installed: conformance/focus-1.2.lock
 	@$(FOCUS_1_2)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
+$(SUPPLY_CHAIN)/.installed: supply_chain/tools.lock
+	@echo "installing the tools that look at the locks into $(SUPPLY_CHAIN) (once)"
+	@$(PYTHON) -m venv --clear $(SUPPLY_CHAIN)
+	@$(SUPPLY_CHAIN)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 # Needs uv. One lock for every supported Python and platform, and no package index's address in it.
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header -o requirements.lock pyproject.toml
 	uv pip compile --universal --python-version 3.11 --overrides conformance/focus-1.0.overrides --generate-hashes --no-header -o conformance/focus-1.0.lock conformance/focus-1.0.in
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o supply_chain/tools.lock supply_chain/tools.in
 
 clean: down
 	rm -rf .venv* .arcadia mutants
