@@ -177,7 +177,7 @@ def _take(received: Bill, as_json: bool) -> None:
     """Store the bill, allocate it, and say what came of it; all of it or nothing."""
     month, first = received.month, Settings.from_environment().first_month
     if month < first or month.end > dt.datetime.now(dt.UTC).date():
-        raise CommandError(f"{month} has no bill to take: months do from {first} on, once they are over")
+        raise CommandError(f"{month} has no bill to take: bills are accepted for months from {first} that have ended")
     with database.month_transaction(_engine(), month) as connection:
         try:
             stored = storage.store(connection, received)
@@ -207,7 +207,7 @@ def _take(received: Bill, as_json: bool) -> None:
         )
     say(f"not reconciled: {standing['open_points']}" if standing["open_points"] else "reconciled")
     if unmapped:
-        say(f"products of no kind of ours: {', '.join(unmapped)}. Add them to billing.product_kinds")
+        say(f"unmapped products: {', '.join(unmapped)}. Add them to billing.product_kinds")
 
 
 def _rate(entered: list[Rate], source: str, reason: str | None, beside: Sequence[Rate] = ()) -> None:

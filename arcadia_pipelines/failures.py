@@ -55,7 +55,12 @@ def failed_checks(events: Iterable[DagsterEvent]) -> list[AssetCheckEvaluation]:
 
 
 def found(check: AssetCheckEvaluation) -> str:
-    """What a check found, with the first offenders and what to do, as reporting.finding() has them."""
+    """What a check found, with the first offenders and what to do, as reporting.finding() has them.
+
+    A check of somebody else's, in another code location, says what it found in its description.
+    """
+    if not {"offenders", "what_to_do"} <= check.metadata.keys():
+        return f"check {check.check_name} failed: {check.description or 'it does not say why'}"
     count = int(str(check.metadata["offenders"].value))
     of = f" of {check.metadata['month'].value}" if "month" in check.metadata else ""  # the run is of none
     remedy = check.metadata["what_to_do"].value

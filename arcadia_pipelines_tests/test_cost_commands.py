@@ -52,7 +52,7 @@ def test_a_bill_is_imported_and_set_beside_the_revenue(pilot: World, arcadia: Ca
     answer = said(arcadia("costs", "import", str(bill)))
     assert answer == (
         "the bill of 2026-04 is new: 2 items, 7.43 USD, revision 1 not reconciled: the bill's own total is not known;"
-        " no rate of exchange products of no kind of ours: App Platform. Add them to billing.product_kinds"
+        " no rate of exchange unmapped products: App Platform. Add them to billing.product_kinds"
     )
     answer = said(arcadia("costs", "rate", "2026-04", "0.5", "--source", "our bank"))
     assert answer == "2026-04: 0.5 USD for one AUD rates new or changed: 1; known before: 0"
@@ -135,9 +135,9 @@ def test_bad_calls_get_one_line_and_change_nothing(pilot: World, arcadia: Call, 
         ("import", str(bill), "--month", "2026-05"): [
             "are not of 2026-05, but of 2026-04: give the month that it bills"
         ],
-        ("import", str(early)): ["months do from 2026-01 on, once they are over"],
+        ("import", str(early)): ["bills are accepted for months from 2026-01 that have ended"],
         ("import", str(bill), "--month", "2099-04"): ["item 1: start_time"],
-        ("import", str(running)): ["once they are over"],
+        ("import", str(running)): ["that have ended"],
         ("import", str(tmp_path / "nowhere.csv")): ["nowhere.csv", "does not exist"],
         ("import", str(tmp_path)): ["is a directory"],
         ("import",): ["FILE"],

@@ -132,7 +132,7 @@ def test_a_month_that_would_leave_many_tenants_out_waits_until_somebody_accepts_
     assert many.invoices("2026-04") == {}
     said = many.done("accept_missing_tenants", month="2026-04", dry_run=True)
     assert said == "dry run, nothing is written: 7 tenants accepted as gone"
-    assert "7 tenants have nothing to bill" in many.refused("accept_missing_tenants", month="2026-04", tenants=6)
+    assert "tenants says 6, but 7 tenants would be left out" in many.refused("accept_missing_tenants", month="2026-04", tenants=6)
     assert many.done("accept_missing_tenants", month="2026-04", tenants=7) == "7 tenants accepted as gone"
     many.publish("2026-04")
     assert list(many.invoices("2026-04")) == [f"t{number:02d}" for number in range(9)]
@@ -148,6 +148,20 @@ def test_a_month_that_would_leave_many_tenants_out_waits_until_somebody_accepts_
     many.query("update cloud.subscriptions set status = 'active' where tenant_id < 't09'")
     many.publish("2026-03")
     assert many.disproved() == []
+
+
+def test_who_was_accepted_as_gone_is_not_asked_for_again_when_the_invoice_was_paid(many: World) -> None:
+    """Seven paid March, which turns out not to be theirs: accepted for March, they are gone in April as well."""
+    numbers = [number for (number,) in many.query("select invoice_number from billing.tenant_invoices order by 1")]
+    many.done("mark_invoice_paid", invoices=numbers)
+    many.query("update cloud.subscriptions set status = 'pending' where tenant_id >= 't09'")
+    many.month_end("2026-03", succeed=False)
+    many.done("accept_missing_tenants", month="2026-03", tenants=7)
+    many.publish("2026-03")
+    many.publish("2026-04")
+    bills = many.invoices("2026-04")
+    assert bills["t00"] == ISSUED
+    assert [bills[f"t{number:02d}"] for number in range(9, 16)] == [("issued", 1, -5000, -500, -5500)] * 7
 
 
 def test_a_few_tenants_may_leave_without_a_word(many: World) -> None:

@@ -225,6 +225,14 @@ def test_a_webhook_keeps_its_query_and_keys_may_be_in_a_file(monkeypatch: pytest
     assert settings.api_jwks == "/etc/arcadia/keys.json"
 
 
+def test_what_kubernetes_tells_of_services_is_not_taken_for_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a service named arcadia, or arcadia-api, it sets these in every container of the namespace."""
+    for service in ("ARCADIA", "ARCADIA_API"):
+        for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
+            monkeypatch.setenv(f"{service}_{name}", "10.0.0.1")
+    assert Settings.from_environment().database_url is None
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [

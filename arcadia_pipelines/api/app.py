@@ -258,7 +258,7 @@ async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quot
 
 
 class Straight:
-    """Answers what is asked most, a list and an invoice, with the routes' own functions.
+    """Fast path for two routes, a list and an invoice, by the routes' own functions.
 
     FastAPI's routing and dependencies, which they do not need, would add to each. Whatever is not plainly one of the
     two goes that way.

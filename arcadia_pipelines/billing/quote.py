@@ -273,7 +273,9 @@ _BILLED = (
     "the month of deployment {deployment_name} is billed to tenant {billed_to} by {invoice_number}, for subscription "
     "{subscription_id}, and would be billed to tenant {payer} too, for subscription {subscription_now}: "
 )
-_GIVE_BACK = "let {billed_to} have {subscription_id} again, ended where another one of {payer} starts"
+_GIVE_BACK = (
+    "give that subscription back to {billed_to}, ended when {payer} took over, and {payer} one of its own from then on"
+)
 CONTESTED_FAULTS = [
     _Fault(
         "billed_to_another_tenant",

@@ -161,7 +161,7 @@ def refuse_partial_view(connection: Connection) -> None:
         raise PartialView(
             f"the platform's tables cannot be read whole ({error.orig.diag.message_primary}), and nothing is billed"
             " from a part of them: grant select on schema cloud to the role that runs this and, where row-level"
-            " security is on, have a superuser `alter role ... bypassrls`"
+            " security is on, have a superuser `alter role ... bypassrls`; behind a view, to the view's owner"
         ) from error
     connection.exec_driver_sql("set local row_security = on")
 

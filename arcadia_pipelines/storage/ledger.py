@@ -193,7 +193,7 @@ class Published:
 def publish(connection: Connection, publication: Publication, chunks: Chunks, kept: int = 0) -> Published:
     """Carry out the plans: each chunk is a plan (reconcile.plan), the recomputed invoices, and their lines.
 
-    Nothing else is touched; `kept` invoices are known to be as they should, and are in no plan. The transaction must be
+    Nothing else is touched; `kept` invoices are unchanged, and therefore in no plan. The transaction must be
     database.month_at_an_instant(), publishing: then PostgreSQL refuses to change an invoice that was paid, pushed or
     changed by somebody else since the plan was made, and the step is retried.
     """

@@ -19,7 +19,8 @@ LEAST, ONE_IN = 5, 5
 MISSING = pa.schema([("tenant_id", TEXT), ("invoiced_in", TEXT), ("invoice_number", TEXT), ("total_cents", CENTS)])
 """One row per tenant with its latest invoice, by tenant."""
 
-# Who is held back has something to bill. Who was only corrected had nothing to bill before.
+# Accepted as gone in the month of its latest invoice, which was paid, a tenant is gone in the next one too. Who is held
+# back has something to bill. Who was only corrected had nothing to bill before.
 _INVOICED = """
     select distinct on (tenant_id) * from billing.tenant_invoices
     where period_start in (%(month)s, %(before)s) and status <> 'void' order by tenant_id, period_start desc
@@ -32,7 +33,7 @@ _MISSING = f"""
       and not exists (select from billing.quote_faults f
                       where f.period_start = %(month)s and f.tenant_id = i.tenant_id)
       and not exists (select from billing.missing_tenant_acceptances a
-                      where a.period_start = %(month)s and a.tenant_id = i.tenant_id)
+                      where a.period_start in (%(month)s, i.period_start) and a.tenant_id = i.tenant_id)
       and exists (select from billing.tenant_invoice_lines l
                   where l.invoice_id = i.id and l.period_start = i.period_start
                     and l.kind in ('plan_base', 'addon', 'overage'))
