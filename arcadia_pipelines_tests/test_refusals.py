@@ -132,7 +132,8 @@ def test_a_month_that_would_leave_many_tenants_out_waits_until_somebody_accepts_
     assert many.invoices("2026-04") == {}
     said = many.done("accept_missing_tenants", month="2026-04", dry_run=True)
     assert said == "dry run, nothing is written: 7 tenants accepted as gone"
-    assert "tenants says 6, but 7 tenants would be left out" in many.refused("accept_missing_tenants", month="2026-04", tenants=6)
+    refusal = many.refused("accept_missing_tenants", month="2026-04", tenants=6)
+    assert refusal.startswith("tenants says 6, but 7 tenants would be left out")
     assert many.done("accept_missing_tenants", month="2026-04", tenants=7) == "7 tenants accepted as gone"
     many.publish("2026-04")
     assert list(many.invoices("2026-04")) == [f"t{number:02d}" for number in range(9)]
