@@ -212,3 +212,22 @@ def test_one_record_id_on_both_sides_of_the_months_edge_is_named_in_both_months(
             usage.count(connection, month)
             found += connection.exec_driver_sql("select record_count, duplicate_records from counted").all()
     assert found == [(1, 1), (2, 1)]
+
+
+def test_copies_are_looked_for_in_the_months_beside_it_and_not_in_the_whole_history(world: World) -> None:
+    """Of April: a copy in March or in May counts from its first instant to its last, none of February or of June."""
+    one_deployment(world)
+    world.query("alter table cloud.usage_records drop constraint usage_records_pkey")
+    copies = {
+        "the last of February": "2026-02-28 23:59:59.999999+00",
+        "the first of March": "2026-03-01 00:00+00",
+        "the last of May": "2026-05-31 23:59:59.999999+00",
+        "the first of June": "2026-06-01 00:00+00",
+    }
+    for kind, instant in copies.items():
+        for at in (instant, "2026-04-15"):
+            world.use("web", kind, 7, at, id=uid(kind))
+    with database.transaction(database.engine(world.url)) as connection:
+        usage.count(connection, APRIL)
+        copied = "select resource_kind from counted where duplicate_records = 1"
+        assert set(connection.exec_driver_sql(copied).scalars()) == {"the first of March", "the last of May"}
