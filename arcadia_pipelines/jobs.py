@@ -81,6 +81,7 @@ class _OnUsage(_Operation):
 class _OnUnbilled(_Operation):
     month: str = Field(description="The month whose usage nobody pays for, like 2026-04.")
     deployments: list[str] = Field([], description="Ids: only the usage of these deployments; empty: all that is open.")
+    rows: int = Field(0, description="How many rows of unbilled usage are accepted: the number that the dry run says.")
 
 
 class _OnMissing(_Operation):
@@ -245,13 +246,14 @@ def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, d
     _tell(context, config, report, [month])
 
 
-@_operation({"month": "2026-04", "deployments": []})
+@_operation({"month": "2026-04", "deployments": [], "rows": 0})
 def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, database: BillingDatabase) -> None:
     """Accept that nobody pays for usage of a month that no subscription or no rate covers (unbilled_usage).
 
     The check all_usage_is_billed is content then, unless there is more of it later. The dry run names it, with what it
-    would have cost where there is a rate to tell by. Nothing is billed by this, and nothing is lost: a rate or a
-    subscription that is added afterwards bills it when the month is materialised again.
+    would have cost where there is a rate to tell by, and says how many rows it is, which is to be given as `rows`.
+    Nothing is billed by this, and nothing is lost: a rate or a subscription that is added afterwards bills it when the
+    month is materialised again.
     """
     author, month = _author(context, config), BillingMonth.parse(config.month)
     with database.month(month) as connection:
@@ -262,6 +264,11 @@ def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, d
             raise OperationRefused(
                 f"no unbilled usage is open in {month} of deployment {', '.join(unknown)}: the dry run without"
                 " deployments names all that is"
+            )
+        if not config.dry_run and len(accepted) != config.rows:
+            raise OperationRefused(
+                f"rows says {config.rows}, but {number_of(len(accepted), 'rows')} of unbilled usage of {month} would be"
+                " accepted: repeat the dry run, and see which"
             )
         report = reporting.unbilled(accepted, config.dry_run)
         _end(connection, config)

@@ -79,6 +79,7 @@ def accept_vanished_usage() -> None:
 @_command(
     _MONTH,
     click.option("--deployment", "deployments", multiple=True, help="Only the usage of this one; may be repeated."),
+    click.option("--rows", type=int, default=0, help="How many rows of unbilled usage, as the dry run says."),
 )
 def accept_unbilled_usage() -> None:
     """Accept that nobody pays for the usage of MONTH that no subscription or no rate covers; shows what is at stake."""

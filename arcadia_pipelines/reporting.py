@@ -238,14 +238,12 @@ def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
 def unbilled(accepted: pd.DataFrame, dry_run: bool) -> Metadata:
     """What nobody pays for, as accepted; columns as unbilled.UNBILLED."""
     at_stake, unknown = _sum(accepted["at_stake_cents"].fillna(0)), int(accepted["at_stake_cents"].isna().sum())
-    summary = (
-        f"usage of {number_of(len(accepted), 'meters')} accepted as unbilled, ${dollars(at_stake)} ex GST at stake"
-    )
+    summary = f"{number_of(len(accepted), 'rows')} of unbilled usage accepted, ${dollars(at_stake)} ex GST at stake"
     if unknown:
-        summary += f", and {number_of(unknown, 'meters')} without a rate to tell by"
+        summary += f", and {number_of(unknown, 'rows')} without a rate to tell by"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary if len(accepted) else "no unbilled usage is open", dry_run)),
-        "meters_accepted": dg.MetadataValue.int(len(accepted)),
+        "rows_accepted": dg.MetadataValue.int(len(accepted)),
         "at_stake_cents": dg.MetadataValue.int(at_stake),
         "accepted": table(_in_dollars(accepted)),
         "dry_run": dg.MetadataValue.bool(dry_run),

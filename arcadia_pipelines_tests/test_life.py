@@ -447,18 +447,22 @@ def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(bil
         ("pilot", "web", "1.50", "no_rate"),
         ("", "", "", "no_subscription"),
     ]
-    everything = "usage of 3 meters accepted as unbilled, $4.48 ex GST at stake, and 1 meter without a rate to tell by"
+    everything = "3 rows of unbilled usage accepted, $4.48 ex GST at stake, and 1 row without a rate to tell by"
     dry = billed.done("accept_unbilled_usage", month="2026-04", dry_run=True)
     assert dry == f"dry run, nothing is written: {everything}"
     refusal = billed.refused("accept_unbilled_usage", month="2026-04", deployments=["x", str(uid("api"))])
     assert "no unbilled usage is open in 2026-04 of deployment x:" in refusal
+    for rows, deployments, wrong in [
+        (0, [], "rows says 0, but 3 rows of unbilled usage of 2026-04 would be accepted: repeat the dry run, and see"),
+        (2, [], "rows says 2, but 3 rows of unbilled"),
+        (3, [str(uid("api"))], "rows says 3, but 1 row of unbilled"),
+    ]:
+        assert wrong in billed.refused("accept_unbilled_usage", month="2026-04", deployments=deployments, rows=rows)
     assert billed.query("select count(*) from billing.unbilled_acceptances") == [(0,)]
-    said = billed.done("accept_unbilled_usage", month="2026-04", deployments=[str(uid("api"))])
-    assert said == "usage of 1 meter accepted as unbilled, $2.98 ex GST at stake"
-    said = billed.done("accept_unbilled_usage", month="2026-04")
-    assert (
-        said == "usage of 2 meters accepted as unbilled, $1.50 ex GST at stake, and 1 meter without a rate to tell by"
-    )
+    said = billed.done("accept_unbilled_usage", month="2026-04", deployments=[str(uid("api"))], rows=1)
+    assert said == "1 row of unbilled usage accepted, $2.98 ex GST at stake"
+    said = billed.done("accept_unbilled_usage", month="2026-04", rows=2)
+    assert said == "2 rows of unbilled usage accepted, $1.50 ex GST at stake, and 1 row without a rate to tell by"
     assert failed_checks(billed.month_end("2026-04")) == {}
     assert billed.done("accept_unbilled_usage", month="2026-04") == "no unbilled usage is open"
     assert billed.query(
