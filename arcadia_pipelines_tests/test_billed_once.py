@@ -246,3 +246,55 @@ def test_a_tenant_that_takes_over_a_deployment_keeps_the_invoice_that_it_has(inv
     invoiced.publish("2026-01")
     assert invoiced.invoices("2026-01")["acme"] == ("issued", 2, 5000, 500, 5500)
     assert invoiced.disproved() == []
+
+
+def test_a_draft_is_not_issued_beside_another_tenants_invoice_of_the_same_subscription(invoiced: World) -> None:
+    """Acme's January is void, and zulu's, 150.00, has web and api; both go back to acme, whose draft cannot be issued.
+
+    Nor can it once zulu's is paid. Once zulu's is void it can: 100.00 and GST 10.00.
+    """
+    invoiced.done("void_invoice", invoices=[JANUARY])
+    move(invoiced, "web", "api", to="zulu")
+    invoiced.publish("2026-01")
+    assert invoiced.invoices("2026-01")["zulu"] == ("issued", 2, 15000, 1500, 16500)
+    move(invoiced, "web", "api", to="acme")
+    invoiced.done("reopen_invoice", invoices=[JANUARY])
+    refusal = invoiced.refused("issue_drafts", month="2026-01")
+    assert f"draft {JANUARY} of acme bills subscription {min(uid('web'), uid('api'))}" in refusal
+    assert "void INV-202601-00002 of zulu first; or run 2026-01 again" in refusal
+    invoiced.publish("2026-01")
+    assert invoiced.invoices("2026-01")["acme"] == ("draft", 1, 10000, 1000, 11000)
+    invoiced.query("update billing.tenant_invoices set status = 'paid', paid_at = now() where tenant_id = 'zulu'")
+    assert "INV-202601-00002 of zulu is paid and stays" in invoiced.refused("issue_drafts", month="2026-01")
+    invoiced.tamper("update billing.tenant_invoices set status = 'void', paid_at = null where tenant_id = 'zulu'")
+    invoiced.done("issue_drafts", month="2026-01")
+    assert invoiced.invoices("2026-01")["acme"] == ("issued", 1, 10000, 1000, 11000)
+
+
+def test_a_draft_is_not_issued_beside_another_tenants_invoice_of_the_same_deployment(invoiced: World) -> None:
+    """Api is billed to zulu, by a subscription that is gone since; in its place acme's is back, on a draft."""
+    invoiced.done("void_invoice", invoices=[JANUARY])
+    invoiced.query("delete from cloud.subscriptions where id = %s", uid("api"))
+    invoiced.subscribe("api of zulu", "zulu", "api", "studio")
+    invoiced.publish("2026-01")
+    assert invoiced.invoices("2026-01")["zulu"] == ("issued", 2, 10000, 1000, 11000)
+    invoiced.query("delete from cloud.subscriptions where id = %s", uid("api of zulu"))
+    invoiced.subscribe("api", "acme", "api", "studio")
+    invoiced.done("reopen_invoice", invoices=[JANUARY])
+    refusal = invoiced.refused("issue_drafts", month="2026-01")
+    assert f"bills subscription {uid('api')}, whose month 2026-01 is billed by INV-202601-00002 of zulu" in refusal
+    assert f"for subscription {uid('api of zulu')}" in refusal
+
+
+def test_the_drafts_of_two_tenants_that_share_a_deployment_in_turn_are_issued(invoiced: World) -> None:
+    """Api's subscription ends on 10 January, and zulu's starts: each has its own, so both drafts may be issued."""
+    invoiced.done("hold_tenant", tenants=["acme", "zulu"])
+    invoiced.query("update cloud.subscriptions set ended_at = '2026-01-10' where id = %s", uid("api"))
+    invoiced.subscribe("api of zulu", "zulu", "api", "studio", start="2026-01-10")
+    for operation in ("void_invoice", "reopen_invoice"):
+        invoiced.done(operation, invoices=[JANUARY, "INV-202601-00002"])
+    invoiced.publish("2026-01")
+    invoiced.done("release_tenant", tenants=["acme", "zulu"])
+    invoiced.done("issue_drafts", month="2026-01")
+    assert invoiced.invoices("2026-01")["acme"][0] == invoiced.invoices("2026-01")["zulu"][0] == "issued"
+    assert invoiced.disproved() == []

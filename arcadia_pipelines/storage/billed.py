@@ -5,6 +5,7 @@ this makes (billing/quote.py).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.engine import Connection
@@ -75,6 +76,23 @@ _MOVED = """
       and not exists (select from cloud.subscriptions s where s.id = b.subscription_id and s.tenant_id = b.tenant_id)
     order by i.period_start, i.tenant_id, b.subscription_id
 """
+# As _CONTESTED: for the same subscription, or for one of the same deployment that is not the other tenant's any more.
+_BILLED_TWICE = """
+    select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id as tenant, i.period_start,
+           b.subscription_id as subscription, coalesce(o.invoice_number, o.id::text) as other_invoice,
+           o.tenant_id as other_tenant, other.subscription_id as other_subscription, o.status = 'paid' as other_is_paid
+    from billing.tenant_invoices i
+    join billing.billed_subscriptions b on b.tenant_id = i.tenant_id and b.period_start = i.period_start
+    join billing.billed_subscriptions other
+        on other.period_start = i.period_start and other.tenant_id <> i.tenant_id
+       and (other.subscription_id = b.subscription_id
+            or other.deployment_id = b.deployment_id
+               and not exists (select from cloud.subscriptions own join cloud.tenants t on t.id = own.tenant_id
+                               where own.id = other.subscription_id and own.tenant_id = other.tenant_id))
+    join billing.tenant_invoices o on o.tenant_id = other.tenant_id and o.period_start = i.period_start
+    where i.id = any(%(ids)s) and (o.status in ('issued', 'paid') or o.id = any(%(ids)s))
+    order by i.period_start, i.tenant_id, b.subscription_id, o.tenant_id, other.subscription_id
+"""
 
 
 def record(connection: Connection, month: BillingMonth, left: Sequence[str]) -> None:
@@ -90,3 +108,23 @@ def moved(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str, s
     """What these invoices bill and is not their tenant's any more: number, tenant, month, subscription."""
     rows = connection.exec_driver_sql(_MOVED, {"ids": list(invoices)})
     return [(invoice, tenant, BillingMonth(start), subscription) for invoice, tenant, start, subscription in rows]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that an invoice bills and an owed one of another tenant, or one beside it, bills for the month too."""
+
+    invoice: str
+    tenant: str
+    month: BillingMonth
+    subscription: UUID
+    other_invoice: str
+    other_tenant: str
+    other_subscription: UUID
+    other_is_paid: bool
+
+
+def billed_twice(connection: Connection, invoices: Sequence[UUID]) -> list[Claim]:
+    """What these invoices would bill twice if they were issued."""
+    rows = connection.exec_driver_sql(_BILLED_TWICE, {"ids": list(invoices)})
+    return [Claim(invoice, tenant, BillingMonth(start), *others) for invoice, tenant, start, *others in rows]

@@ -115,34 +115,13 @@ def change(
     """
     targets = connection.exec_driver_sql(_TARGETS, {"ids": list(invoices)}).mappings().all()
     for row in targets:
-        if row["status"] not in act.before:
-            raise OperationRefused(
-                f"{row['invoice']} of {row['tenant_id']} is {row['status']} and cannot become {act.after}: only"
-                f" {' and '.join(act.before)} can"
-            )
-        if act is ISSUE and row["on_hold"]:
-            raise OperationRefused(f"{row['tenant_id']} is on hold: release the tenant first")
-        if paid_at and (issued_on := row["issued_at"].astimezone(dt.UTC).date()) > paid_at.date():
-            raise OperationRefused(
-                f"{row['invoice']} was issued on {issued_on}, and cannot have been paid on {paid_at.date()} already"
-            )
-        if act is ISSUE and row["gst_status_changed"]:
-            raise OperationRefused(
-                f"draft {row['invoice']} of {row['tenant_id']} was made when the tenant had another GST status: run"
-                f" {BillingMonth(row['period_start'])} again, which works it out anew and issues it"
-            )
-    if act is ISSUE and (moved := billed.moved(connection, list(invoices))):
-        invoice, tenant, month, subscription = moved[0]
-        raise OperationRefused(
-            f"draft {invoice} bills subscription {subscription}, which is not {tenant}'s any more: run {month} again,"
-            " which works it out anew"
-        )
-    if act is ISSUE and (outdated := corrections.outdated(connection, list(invoices))):
-        invoice, tenant, month = outdated[0]
-        raise OperationRefused(
-            f"draft {invoice} of {tenant} carries a correction that is on another invoice too, or has changed: run"
-            f" {month} again, which works it out anew and issues it"
-        )
+        _refuse_state(act, row)
+        _refuse_day(row, paid_at)
+    if act is ISSUE:
+        for row in targets:
+            _refuse_tenant(row)
+        _refuse_elsewhere(connection, list(invoices))
+        _refuse_outdated(connection, list(invoices))
     connection.exec_driver_sql(CHANGES)
     done: list[Row] = []
     for month in sorted(set(invoices.values())):
@@ -160,6 +139,59 @@ def change(
             connection.exec_driver_sql(statement, parameters)
         done += [dict(row) for row in connection.exec_driver_sql(_DONE, parameters).mappings()]
     return done
+
+
+def _refuse_state(act: Act, row: RowMapping) -> None:
+    if row["status"] not in act.before:
+        raise OperationRefused(
+            f"{row['invoice']} of {row['tenant_id']} is {row['status']} and cannot become {act.after}: only"
+            f" {' and '.join(act.before)} can"
+        )
+
+
+def _refuse_day(row: RowMapping, paid_at: dt.datetime | None) -> None:
+    """No invoice is paid before it is issued."""
+    if paid_at and (issued_on := row["issued_at"].astimezone(dt.UTC).date()) > paid_at.date():
+        raise OperationRefused(
+            f"{row['invoice']} was issued on {issued_on}, and cannot have been paid on {paid_at.date()} already"
+        )
+
+
+def _refuse_tenant(row: RowMapping) -> None:
+    """No draft is issued to a tenant on hold, or to one whose GST status is another now."""
+    if row["on_hold"]:
+        raise OperationRefused(f"{row['tenant_id']} is on hold: release the tenant first")
+    if row["gst_status_changed"]:
+        raise OperationRefused(
+            f"draft {row['invoice']} of {row['tenant_id']} was made when the tenant had another GST status: run"
+            f" {BillingMonth(row['period_start'])} again, which works it out anew and issues it"
+        )
+
+
+def _refuse_elsewhere(connection: Connection, drafts: Sequence[UUID]) -> None:
+    """No draft is issued that bills what is another tenant's now, or what another tenant's invoice bills already."""
+    for invoice, tenant, month, subscription in billed.moved(connection, drafts):
+        raise OperationRefused(
+            f"draft {invoice} bills subscription {subscription}, which is not {tenant}'s any more: run {month} again,"
+            " which works it out anew"
+        )
+    for claim in billed.billed_twice(connection, drafts):
+        other = f"{claim.other_invoice} of {claim.other_tenant}"
+        advice = f"{other} is paid and stays, so" if claim.other_is_paid else f"void {other} first; or"
+        raise OperationRefused(
+            f"draft {claim.invoice} of {claim.tenant} bills subscription {claim.subscription}, whose month"
+            f" {claim.month} is billed by {other} already, for subscription {claim.other_subscription}: {advice} run"
+            f" {claim.month} again, and quote_faults says what else can be done"
+        )
+
+
+def _refuse_outdated(connection: Connection, drafts: Sequence[UUID]) -> None:
+    """No draft is issued whose correction is on another invoice too, or has changed."""
+    for invoice, tenant, month in corrections.outdated(connection, drafts):
+        raise OperationRefused(
+            f"draft {invoice} of {tenant} carries a correction that is on another invoice too, or has changed: run"
+            f" {month} again, which works it out anew and issues it"
+        )
 
 
 _EVENT = """
