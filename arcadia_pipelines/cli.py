@@ -110,7 +110,7 @@ def up() -> None:
     """
     settings = Settings.from_environment()
     url = settings.url()
-    applied = _migrate(database.engine(url))
+    applied = _migrate(url)
     what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
     OUT.print(f"{what} is up; migrations applied: {len(applied)}")
     if PROJECT != SHIPPED:
@@ -129,7 +129,7 @@ def down() -> None:
 @db.command()
 def migrate() -> None:
     """Apply the migrations of sql/migrations that are missing."""
-    applied = _migrate(_engine())
+    applied = _migrate(Settings.from_environment().url())
     OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
@@ -230,8 +230,8 @@ def demo() -> None:
     """
     settings = Settings.from_environment()
     with ERR.status("starting the database"):
-        engine = database.engine(settings.url())
-        _migrate(engine)
+        engine = database.engine(url := settings.url())
+        _migrate(url)
         with database.transaction(engine) as connection:
             _load_sample(connection)
     months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
@@ -320,9 +320,19 @@ def _engine() -> Engine:
     return database.engine(Settings.from_environment().url())
 
 
-def _migrate(engine: Engine) -> list[str]:
-    """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr."""
-    return migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
+def _migrate(url: str) -> list[str]:
+    """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr.
+
+    Dagster makes its tables when it first starts; where that was cut off, what is missing is made here.
+    """
+    engine = database.engine(url)
+    applied = migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
+    if migrations.owns_dagster(engine):
+        from arcadia_pipelines.instance import complete_tables
+
+        if made := complete_tables(url):
+            OUT.print(f"made the tables that Dagster lacked: {', '.join(made)}", soft_wrap=True)
+    return applied
 
 
 def _commands(settings: Settings) -> dict[str, str]:

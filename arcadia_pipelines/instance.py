@@ -8,13 +8,27 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+from dagster._core.storage.event_log import SqlEventLogStorageMetadata
+from dagster._core.storage.runs import RunStorageSqlMetadata
+from dagster._core.storage.schedules import ScheduleStorageSqlMetadata
+from dagster._core.storage.sql import check_alembic_revision, stamp_alembic_rev
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import (
+    DagsterPostgresStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+    run_storage,
+)
+from dagster_postgres.utils import pg_alembic_config
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA, PROJECT, SHIPPED, Settings, SettingsError, dagster_url
 from arcadia_pipelines.storage import database, session
@@ -26,6 +40,9 @@ SESSION = session.BASIC | {
     "synchronous_commit": "off",
 }
 """What Dagster's sessions rely on: it writes timestamps without a zone, by the session's."""
+
+_TABLES = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
+_FIRST_START = 0x44414753  # "DAGS": the advisory lock of whoever makes them
 
 
 class SettledDialect(PGDialect_psycopg2):
@@ -65,10 +82,68 @@ class ArcadiaStorage(DagsterPostgresStorage):
         """Called by Dagster with what dagster.yaml says."""
         url = Settings.from_environment().url()
         with database.transaction(database.engine(url)) as connection:
-            # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
-            if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
-                connection.execute(text(f"create schema if not exists {DAGSTER_SCHEMA}"))
-        return cls(postgres_url=dagster_url(url), inst_data=inst_data)
+            lacks_tables = bool(_missing_tables(connection))
+        if lacks_tables:
+            complete_tables(url)
+        return cls(postgres_url=dagster_url(url), should_autocreate_tables=False, inst_data=inst_data)
+
+
+def complete_tables(url: str) -> list[str]:
+    """Make what Dagster's schema lacks, or nothing; returns the names of the tables made. Raises StorageError.
+
+    Dagster would commit table by table, look for the first of them only at the next start, and for ever miss those that
+    it was killed before. A schema of an older Dagster is left alone: `dagster instance migrate` brings it up to date.
+    """
+    engine = sqlalchemy.create_engine(dagster_url(url), poolclass=sqlalchemy.NullPool)
+    with database.transaction(engine) as connection:
+        connection.execute(text(f"select pg_advisory_xact_lock({_FIRST_START})"))
+        # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
+        if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
+            connection.execute(text(f"create schema {DAGSTER_SCHEMA}"))
+        alembic = pg_alembic_config(run_storage.__file__)
+        revision, newest = check_alembic_revision(alembic, connection)
+        if revision not in (None, newest):
+            return []
+        missing = _missing_tables(connection)
+        for metadata in _TABLES:
+            metadata.create_all(connection)
+            for table in metadata.sorted_tables:
+                for index in table.indexes:  # a table that was there may lack its own
+                    index.create(connection, checkfirst=True)
+        stamp_alembic_rev(alembic, connection)
+        _migrate_data(connection, dagster_url(url))
+    return missing
+
+
+def _missing_tables(connection: Connection) -> list[str]:
+    wanted = {"alembic_version", *(table.name for metadata in _TABLES for table in metadata.sorted_tables)}
+    tables = text(f"select tablename from pg_catalog.pg_tables where schemaname = '{DAGSTER_SCHEMA}'")
+    return sorted(wanted - set(connection.scalars(tables)))
+
+
+def _migrate_data(connection: Connection, url: str) -> None:
+    """Dagster's own data migrations, on this connection; each is noted in the database and done once."""
+
+    class Runs(PostgresRunStorage):
+        def connect(self) -> AbstractContextManager[Connection]:
+            return nullcontext(connection)
+
+    class Events(PostgresEventLogStorage):
+        def _connect(self) -> AbstractContextManager[Connection]:
+            return nullcontext(connection)
+
+        index_connection = _connect
+
+    class Schedules(PostgresScheduleStorage):
+        def connect(self, run_id: str | None = None) -> AbstractContextManager[Connection]:
+            return nullcontext(connection)
+
+    events = Events(url, should_autocreate_tables=False)
+    events.reindex_events()
+    events.reindex_assets()
+    for storage in (Runs(url, should_autocreate_tables=False), Schedules(url, should_autocreate_tables=False)):
+        storage.migrate()
+        storage.optimize()
 
 
 def dagster_home(home: Path) -> Path:

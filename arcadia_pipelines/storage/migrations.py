@@ -53,6 +53,16 @@ def require(engine: Engine) -> None:
         connection.exec_driver_sql("select from billing.tenant_invoices limit 0")
 
 
+def owns_dagster(engine: Engine) -> bool:
+    """Whether Dagster has tables already, and who is connected may change all of them."""
+    owned = "bool_and(pg_catalog.pg_has_role(tableowner, 'usage'))"
+    with transaction(engine) as connection:
+        found = connection.exec_driver_sql(
+            f"select {owned} from pg_catalog.pg_tables where schemaname = '{DAGSTER_SCHEMA}'"
+        )
+        return bool(found.scalar_one())
+
+
 def run_file(connection: Connection, file: Path) -> None:
     """Execute a whole SQL file in the transaction."""
     driver(connection).execute(file.read_bytes())
