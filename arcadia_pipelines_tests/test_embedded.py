@@ -1,24 +1,32 @@
 """The embedded PostgreSQL, with real servers: a test that changes a server has one of its own, and all are stopped."""
 
+import asyncio
+import fcntl
 import os
 import shutil
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import adbc_driver_postgresql.dbapi as adbc
 import psutil
 import psycopg
 import pytest
+import sqlalchemy
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.embedded import EmbeddedError
+from arcadia_pipelines.settings import dagster_url
+from arcadia_pipelines.storage import database
 
+FILES = ("password", "port", "postgres.lock", "postgres.log", "postgres.serving")
 CALL = """
 import sys, pathlib
 from arcadia_pipelines import embedded
@@ -51,9 +59,9 @@ def bystander() -> Iterator[psutil.Process]:
         process.kill()
 
 
-def call(function: str, home: Path) -> subprocess.Popen[str]:
+def call(function: str, home: Path, *prefix: str) -> subprocess.Popen[str]:
     """Another process which calls a function of the module and prints what it returns."""
-    command = [sys.executable, "-W", "error", "-c", CALL, function, str(home)]
+    command = [*prefix, sys.executable, "-W", "error", "-c", CALL, function, str(home)]
     root = Path(embedded.__file__).parents[1]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -95,7 +103,7 @@ def test_start_gives_a_url_that_works(served: Path) -> None:
     """The URL is the canonical one, leads to the database it names, and can be had without a start."""
     url = embedded.start(served)
     password, port = (served / "password").read_text(), (served / "port").read_text()
-    assert url == f"postgresql://arcadia:{password}@127.0.0.1:{port}/arcadia"
+    assert url == f"postgresql://arcadia:{password}@127.0.0.1:{port}/arcadia?require_auth=scram-sha-256"
     assert ask(url, "SELECT current_database() || ' ' || current_user") == "arcadia arcadia"
     assert embedded.url(served) == url
 
@@ -109,10 +117,116 @@ def test_the_server_is_durable_and_speaks_utf8_and_utc(served: Path) -> None:
     assert ask(url, "SELECT upper('é')") == "É"
 
 
-def test_the_password_is_for_its_owner_only(served: Path) -> None:
-    """Nobody else on the machine may read it."""
-    embedded.start(served)
-    assert stat.S_IMODE((served / "password").stat().st_mode) == 0o600
+def test_the_files_of_the_home_are_for_their_owner_only(home: Path) -> None:
+    """The password, the log with its statements, the locks, which who can open can hold: new ones and old ones."""
+    before = os.umask(0)
+    try:
+        embedded.start(home)
+        assert stat.S_IMODE(home.stat().st_mode) == 0o700
+        files = [file for file in home.iterdir() if file.is_file()]
+        assert {file.name for file in files} == set(FILES)
+        assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in files if file.stat().st_mode & 0o77} == {}
+        (home / "api-secret").touch()
+        for name in (*FILES, "api-secret"):
+            (home / name).chmod(0o644)
+        embedded.start(home)  # it runs already, started by an older release
+        assert {stat.S_IMODE((home / name).stat().st_mode) for name in (*FILES, "api-secret")} == {0o600}
+    finally:
+        os.umask(before)
+
+
+class Stranger:
+    """Whoever listens where our server did, lets everybody in, and notes what clients say once they are asked.
+
+    It asks for the password in clear text, or for nothing at all (`request`: 3 or 0, as the protocol has it).
+    """
+
+    def __init__(self, port: int, request: int) -> None:
+        self.heard, self._request = list[bytes](), request
+        self._listening = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._meet(self._listening.accept()[0])
+
+    def _meet(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.settimeout(5)
+            while len(said := client.recv(4096)) == 8:  # SSL, GSS?
+                client.sendall(b"N")
+            assert b"arcadia" in said
+            client.sendall(b"R" + (8).to_bytes(4, "big") + self._request.to_bytes(4, "big"))
+            if self._request == 0:
+                client.sendall(b"Z" + (5).to_bytes(4, "big") + b"I")
+            self.heard.append(client.recv(4096))
+
+    def leave(self) -> None:
+        """Free the port."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+
+@pytest.mark.parametrize("request_", [3, 0], ids=["clear text", "trust"])
+def test_a_stranger_on_the_port_is_told_neither_the_password_nor_a_statement(home: Path, request_: int) -> None:
+    """By none of the ways in which we connect with the URL that was right a moment ago."""
+    url = embedded.start(home)
+    embedded.stop(home)
+    stranger = Stranger(int((home / "port").read_text()), request_)
+    try:
+        for connect in (
+            lambda: psycopg.connect(url),
+            lambda: database.engine(url).connect(),
+            lambda: sqlalchemy.create_engine(dagster_url(url)).connect(),
+            lambda: adbc.connect(url),
+            lambda: asyncio.run(psycopg.AsyncConnection.connect(url)),
+            lambda: psql(url),
+        ):
+            with pytest.raises(Exception, match=r"require_auth|authentication method requirement"):
+                connect()
+            assert [said for said in stranger.heard if said] == []
+    finally:
+        stranger.leave()
+
+
+def psql(url: str) -> None:
+    """What `arcadia db psql` runs."""
+    asked = subprocess.run(
+        [embedded.binary("psql"), url, "-c", "select 1"], capture_output=True, text=True, check=False
+    )
+    raise ConnectionError(asked.stderr)
+
+
+def test_a_folder_that_another_container_serves_is_not_served_twice(home: Path) -> None:
+    """There the process ids are others, the memory and 127.0.0.1 too: only the server's lock can be seen."""
+    url = embedded.start(home)
+    keep_a_fact(url)
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--mount-proc", "--fork", "--ipc", "--net"]
+    allowed = subprocess.run([*container, "true"], check=False, capture_output=True).returncode == 0
+    if not allowed:  # as near as it gets without: the server's own note is another container's
+        embedded.stop(home)
+    with (home / "postgres.serving").open("r+") as serving:
+        if not allowed:
+            fcntl.flock(serving, fcntl.LOCK_EX)
+        serving.write("elsewhere\n")
+        serving.truncate()
+        serving.flush()
+        second = call("start", home, *(container if allowed else []))
+        assert "runs in another container, elsewhere, and a folder has one server" in second.communicate()[0]
+    assert starts(home) == 1
+    assert ask(embedded.start(home), "SELECT answer FROM fact") == 42
+
+
+def test_the_server_holds_its_lock_until_its_last_process_has_ended(home: Path) -> None:
+    """Also when it was killed, which leaves a pid file; then the next one starts as soon as the lock is free."""
+    embedded.start(home)
+    with (home / "postgres.serving").open() as serving:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(serving, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kill_postmaster(home)
+        fcntl.flock(serving, fcntl.LOCK_EX)
+    assert ask(embedded.start(home), "SELECT 1") == 1
 
 
 def test_start_twice_is_one_server(served: Path) -> None:
