@@ -183,6 +183,8 @@ def test_usage_of_a_tenant_held_back_is_not_lost(faulty: tuple[World, dg.Execute
 
 # Faults that only a platform without constraints has, seen through views.
 
+ODD_PRICES = ("50.5", "0.0000000001", "10000000000", "1e30", "NaN", "-Infinity")
+ODD_QUANTITIES = ("1.5", "1000000000000", "1e30", "NaN", "Infinity")
 FAULTS_BEHIND_VIEWS = {
     "copied": (
         "duplicate_usage",
@@ -289,10 +291,26 @@ FAULTS_BEHIND_VIEWS = {
         "rate_out_of_range",
         "the rate of plan endless for droplet_hours is out of range: correct plan_rates",
     ),
-    "paid-to-stay": (
-        "price_out_of_range",
-        "plan refund has a price below 0, or of 100 million dollars and more: correct plan_prices",
-    ),
+    **{
+        tenant: (
+            "price_out_of_range",
+            f"the price of {what} since 2026-01-01 is not a whole number of cents, from 0 to below 100 million dollars:"
+            f" correct {table}",
+        )
+        for tenant, what, table in [
+            ("paid-to-stay", "plan refund", "plan_prices"),
+            *((f"priced-{number}", f"plan {number}", "plan_prices") for number in ODD_PRICES),
+            *((f"extended-{number}", f"addon {number}", "addon_prices") for number in ODD_PRICES),
+        ]
+    },
+    **{
+        f"times-{number}": (
+            "addon_quantity_out_of_range",
+            f"addon storage_50gb of deployment times-{number} has a quantity that is not a whole number below 1e12:"
+            f" correct {uid(f'times-{number}/storage_50gb')} in subscription_addons",
+        )
+        for number in ODD_QUANTITIES
+    },
 }
 
 
@@ -301,9 +319,11 @@ def behind_views(server_url: str) -> Iterator[tuple[World, dg.ExecuteInProcessRe
     """April 2026 over views on tables without a constraint, with one tenant for each fault, and the pilot."""
     with copy_of(server_url, "template0") as url:
         world = World(url)
-        world.query(PLATFORM)
+        world.query(PLATFORM.replace(" cents bigint", " cents numeric").replace("pieces integer", "pieces numeric"))
         migrations.migrate(database.engine(url))
         world.pilot()
+        for table, column in (("product_prices", "cents"), ("extra_prices", "cents"), ("contract_extras", "pieces")):
+            world.query(f"update platform.{table} set {column} = {column} * 1.00")
         for tenant in FAULTS_BEHIND_VIEWS.keys() - {"ghost"}:
             world.tenant(tenant)
 
@@ -351,8 +371,24 @@ def behind_views(server_url: str) -> Iterator[tuple[World, dg.ExecuteInProcessRe
         world.query("insert into cloud.plan_prices values (%s, '2026-01-01', 5000)", uid("endless"))
         world.deployment("metered-since-ever", "endless-web", "endless")
         world.use("endless-web", "droplet_hours", 10)
+        _show_odd_numbers(world)
         _break_keys(world)
         yield world, world.month_end("2026-04")
+
+
+def _show_odd_numbers(world: World) -> None:
+    """Where the contract has whole numbers in a range."""
+    for number in ODD_PRICES:
+        world.plan(number, 1)
+        world.query("update cloud.plan_prices set base_price_cents = %s where plan_id = %s", number, uid(number))
+        world.deployment(f"priced-{number}", f"priced-{number}", number)
+        world.addon(number, 1)
+        world.query("update cloud.addon_prices set price_cents = %s where addon_id = %s", number, uid(number))
+        world.deployment(f"extended-{number}", f"extended-{number}", "studio", [number])
+    for number in ODD_QUANTITIES:
+        name = f"times-{number}"
+        world.deployment(name, name, "studio", ["storage_50gb"])
+        world.query("update cloud.subscription_addons set quantity = %s where subscription_id = %s", number, uid(name))
 
 
 def _break_keys(world: World) -> None:

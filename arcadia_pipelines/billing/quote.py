@@ -63,7 +63,7 @@ ADDONS = pa.schema(
         ("incomplete", FLAG),  # it has no id, start, addon or quantity
         ("twice", TEXT),  # as of SUBSCRIPTIONS
         ("addon", TEXT),
-        ("quantity", COUNT),
+        ("quantity", COUNT),  # null: it is no whole number below 1e12
         ("price_cents", CENTS),  # null: no price in effect
         ("effective_from", TEXT),
     ]
@@ -202,7 +202,8 @@ SUBSCRIPTION_FAULTS = [
     _Fault(
         "price_out_of_range",
         lambda s: _price_out_of_range(s["base_price_cents"]),
-        "plan {plan} has a price below 0, or of 100 million dollars and more: correct plan_prices",
+        "the price of plan {plan} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
+        "dollars: correct plan_prices",
     ),
 ]
 ADDON_FAULTS = [
@@ -221,12 +222,19 @@ ADDON_FAULTS = [
     _Fault(
         "price_out_of_range",
         lambda a: _price_out_of_range(a["price_cents"]),
-        "addon {addon} has a price below 0, or of 100 million dollars and more: correct addon_prices",
+        "the price of addon {addon} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
+        "dollars: correct addon_prices",
     ),
     _Fault(
         "negative_addon_quantity",
         lambda a: pc.less(a["quantity"], 0),
         "addon {addon} of deployment {deployment_name} has a quantity below 0",
+    ),
+    _Fault(
+        "addon_quantity_out_of_range",
+        lambda a: pc.and_not(a["quantity"].is_null(), a["incomplete"]),
+        "addon {addon} of deployment {deployment_name} has a quantity that is not a whole number below 1e12: correct "
+        "{subscription_addon_id} in subscription_addons",
     ),
 ]
 USAGE_FAULTS = [

@@ -42,15 +42,26 @@ _CODES_ONCE = """
 """
 _TWICE = "select id from cloud.{0} group by id having count(*) > 1"
 
+
+def _whole(column: str, digits: int) -> str:
+    """The column as a whole number of so many digits at most; null where it is none. A view may show any number."""
+    return f"case when {column}::text ~ '^-?0*[0-9]{{1,{digits}}}([.]0*)?$' then {column}::text::numeric::bigint end"
+
+
+def _cents(column: str) -> str:
+    """The column as cents; -1, which is a fault of the price, where it is another number than of whole cents."""
+    return f"coalesce({_whole(column, 18)}, case when {column} is not null then -1 end)"
+
+
 # A view may show a price since -infinity, or since a year before 1, which no program reads: it is none.
 _PRICES = """
-    select distinct on ({0}_id) {0}_id, {1}, effective_from,
+    select distinct on ({0}_id) {0}_id, {2} as {1}, effective_from,
            count(*) over (partition by {0}_id, effective_from) > 1 as twice
     from cloud.{0}_prices where effective_from between '0001-01-01' and %(month)s
-    order by {0}_id, effective_from desc, {1}
+    order by {0}_id, effective_from desc, 2
 """
-_PLAN_PRICES = _PRICES.format("plan", "base_price_cents")
-_ADDON_PRICES = _PRICES.format("addon", "price_cents")
+_PLAN_PRICES = _PRICES.format("plan", "base_price_cents", _cents("base_price_cents"))
+_ADDON_PRICES = _PRICES.format("addon", "price_cents", _cents("price_cents"))
 _SUBSCRIPTIONS = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
     spans as (
@@ -88,7 +99,7 @@ _SUBSCRIPTIONS = f"""
 """
 _ADDONS = f"""
     select a.id as subscription_addon_id, a.subscription_id, s.tenant_id, coalesce(x.code, a.addon_id::text) as addon,
-           a.quantity, price.price_cents, price.effective_from,
+           {_whole("a.quantity", 12)} as quantity, price.price_cents, price.effective_from,
            num_nulls(a.id, a.started_at, a.addon_id, a.quantity) > 0 as incomplete,
            case when copied.id is not null then format('addon %%s in subscription_addons', a.id)
                 when x.twice then format('addon %%s in addons', a.addon_id)
@@ -102,7 +113,7 @@ _ADDONS = f"""
     left join ({_TWICE.format("subscription_addons")}) copied on copied.id = a.id
     where coalesce(a.started_at, '-infinity') < least(s.ended_at, %(end)s)
       and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s)
-      and a.quantity is distinct from 0
+      and {_whole("a.quantity", 12)} is distinct from 0
 """
 # A view may show what numeric(18,6) and numeric(18,8) cannot hold, or since when no price is: -1 there, which is a
 # fault of the rate.
@@ -185,7 +196,7 @@ def addon_prices(connection: Connection, month: BillingMonth) -> list[Listed]:
 
 def _price_list(connection: Connection, what: str, price: str, month: BillingMonth) -> list[Listed]:
     query = f"""
-        select code, id::text, {price}, effective_from
+        select code, id::text, {_cents(price)}, effective_from
         from cloud.{what}s join (
             select *, rank() over (partition by {what}_id order by effective_from desc) as age
             from cloud.{what}_prices where effective_from between '0001-01-01' and %(month)s

@@ -406,13 +406,15 @@ FAULTS: list[tuple[str, dict[str, Columns], str | None, str]] = [
         "price_out_of_range",
         {"subscribed": {"base_price_cents": -1}},
         None,
-        "plan basic has a price below 0, or of 100 million dollars and more: correct plan_prices",
+        "the price of plan basic since 2026-01-01 is not a whole number of cents, from 0 to below 100 million dollars:"
+        " correct plan_prices",
     ),
     (
         "price_out_of_range",
         {"subscribed": {"base_price_cents": 10**10}},
         None,
-        "plan basic has a price below 0, or of 100 million dollars and more: correct plan_prices",
+        "the price of plan basic since 2026-01-01 is not a whole number of cents, from 0 to below 100 million dollars:"
+        " correct plan_prices",
     ),
     (
         "addon_without_price",
@@ -424,19 +426,28 @@ FAULTS: list[tuple[str, dict[str, Columns], str | None, str]] = [
         "price_out_of_range",
         {"added": {"price_cents": -1}},
         None,
-        "addon backup has a price below 0, or of 100 million dollars and more: correct addon_prices",
+        "the price of addon backup since 2026-01-01 is not a whole number of cents, from 0 to below 100 million"
+        " dollars: correct addon_prices",
     ),
     (
         "price_out_of_range",
         {"added": {"price_cents": 10**10}},
         None,
-        "addon backup has a price below 0, or of 100 million dollars and more: correct addon_prices",
+        "the price of addon backup since 2026-01-01 is not a whole number of cents, from 0 to below 100 million"
+        " dollars: correct addon_prices",
     ),
     (
         "negative_addon_quantity",
         {"added": {"quantity": -1}},
         None,
         "addon backup of deployment db has a quantity below 0",
+    ),
+    (
+        "addon_quantity_out_of_range",
+        {"added": {"quantity": None}},
+        None,
+        "addon backup of deployment db has a quantity that is not a whole number below 1e12: correct db/backup in"
+        " subscription_addons",
     ),
     (
         "negative_usage",
