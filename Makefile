@@ -59,7 +59,7 @@ mutation: $(INSTALLED)
 
 ui: $(INSTALLED)
 	@$(BIN)/arcadia db up
-	@DAGSTER_HOME="$(CURDIR)" $(BIN)/dagster dev -h 127.0.0.1 -p 3000
+	@DAGSTER_HOME="$(CURDIR)" $(BIN)/arcadia ui
 
 api: $(INSTALLED)
 	@$(BIN)/arcadia api

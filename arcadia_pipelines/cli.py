@@ -3,7 +3,6 @@
 import datetime as dt
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from arcadia_pipelines import (
     history_commands,
     operator_commands,
     proof_commands,
+    ui,
 )
 from arcadia_pipelines.api import commands
 from arcadia_pipelines.billing import bill
@@ -256,7 +256,7 @@ def demo() -> None:
         for month in months:
             _import_sample_bill(connection, month)
         cost_commands.print_months(costs.month_by_month(connection))
-    say(_NEXT.format(**_commands(settings)))
+    say(_NEXT.format(**_commands()))
 
 
 for command in (
@@ -269,6 +269,7 @@ for command in (
     proof_commands.audit,
     proof_commands.replay,
     *operator_commands.COMMANDS,
+    ui.ui,
 ):
     arcadia.add_command(command)
 
@@ -335,13 +336,11 @@ def _migrate(url: str) -> list[str]:
     return applied
 
 
-def _commands(settings: Settings) -> dict[str, str]:
+def _commands() -> dict[str, str]:
     """How to go on: by make in a checkout; where a wheel is installed there is none."""
     if PROJECT == SHIPPED:
         return {"ui": "make ui", "api": "make api", "down": "make down", "arcadia": ".venv/bin/arcadia"}
-    home = shlex.quote(str(settings.home))
-    ui = f"DAGSTER_HOME={home} dagster dev -w {home}/workspace.yaml -h 127.0.0.1 -p 3000"
-    return {"ui": ui, "api": "arcadia api", "down": "arcadia db down", "arcadia": "arcadia"}
+    return {"ui": "arcadia ui", "api": "arcadia api", "down": "arcadia db down", "arcadia": "arcadia"}
 
 
 def _load_sample(connection: Connection) -> None:

@@ -166,6 +166,19 @@ def dagster_home(home: Path) -> Path:
     return home
 
 
+def enter_dagster_home(home: Path) -> Path:
+    """Make DAGSTER_HOME, or dagster_home(), this process's folder. The workspace.yaml to load: its own, or ours.
+
+    Raises SettingsError.
+    """
+    os.environ["ARCADIA_HOME"] = str(home)  # it may count from this folder
+    if not os.environ.get("DAGSTER_HOME"):
+        os.environ["DAGSTER_HOME"] = str(dagster_home(home))
+    os.chdir(os.environ["DAGSTER_HOME"])  # where the folders in dagster.yaml count from
+    mine = Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml"
+    return mine if mine.exists() else dagster_home(home) / mine.name
+
+
 def _write(file: Path, text: str) -> None:
     """Whole or not at all: another process may be reading it."""
     if not file.exists() or file.read_text() != text:

@@ -1,7 +1,6 @@
 """Running a month end or an operator's job from the command line: Dagster's own jobs and storage, in this process."""
 
 import io
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -16,7 +15,7 @@ from arcadia_pipelines import failures, partitions
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
-from arcadia_pipelines.instance import dagster_home
+from arcadia_pipelines.instance import enter_dagster_home
 from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage.session import SessionRefused
@@ -46,10 +45,7 @@ class Outcome:
 
 def instance() -> dg.DagsterInstance:
     """The Dagster instance of dagster.yaml. Raises MonthEndFailed."""
-    home = Settings.from_environment().home
-    os.environ["ARCADIA_HOME"] = str(home)  # it may count from this folder
-    os.environ["DAGSTER_HOME"] = os.environ.get("DAGSTER_HOME") or str(dagster_home(home))
-    os.chdir(os.environ["DAGSTER_HOME"])  # where the folders in dagster.yaml count from
+    enter_dagster_home(Settings.from_environment().home)
     with _on_record("nothing was invoiced"):
         created = dg.DagsterInstance.get()
         # Keeps a connection between events, as the webserver does: a month end makes some two hundred otherwise.

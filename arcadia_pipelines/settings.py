@@ -42,6 +42,7 @@ VARIABLES = (
     "ARCADIA_DIGITALOCEAN_URL",
     "ARCADIA_FIRST_MONTH",
     "ARCADIA_HOME",
+    "ARCADIA_OPERATOR_HEADER",
     "ARCADIA_UI_URL",
 )
 """Every variable of ours. Another one whose name begins with ARCADIA_ is misspelt, and would have no effect."""
@@ -64,7 +65,9 @@ class Settings:
     first_month: BillingMonth
     alert_webhook_url: str | None
     ui_url: str | None = None
-    """Where people open Dagster's UI, for the links in alerts."""
+    """Where people open Dagster's UI, for the links in alerts; its pages may ask the UI."""
+    operator_header: str | None = None
+    """The header in which the proxy before Dagster's UI says who is logged in; without it, nothing is changed there."""
     api_jwks: str | None = None
     """File or URL of the keys that the API's tokens are signed with."""
     api_secret: str | None = field(default=None, repr=False)
@@ -92,6 +95,7 @@ class Settings:
             first_month=first_month,
             alert_webhook_url=_web_address("ARCADIA_ALERT_WEBHOOK_URL"),
             ui_url=_web_address("ARCADIA_UI_URL", is_base=True),
+            operator_header=_header_name("ARCADIA_OPERATOR_HEADER"),
             api_jwks=_web_address("ARCADIA_API_JWKS") if "://" in jwks else jwks or None,
             api_secret=os.environ.get("ARCADIA_API_SECRET") or None,
             api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
@@ -111,6 +115,13 @@ def _count(variable: str, default: int) -> int:
     if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII):
         raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to 9999")
     return int(text)
+
+
+def _header_name(variable: str) -> str | None:
+    text = (os.environ.get(variable) or "").strip()
+    if text and not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
+        raise SettingsError(f"{variable} is {text!r}: write a header's name, like X-Auth-Request-Email")
+    return text or None
 
 
 def _web_address(variable: str, is_base: bool = False) -> str | None:

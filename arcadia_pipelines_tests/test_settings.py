@@ -185,6 +185,15 @@ def test_where_the_ui_is_opened_can_be_set(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings.from_environment().ui_url is None
 
 
+def test_a_login_header_that_no_proxy_could_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never be there, and nobody could change anything; with a value in it, it is no name."""
+    monkeypatch.setenv("ARCADIA_OPERATOR_HEADER", " X-Auth-Request-Email ")
+    assert Settings.from_environment().operator_header == "X-Auth-Request-Email"
+    monkeypatch.setenv("ARCADIA_OPERATOR_HEADER", "X-User: ada")
+    with pytest.raises(SettingsError, match=r"^ARCADIA_OPERATOR_HEADER is 'X-User: ada': write a header's name, like"):
+        Settings.from_environment()
+
+
 @pytest.mark.parametrize(
     "variable", ["ARCADIA_UI_URL", "ARCADIA_ALERT_WEBHOOK_URL", "ARCADIA_DIGITALOCEAN_URL", "ARCADIA_API_JWKS"]
 )

@@ -70,7 +70,7 @@ def test_the_demo_works_in_an_empty_folder_and_keeps_its_state_there(site: Path,
         answer = run(site, folder, "demo")
         assert (answer.returncode, answer.stderr) == (0, "")
         assert "70.64" in answer.stdout
-        assert f"DAGSTER_HOME='{home}' dagster dev -w '{home}'/workspace.yaml" in answer.stdout
+        assert "\n  arcadia ui\n" in answer.stdout
         url = embedded.url(home)
         assert url is not None
         with psycopg.connect(url) as connection:

@@ -28,7 +28,7 @@ def api(port: int) -> None:
         migrations.migrate(database.engine(url))
     app = create_app(settings)
     _refuse_unadmitted(url)
-    listening = _listen(port)
+    listening = listen(port)
     where = f"http://{HOST}:{listening.getsockname()[1]}"
     click.echo(
         f"the read API is on {where} (OpenAPI: {where}/api/v1/openapi.json), "
@@ -67,7 +67,8 @@ def token(role: str, tenant: str | None, hours: int) -> None:
     click.echo(auth.embedded_token(Settings.from_environment(), principal, hours))
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """A socket on 127.0.0.1. Raises SettingsError."""
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
