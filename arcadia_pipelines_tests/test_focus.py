@@ -569,6 +569,8 @@ def test_what_does_not_sum_up_is_refused_and_leaves_the_old_file(world: World, a
     world.tamper("delete from billing.cost_allocations where line_no = 2")
     for side, words in (("revenue", ("INV-202604-00001", "70.64", "70.65")), ("cost", ("the bill", "10.01", "9.51"))):
         refused(arcadia("export", "focus", APRIL, "--side", side, "--out", f"{side}.csv"), *words)
+    world.tamper("update billing.tenant_invoices set invoice_number = 'MAN,7'")
+    refused(arcadia("export", "focus", APRIL, "--side", "revenue", "--out", "revenue.csv"), "MAN,7 comes to 70.64")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
         "revenue.csv": "of before",
         "cost.csv": "of before",

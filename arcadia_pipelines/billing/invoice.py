@@ -22,6 +22,7 @@ from arcadia_pipelines.billing.money import (
     WHOLE,
     Column,
     exact,
+    json_text,
     look_up,
     numbers_within,
     text,
@@ -165,7 +166,7 @@ def _adjustment_lines(adjustments: pa.Table, taxed: Column) -> pa.Table:
             "qty": pa.repeat(ONE, len(ordered)),
             "unit_price_cents": exact(cents, _LINE_PRICE),
             "amount_cents": cents,
-            "meta": text("{", differs, '"corrects": "', corrects, '", "invoice_number": "', number, '"}'),
+            "meta": text("{", differs, '"corrects": "', corrects, '", "invoice_number": ', json_text(number), "}"),
             "taxable": ordered["taxable"],
         }
     )

@@ -4,6 +4,7 @@ Amounts are whole cents AUD, unit prices are cents to 8 decimals, quantities hav
 decimals: 18 + 18 digits multiply to 37, which decimal128 holds, so a product is exact until it is rounded.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -91,6 +92,13 @@ def round_half_up(column: Column) -> Column:
 def text(*parts: Column | str) -> Column:
     """The parts of each row after one another; null where one of them is null."""
     return pc.binary_join_element_wise(*parts, "")
+
+
+def json_text(column: Column) -> Column:
+    """Each text as JSON has it, quoted, spelled as PostgreSQL spells jsonb. For columns of few different texts."""
+    encoded = column.combine_chunks().dictionary_encode()
+    spelled = [json.dumps(value, ensure_ascii=False) for value in encoded.dictionary.to_pylist()]
+    return pa.array(spelled, TEXT).take(encoded.indices)
 
 
 def with_columns(rows: pa.Table, **columns: Column) -> pa.Table:

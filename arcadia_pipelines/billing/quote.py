@@ -488,7 +488,10 @@ def _without(rows: pa.Table, tenants: Column) -> pa.Table:
 
 
 def _meta(**values: Column) -> Column:
-    """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first). Values need no escaping."""
+    """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first).
+
+    The values are numbers and dates, whose texts have nothing that JSON escapes; others need money.json_text().
+    """
     parts: list[Column] = []
     for key, column in sorted(values.items(), key=lambda value: len(value[0])):
         parts += ['", "' if parts else '{"', key, '": "', column]

@@ -370,7 +370,7 @@ def _checked_sums(connection: Connection, month: BillingMonth, side: Side) -> tu
     """How many invoices there are, and what they come to, which is what is exported of them. Raises NotExported."""
     check = f"""
         select count(*), coalesce(sum(cents), 0)::bigint,
-               min(concat_ws(',', name, cents, lines_cents)) filter (where cents <> lines_cents)
+               min(array[name, cents::text, lines_cents::text]) filter (where cents <> lines_cents)
         from ({_SUMS[side]}) s
     """
     if side == "revenue" and not ledger.is_invoiced(connection, month):
@@ -379,7 +379,7 @@ def _checked_sums(connection: Connection, month: BillingMonth, side: Side) -> tu
     if side == "cost" and not count:
         raise NotExported(f"there is no bill of the provider's for {month}: import it (`arcadia costs import`)")
     if differs:
-        name, total, lines = differs.split(",")
+        name, total, lines = differs
         advice = f"run `arcadia audit {month}`" if side == "revenue" else "allocate the bill again"
         sums = f"{name} comes to {dollars(int(total))}, and what is exported of it to {dollars(int(lines))}"
         raise NotExported(f"{month}: {sums}: {advice}")

@@ -1,5 +1,6 @@
 """Invoices: which lines stand on them in which order, what they add up to, and what makes two of them the same."""
 
+import json
 import uuid
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
@@ -525,6 +526,26 @@ def test_a_correction_says_whether_it_is_taxed_where_the_rest_is_not_as_it() -> 
     assert values(free.lines["meta"])[1:3] == ["{" + CORRECTS, '{"taxable": true, ' + CORRECTS]
     assert taxed.sums == [(5000, 490, 5490)]
     assert free.sums == [(5000, -10, 4990)]
+
+
+@pytest.mark.parametrize(
+    ("number", "spelled"),
+    [
+        ('MAN"7', r'"MAN\"7"'),
+        (r"MAN\7", r'"MAN\\7"'),
+        ("MAN\b\t\n\f\r7", r'"MAN\b\t\n\f\r7"'),
+        ("MAN\x01\x1f\x7f7", r'"MAN\u0001\u001f' + '\x7f7"'),
+        ('", "x": "', r'"\", \"x\": \""'),
+        ("Nº 7, 請求書 🧾", '"Nº 7, 請求書 🧾"'),
+        ("", '""'),
+    ],
+)
+def test_a_number_of_another_system_is_spelled_in_json_as_postgresql_spells_it(number: str, spelled: str) -> None:
+    """What escape_json() escapes: the quote, the backslash and what is before the space; nothing else."""
+    lines = issue(PILOT, adjustments=[("pilot", "2026-03-01", number, 100, True)]).lines
+    [(meta,)] = [(meta,) for kind, meta in rows(lines, "kind", "meta") if kind == "adjustment"]
+    assert meta == '{"corrects": "2026-03-01", "invoice_number": ' + spelled + "}"
+    assert json.loads(meta)["invoice_number"] == number
 
 
 def test_a_taxed_tenant_with_nothing_but_a_correction_of_a_free_month_has_its_tax_line_at_zero() -> None:
