@@ -12,12 +12,16 @@ import logging
 import os
 import secrets
 import tempfile
+import threading
 import time
 import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Literal
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import jwt
@@ -35,7 +39,9 @@ REMEMBERED_SECONDS = 60.0  # a verified token is not verified again for so long
 FRESH_SECONDS = 300.0  # a key set is fetched again after so long
 STALE_SECONDS = 3600.0  # and used for so long if it cannot be
 RETRY_SECONDS = 10.0  # an unknown key id, or a failure, does not fetch more often than this
-FETCH_SECONDS = 5.0
+FETCH_SECONDS = 5.0  # a fetch in all, however slowly it comes
+PATIENCE_SECONDS = 1.0  # for a fetch that a known key can do without
+MOST_READERS = 8  # of attempts that were given up and do not end
 LARGEST_KEY_SET = 2**20  # bytes
 
 _LOG = logging.getLogger("arcadia.api")
@@ -82,54 +88,118 @@ class KeySet:
 
     Fetched when a token needs it: the first time, every five minutes, and at once for a key id that is new, at most
     every ten seconds. So a new key works as soon as it is published, and a withdrawn one stops within six minutes.
+    A fetch that hangs is given up after FETCH_SECONDS; a known key waits for it no longer than PATIENCE_SECONDS.
     """
 
     algorithms = ("RS256", "PS256", "ES256", "EdDSA")
 
     def __init__(self, source: str) -> None:
-        scheme, host = urlsplit(source).scheme, urlsplit(source).hostname
-        if scheme == "http" and host not in ("127.0.0.1", "localhost", "::1"):
+        self._is_url = urlsplit(source).scheme in ("http", "https")
+        if self._is_url and not _is_private(source):
             raise SettingsError(f"ARCADIA_API_JWKS {source}: keys must come over https")
         self._source = source
-        self._is_url = scheme in ("http", "https")
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = -float("inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
+        self._readers = list[threading.Thread]()
 
     async def key(self, key_id: object) -> jwt.PyJWK:
         """The key of this id. Raises InvalidToken where there is none, KeysUnavailable where none can be known."""
-        if self._is_due(key_id):
-            async with self._lock:
-                if self._is_due(key_id):
-                    await self._fetch()
-        if time.monotonic() > self._fetched_at + STALE_SECONDS:
+        is_known = key_id in self._keys and not self._is_stale()
+        if is_due := self._is_due(key_id):
+            self._fetching = asyncio.create_task(self._fetch())
+        if self._fetching and (is_due or not is_known):
+            await asyncio.wait({self._fetching}, timeout=PATIENCE_SECONDS if is_known else None)
+        if self._is_stale():
             raise KeysUnavailable(f"no key set from {self._source}")
         if not isinstance(key_id, str) or key_id not in self._keys:
             raise InvalidToken("the token is signed with a key that is not the issuer's (kid)")
         return self._keys[key_id]
 
+    def _is_stale(self) -> bool:
+        return time.monotonic() > self._fetched_at + STALE_SECONDS
+
     def _is_due(self, key_id: object) -> bool:
         now = time.monotonic()
         wanted = now > self._fetched_at + FRESH_SECONDS or key_id not in self._keys
-        return wanted and now > self._tried_at + RETRY_SECONDS
+        return wanted and now > self._tried_at + RETRY_SECONDS and (self._fetching is None or self._fetching.done())
 
     async def _fetch(self) -> None:
         self._tried_at = time.monotonic()
         try:
-            self._keys = _public_keys(await asyncio.to_thread(self._read))
+            async with asyncio.timeout(FETCH_SECONDS):
+                document = await self._read()
+            self._keys = _public_keys(document)
             self._fetched_at = time.monotonic()
+        except TimeoutError:
+            _LOG.warning("the key set %s is not there after %s s", self._source, FETCH_SECONDS)
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             _LOG.warning("the key set %s cannot be read: %s", self._source, error)
 
-    def _read(self) -> bytes:
-        if not self._is_url:
-            return Path(self._source).read_bytes()
-        request = urllib.request.Request(self._source, headers={"User-Agent": USER_AGENT, "Accept": "application/json"})
-        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as response:
-            body: bytes = response.read(LARGEST_KEY_SET + 1)
-        if len(body) > LARGEST_KEY_SET:
-            raise ValueError("it is larger than 1 MiB")
-        return body
+    def _read(self) -> asyncio.Future[bytes]:
+        """The document, read in a thread that nobody waits for at the end: a name, a disk or an issuer may hang."""
+        self._readers = [reader for reader in self._readers if reader.is_alive()]
+        if len(self._readers) >= MOST_READERS:
+            raise OSError(f"{MOST_READERS} attempts still hang")
+        loop = asyncio.get_running_loop()
+        coming: asyncio.Future[bytes] = loop.create_future()
+
+        def tell(settle: Callable[[Any], None], outcome: object) -> None:
+            if not coming.done():  # given up
+                settle(outcome)
+
+        def read() -> None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                try:
+                    document = _download(self._source) if self._is_url else Path(self._source).read_bytes()
+                    loop.call_soon_threadsafe(tell, coming.set_result, document)
+                except Exception as error:  # noqa: BLE001  raised again where it is awaited
+                    loop.call_soon_threadsafe(tell, coming.set_exception, error)
+
+        self._readers.append(threading.Thread(target=read, name="key set", daemon=True))
+        self._readers[-1].start()
+        return coming
+
+
+def _is_private(address: str) -> bool:
+    """Whether nobody between can change what comes from there: https, or this machine."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows none that leads from https to http, to another machine over http, or to another scheme."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme != urlsplit(req.full_url).scheme or not _is_private(newurl):
+            fp.close()
+            raise URLError(f"it leads to {newurl}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(request: urllib.request.Request) -> HTTPResponse:
+    try:
+        response: HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=FETCH_SECONDS)
+    except HTTPError as error:
+        error.close()
+        raise
+    return response
+
+
+def _download(address: str) -> bytes:
+    """What is there. Raises OSError, HTTPException, ValueError."""
+    request = urllib.request.Request(address, headers={"User-Agent": USER_AGENT, "Accept": "application/json"})
+    given_up_at, body = time.monotonic() + FETCH_SECONDS, b""
+    with _open(request) as response:
+        while part := response.read1(2**16):
+            body += part
+            if len(body) > LARGEST_KEY_SET:
+                raise ValueError("it is larger than 1 MiB")
+            if time.monotonic() > given_up_at:
+                raise TimeoutError("it comes too slowly")
+    return body
 
 
 class Tokens:

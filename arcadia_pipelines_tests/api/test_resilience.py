@@ -24,6 +24,7 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.api import queries
 from arcadia_pipelines_tests.api.conftest import ADMIN, AUDIENCE, ISSUER, SECRET, Serve, bearer, tenant, token
 from arcadia_pipelines_tests.api.test_invoices import pages
+from arcadia_pipelines_tests.api.test_tokens import RSA_KEY, Issuer
 from arcadia_pipelines_tests.world import World
 
 ARCADIA = [sys.executable, "-c", "from arcadia_pipelines.cli import main; main()"]
@@ -311,6 +312,24 @@ def test_a_shutdown_finishes_what_is_under_way_and_the_log_is_json_without_secre
     assert (asked["role"], asked["tenant_id"]) == ("tenant", "pilot")
     for secret in (SECRET, token()[:20], bad[-20:], url.split(":")[2].split("@")[0]):
         assert secret not in said
+
+
+def test_a_shutdown_does_not_wait_for_an_issuer_that_hangs(tmp_path: Path, url: str) -> None:
+    """It sends a byte of its key set now and then; the request that wants the key has its 503, and that is all."""
+    environment = {"ARCADIA_DATABASE_URL": url, "ARCADIA_API_ISSUER": ISSUER, "ARCADIA_API_AUDIENCE": AUDIENCE}
+    with Issuer().running() as issuer:
+        issuer.hangs = "document"
+        with (
+            command(tmp_path, ARCADIA_API_JWKS=issuer.url, **environment) as (process, client, _),
+            ThreadPoolExecutor(1) as slow,
+        ):
+            headers = bearer(token(key=RSA_KEY, alg="RS256", kid="one"))
+            late = slow.submit(client.get, "/api/v1/invoices", headers=headers)
+            until(lambda: issuer.asked == 1)
+            process.send_signal(signal.SIGTERM)
+            assert late.result().status_code == 503
+            assert process.wait(20) == 0
+            assert issuer.asked == 1
 
 
 @pytest.mark.parametrize(

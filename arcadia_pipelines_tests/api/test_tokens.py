@@ -1,18 +1,23 @@
 """Which tokens count. What is wrong with one is said, what is in it is not."""
 
 import base64
+import contextlib
+import datetime as dt
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
@@ -144,37 +149,160 @@ def confused(pem: bytes) -> str:
 
 
 class Issuer:
-    """A server of a key set, which can be changed, or fail."""
+    """A server of a key set, which can be changed, fail, lead elsewhere, or hang.
+
+    `hangs` is where: before it says anything, between its headers, or in its document; there it says a byte now and
+    then, so that no read of a client's lasts long.
+    """
 
     def __init__(self) -> None:
         self.document: object = {}
         self.status, self.asked, self.clients = 200, 0, set[str]()
+        self.location, self.hangs, self.is_over = "", "", threading.Event()
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked += 1
                 issuer.clients.add(self.headers["User-Agent"])
-                self.send_response(issuer.status)
-                self.end_headers()
-                self.wfile.write(json.dumps(issuer.document).encode())
+                where = "" if self.path == "/elsewhere.json" else issuer.location
+                with contextlib.suppress(OSError):
+                    self.hang_if("at once")
+                    self.send_response(302 if where else issuer.status)
+                    if where:
+                        self.send_header("Location", where)
+                    self.flush_headers()
+                    self.hang_if("headers")
+                    self.end_headers()
+                    self.hang_if("document")
+                    self.wfile.write(json.dumps(issuer.document).encode())
+
+            def hang_if(self, place: str) -> None:
+                while issuer.hangs == place and not issuer.is_over.wait(0.1):
+                    self.wfile.write({"at once": b"", "headers": b"X", "document": b" "}[place])
 
             def log_message(self, *_: object) -> None:
                 return
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/jwks.json"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Issuer"]:
+        thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.is_over.set()
+            self.server.shutdown()
+            thread.join()
+            self.server.server_close()
 
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    running = Issuer()
-    thread = threading.Thread(target=running.server.serve_forever, args=(0.02,))
-    thread.start()
-    yield running
-    running.server.shutdown()
-    thread.join()
-    running.server.server_close()
+    with Issuer().running() as running:
+        yield running
+
+
+@pytest.fixture
+def secure_issuer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
+    """Over https, with a certificate that this process trusts."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, EC_KEY.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(EC_KEY, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    key = EC_KEY.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(key + certificate.public_bytes(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "key.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "key.pem")
+    secure = Issuer()
+    secure.server.socket = context.wrap_socket(secure.server.socket, server_side=True)
+    secure.url = f"https://localhost:{secure.server.server_address[1]}/jwks.json"
+    with secure.running() as running:
+        yield running
+
+
+def test_keys_are_not_fetched_where_a_redirect_leaves_https(
+    serve: Serve, url: str, issuer: Issuer, secure_issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is between could answer there with keys of his own: it is not even asked. Another https place is."""
+    monkeypatch.setattr(auth, "RETRY_SECONDS", 0.0)
+    issuer.document = secure_issuer.document = key_set(one=RSA_KEY)
+    client, headers = serve(url, api_jwks=secure_issuer.url), bearer(token(key=RSA_KEY, alg="RS256", kid="one"))
+    port = issuer.server.server_address[1]
+    for elsewhere in (
+        issuer.url,
+        f"HTTP://localhost:{port}/elsewhere.json",
+        f"http://127.0.0.1:{port}",
+        "ftp://localhost/jwks.json",
+        "file:///etc/passwd",
+    ):
+        secure_issuer.location = elsewhere
+        assert client.get("/api/v1/invoices", headers=headers).status_code == 503, elsewhere
+    assert (issuer.asked, secure_issuer.asked) == (0, 5)
+    secure_issuer.location = "/elsewhere.json"
+    assert client.get("/api/v1/invoices", headers=headers).status_code == 200
+
+
+def test_an_issuer_on_this_machine_leads_to_no_other(
+    serve: Serve, url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """127.0.0.2 stands for it: whoever is asked over http is on 127.0.0.1, whatever the redirect says."""
+    monkeypatch.setattr(auth, "RETRY_SECONDS", 0.0)
+    issuer.document = key_set(one=RSA_KEY)
+    headers, port = bearer(token(key=RSA_KEY, alg="RS256", kid="one")), issuer.server.server_address[1]
+    with ThreadingHTTPServer(("127.0.0.2", port), issuer.server.RequestHandlerClass) as other:
+        thread = threading.Thread(target=other.serve_forever, args=(0.02,))
+        thread.start()
+        client = serve(url, api_jwks=issuer.url)
+        issuer.location = f"http://127.0.0.2:{port}/elsewhere.json"
+        assert (client.get("/api/v1/invoices", headers=headers).status_code, issuer.asked) == (503, 1)
+        issuer.location = f"http://localhost:{port}/elsewhere.json"
+        assert client.get("/api/v1/invoices", headers=headers).status_code == 200
+        other.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("place", ["at once", "headers", "document"])
+def test_an_issuer_that_hangs_holds_nobody_up_whose_key_is_known(
+    serve: Serve, url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Whose key is unknown has a 503 once the fetch is given up, with no key at all, and a 401 with others."""
+    monkeypatch.setattr(auth, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "FETCH_SECONDS", 1.5)
+    monkeypatch.setattr(auth, "PATIENCE_SECONDS", 0.2)
+    issuer.document, issuer.hangs = key_set(one=RSA_KEY), place
+    client = serve(url, api_jwks=issuer.url)
+
+    def ask(number: int, kid: str = "one") -> tuple[int, float]:
+        started = time.monotonic()
+        headers = bearer(token(key=RSA_KEY, alg="RS256", kid=kid, jti=str(number)))
+        return client.get("/api/v1/invoices", headers=headers).status_code, time.monotonic() - started
+
+    with ThreadPoolExecutor(4) as clients:
+        for status, seconds in clients.map(ask, range(4)):  # all of them wait for the one fetch
+            assert (status, 1.4 < seconds < 4) == (503, True), seconds
+    assert issuer.asked == 1
+    issuer.hangs = ""
+    assert ask(10)[0] == 200
+    issuer.hangs = place
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.0)
+    with ThreadPoolExecutor(4) as clients:
+        unknown = clients.submit(ask, 20, "two")
+        for status, seconds in clients.map(ask, range(21, 29)):
+            assert (status, seconds < 1.2) == (200, True), seconds
+        assert unknown.result()[0] == 401
 
 
 def test_a_new_key_works_at_once_and_an_unknown_one_does_not_ask_again_and_again(
