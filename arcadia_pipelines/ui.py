@@ -93,7 +93,9 @@ def _daemon(workspace: Path, server: "uvicorn.Server", elsewhere: bool) -> Itera
     try:
         yield
         if ended:
-            raise SettingsError(f"Dagster's daemon ended by itself (exit code {ended[0]}): it said why above")
+            raise SettingsError(
+                f"Dagster's daemon ended by itself (exit code {ended[0]}), and the UI with it: see the lines above"
+            )
     finally:
         daemon.terminate()
         try:

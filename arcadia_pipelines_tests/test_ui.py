@@ -239,6 +239,16 @@ def test_an_operators_job_is_run_and_ctrl_c_stops_all(billed: World, tmp_path: P
             ui.graphql(JOBS)
 
 
+def test_the_ui_does_not_go_on_without_its_daemon(billed: World, tmp_path: Path) -> None:
+    """Schedules would not run, and nobody would notice: it ends too, and says why in one line."""
+    with serve(billed, tmp_path, code=False) as ui:
+        [daemon] = [one for one in psutil.Process(ui.process.pid).children() if "dagster._daemon" in one.cmdline()]
+        daemon.kill()
+        assert ui.process.wait(60) == 1
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last.startswith("arcadia: Dagster's daemon ended by itself (exit code -9)")
+
+
 def test_read_only_is_for_looking(billed: World, tmp_path: Path) -> None:
     """A webserver for analysts: they are shown all, and launch nothing. It does without code here, to start quickly."""
     with serve(billed, tmp_path, "--read-only", code=False) as ui:
