@@ -43,7 +43,7 @@ def project(
             quote.SUBSCRIPTIONS,
             [
                 (
-                    *(_NEW, _NEW, True, _NEW, True, _NEW, False, False, None),
+                    *(_NEW, _NEW, True, _NEW, True, _NEW, False, False, None, None),
                     *(plan_id, plan, base_price_cents, since.isoformat()),
                 )
             ],

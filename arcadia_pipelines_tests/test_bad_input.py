@@ -567,6 +567,81 @@ def invoice_id(world: World) -> object:
     return world.query("select id from billing.tenant_invoices where tenant_id = 'pilot'")[0][0]
 
 
+# Usage without a time.
+
+
+def without_time(world: World, deployment: str, time: str, ingested_at: str) -> None:
+    """A record of 5 x of the deployment."""
+    record = "insert into cloud.usage_records values (gen_random_uuid(), %s, 'x', 5, {}, {})"
+    world.query(record.format(time, ingested_at), uid(deployment))
+
+
+def test_usage_without_a_time_holds_back_its_tenant_in_the_month_in_which_it_came(world: World) -> None:
+    """Whatever stands there in place of a time: acme is not invoiced in April, the pilot is; in May acme is, 55.00.
+
+    That of a deployment without a subscription is named and holds back nobody. Mended, it is billed: 55.17.
+    """
+    world.query("alter table cloud.usage_records alter recorded_at drop not null")
+    world.pilot()
+    world.plan("metered", 5000, {"x": (0, 1)})
+    world.tenant("acme")
+    world.deployment("acme", "api", "metered")
+    world.deployment("acme", "idle")
+    for time in ("null", "'infinity'", "'0044-03-15 BC'"):
+        without_time(world, "api", time, "'2026-04-30 23:59:59.999999+00'")
+    without_time(world, "idle", "'-infinity'", "'2026-04-01 00:00+00'")
+    april = world.month_end("2026-04")
+    assert why_held_back(april) == {
+        "acme": [
+            (
+                "timeless_usage",
+                "3 records of x of deployment api came in the month without a time that can be read: correct"
+                " recorded_at in usage_records, or remove them",
+            )
+        ]
+    }
+    shown = offenders(april, "every_usage_record_has_a_time", count=2)
+    names = ("tenant_id", "deployment_name", "resource_kind", "records", "quantity")
+    assert [tuple(row[name].strip() for name in names) for row in shown] == [
+        ("acme", "api", "x", "3", "15.000000"),
+        ("acme", "idle", "x", "1", "5.000000"),
+    ]
+    assert failed_checks(april)["every_usage_record_has_a_time"].severity == dg.AssetCheckSeverity.ERROR
+    assert set(failed_checks(april)) == {"every_usage_record_has_a_time", "no_tenant_is_held_back"}
+    assert world.invoices("2026-04") == {"pilot": PILOT}
+    assert world.disproved() == []
+    assert failed_checks(world.month_end("2026-05")) == {}
+    assert world.invoices("2026-05")["acme"] == ("issued", 1, 5000, 500, 5500)
+
+    world.query("update cloud.usage_records set recorded_at = '2026-04-30' where deployment_id = %s", uid("api"))
+    world.query("delete from cloud.usage_records where deployment_id = %s", uid("idle"))
+    assert failed_checks(world.month_end("2026-04")) == {}
+    # 5000 + 15 x 1 c; GST 501.5, half a cent up.
+    assert world.invoices("2026-04") == {"pilot": PILOT, "acme": ("issued", 1, 5015, 502, 5517)}
+    assert world.disproved() == []
+
+
+def test_usage_of_which_not_even_the_month_in_which_it_came_is_known_is_named_by_the_newest_month(
+    world: World,
+) -> None:
+    """It came never, some day, before all billing, or after the month; acme is invoiced all the same."""
+    for column in ("recorded_at", "ingested_at"):
+        world.query(f"alter table cloud.usage_records alter {column} drop not null")
+    world.plan("metered", 5000, {"x": (0, 1)})
+    world.tenant("acme")
+    world.deployment("acme", "api", "metered")
+    for ingested_at in ("null", "'infinity'", "'-infinity'", "'1970-01-01'", "now()"):
+        without_time(world, "api", "'infinity'", ingested_at)
+    for month in ("2026-04", "2026-05"):
+        result = world.month_end(month)
+        assert set(failed_checks(result)) == {"every_usage_record_has_a_time"}
+        [shown] = offenders(result, "every_usage_record_has_a_time", count=1)
+        assert shown["records"].strip() == "5"
+        assert world.invoices(month) == {"acme": ("issued", 1, 5000, 500, 5500)}
+    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.disproved() == []
+
+
 # What nobody can be billed for.
 
 

@@ -48,6 +48,7 @@ SUBSCRIPTIONS = pa.schema(
         ("overlapping", FLAG),  # another subscription of the deployment was active at the same instant of the month
         ("incomplete", FLAG),  # it has no id, status, start, deployment or plan
         ("twice", TEXT),  # what is there more than once, of what has to be there once; null: nothing
+        ("timeless", TEXT),  # usage records of the deployment that came in the month and have no time; null: none
         ("plan_id", TEXT),
         ("plan", TEXT),
         ("base_price_cents", CENTS),  # null: no price in effect
@@ -189,6 +190,12 @@ SUBSCRIPTION_FAULTS = [
         "subscriptions",
     ),
     _Fault("not_unique", lambda s: s["twice"].is_valid(), _NOT_UNIQUE),
+    _Fault(
+        "timeless_usage",
+        lambda s: s["timeless"].is_valid(),
+        "{timeless} of deployment {deployment_name} came in the month without a time that can be read: correct "
+        "recorded_at in usage_records, or remove them",
+    ),
     _Fault(
         "overlapping_subscriptions",
         lambda s: s["overlapping"],

@@ -62,6 +62,20 @@ _PRICES = """
 """
 _PLAN_PRICES = _PRICES.format("plan", "base_price_cents", _cents("base_price_cents"))
 _ADDON_PRICES = _PRICES.format("addon", "price_cents", _cents("price_cents"))
+# What is before year 1 or after 9999, as the infinities are, no program reads.
+IS_TIMELESS = """
+    (recorded_at is null or recorded_at < '0001-01-01 00:00+00' or recorded_at >= '10000-01-01 00:00+00')
+"""
+"""Whether a usage record has no time that can be read."""
+# Which month it is of cannot be told. It counts for the one in which it came: no more than one month is held up by it.
+_TIMELESS = f"""
+    select deployment_id,
+           format('%%s of %%s', case count(*) when 1 then '1 record' else format('%%s records', count(*)) end,
+                  coalesce(string_agg(distinct resource_kind, ', '), '(none)')) as records
+    from cloud.usage_records
+    where {IS_TIMELESS} and ingested_at >= %(start)s and ingested_at < %(end)s
+    group by deployment_id
+"""
 _SUBSCRIPTIONS = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
     spans as (
@@ -87,6 +101,7 @@ _SUBSCRIPTIONS = f"""
                 when p.code_twice then format('the plan code %%s in plans', p.code)
                 when price.twice then format('the price of plan %%s since %%s in plan_prices', p.code, effective_from)
            end as twice,
+           timeless.records as timeless,
            s.plan_id, coalesce(p.code, s.plan_id::text) as plan, price.base_price_cents, price.effective_from
     from spans s
     left join tenants t on t.id = s.tenant_id
@@ -95,6 +110,7 @@ _SUBSCRIPTIONS = f"""
     left join ({_CODES_ONCE.format("plans")}) p on p.id = s.plan_id
     left join ({_PLAN_PRICES}) price on price.plan_id = s.plan_id
     left join ({_TWICE.format("subscriptions")}) copied on copied.id = s.id
+    left join ({_TIMELESS}) timeless on timeless.deployment_id = s.deployment_id
     window by_start as (partition by s.deployment_id order by active_from, s.id)
 """
 _ADDONS = f"""

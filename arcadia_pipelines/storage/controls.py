@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import months, unbilled
-from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, IS_TIMELESS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.ledger import VOIDED_BY_AN_OPERATOR
 from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECEIVED, WEIGHT, cutoff_of
@@ -83,6 +83,25 @@ USAGE_EQUALS_RAW_RECORDS = Control(
 
 CONTROLS = [
     USAGE_EQUALS_RAW_RECORDS,
+    Control(
+        name="every_usage_record_has_a_time",
+        asset="metered_usage",
+        description="No record that came in the month lacks a time that can be read; nor, in the newest frozen month, "
+        "one that came later, before the first billing month, or nobody knows when.",
+        remedy="Correct recorded_at in usage_records, or remove them; then materialise the month again. A tenant that "
+        "the month bills for the deployment is held back while they came in the month: its usage is not whole.",
+        query=f"""
+            select d.tenant_id, r.deployment_id, d.name as deployment_name, r.resource_kind, count(*) as records,
+                   sum(r.quantity) as quantity, min(r.ingested_at)::text as ingested_from,
+                   max(r.ingested_at)::text as ingested_until
+            from cloud.usage_records r left join ({EVERY_DEPLOYMENT}) d on d.id = r.deployment_id
+            where {IS_TIMELESS}
+              and (ingested_at >= %(start)s and ingested_at < %(end)s
+                   or (ingested_at >= %(first)s and ingested_at < %(end)s) is not true
+                      and %(month)s >= (select max(period_start) from billing.billing_months))
+            group by 1, 2, 3, 4 order by count(*) desc, 2, 4
+        """,
+    ),
     Control(
         name="usage_is_conserved",
         asset="deployment_quotes",

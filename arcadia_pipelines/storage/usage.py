@@ -175,17 +175,10 @@ def _thoroughly(which: str, ids_are_unique: bool) -> str:
 _UNASSIGNABLE = """
     select coalesce(sum(record_count), 0) from counted where deployment_id is null or resource_kind is null
 """
-# It may be of each month that had begun when it came.
-_TIMELESS = """
-    select count(*), count(*) over (), deployment_id, resource_kind from cloud.usage_records
-    where (recorded_at is null or recorded_at in ('infinity', '-infinity'))
-      and coalesce(ingested_at, 'infinity') >= %(start)s
-    group by deployment_id, resource_kind order by 1 desc, 3, 4 limit 1
-"""
 
 
 class UnassignableUsage(Exception):
-    """Records that say no deployment, no resource kind or no time; the message says how many, and what to do."""
+    """Records that say no deployment or no resource kind; the message says how many, and what to do."""
 
 
 class UsageVanished(Exception):
@@ -310,7 +303,6 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
     The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
     parameters = {**bounds(month), "cutoff": cutoff, "run": run_id}
-    _refuse_timeless(connection, month)
     if not months.has_partition(connection, "metered_usage", month):
         _count_all(connection, month)
         with months.new_partition(connection, "metered_usage", month) as partition:
@@ -343,17 +335,6 @@ def _count_all(connection: Connection, month: BillingMonth) -> None:
         raise UnassignableUsage(
             f"usage records of {month} without a deployment or a resource kind: {records}. Nobody could be billed for"
             " them: complete or remove them in cloud.usage_records, then materialise the month again"
-        )
-
-
-def _refuse_timeless(connection: Connection, month: BillingMonth) -> None:
-    if found := connection.exec_driver_sql(_TIMELESS, bounds(month)).first():
-        records, meters, deployment, kind = found
-        others = f", and of {number_of(meters - 1, 'more meters')}" if meters > 1 else ""
-        raise UnassignableUsage(
-            f"usage records without a time that can be read (recorded_at is null or infinite) may be of {month}:"
-            f" {records} of {kind} of deployment {deployment}{others}."
-            f" Complete or remove them in cloud.usage_records, then materialise the month again"
         )
 
 

@@ -66,6 +66,7 @@ def subscription(
         "overlapping": False,
         "incomplete": False,
         "twice": None,
+        "timeless": None,
         "plan_id": f"id-{plan}",
         "plan": plan,
         "base_price_cents": base_price_cents,

@@ -397,6 +397,13 @@ FAULTS: list[tuple[str, dict[str, Columns], str | None, str]] = [
         "deployment db has two subscriptions at one instant: end one where the other starts",
     ),
     (
+        "timeless_usage",
+        {"subscribed": {"timeless": "2 records of gb"}},
+        None,
+        "2 records of gb of deployment db came in the month without a time that can be read: correct recorded_at in"
+        " usage_records, or remove them",
+    ),
+    (
         "plan_without_price",
         {"subscribed": {"base_price_cents": None, "effective_from": None}},
         None,

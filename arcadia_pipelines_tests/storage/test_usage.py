@@ -179,26 +179,6 @@ def test_a_record_of_no_deployment_is_refused_whenever_it_comes(world: World) ->
             freeze(world)
 
 
-@pytest.mark.parametrize("time", ["null", "'infinity'", "'-infinity'"])
-def test_a_record_of_no_time_is_refused_in_each_month_that_it_may_be_of(world: World, time: str) -> None:
-    """It came in May: it may be of April, and is not of June. Whether in the first run or in a later one."""
-    one_deployment(world)
-    world.query("alter table cloud.usage_records alter recorded_at drop not null")
-    for happens in (lambda: None, lambda: freeze(world)):
-        world.query("delete from cloud.usage_records")
-        happens()
-        for _ in range(2):
-            timeless = f"insert into cloud.usage_records values (gen_random_uuid(), %s, 'x', 5, {time}, '2026-05-02')"
-            world.query(timeless, uid("web"))
-        with pytest.raises(
-            usage.UnassignableUsage, match=f"may be of 2026-04: 2 of x of deployment {uid('web')}. Compl"
-        ):
-            freeze(world)
-    june = BillingMonth.parse("2026-06")
-    with database.month_at_an_instant(database.engine(world.url), june) as connection:
-        assert usage.freeze(connection, june, usage.now(connection), "run").changed
-
-
 def test_one_record_id_on_both_sides_of_the_months_edge_is_named_in_both_months(world: World) -> None:
     """Where ids are not unique, 7 would be billed in March, and again in April."""
     one_deployment(world)
