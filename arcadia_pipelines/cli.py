@@ -38,6 +38,7 @@ from arcadia_pipelines.console import (
     print_lines,
     print_table,
     say,
+    shown,
     to_json,
 )
 from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings, SettingsError
@@ -297,7 +298,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"arcadia: {' '.join(message.split())}", err=True)
+    click.echo(f"arcadia: {shown(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -10,12 +11,37 @@ import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
-OUT = Console(highlight=False, markup=False)
-ERR = Console(stderr=True, highlight=False, markup=False)
+
+class _Terminal(Console):
+    """A console whose texts are shown as they are: none of them runs on the terminal, or becomes something else."""
+
+    def render_str(self, text: str, **more: Any) -> Text:
+        """The text of a sentence or a cell."""
+        return super().render_str(shown(text), **more)
+
+
+def shown(text: str) -> str:
+    r"""The text with what a terminal obeys, or would not show, written out as in JSON: \u001b for an escape.
+
+    A name may hold anything: colours, the window's title, a link, letters in another direction than they are read.
+    """
+    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _in_one_line(name: str) -> str:
+    """As shown; a line feed in it would make a line that is not ours."""
+    return shown(name).replace("\n", r"\n")
+
+
+_UNSHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters but tab and line feed, marks of direction, separators of lines, halves of characters."""
+OUT = _Terminal(highlight=False, markup=False, emoji=False)
+ERR = _Terminal(stderr=True, highlight=False, markup=False, emoji=False)
 _NARROWEST = 12
 """To how many characters a column of texts is folded, where a table has no room."""
 
@@ -54,7 +80,7 @@ def print_invoice(invoice: dict[str, Any]) -> None:
 def heading(invoice: dict[str, Any]) -> str:
     """Which invoice it is, in two lines."""
     meta = invoice["meta"]
-    buyer = meta.get("tenant_name", invoice["tenant_id"])
+    buyer = _in_one_line(meta.get("tenant_name", invoice["tenant_id"]))
     abn = f", ABN {meta['tenant_abn']}" if meta.get("tenant_abn") else ""
     issued = f"issued {invoice['issued_at']:%Y-%m-%d}, " if invoice["issued_at"] else ""
     return (
@@ -100,11 +126,12 @@ def print_table(
 
     Below the rows stand their `sums`, the last in bold; `styles` are of rows, by their place.
     """
-    columns = dict(zip(headings, zip(*rows, *sums, strict=True), strict=True)) if rows or sums else {}
-    shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+    lines = [[_in_one_line(cell) for cell in line] for line in (*rows, *sums)]
+    columns = dict(zip(headings, zip(*lines, strict=True), strict=True)) if lines else {}
+    kept = {heading: cells for heading, cells in columns.items() if any(cells)}
     table = Table(title=title, title_justify="left")
     least = 0
-    for heading, cells in shown.items():
+    for heading, cells in kept.items():
         longest = max(map(cell_len, (*cells, *heading.split())))
         if heading in numbers:
             table.add_column(heading, justify="right", width=longest)
@@ -112,10 +139,10 @@ def print_table(
             longest = min(longest, _NARROWEST)
             table.add_column(heading, overflow="fold", min_width=longest)
         least += longest
-    if least + 3 * len(shown) + 1 > OUT.width:  # without lines between the columns it may fit; if not, it is wider
+    if least + 3 * len(kept) + 1 > OUT.width:  # without lines between the columns it may fit; if not, it is wider
         table.box, table.pad_edge, table.padding = None, False, (0, 1, 0, 0)
-        table.width = max(OUT.width, least + len(shown))
-    for place, row in enumerate(zip(*shown.values(), strict=True)):
+        table.width = max(OUT.width, least + len(kept))
+    for place, row in enumerate(zip(*kept.values(), strict=True)):
         if place == len(rows):
             table.add_section()
         table.add_row(*row, style="bold" if sums and place == len(rows) + len(sums) - 1 else styles.get(place))
@@ -148,11 +175,11 @@ def document(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """JSON with decimals as strings and instants in ISO 8601."""
+    """JSON with decimals as strings and instants in ISO 8601; what a terminal obeys is escaped, as JSON can."""
 
     def spell(value: object) -> str:
         if isinstance(value, Decimal):
             return f"{value:f}"
         return value.isoformat() if isinstance(value, dt.date | dt.datetime) else str(value)
 
-    return json.dumps(document, default=spell, indent=2, ensure_ascii=False)
+    return shown(json.dumps(document, default=spell, indent=2, ensure_ascii=False))

@@ -371,6 +371,51 @@ def test_names_are_shown_as_they_are(world: World, arcadia: Call) -> None:
         assert f"│ {name} " in answer.out
 
 
+TITLE, CSI, LINK = "\x1b]0;owned\x07", "\x9b31m", "\x1b]8;;http://evil.example\x1b\\pay\x1b]8;;\x1b\\"
+OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal does something at, or reads the other way round."""
+
+
+def test_what_a_terminal_obeys_in_a_name_is_shown_and_not_run(world: World, arcadia: Call) -> None:
+    """By every command that says names, in tables, sentences and errors; in JSON it is escaped, and the same name."""
+    plan, addon, name = f"studio{TITLE}", f"disk{CSI}", f"A{TITLE}{CSI}{LINK}\u202eevil\r\nTotal 0.00 :smile:"
+    world.plan(plan, 5000, {"droplet_hours": (0, 1)})
+    world.addon(addon, 750)
+    world.tenant("pilot")
+    world.query("update cloud.tenants set name = %s", name)
+    world.deployment("pilot", f"web{LINK}", plan, [addon])
+    world.query("insert into cloud.cloud_deployments values (%s, 'pilot', %s)", uid("idle"), f"idle{TITLE}")
+    world.use(f"web{LINK}", "droplet_hours", 100)
+    world.use("idle", f"gold{CSI}", 1)
+    assert arcadia("invoice", "2026-04").code == 0
+    world.use(f"web{LINK}", "droplet_hours", 900)
+    assert arcadia("invoice", "2026-04").code == 0
+    calls = [
+        ("show", "pilot", "2026-04"),
+        ("quote", "--plan", plan, "--addon", addon, "--month", "2026-04"),
+        ("explain", "INV-202604-00001"),
+        ("diff", "pilot", "2026-04"),
+        ("audit", "2026-04"),
+        ("replay", "2026-04"),
+        ("costs", "show", "2026-04"),
+    ]
+    said = {call: arcadia(*call, COLUMNS="400") for call in calls}
+    for call, answer in said.items():
+        assert (answer.code, answer.err) == (0, ""), call
+    said |= {
+        call: arcadia(*call) for call in [("quote", "--plan", f"x{LINK}"), (f"nope{TITLE}",), ("show", CSI, "2026-04")]
+    }
+    assert [call for call, answer in said.items() if OBEYED.search(answer.out + answer.err)] == []
+    assert r"for A\u001b]0;owned\u0007\u009b31m\u001b]8;;" in said[calls[0]].out
+    assert r"\u202eevil\u000d\nTotal 0.00" in said[calls[0]].out
+    assert ":smile:" in said[calls[0]].out
+    assert r"Plan: studio\u001b]0;owned\u0007" in said[calls[1]].out
+    assert r"there is studio\u001b]0;owned" in said["quote", "--plan", f"x{LINK}"].err
+    shown = arcadia("show", "pilot", "2026-04", "--json")
+    assert not OBEYED.search(shown.out)
+    assert (shown.json()["meta"]["tenant_name"], shown.json()["lines"][1]["description"]) == (name, f"Addon: {addon}")
+
+
 # Proof.
 
 
