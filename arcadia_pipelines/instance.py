@@ -1,18 +1,24 @@
-"""Dagster's own storage (runs, events, schedules), a schema of its own in the billing database; where its settings are.
+"""Dagster's own storage, a schema of its own in the billing database; which runs are dead; where its settings are.
 
 dagster.yaml names the storage. Its URL is derived from ours here, so that `dagster dev` in the folder needs no
 environment at all.
 """
 
+import datetime as dt
 import json
 import os
 import re
-from collections.abc import Mapping
+import threading
+import time
+import uuid
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import sqlalchemy
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.event_log import SqlEventLogStorageMetadata
 from dagster._core.storage.runs import RunStorageSqlMetadata
 from dagster._core.storage.schedules import ScheduleStorageSqlMetadata
@@ -25,7 +31,7 @@ from dagster_postgres import (
     PostgresScheduleStorage,
     run_storage,
 )
-from dagster_postgres.utils import pg_alembic_config
+from dagster_postgres.utils import pg_alembic_config, retry_pg_connection_fn
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import Connection
@@ -43,6 +49,25 @@ SESSION = session.BASIC | {
 
 _TABLES = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
 _FIRST_START = 0x44414753  # "DAGS": the advisory lock of whoever makes them
+
+DIED = "the process of this run is gone (killed, or its machine or terminal was shut down): what it began left no trace"
+_UNDER_WAY = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+_ENDS = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED)
+_LIFE = 0x4C494645  # "LIFE": the first key of the advisory locks of runs that are alive
+_LIVES = {
+    "idle_session_timeout": "0",
+    # Of a machine that vanishes the server hears nothing: it asks, and gives up after a minute.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+_SECONDS_BETWEEN_PROOFS = 1.0
+_SECONDS_WITHOUT_LIFE = 5.0
+_ALIVE = f"""
+    select objid::bigint from pg_catalog.pg_locks
+    where locktype = 'advisory' and classid = {_LIFE} and objsubid = 2 and granted
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+"""
 
 
 class SettledDialect(PGDialect_psycopg2):
@@ -67,8 +92,128 @@ class SettledDialect(PGDialect_psycopg2):
         return raw
 
 
+class Life:
+    """Proof that a run's process is alive: an advisory lock on a connection that ends with the process.
+
+    Shared, so that it can be taken again while the server has not yet noticed that the last connection is gone.
+    """
+
+    def __init__(self, url: str, run_id: str) -> None:
+        self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
+        self._run_id = run_id
+        self._over = threading.Event()
+        connection = retry_pg_connection_fn(self._take)
+        threading.Thread(target=self._keep, args=(connection,), daemon=True, name=f"life of {run_id}").start()
+
+    def end(self) -> None:
+        """Give it up: the run has ended."""
+        self._over.set()
+
+    def _take(self) -> Connection:
+        connection = self._engine.connect()
+        for name, value in _LIVES.items():
+            connection.execute(text(f"select set_config('{name}', '{value}', false)"))
+        connection.execute(text(f"set application_name = 'arcadia run {self._run_id}'"))
+        connection.execute(text(f"select pg_try_advisory_lock_shared({_LIFE}, {_life_of(self._run_id)})"))
+        return connection
+
+    def _keep(self, connection: Connection | None) -> None:
+        while not self._over.wait(_SECONDS_BETWEEN_PROOFS):
+            try:
+                connection = connection or self._take()
+                connection.execute(text("select 1"))
+            except (sqlalchemy.exc.SQLAlchemyError, session.SessionRefused):
+                connection = None  # the server is gone, or has ended it; the run may live on
+        if connection:
+            connection.close()
+
+
+def _life_of(run_id: str) -> int:
+    """The second key of its lock: 31 bits of the id, which is random."""
+    return uuid.UUID(run_id).int >> 97
+
+
+class ArcadiaRunStorage(PostgresRunStorage):
+    """PostgresRunStorage that knows which runs are dead: the process that executes a run holds its Life."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._lives: dict[str, Life] = {}
+        super().__init__(*arguments, **options)
+
+    def handle_run_event(
+        self, run_id: str, event: dg.DagsterEvent, update_timestamp: dt.datetime | None = None
+    ) -> None:
+        """Called by the run's own process when it starts, which is alive before it is STARTED, until it has ended."""
+        if event.event_type == dg.DagsterEventType.RUN_START and run_id not in self._lives:
+            self._lives[run_id] = Life(self.postgres_url, run_id)
+        super().handle_run_event(run_id, event, update_timestamp)
+        if event.event_type in _ENDS and run_id in self._lives:
+            self._lives.pop(run_id).end()
+
+    def dispose(self) -> None:
+        """Called with the instance's own."""
+        while self._lives:
+            self._lives.popitem()[1].end()
+        super().dispose()
+
+    def without_life(self, run_ids: Collection[str]) -> list[str]:
+        """Those of the runs, which have started, whose process is gone.
+
+        Looked for during some seconds: a connection that is lost while its run lives on is made again at once.
+        """
+        gone = set(run_ids)
+        until = time.monotonic() + _SECONDS_WITHOUT_LIFE
+        while gone:
+            with self.connect() as connection:
+                alive = set(connection.scalars(text(_ALIVE)))
+            gone = {run_id for run_id in gone if _life_of(run_id) not in alive}
+            if time.monotonic() > until:
+                break
+            if gone:
+                time.sleep(_SECONDS_BETWEEN_PROOFS)
+        return sorted(gone)
+
+
+class ArcadiaRunLauncher(DefaultRunLauncher):
+    """DefaultRunLauncher that can be asked whether a run's process is alive, so that the daemon watches it.
+
+    Also of runs that it did not launch, such as the command line's.
+    """
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """It does."""
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Called by the daemon for each run that has started."""
+        storage = self._instance.run_storage
+        if isinstance(storage, ArcadiaRunStorage) and storage.without_life([run.run_id]):
+            return CheckRunHealthResult(WorkerStatus.FAILED, msg=DIED)
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+
+def report_dead_runs(instance: dg.DagsterInstance, partition: str, but: str) -> None:
+    """Report the runs of the partition that have started and whose process is gone as failed; but not the run `but`."""
+    storage = instance.run_storage
+    if not isinstance(storage, ArcadiaRunStorage):
+        return  # nobody knows
+    filters = dg.RunsFilter(statuses=list(_UNDER_WAY), tags={"dagster/partition": partition})
+    others = [run.run_id for run in instance.get_runs(filters) if run.run_id != but]
+    for run_id in storage.without_life(others):
+        run = instance.get_run_by_id(run_id)
+        if run and run.status == dg.DagsterRunStatus.STARTED:  # it has not ended meanwhile
+            instance.report_run_failed(run, DIED)
+        elif run and run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, DIED)
+
+
 class ArcadiaStorage(DagsterPostgresStorage):
     """DagsterPostgresStorage on the database of ARCADIA_DATABASE_URL, or the embedded one, which is started."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
+        self._run_storage = ArcadiaRunStorage(postgres_url, should_autocreate_tables=False)
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -85,7 +230,7 @@ class ArcadiaStorage(DagsterPostgresStorage):
             lacks_tables = bool(_missing_tables(connection))
         if lacks_tables:
             complete_tables(url)
-        return cls(postgres_url=dagster_url(url), should_autocreate_tables=False, inst_data=inst_data)
+        return cls(dagster_url(url), inst_data)
 
 
 def complete_tables(url: str) -> list[str]:

@@ -9,6 +9,7 @@ import dagster as dg
 from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.instance import report_dead_runs
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
 
@@ -28,11 +29,11 @@ class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def month(self, *months: BillingMonth) -> AbstractContextManager[Connection]:
         """A transaction that is the only writer of these months and commits at the end. Raises StorageError."""
-        return _retried(database.month_transaction(self.engine(), *months))
+        return _retried(database.month_transaction(self.engine(), *months), *months)
 
     def month_at_an_instant(self, month: BillingMonth, publishes: bool = False) -> AbstractContextManager[Connection]:
         """As month(), and all that it reads is of one instant; one at a time if it publishes. Raises StorageError."""
-        return _retried(database.month_at_an_instant(self.engine(), month, publishes))
+        return _retried(database.month_at_an_instant(self.engine(), month, publishes), month)
 
     def alone(self) -> AbstractContextManager[Connection]:
         """A transaction that no month runs beside, which commits at the end. Raises StorageError."""
@@ -51,18 +52,31 @@ _engine = functools.cache(database.engine)
 
 
 @contextmanager
-def _retried(transaction: AbstractContextManager[Connection]) -> Iterator[Connection]:
-    """The transaction; in a step of a run, an interruption of it asks Dagster to retry the step."""
+def _retried(transaction: AbstractContextManager[Connection], *months: BillingMonth) -> Iterator[Connection]:
+    """The transaction; in a step of a run, an interruption of it asks Dagster to retry the step.
+
+    Runs of the months whose process died are reported as failed: for ever under way, they would hold up the next.
+    """
+    step = _step()
     try:
         with transaction as connection:
+            for month in months:
+                if step:
+                    report_dead_runs(step.instance, month.key, but=step.run_id)
             yield connection
     except database.StorageInterrupted as error:
-        try:
-            step = dg.OpExecutionContext.get()
-        except dg.DagsterInvariantViolationError:  # a schedule or a sensor
+        if step is None:
             raise error from error.__cause__
         if not step.has_assets_def:  # an operator's act, which may have gone through: it cannot be done twice
             raise error from error.__cause__
         # At random, so that months that stood in each other's way do not meet again.
         seconds = RETRY_SECONDS * 2**step.retry_number * random.uniform(0.5, 1.5)
         raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=seconds) from error
+
+
+def _step() -> dg.OpExecutionContext | None:
+    """The step that is executed here; None in a schedule or a sensor."""
+    try:
+        return dg.OpExecutionContext.get()
+    except dg.DagsterInvariantViolationError:
+        return None
