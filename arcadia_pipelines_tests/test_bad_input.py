@@ -14,7 +14,7 @@ from arcadia_pipelines.month_end import MonthEndFailed
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.storage.test_migrations import PLATFORM, copy_of
-from arcadia_pipelines_tests.world import World, failed_checks, uid
+from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
 
 PILOT = ("issued", 1, 6422, 642, 7064)
 APRIL = "2026-04-15 12:00+00"
@@ -495,6 +495,23 @@ def test_a_unit_price_that_the_engine_cannot_hold_holds_back_its_tenant(empty_ur
     result = world.month_end("2026-04")
     assert set(why_held_back(result)) == {"dear"}
     assert world.invoices("2026-04") == {"pilot": PILOT}
+
+
+@pytest.mark.parametrize(
+    ("column", "as_other"), [("since date", "since text"), ("gst_free text", "gst_free boolean")], ids=["date", "text"]
+)
+def test_a_column_of_another_type_than_the_contract_has_stops_the_month_and_the_message_says_what_to_do(
+    empty_url: str, column: str, as_other: str
+) -> None:
+    """Prices that begin on a text; a reason that is true or false."""
+    world = World(empty_url)
+    world.query(PLATFORM.replace(column, as_other))
+    migrations.migrate(database.engine(empty_url))
+    [why] = failures(world.month_end("2026-04", succeed=False))
+    assert "does not exist" in why
+    assert why.endswith(
+        "see that each view in schema cloud shows its columns in the types of sql/migrations/0001_cloud.sql"
+    )
 
 
 # Amounts at the edge.

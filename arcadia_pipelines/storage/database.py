@@ -271,4 +271,9 @@ def _explain(error: Exception, on: Engine) -> str:
         if cause.sqlstate and cause.sqlstate[:2] in ("40", "53", "54", "55"):  # a lock, a deadlock, a limit
             return f"the database {where} could not do it now ({message}): run it again"
         return f"cannot work with PostgreSQL at {where} ({message}): see that it runs and ARCADIA_DATABASE_URL is right"
+    if isinstance(cause, psycopg.errors.UndefinedFunction | psycopg.errors.DatatypeMismatch):
+        return (
+            f"the database {where} refused ({message}): see that each view in schema cloud shows its columns in the"
+            " types of sql/migrations/0001_cloud.sql"
+        )
     return f"the database {where} refused: {message}"
