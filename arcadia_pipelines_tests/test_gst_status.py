@@ -9,7 +9,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests import test_cli
 from arcadia_pipelines_tests.test_cli import Call
-from arcadia_pipelines_tests.world import World, failed_checks
+from arcadia_pipelines_tests.world import World, connect, failed_checks
 
 arcadia = test_cli.arcadia
 
@@ -249,32 +249,96 @@ def test_an_invoice_that_another_program_has_put_in_without_gst_stays_without(wo
     assert world.invoices("2026-01")["acme"] == ("issued", 2, 5100, 0, 5100)
 
 
-def test_a_correction_that_an_older_engine_taxed_by_the_status_of_its_day_is_put_right_on_the_next_invoice(
-    world: World,
-) -> None:
-    """June, free and paid, has January's -1.00 without the -0.10 of GST that January paid for it: July has them.
+def is_anothers(world: World, tenant: str, number: str, tax_cents: int) -> None:
+    """The tenant's April is an invoice of 40.00 that another program has put in, paid, and that says no reason."""
+    of_tenant = f"(select id from billing.tenant_invoices where tenant_id = '{tenant}')"
+    world.tamper(f"delete from billing.invoice_events where tenant_id = '{tenant}'")
+    for kind, cents in (("tax", tax_cents), ("plan_base", 4000)):
+        world.tamper(
+            f"update billing.tenant_invoice_lines set amount_cents = {cents}, unit_price_cents = {cents}, meta = '{{}}'"
+            f" where kind = '{kind}' and invoice_id in {of_tenant}"
+        )
+    with connect(world.url) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update billing.tenant_invoices set invoice_number = %s, meta = '{}', status = 'paid', paid_at = now(),"
+            " subtotal_cents = 4000, tax_cents = %s, total_cents = 4000 + %s where tenant_id = %s",
+            (number, tax_cents, tax_cents, tenant),
+        )
 
-    So it takes the -1.00 back as it was credited, and credits it with GST: 0.00 and GST -0.10. Until then the books are
-    clean as they stand, and nothing is on two invoices.
+
+def test_a_correction_of_another_programs_invoice_has_its_gst_status_whatever_its_number(world: World) -> None:
+    """April of free acme, 40.00, and of taxed zulu, 40.00 + 4.00, are another program's; 50.00 are owed.
+
+    May of acme: 50.00 + 10.00 without GST; of zulu 50.00 + 10.00 with 6.00. Acme is taxed from June, and April is as it
+    was: nothing is corrected again.
     """
-    paid_january(world, -100, None, "Exports")
-    world.publish("2026-06")
-    world.done("mark_invoice_paid", invoices=["INV-202606-00001"])
-    world.tamper("delete from billing.tenant_invoice_lines where kind = 'tax' and period_start = '2026-06-01'")
+    odd = 'MAN"7\\, \x01\n'
+    world.plan("studio", 5000)
+    for name, reason in (("acme", "Exports"), ("zulu", None)):
+        world.tenant(name, reason)
+        world.deployment(name, name, "studio")
+    world.publish("2026-04")
+    is_anothers(world, "acme", "MAN-7", 0)
+    is_anothers(world, "zulu", odd, 400)
+    assert failed_checks(world.month_end("2026-04")).keys() == {"corrections_are_carried"}
+    world.publish("2026-05")
+    assert world.invoices("2026-05") == {
+        "acme": ("issued", 1, 6000, 0, 6000),
+        "zulu": ("issued", 1, 6000, 600, 6600),
+    }
+    assert world.lines("acme", "2026-05") == [STUDIO, ("Adjustment: 2026-04, MAN-7", 1000)]
+    assert world.query(
+        "select meta from billing.tenant_invoice_lines where kind = 'adjustment' order by description collate \"C\""
+    ) == [({"corrects": "2026-04-01", "invoice_number": number},) for number in (odd, "MAN-7")]
+    [(may,)] = world.query(
+        "select invoice_number from billing.tenant_invoices where tenant_id = 'acme' and revision = 1"
+        " and period_start = '2026-05-01'"
+    )
+    world.done("mark_invoice_paid", invoices=[may])
+    becomes(world, None)
+    for month in ("2026-04", "2026-05", "2026-06"):
+        world.publish(month)
+    assert world.invoices("2026-05")["acme"] == ("paid", 1, 6000, 0, 6000)
+    assert world.lines("acme", "2026-06") == [STUDIO, ("GST 10%", 500)]
+    assert {name for _, name in world.disproved()} == {"content_hash_is_of_the_lines", "newest_event_is_the_invoice"}
+
+
+def without_gst_of_the_correction(world: World, month: str) -> None:
+    """The month's invoice as an older engine made it, which taxed a correction by the status of its day: 49.00 free."""
+    world.tamper(f"delete from billing.tenant_invoice_lines where kind = 'tax' and period_start = '{month}-01'")
     world.tamper("update billing.tenant_invoice_lines set meta = meta - 'taxable' where kind = 'credit'")
-    world.tamper("update billing.tenant_invoices set tax_cents = 0, total_cents = 4900 where total_cents = 4890")
-    world.tamper("update billing.invoice_events set total_cents = 4900 where total_cents = 4890")
+    for table, where in (("tenant_invoices", f"period_start = '{month}-01'"), ("invoice_events", "total_cents = 4890")):
+        taxless = "tax_cents = 0, " if table == "tenant_invoices" else ""
+        world.tamper(f"update billing.{table} set {taxless}total_cents = 4900 where {where}")
     with database.snapshot(database.engine(world.url)) as connection:
-        first = replay.replay(connection, BillingMonth.parse("2026-06")).first
+        first = replay.replay(connection, BillingMonth.parse(month)).first
     assert first
     for table in ("tenant_invoices", "invoice_events"):
         world.tamper(f"update billing.{table} set content_sha256 = '{first.rebuilt_sha256}' where total_cents = 4900")
+
+
+@pytest.mark.parametrize(
+    ("status", "table", "written"),
+    [("paid", "tenant_invoice_lines", "inserted_at"), ("issued", "tenant_invoices", "issued_at")],
+)
+def test_a_correction_of_before_it_had_a_gst_status_stands_as_it_was(
+    world: World, status: str, table: str, written: str
+) -> None:
+    """June, free, has January's -1.00 without the -0.10 of GST that January paid for it: people settled those.
+
+    Paid, issued and the newest, or run again: it stays 49.00, nothing is reissued, and July has 50.00 alone.
+    """
+    paid_january(world, -100, None, "Exports")
+    world.publish("2026-06")
+    if status == "paid":
+        world.done("mark_invoice_paid", invoices=["INV-202606-00001"])
+    world.tamper(f"update billing.{table} set {written} = '2026-01-02' where period_start = '2026-06-01'")
+    without_gst_of_the_correction(world, "2026-06")
     assert world.disproved() == []
-    world.publish("2026-07")
-    assert world.lines("acme", "2026-07") == [
-        STUDIO,
-        ("Adjustment: 2026-01, INV-202601-00001", 100),
-        CREDITED,
-        ("GST 10%", -10),
-    ]
+    for month in ("2026-06", "2026-07", "2026-06", "2026-07"):
+        world.publish(month)
+    assert world.invoices("2026-06")["acme"] == (status, 1, 4900, 0, 4900)
+    assert world.invoices("2026-07")["acme"] == ("issued", 1, 5000, 0, 5000)
+    assert world.lines("acme", "2026-07") == [STUDIO]
     assert world.disproved() == []

@@ -96,6 +96,21 @@ _STANDING = """
     )
 """
 
+# Whether the invoice v has no GST: it says why; or it has none and no line for it, and either its tenant has none now,
+# or it is settled, did not begin here, and is so large that there would be some.
+_WITHOUT_GST = """
+    (case when v.meta ? 'gst_free_reason' then true
+          when v.tax_cents <> 0 then false
+          when 'tax' in (select kind from billing.tenant_invoice_lines
+                         where invoice_id = v.id and period_start = v.period_start) then false
+          when (select max(nullif(btrim(gst_free_reason), '')) from cloud.tenants where id = v.tenant_id) is not null
+              then true
+          else (v.status = 'paid' or v.finance_invoice_id is not null or v.pushed_to_finance_at is not null)
+               and v.subtotal_cents not between -4 and 4
+               and not coalesce((select bool_or(event in ('issued', 'drafted')) from billing.invoice_events
+                                 where invoice_id = v.id), false) end)
+"""
+
 # What is left when every line on one side is struck out against its equal on the other: +1 is owed, -1 stands.
 _LINES = """
     apart as (
@@ -376,9 +391,10 @@ AUDITS = [
             left join tax on tax.invoice_id = s.id
             left join otherwise o on o.invoice_id = s.id
             left join cloud.tenants t on t.id = s.tenant_id
-            where coalesce(tax.lines, 0) <> case when s.meta ? 'gst_free_reason'
+            cross join lateral (select {_WITHOUT_GST} as is_free from billing.tenant_invoices v where v.id = s.id) gst
+            where coalesce(tax.lines, 0) <> case when gst.is_free
                                                  then least(coalesce(o.taxed_lines, 0), 1) else 1 end
-               or tax.taxable <> (case when s.meta ? 'gst_free_reason' then coalesce(o.taxed_cents, 0)
+               or tax.taxable <> (case when gst.is_free then coalesce(o.taxed_cents, 0)
                                        else s.subtotal_cents - coalesce(o.free_cents, 0) end)::text
                or s.status = 'draft' and s.by_line
                   and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
@@ -515,14 +531,29 @@ AUDITS = [
         "month's invoice; beyond that only while the tenant's next invoice, which takes it back, is still to come. Not "
         "yet carried is fine.",
         "Materialise the tenant's newest month again; if it stays, compare the lines named with invoice_corrections.",
-        r"""
-            with carried as (
+        rf"""
+            with released as (
+                select min(applied_at) as at from billing.schema_migrations
+                where name = '0012_billed_subscriptions.sql'
+            ),
+            status as not materialized (
+                select tenant_id, period_start, period_start::text as month, {_WITHOUT_GST} as is_free
+                from billing.tenant_invoices v
+            ),
+            carried as (
                 select i.tenant_id, i.id as invoice_id, i.invoice_number, i.period_start, l.line_no, l.description,
                        l.amount_cents, l.inserted_at, l.meta ->> 'corrects' as corrects,
-                       case l.meta ->> 'taxable' when 'true' then true when 'false' then false
-                                                 else not i.meta ? 'gst_free_reason' end as taxed,
+                       case when l.meta ->> 'taxable' in ('true', 'false') then l.meta ->> 'taxable' = 'true'
+                            when l.inserted_at < released.at or i.issued_at < released.at
+                                then not coalesce(corrected.is_free, own.is_free)
+                            else not own.is_free end as taxed,
                        i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen
-                from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
+                from billing.tenant_invoice_lines l
+                join billing.tenant_invoices i on i.id = l.invoice_id
+                cross join released
+                join status own on own.tenant_id = i.tenant_id and own.period_start = i.period_start
+                left join status corrected
+                    on corrected.tenant_id = i.tenant_id and corrected.month = l.meta ->> 'corrects'
                 where l.kind in ('credit', 'adjustment') and i.status <> 'void'
             ),
             sums as (
@@ -533,12 +564,12 @@ AUDITS = [
             ),
             owed as (
                 select s.*, coalesce(c.difference_cents, 0) as difference_in_all, c.found_at,
-                       case when s.taxed <> corrected.meta ? 'gst_free_reason' then coalesce(c.difference_cents, 0)
+                       case when s.taxed <> corrected.is_free then coalesce(c.difference_cents, 0)
                             else 0 end as difference_cents
                 from sums s
                 left join billing.invoice_corrections c
                     on c.tenant_id = s.tenant_id and c.period_start::text = s.corrects
-                left join billing.tenant_invoices corrected
+                left join status corrected
                     on corrected.tenant_id = c.tenant_id and corrected.period_start = c.period_start
             ),
             beyond as (
@@ -562,7 +593,7 @@ AUDITS = [
             from carried c
             left join settled s on s.tenant_id = c.tenant_id and s.corrects = c.corrects and s.taxed = c.taxed
             where c.period_start = %(month)s
-              and (s.tenant_id is not null or c.corrects is null or c.corrects !~ '^\d{4}-(0[1-9]|1[0-2])-01$'
+              and (s.tenant_id is not null or c.corrects is null or c.corrects !~ '^\d{{4}}-(0[1-9]|1[0-2])-01$'
                    or c.corrects collate "C" >= %(month)s::date::text collate "C")
             order by abs(c.amount_cents) desc, c.tenant_id, c.line_no
         """,

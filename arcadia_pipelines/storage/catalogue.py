@@ -148,7 +148,20 @@ RATES = """
     order by plan_id, resource_kind, effective_from desc, included_quantity, unit_price_cents, unit
 """
 """Every plan's rates in effect. Takes `month`."""
-# What another program has put in without a reason may still have been issued without GST.
+GST_FREE = """(
+    {0}.meta ? 'gst_free_reason'
+    or {0}.tax_cents = 0
+       and (select count(*) from billing.tenant_invoice_lines tax
+            where tax.invoice_id = {0}.id and tax.period_start = {0}.period_start and tax.kind = 'tax') = 0
+       and (exists (select from cloud.tenants t where t.id = {0}.tenant_id and btrim(t.gst_free_reason) <> '')
+            or abs({0}.subtotal_cents) >= 5
+               and ({0}.status = 'paid' or num_nonnulls({0}.finance_invoice_id, {0}.pushed_to_finance_at) > 0)
+               and (select count(*) from billing.invoice_events made
+                    where made.invoice_id = {0}.id and made.event in ('issued', 'drafted')) = 0)
+)"""
+"""Whether an invoice is free of GST: it says why, or else it has no GST and no tax line, and either its tenant is free
+today or it is another program's, is paid or pushed, and had GST been on it there would be some. Takes its table's name.
+"""
 _TENANTS = f"""
     select t.id as tenant_id, status.gst_free_reason,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
@@ -159,12 +172,9 @@ _TENANTS = f"""
     cross join lateral (select nullif(btrim(t.gst_free_reason), '') as reason) today
     cross join lateral (
         select case when i.id is null then today.reason
-                    when i.meta ? 'gst_free_reason' then i.meta ->> 'gst_free_reason'
-                    when today.reason is null or i.tax_cents <> 0
-                         or exists (select from billing.tenant_invoice_lines l
-                                    where l.invoice_id = i.id and l.period_start = %(month)s and l.kind = 'tax')
-                        then null
-                    else today.reason end as gst_free_reason
+                    when {GST_FREE.format("i")}
+                        then coalesce(i.meta ->> 'gst_free_reason', today.reason, 'issued without GST')
+               end as gst_free_reason
     ) status
 """
 

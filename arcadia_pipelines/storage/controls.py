@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import months, unbilled
-from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, IS_TIMELESS, bounds
+from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, GST_FREE, IS_TIMELESS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.ledger import VOIDED_BY_AN_OPERATOR
 from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECEIVED, WEIGHT, cutoff_of
@@ -200,7 +200,7 @@ CONTROLS = [
         asset="tenant_invoices",
         description="Each invoice's GST is a tenth of its taxable lines by integers, half a cent up.",
         remedy="The tax is not what the lines say: compare with invoice_events, then re-materialise the month.",
-        query="""
+        query=f"""
             with sums as (
                 select invoice_id, sum(amount_cents)::bigint as cents
                 from billing.tenant_invoice_lines where period_start = %(month)s and kind <> 'tax' group by 1
@@ -216,7 +216,7 @@ CONTROLS = [
             join sums s on s.invoice_id = i.id
             left join otherwise o on o.invoice_id = i.id
             cross join lateral (
-                select case when i.meta ? 'gst_free_reason' then coalesce(o.taxed, 0)
+                select case when {GST_FREE.format("i")} then coalesce(o.taxed, 0)
                             else s.cents - coalesce(o.free, 0) end as cents
             ) t
             where i.period_start = %(month)s and i.tax_cents <> sign(t.cents) * ((abs(t.cents) + 5) / 10)
@@ -258,13 +258,13 @@ CONTROLS = [
         description="Every issued or paid invoice of the month has GST, or none, as its tenant has now.",
         remedy="It keeps the status that it was issued with. If that was wrong for the month: void it, reopen it and "
         "run the month again, which issues it with today's; what is wrong on a paid one is for people to settle.",
-        query="""
+        query=f"""
             select i.invoice_number, i.tenant_id, i.status, i.tax_cents,
                    i.meta ->> 'gst_free_reason' as invoiced_reason,
                    nullif(btrim(t.gst_free_reason), '') as reason_now
             from billing.tenant_invoices i join cloud.tenants t on t.id = i.tenant_id
             where i.period_start = %(month)s and i.status in ('issued', 'paid')
-              and (i.meta ? 'gst_free_reason') <> (nullif(btrim(t.gst_free_reason), '') is not null)
+              and {GST_FREE.format("i")} <> (nullif(btrim(t.gst_free_reason), '') is not null)
             order by i.tenant_id
         """,
     ),

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.invoice import ADJUSTMENTS
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
+from arcadia_pipelines.storage.catalogue import GST_FREE
 
 _FIND = """
     create temporary table found on commit drop as
@@ -48,16 +49,31 @@ _ADD = """
     on conflict do nothing
 """
 
-# A line that does not say whether it was taxed was taxed as the rest of its invoice.
-_STANDING_LINES = """
-    select i.tenant_id, i.period_start, i.status, l.amount_cents, (l.meta ->> 'corrects')::date as corrects,
-           coalesce(l.meta ->> 'taxable' = 'true', not i.meta ? 'gst_free_reason') as taxable
-    from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
-    where l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
+# What another program has written may name no month: then it corrects nothing that is known here.
+_CORRECTS = r"""
+    case when l.meta ->> 'corrects' ~ '^[1-9]\d\d\d-(0[1-9]|1[0-2])-01$' then (l.meta ->> 'corrects')::date end
+"""
+# A line that does not say whether it was taxed was taxed as the rest of its invoice. One of the time before corrections
+# had a GST status of their own stands, and counts as if it had had it: its GST was for people to settle.
+_STANDING_LINES = f"""
+    select i.tenant_id, i.period_start, i.status, l.amount_cents, l.corrects, l.written as written_taxable,
+           case when l.is_old then coalesce(not {GST_FREE.format("c")}, l.written) else l.written end as taxable
+    from billing.tenant_invoices i
+    cross join lateral (
+        select l.amount_cents, {_CORRECTS} as corrects,
+               coalesce(l.meta ->> 'taxable' = 'true', not {GST_FREE.format("i")}) as written,
+               not l.meta ? 'taxable' and least(l.inserted_at, i.issued_at) < (
+                   select applied_at from billing.schema_migrations where name = '0012_billed_subscriptions.sql'
+               ) as is_old
+        from billing.tenant_invoice_lines l
+        where l.invoice_id = i.id and l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
+    ) l
+    left join billing.tenant_invoices c on c.tenant_id = i.tenant_id and c.period_start = l.corrects
+    where l.corrects is not null
 """
 # Of an invoice that was voided since, nothing is owed.
-_DIFFERENCES = """
-    select c.tenant_id, c.period_start as corrects, not i.meta ? 'gst_free_reason' as taxable,
+_DIFFERENCES = f"""
+    select c.tenant_id, c.period_start as corrects, not {GST_FREE.format("i")} as taxable,
            c.difference_cents as cents
     from billing.invoice_corrections c
     join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.period_start
@@ -75,6 +91,7 @@ _OUTSTANDING = f"""
 """
 # The newest month takes what is outstanding. An older one that is issued, and an invoice that is frozen, keeps what it
 # carries: what has changed since goes on a newer one. An older draft was reopened, and others may carry its share.
+# What a line of an issued invoice carries is carried as it was written while it is as much.
 _CARRIED_BY = f"""
     with kept as (
         select tenant_id from billing.tenant_invoices
@@ -82,12 +99,18 @@ _CARRIED_BY = f"""
           and (status in ('paid', 'void') or finance_invoice_id is not null or pushed_to_finance_at is not null
                or status = 'issued' and exists (select from billing.tenant_invoices where period_start > %(month)s))
     ),
+    standing as (select * from ({_STANDING_LINES}) l where period_start = %(month)s),
+    issued as (
+        select tenant_id, corrects, written_taxable, sum(amount_cents) as amount_cents
+        from standing where status = 'issued' and written_taxable <> taxable group by 1, 2, 3
+    ),
     carried as (
-        select tenant_id, corrects, taxable, amount_cents
-        from ({_STANDING_LINES}) l where period_start = %(month)s and tenant_id in (select tenant_id from kept)
+        select tenant_id, corrects, written_taxable as taxable, amount_cents
+        from standing where tenant_id in (select tenant_id from kept)
         union all
-        select tenant_id, corrects, taxable, amount_cents
+        select tenant_id, corrects, coalesce(written_taxable, taxable), amount_cents
         from ({_OUTSTANDING.format(lines="period_start <> %(month)s and status <> 'void'")}) outstanding
+        left join issued using (tenant_id, corrects, amount_cents)
         where corrects < %(month)s
           and not exists (select from billing.tenant_invoices where period_start > %(month)s)
           and tenant_id not in (select tenant_id from kept)
@@ -111,7 +134,7 @@ _CARRIED_ELSEWHERE = f"""
     from billing.tenant_invoice_lines l
     join billing.tenant_invoices i on i.id = l.invoice_id
     join ({_OUTSTANDING.format(lines="status <> 'void'")}) beyond
-        on beyond.tenant_id = i.tenant_id and beyond.corrects = (l.meta ->> 'corrects')::date
+        on beyond.tenant_id = i.tenant_id and beyond.corrects = {_CORRECTS}
     where i.id = any(%(ids)s) and l.kind in ('credit', 'adjustment')
 """
 

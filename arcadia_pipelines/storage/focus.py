@@ -178,7 +178,7 @@ _GST = """
     taxed as (
         select c.invoice_id, c.corrects, c.number, sum(c.cents) as cents
         from corrections c join billing.tenant_invoices i on i.id = c.invoice_id
-        where coalesce(c.taxable::boolean, not i.meta ? 'gst_free_reason') group by 1, 2, 3
+        where coalesce(c.taxable = 'true', not i.meta ? 'gst_free_reason') group by 1, 2, 3
     ),
     parts as (
         select invoice_id, corrects, number, cents from taxed

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import billed, bulk, corrections, usage
+from arcadia_pipelines.storage.catalogue import GST_FREE
 from arcadia_pipelines.storage.database import refuse_partial_view
 from arcadia_pipelines.storage.ledger import (
     CHANGE_STATUS,
@@ -51,10 +52,10 @@ _FIND = """
     select id, coalesce(invoice_number, id::text) as invoice, period_start from billing.tenant_invoices
     where invoice_number = any(%(references)s) or id::text = any(%(references)s)
 """
-_TARGETS = """
+_TARGETS = f"""
     select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status, i.issued_at,
            h.tenant_id is not null as on_hold,
-           (i.meta ? 'gst_free_reason') <> (nullif(btrim(t.gst_free_reason), '') is not null) as gst_status_changed
+           {GST_FREE.format("i")} <> (nullif(btrim(t.gst_free_reason), '') is not null) as gst_status_changed
     from billing.tenant_invoices i
     left join billing.tenant_holds h on h.tenant_id = i.tenant_id
     left join cloud.tenants t on t.id = i.tenant_id
