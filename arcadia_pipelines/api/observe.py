@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from arcadia_pipelines.api import problems
 
 LARGEST_BODY = 64 * 1024  # bytes
+LARGEST_HEAD = 48 * 1024  # bytes of path, query string and headers; uvicorn's h11 itself ends at 64 KiB
 LONGEST_LOGGED_PATH = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LOG = logging.getLogger("arcadia.api")
@@ -69,6 +70,11 @@ class Observe:
             await send(message)
 
         try:
+            if _head(scope) > LARGEST_HEAD:
+                detail = f"path, query string and headers have at most {LARGEST_HEAD} bytes"
+                told = problems.document("head-too-large", detail, request_id)
+                await JSONResponse(told, 431, media_type=problems.MEDIA_TYPE)(scope, receive, answer)
+                return
             await self._app(scope, _bounded(receive), answer)
         except Exception:
             _LOG.exception("request failed", extra={"fields": {"request_id": request_id}})
@@ -80,6 +86,11 @@ class Observe:
             await JSONResponse(told, 500, media_type=problems.MEDIA_TYPE)(scope, receive, answer)
         finally:
             _LOG.info("request", extra={"fields": _fields(scope, status, started)})
+
+
+def _head(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return len(scope["raw_path"]) + len(scope["query_string"]) + headers
 
 
 def _request_id(scope: Scope) -> str:

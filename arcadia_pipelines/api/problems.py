@@ -22,6 +22,7 @@ TITLES = {
     "not-found": (404, "There is no such thing here"),
     "method-not-allowed": (405, "Not this method"),
     "too-large": (413, "The request is too large"),
+    "head-too-large": (431, "The request's headers are too large"),
     "invalid-request": (422, "The request does not make sense"),
     "internal-error": (500, "Our mistake"),
     "unavailable": (503, "Not available at the moment"),

@@ -1,5 +1,7 @@
 """How a thing may be asked for: each parameter once, or as often as a list takes, and HEAD wherever GET is served."""
 
+import socket
+
 import httpx
 import pytest
 
@@ -113,3 +115,29 @@ def test_head_of_what_is_unchanged_and_of_what_is_only_posted(api: httpx.Client,
     assert api.head(path, headers=ADMIN | {"If-None-Match": tag}).status_code == 304
     assert api.head("/api/v1/quotes", headers=ADMIN).status_code == 405
     assert api.delete(path, headers=ADMIN).headers["allow"] == "GET, HEAD"
+
+
+def test_who_is_unknown_has_a_401_before_a_body_is_read(api: httpx.Client) -> None:
+    """None is sent here, though one is announced: the answer comes at once, and no `100 Continue` asks for it."""
+    for token in ("", "Authorization: Bearer nonsense\r\n"):
+        for body in ("Content-Length: 60000\r\nExpect: 100-continue\r\n", "Transfer-Encoding: chunked\r\n"):
+            with socket.create_connection((api.base_url.host, api.base_url.port or 80), timeout=5) as client:
+                head = f"POST /api/v1/quotes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{token}{body}\r\n"
+                client.sendall(head.encode())
+                assert client.recv(4096).startswith(b"HTTP/1.1 401 "), (token, body)
+
+
+def test_headers_query_strings_and_paths_that_are_too_large_are_refused(api: httpx.Client) -> None:
+    """One that is long, or many; a third of it passes."""
+    long = "x" * 50_000
+    for path, headers in (
+        ("/api/v1/invoices", {"X-Long": long}),
+        ("/api/v1/invoices", {f"X-{number}": long[:500] for number in range(100)}),
+        (f"/api/v1/invoices?period={long}", {}),
+        (f"/health/{long}", {}),
+    ):
+        answer = api.get(path, headers=ADMIN | headers)
+        assert (answer.status_code, answer.json()["type"]) == (431, "urn:arcadia:problem:head-too-large"), path[:30]
+        assert "at most 49152 bytes" in answer.json()["detail"]
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert api.get("/api/v1/invoices", headers=ADMIN | {"X-Long": long[:16_000]}).status_code == 200
