@@ -219,3 +219,17 @@ def test_a_difference_that_no_invoice_carries_yet_is_named_by_the_check(paid: Wo
     assert check.metadata["offenders"].value == 1
     paid.publish("2026-05")
     assert "corrections_are_carried" not in failed_checks(paid.month_end("2026-04"))
+
+
+@pytest.mark.parametrize("corrects", ["n/a", "2026-13-01", "0000-01-01", ""])
+def test_a_line_of_another_program_that_corrects_no_month_stops_nobody(world: World, corrects: str) -> None:
+    """It is on the pilot's April, which is another program's; May is 57.50 as ever."""
+    world.pilot()
+    world.publish("2026-04")
+    world.tamper(
+        "update billing.tenant_invoice_lines set kind = 'credit', meta = jsonb_build_object('taxable', 'maybe',"
+        f" 'corrects', '{corrects}') where kind = 'addon'"
+    )
+    world.tamper("update billing.tenant_invoices set status = 'paid', paid_at = now()")
+    world.publish("2026-05")
+    assert world.lines("pilot", "2026-05") == [*MAY, ("GST 10%", 575)]
