@@ -136,8 +136,11 @@ def migrate() -> None:
 
 @db.command()
 def url() -> None:
-    """Print the database's URL, password included; the embedded one's wants clients of libpq 16 or newer."""
-    click.echo(Settings.from_environment().url())
+    """Print the database's URL, password included."""
+    settings = Settings.from_environment()
+    # Our own connections say besides how the embedded server may ask for the password (require_auth), which clients
+    # older than libpq 16 do not understand.
+    click.echo(settings.url() if settings.database_url else settings.url().partition("?")[0])
 
 
 @db.command(context_settings={"ignore_unknown_options": True})

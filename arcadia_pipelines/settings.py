@@ -138,13 +138,13 @@ def _web_address(variable: str, is_base: bool = False) -> str | None:
     raise SettingsError(f"{variable} is no web address: write one like https://dagster.example.com")
 
 
-_OF_A_CLUSTER = r"ARCADIA_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
-"""What Kubernetes tells every container of a service whose name begins with arcadia."""
+_OF_OTHERS = r"ARCADIA_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|ARCADIA_TEST_\w+"
+"""What Kubernetes tells every container of a service whose name begins with arcadia; and what tests may note."""
 
 
 def _refuse_unknown(environment: Iterable[str]) -> None:
     for name in sorted(environment):
-        is_ours = name.upper().startswith("ARCADIA_") and not re.fullmatch(_OF_A_CLUSTER, name)
+        is_ours = name.upper().startswith("ARCADIA_") and not re.fullmatch(_OF_OTHERS, name)
         if is_ours and name not in VARIABLES:
             [nearest] = difflib.get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0)
             raise SettingsError(f"{name} is no variable of Arcadia's: did you mean {nearest}? README.md lists them")

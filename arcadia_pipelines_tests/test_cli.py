@@ -692,6 +692,12 @@ def test_db_migrate_and_up_say_what_they_did(empty_url: str, arcadia: Call, tmp_
     assert not (tmp_path / "home").exists()
 
 
+def test_the_embedded_servers_url_is_one_that_every_client_understands(arcadia: Call, server_url: str) -> None:
+    """Clients older than libpq 16 know no require_auth, which our own connections have."""
+    answer = arcadia("db", "url", ARCADIA_DATABASE_URL="", ARCADIA_HOME=os.environ["TEST_HOME_OF_ARCADIA"])
+    assert answer == (0, f"{server_url.partition('?')[0]}\n", "")
+
+
 def test_db_migrate_says_on_stderr_what_a_superuser_has_to_do(empty_url: str, migrated: str, arcadia: Call) -> None:
     """The owner of the database is no member of the pipeline's role: the release goes through, and says so once."""
     server = World(empty_url)
