@@ -70,7 +70,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for prog
 
 def print_invoice(invoice: dict[str, Any]) -> None:
     """An invoice as ledger.invoice_of gives it."""
-    OUT.print(f"\nTax invoice {heading(invoice)}")
+    say(f"\nTax invoice {heading(invoice)}")
     print_lines(None, invoice)
     if "gst_free_reason" in invoice["meta"]:
         taxed = any(line["kind"] == "tax" for line in invoice["lines"])

@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """One home for the server, made by the first process and shared with its workers."""
     for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL", "DAGSTER_HOME"):
         os.environ.pop(name, None)
+    os.environ.pop("COLUMNS", None)  # xdist sets it, and the console would keep it: each test says how wide it is
     os.environ.pop("ARCADIA_DIGITALOCEAN_TOKEN", None)  # nobody is asked for a real bill
     if not hasattr(config, "workerinput"):
         os.environ[_TEST_HOME] = tempfile.mkdtemp(prefix="arcadia-tests-")
