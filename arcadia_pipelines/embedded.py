@@ -159,7 +159,7 @@ def binary(name: str) -> str:
 
 def _address(home: Path, database: str) -> str:
     password, port = ((home / name).read_text().strip() for name in ("password", "port"))
-    return f"postgresql://arcadia:{password}@127.0.0.1:{port}/{database}?require_auth=scram-sha-256"
+    return f"postgresql://arcadia:{password}@127.0.0.1:{port}/{database}?hostaddr=127.0.0.1&require_auth=scram-sha-256"
 
 
 def _answers(home: Path, database: str) -> bool:

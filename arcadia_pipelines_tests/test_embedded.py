@@ -103,7 +103,9 @@ def test_start_gives_a_url_that_works(served: Path) -> None:
     """The URL is the canonical one, leads to the database it names, and can be had without a start."""
     url = embedded.start(served)
     password, port = (served / "password").read_text(), (served / "port").read_text()
-    assert url == f"postgresql://arcadia:{password}@127.0.0.1:{port}/arcadia?require_auth=scram-sha-256"
+    assert (
+        url == f"postgresql://arcadia:{password}@127.0.0.1:{port}/arcadia?hostaddr=127.0.0.1&require_auth=scram-sha-256"
+    )
     assert ask(url, "SELECT current_database() || ' ' || current_user") == "arcadia arcadia"
     assert embedded.url(served) == url
 

@@ -132,6 +132,18 @@ def test_what_the_embedded_server_cannot_do_is_said_at_once(
         embedded.start(Path(os.environ["ARCADIA_HOME"]))
 
 
+def test_the_embedded_server_is_found_wherever_the_environment_says_hosts_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libpq takes PGHOSTADDR also where a URL names the host: nobody listens on 127.0.0.9."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.9")
+    url = embedded.start(Path(os.environ["ARCADIA_HOME"]))
+    for engine in (database.engine(url), sqlalchemy.create_engine(dagster_url(url))):
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("select 1").scalar_one() == 1
+        engine.dispose()
+
+
 def spoil(url: str) -> None:
     """Have the database begin each session with all of HOSTILE."""
     with psycopg.connect(url, autocommit=True) as connection:
