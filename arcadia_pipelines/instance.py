@@ -51,8 +51,8 @@ _TABLES = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSql
 _FIRST_START = 0x44414753  # "DAGS": the advisory lock of whoever makes them
 
 DIED = (
-    "the process of this run is gone (killed, or its machine or terminal was shut down): the step that it was at is done"
-    " whole, or left no trace"
+    "the process of this run is gone (killed, or its machine or terminal was shut down): the step that it was at is"
+    " done whole, or left no trace"
 )
 _UNDER_WAY = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _ENDS = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED)
