@@ -32,9 +32,11 @@ PROJECT = Path() if SHIPPED == _PACKAGE else SHIPPED
 VARIABLES = (
     "ARCADIA_ALERT_WEBHOOK_URL",
     "ARCADIA_API_AUDIENCE",
+    "ARCADIA_API_CLIENTS",
     "ARCADIA_API_CONNECTIONS",
     "ARCADIA_API_ISSUER",
     "ARCADIA_API_JWKS",
+    "ARCADIA_API_REQUESTS",
     "ARCADIA_API_SECRET",
     "ARCADIA_DATABASE_URL",
     "ARCADIA_DEBUG",
@@ -76,6 +78,10 @@ class Settings:
     api_audience: str | None = None
     api_connections: int = 5
     """How many connections to the database one API process keeps at most; more of them made it slower."""
+    api_clients: int = 400
+    """On how many HTTP connections one API process answers at once."""
+    api_requests: int = 60_000
+    """How many requests a minute one API process answers to one tenant, or to platform admins together."""
     digitalocean_token: str | None = field(default=None, repr=False)
     """What the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
@@ -100,7 +106,9 @@ class Settings:
             api_secret=os.environ.get("ARCADIA_API_SECRET") or None,
             api_issuer=os.environ.get("ARCADIA_API_ISSUER") or None,
             api_audience=os.environ.get("ARCADIA_API_AUDIENCE") or None,
-            api_connections=_count("ARCADIA_API_CONNECTIONS", 5),
+            api_connections=_count("ARCADIA_API_CONNECTIONS", cls.api_connections),
+            api_clients=_count("ARCADIA_API_CLIENTS", cls.api_clients),
+            api_requests=_count("ARCADIA_API_REQUESTS", cls.api_requests, 9_999_999),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
         )
@@ -110,10 +118,10 @@ class Settings:
         return self.database_url or embedded.start(self.home)
 
 
-def _count(variable: str, default: int) -> int:
+def _count(variable: str, default: int, most: int = 9999) -> int:
     text = os.environ.get(variable) or str(default)
-    if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII):
-        raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to 9999")
+    if not re.fullmatch(rf"[1-9]\d{{0,{len(str(most)) - 1}}}", text, re.ASCII):
+        raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to {most}")
     return int(text)
 
 

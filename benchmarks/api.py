@@ -99,6 +99,7 @@ def _served(url: str, secret: str) -> Iterator[int]:
         "ARCADIA_API_SECRET": secret,
         "ARCADIA_API_ISSUER": "benchmark",
         "ARCADIA_API_AUDIENCE": "benchmark",
+        "ARCADIA_API_REQUESTS": "9999999",  # one principal asks for all
     }
     command = [str(Path(sys.executable).with_name("arcadia")), "api", "--port", "0"]
     with subprocess.Popen(

@@ -31,7 +31,7 @@ from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcadia_pipelines import sheets
-from arcadia_pipelines.api import auth, cost_routes, dashboard, problems, queries, routing, schemas
+from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, routing, schemas
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import Problem
@@ -82,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.pool = queries.Pool(url, settings.api_connections)
     app.state.engine = database.engine(url)
     app.state.tokens = auth.tokens(settings)
+    app.state.requests = limits.Requests(settings.api_requests)
     app.state.sheets = asyncio.Semaphore(min(SHEETS_AT_ONCE, max(1, settings.api_connections - 1)))
     app.state.quoting = anyio.CapacityLimiter(QUOTES_AT_ONCE)
     app.include_router(_operations)
@@ -247,7 +248,7 @@ async def events(request: Request, invoice_id: uuid.UUID) -> Response:
 @_v1.post(
     "/quotes",
     dependencies=[Depends(names_nothing_twice)],
-    responses=told("too-large", *READING),
+    responses=told("too-slow", "too-large", *READING),
     openapi_extra=asks(),
 )
 async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quote:

@@ -10,15 +10,13 @@ from arcadia_pipelines.settings import Settings, SettingsError
 from arcadia_pipelines.storage import database, migrations, session
 
 HOST = "127.0.0.1"
-GRACE_SECONDS = 20  # for requests under way when the server is asked to stop
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
 def api(port: int) -> None:
     """Serve the read API on 127.0.0.1 until Ctrl-C or SIGTERM; the log is JSON on stdout."""
-    import uvicorn
-
+    from arcadia_pipelines.api import limits
     from arcadia_pipelines.api.app import create_app
     from arcadia_pipelines.api.observe import log_to_stdout
 
@@ -27,7 +25,7 @@ def api(port: int) -> None:
     if not settings.database_url:
         migrations.migrate(database.engine(url))
     app = create_app(settings)
-    _refuse_unadmitted(url)
+    can_do_more = _refuse_unadmitted(url)
     listening = listen(port)
     where = f"http://{HOST}:{listening.getsockname()[1]}"
     click.echo(
@@ -35,17 +33,12 @@ def api(port: int) -> None:
         f"the dashboard on {where}/dashboard; Ctrl-C stops it",
         err=True,
     )
+    if settings.database_url and can_do_more:  # the embedded database has its owner's login only
+        click.echo(f"warning: its login, {can_do_more}, can do more than read: {_READ_ONLY}", err=True)
     log_to_stdout()
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,  # ours is in JSON, with the request id
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
     for asked_to_stop in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has stopped: that is all
         signal.signal(asked_to_stop, signal.SIG_IGN)
-    uvicorn.Server(config).run([listening])
+    limits.server(app, settings).run([listening])
 
 
 @click.command()
@@ -75,8 +68,21 @@ def listen(port: int) -> socket.socket:
         raise SettingsError(f"cannot listen on {HOST}:{port} ({error.strerror}): choose another --port") from error
 
 
-def _refuse_unadmitted(url: str) -> None:
-    """Say so now if the database does not let the API read. One that is down is left to /ready."""
+_READ_ONLY = "give it one with arcadia_api alone (README.md, The read API)"
+_CAN_DO_MORE = """
+    select session_user from pg_roles r
+    where pg_has_role(session_user, r.oid, 'member') and rolname <> 'arcadia_api'
+      and (rolsuper or rolcreaterole or rolbypassrls or rolname = 'arcadia_pipeline'
+           or oid in (select relowner from pg_class where oid = 'billing.tenant_invoices'::regclass))
+    limit 1
+"""
+
+
+def _refuse_unadmitted(url: str) -> str | None:
+    """Say so now if the database does not let the API read. One that is down is left to /ready.
+
+    Returns the login's name if it may write as well.
+    """
     from arcadia_pipelines.api.queries import SESSION
 
     try:
@@ -87,8 +93,10 @@ def _refuse_unadmitted(url: str) -> None:
             database.settle(connection, SESSION)
             connection.execute("select from billing.tenant_invoices limit 0")
             connection.execute("select from billing.invoice_lines(null, null)")
+            row = connection.execute(_CAN_DO_MORE).fetchone()
+            return str(row[0]) if row else None
     except psycopg.OperationalError:
-        return
+        return None
     except session.SessionRefused as error:
         raise SettingsError(str(error)) from error
     except psycopg.Error as error:

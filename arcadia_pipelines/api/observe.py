@@ -3,6 +3,7 @@
 The log has neither headers, query strings nor bodies, where tokens and other people's data would be.
 """
 
+import asyncio
 import datetime as dt
 import json
 import logging
@@ -16,9 +17,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcadia_pipelines.api import problems
+from arcadia_pipelines.api.limits import LARGEST_HEAD
 
 LARGEST_BODY = 64 * 1024  # bytes
-LARGEST_HEAD = 48 * 1024  # bytes of path, query string and headers; uvicorn's h11 itself ends at 64 KiB
+BODY_SECONDS = 20.0
+"""For a body to arrive whole, from when it is first asked for: who may not ask is answered before."""
 LONGEST_LOGGED_PATH = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _LOG = logging.getLogger("arcadia.api")
@@ -70,10 +73,11 @@ class Observe:
             await send(message)
 
         try:
-            if _head(scope) > LARGEST_HEAD:
-                detail = f"path, query string and headers have at most {LARGEST_HEAD} bytes"
-                told = problems.document("head-too-large", detail, request_id)
-                await JSONResponse(told, 431, media_type=problems.MEDIA_TYPE)(scope, receive, answer)
+            if refusal := _refusal(scope):
+                kind, detail, headers = refusal
+                told = problems.document(kind, detail, request_id)
+                status_code = problems.TITLES[kind][0]
+                await JSONResponse(told, status_code, headers, problems.MEDIA_TYPE)(scope, receive, answer)
                 return
             await self._app(scope, _bounded(receive), answer)
         except Exception:
@@ -88,6 +92,15 @@ class Observe:
             _LOG.info("request", extra={"fields": _fields(scope, status, started)})
 
 
+def _refusal(scope: Scope) -> tuple[str, str, dict[str, str] | None] | None:
+    """Why the request is not served, whoever asks: the problem, its detail and headers. /health is, in any crowd."""
+    if scope["state"].get("is_crowded") and scope["path"] != "/health":
+        return "unavailable", "too many connections are open: try again", {"Retry-After": "1", "Connection": "close"}
+    if _head(scope) > LARGEST_HEAD:
+        return "head-too-large", f"path, query string and headers have at most {LARGEST_HEAD} bytes", None
+    return None
+
+
 def _head(scope: Scope) -> int:
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
     return len(scope["raw_path"]) + len(scope["query_string"]) + headers
@@ -100,15 +113,24 @@ def _request_id(scope: Scope) -> str:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """The same, refusing a body that is too large, whatever length it claims."""
-    received = 0
+    """The same, refusing a body that is too large, whatever length it claims, or too slow."""
+    received, until, is_whole = 0, 0.0, False
 
     async def bounded() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, until, is_whole
+        if is_whole:  # what follows is that the client is gone, however late
+            return await receive()
+        until = until or asyncio.get_running_loop().time() + BODY_SECONDS
+        try:
+            async with asyncio.timeout_at(until):
+                message = await receive()
+        except TimeoutError:
+            detail = f"a body has to arrive within {BODY_SECONDS:.0f} s"
+            raise HTTPException(408, detail, {"Connection": "close"}) from None
         received += len(message.get("body", b""))
         if received > LARGEST_BODY:
             raise HTTPException(413, f"a body has at most {LARGEST_BODY} bytes")
+        is_whole = not message.get("more_body", False)
         return message
 
     return bounded

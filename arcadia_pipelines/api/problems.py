@@ -21,8 +21,10 @@ TITLES = {
     "forbidden": (403, "Not for this role"),
     "not-found": (404, "There is no such thing here"),
     "method-not-allowed": (405, "Not this method"),
+    "too-slow": (408, "The request took too long to arrive"),
     "too-large": (413, "The request is too large"),
     "head-too-large": (431, "The request's headers are too large"),
+    "too-many-requests": (429, "Too many requests"),
     "invalid-request": (422, "The request does not make sense"),
     "internal-error": (500, "Our mistake"),
     "unavailable": (503, "Not available at the moment"),
@@ -95,10 +97,13 @@ def _invalid(request: Request, error: Exception) -> Response:
     return respond(request, Problem("invalid-request", detail), found)
 
 
+_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 408: "too-slow", 413: "too-large"}
+
+
 def _http(request: Request, error: Exception) -> Response:
     """What Starlette answers itself: an unknown path, a method that a path does not have, JSON that is none."""
     assert isinstance(error, HTTPException)
-    kind = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "bad-request")
+    kind = _OF_STATUS.get(error.status_code, "bad-request")
     detail = {
         "not-found": "no such path: see /api/v1/openapi.json",
         "method-not-allowed": f"{request.method} is not served here: see /api/v1/openapi.json",

@@ -17,7 +17,7 @@ from arcadia_pipelines.api.auth import InvalidToken, Principal
 from arcadia_pipelines.api.problems import Problem
 
 PRIVATE = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
-READING = ("invalid-token", "invalid-request", "unavailable")
+READING = ("invalid-token", "too-many-requests", "invalid-request", "unavailable")
 """The problems of every route that reads, as told() takes them."""
 
 
@@ -31,12 +31,16 @@ class Nothing(BaseModel):
 
 
 async def principal(request: Request) -> Principal:
-    """Who asks. Raises InvalidToken and KeysUnavailable."""
+    """Who asks, counted once a request. Raises InvalidToken, KeysUnavailable, and Problem for one request too many."""
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known:
+        return known
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given:
         raise InvalidToken("send a token: Authorization: Bearer TOKEN")
     who: Principal = await request.app.state.tokens.principal(given.strip())
     request.state.principal = who
+    await request.app.state.requests.count(who)
     return who
 
 

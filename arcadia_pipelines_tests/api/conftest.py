@@ -13,8 +13,8 @@ import httpx
 import jwt
 import psycopg
 import pytest
-import uvicorn
 
+from arcadia_pipelines.api import limits
 from arcadia_pipelines.api.app import create_app
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
@@ -52,8 +52,9 @@ def served(url: str, **settings: Any) -> Iterator[httpx.Client]:
     defaults: dict[str, Any] = {"api_issuer": ISSUER, "api_audience": AUDIENCE}
     if "api_jwks" not in settings:
         defaults["api_secret"] = SECRET
-    app = create_app(Settings(url, Path("/nowhere"), BillingMonth.parse("2026-01"), None, **defaults | settings))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    given = Settings(url, Path("/nowhere"), BillingMonth.parse("2026-01"), None, **defaults | settings)
+    server = limits.server(create_app(given), given)
+    server.config.timeout_graceful_shutdown = 5
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
