@@ -13,24 +13,20 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import dagster as dg
 import pandas as pd
 
 from arcadia_pipelines.storage.controls import MOST_SHOWN
 
+if TYPE_CHECKING:  # what draws imports it: without docstrings (python -OO) it cannot be loaded
+    import altair as alt
+
 SECONDS = 30.0
 """How long one picture may take: the first of a process takes half a second, the next a fiftieth of one."""
 _PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
 _SIDE_COLOURS = {"revenue": "#30638e", "cost": "#d1495b"}
-_SIDE = alt.Color(
-    "side:N",
-    title=None,
-    scale=alt.Scale(domain=list(_SIDE_COLOURS), range=list(_SIDE_COLOURS.values())),
-    legend=alt.Legend(orient="top"),
-)
 _LOOK = {
     "axis": {"labelFontSize": 12},
     "legend": {"labelFontSize": 12},
@@ -45,7 +41,7 @@ class NotDrawn(Exception):
     """The renderer did not draw; the message says why."""
 
 
-def drawn(charts: Mapping[str, Callable[[], alt.LayerChart]]) -> Mapping[str, dg.MetadataValue]:
+def drawn(charts: Mapping[str, Callable[[], "alt.LayerChart"]]) -> Mapping[str, dg.MetadataValue]:
     """Each chart as Markdown that carries its own picture, which the UI shows behind a link; or why it is not drawn.
 
     Raises nothing: a month without a picture is a month.
@@ -53,7 +49,7 @@ def drawn(charts: Mapping[str, Callable[[], alt.LayerChart]]) -> Mapping[str, dg
     return {name: _drawn(chart) for name, chart in charts.items()}
 
 
-def _drawn(make: Callable[[], alt.LayerChart]) -> dg.MetadataValue:
+def _drawn(make: Callable[[], "alt.LayerChart"]) -> dg.MetadataValue:
     try:
         chart = make()
         svg = RENDERER.draw(_visible({**chart.to_dict(), "config": _LOOK}))
@@ -139,8 +135,10 @@ RENDERER = Renderer()
 atexit.register(RENDERER.end)
 
 
-def revenue_by_month(revenue: pd.DataFrame) -> alt.LayerChart:
+def revenue_by_month(revenue: pd.DataFrame) -> "alt.LayerChart":
     """Stacked bars, a month each, with its total. Columns as ledger.REVENUE."""
+    import altair as alt
+
     columns = [f"{part}_cents" for part in _PARTS]
     months = revenue.groupby("period_start", as_index=False)[columns].sum()
     drawn = _drawable(months.melt("period_start", columns, "column", "cents"))
@@ -172,8 +170,10 @@ def revenue_by_month(revenue: pd.DataFrame) -> alt.LayerChart:
     return chart
 
 
-def revenue_by_kind(revenue: pd.DataFrame) -> alt.LayerChart:
+def revenue_by_kind(revenue: pd.DataFrame) -> "alt.LayerChart":
     """Bars, a kind each, the largest first. Columns as ledger.REVENUE."""
+    import altair as alt
+
     kinds = revenue.rename(columns={"revenue_cents": "cents"}).sort_values("cents", ascending=False, kind="stable")
     base = alt.Chart(_drawable(kinds[["resource_kind", "cents"]].head(MOST_SHOWN))).encode(
         x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0f", tickCount=6)),
@@ -187,14 +187,16 @@ def revenue_by_kind(revenue: pd.DataFrame) -> alt.LayerChart:
     return chart
 
 
-def cost_vs_revenue_by_month(months: pd.DataFrame) -> alt.LayerChart:
+def cost_vs_revenue_by_month(months: pd.DataFrame) -> "alt.LayerChart":
     """Two bars a month, and what is left in words. Columns as costs.MONTHS."""
+    import altair as alt
+
     drawn = _sides(months.assign(month=months["period_start"].astype(str).str[:7]), "month")
     base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
     bars = base.mark_bar().encode(
         xOffset=alt.XOffset("side:N", sort=list(_SIDE_COLOURS)),
         y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),
-        color=_SIDE,
+        color=_side(),
     )
     left = (
         alt.Chart(_drawable(months.rename(columns={"margin_cents": "cents"}).dropna(subset=["cents"])))
@@ -208,30 +210,43 @@ def cost_vs_revenue_by_month(months: pd.DataFrame) -> alt.LayerChart:
     return chart
 
 
-def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> alt.LayerChart:
+def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> "alt.LayerChart":
     """Two bars a kind, in the order given. Columns as costs.KINDS."""
     title = _of_most("Revenue and cost of the month by kind, AUD ex GST", kinds)
     return _two_bars(_sides(kinds.head(MOST_SHOWN), "resource_kind"), "resource_kind", title)
 
 
-def lowest_margins(margins: pd.DataFrame) -> alt.LayerChart:
+def lowest_margins(margins: pd.DataFrame) -> "alt.LayerChart":
     """Two bars a deployment, the lowest margin first. Columns as costs.DEPLOYMENTS."""
     name, tenant = margins["deployment_name"], margins["tenant_id"].fillna("no tenant")
     named = margins.assign(deployment=name.where(~name.duplicated(keep=False), name + ", " + tenant))
     return _two_bars(_sides(named, "deployment"), "deployment", "The lowest margins of the month, AUD ex GST")
 
 
-def _two_bars(drawn: pd.DataFrame, by: str, title: str) -> alt.LayerChart:
+def _two_bars(drawn: pd.DataFrame, by: str, title: str) -> "alt.LayerChart":
+    import altair as alt
+
     base = alt.Chart(drawn).encode(
         x=alt.X("dollars:Q", title=None, axis=alt.Axis(format="$,.0f", tickCount=6)),
         y=alt.Y(f"{by}:N", title=None, sort=None),
         yOffset=alt.YOffset("side:N", sort=list(_SIDE_COLOURS)),
     )
     amounts = base.mark_text(align="left", dx=4).encode(text=alt.Text("dollars:Q", format="$,.2f"))
-    chart: alt.LayerChart = (base.mark_bar().encode(color=_SIDE) + amounts).properties(
+    chart: alt.LayerChart = (base.mark_bar().encode(color=_side()) + amounts).properties(
         title=title, width=640, height=alt.Step(14)
     )
     return chart
+
+
+def _side() -> "alt.Color":
+    import altair as alt
+
+    return alt.Color(
+        "side:N",
+        title=None,
+        scale=alt.Scale(domain=list(_SIDE_COLOURS), range=list(_SIDE_COLOURS.values())),
+        legend=alt.Legend(orient="top"),
+    )
 
 
 def _sides(data: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -142,10 +142,21 @@ def refused(answer: Answer, *words: str) -> None:
 # Invoicing.
 
 
+_FEW_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_a_month_is_invoiced_by_a_dagster_run_on_postgresql(world: World, process: Call, tmp_path: Path) -> None:
-    """The command's answer, the invoice, and the run with its materialisations and checks in schema dagster agree."""
+    """The command's answer, the invoice, and the run with its materialisations and checks in schema dagster agree.
+
+    Also in a process that has neither assertions nor docstrings, and may open no more than 64 files.
+    """
     world.pilot()
-    outcome = process("arcadia", "invoice", "2026-04", "--json").json()
+    arcadia = str(Path(sys.executable).with_name("arcadia"))
+    outcome = process("python", "-c", _FEW_FILES, arcadia, "invoice", "2026-04", "--json", PYTHONOPTIMIZE="2").json()
     run_id = outcome.pop("run_id")
     missing = outcome.pop("failed_checks")  # January to March, which this world does not invoice
     assert {name: check["found"] for name, check in missing.items()} == {"every_month_before_is_invoiced": 3}
