@@ -225,10 +225,10 @@ def _only(named: Mapping[str, str], faults: Collection[str]) -> list[str]:
 
 
 def _told(instance: dg.DagsterInstance) -> dict[str, str]:
-    """When each fault was told last, of those that were within a day."""
+    """When each fault was told last, of those that were within a day; a time to come is of a clock that was wrong."""
     told = json.loads(instance.daemon_cursor_storage.get_cursor_values({_TOLD}).get(_TOLD, "{}"))
-    since = (dt.datetime.now(dt.UTC) - _AGAIN).isoformat()
-    return {fault: at for fault, at in told.items() if at > since}
+    now = dt.datetime.now(dt.UTC)
+    return {fault: at for fault, at in told.items() if now - _AGAIN < dt.datetime.fromisoformat(at) <= now}
 
 
 def _untold(instance: dg.DagsterInstance, faults: Collection[str]) -> set[str]:

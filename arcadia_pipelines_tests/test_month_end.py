@@ -1,5 +1,7 @@
 """The month end through Dagster's own job: the worked example, and running a month again."""
 
+import datetime as dt
+
 import dagster as dg
 import pytest
 
@@ -274,17 +276,62 @@ def test_usage_ahead_of_the_clock_that_comes_late_is_told_and_billed_by_a_rerun(
     assert "which had 92 records and has 91" in failures(world.month_end("2026-04", succeed=False))[0]
 
 
-def put_in(world: World, tenant: str, number: str, month: str = "2026-04-01", status: str = "issued") -> None:
+def test_a_clock_that_is_set_back_loses_no_usage_and_accepts_none(world: World) -> None:
+    """April is frozen by a clock five years ahead, and run again by one that is right.
+
+    The pilot's 6.72 for 672 h become 7.22 with 50 h that came late, as other usage does: told, billed once, proved. An
+    acceptance of lost usage covers no other, as no cut-off comes twice. What was issued tomorrow is not paid today.
+    """
+    world.pilot()
+    materialize(world, "2026-04", "metered_usage")
+    world.query("update billing.billing_months set usage_cutoff = usage_cutoff + interval '5 years'")
+    [(ahead,)] = world.query("select usage_cutoff from billing.billing_months")
+    cutoffs = """
+        select i.usage_cutoff - %s, m.usage_cutoff - %s
+        from billing.tenant_invoices i join billing.billing_months m using (period_start)
+        where period_start = '2026-04-01'
+    """
+    world.publish("2026-04")
+    assert world.query(cutoffs, ahead, ahead) == [(dt.timedelta(0),) * 2]
+    world.use("web", "droplet_hours", 30, ingested_at="now")
+    lost = world.use("web", "droplet_hours", 20, ingested_at="2999-01-01")
+    assert set(failed_checks(world.month_end("2026-05"))) == {"no_late_usage_in_the_month_before"}
+    assert set(failed_checks(world.month_end("2026-04"))) == {"no_usage_is_stamped_ahead_of_the_clock"}
+    assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6472, 647, 7119)}
+    assert world.query(cutoffs, ahead, ahead) == [(dt.timedelta(microseconds=1),) * 2]
+    assert world.disproved() == []
+    before = world.query(WRITTEN)
+    world.publish("2026-04")
+    assert world.query(WRITTEN) == before
+
+    world.query("delete from cloud.usage_records where id = %s", lost)
+    world.done("accept_vanished_usage", month="2026-04", records=1)
+    world.publish("2026-04")
+    another = world.use("web", "droplet_hours", 1, ingested_at="now")
+    world.publish("2026-04")
+    world.query("delete from cloud.usage_records where id = %s", another)
+    assert "which had 92 records and has 91" in failures(world.month_end("2026-04", succeed=False))[0]
+
+    put_in(world, "acme", "MAN-7", issued_at="tomorrow")
+    world.done("mark_invoice_paid", invoices=["MAN-7"])
+    paid = "select paid_at = issued_at from billing.tenant_invoices where invoice_number = 'MAN-7'"
+    assert world.query(paid) == [(True,)]
+
+
+def put_in(
+    world: World, tenant: str, number: str, month: str = "2026-04-01", status: str = "issued", issued_at: str = "now"
+) -> None:
     """Another system puts an invoice of 10.00 in."""
     world.query(
         "insert into billing.tenant_invoices (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents,"
         " total_cents, status, issued_at, invoice_number, content_sha256, usage_cutoff, run_id)"
-        " values (gen_random_uuid(), %s, %s::date, (%s::date + interval '1 month')::date, 1000, 0, 1000, %s, now(), %s,"
+        " values (gen_random_uuid(), %s, %s::date, (%s::date + interval '1 month')::date, 1000, 0, 1000, %s, %s, %s,"
         " repeat('0', 64), now(), 'another')",
         tenant,
         month,
         month,
         status,
+        issued_at,
         number,
     )
 

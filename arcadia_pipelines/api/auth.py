@@ -215,13 +215,14 @@ class Tokens:
             raise InvalidToken(f"the token is longer than {LONGEST_TOKEN} characters")
         digest = hashlib.sha256(token.encode()).digest()
         principal, until = self._verified.get(digest, (None, 0.0))
-        if principal and time.time() < until:
+        if principal and time.monotonic() < until:
             return principal
         claims = await self._claims(token)
         principal = _principal(claims)
         if len(self._verified) >= REMEMBERED_TOKENS:
             self._verified.clear()
-        self._verified[digest] = (principal, min(time.time() + REMEMBERED_SECONDS, int(claims["exp"])))
+        left = min(REMEMBERED_SECONDS, int(claims["exp"]) - time.time())
+        self._verified[digest] = (principal, time.monotonic() + left)  # also if the clock is set back meanwhile
         return principal
 
     async def _claims(self, token: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ _REVISE = """
     update billing.tenant_invoices i
     set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
         content_sha256 = c.content_sha256, meta = c.meta, usage_cutoff = %(cutoff)s, run_id = %(run)s,
-        revision = i.revision + 1, updated_at = now()
+        revision = i.revision + 1, updated_at = greatest(now(), i.updated_at)
     from changes c
     where c.replaces and i.id = c.id
 """
@@ -96,8 +96,8 @@ CHANGE_STATUS = f"""
                                when 'reopen' then 'draft' end,
         invoice_number = coalesce(i.invoice_number, {NUMBER.format("c.")}),
         issued_at = coalesce(i.issued_at, case c.action when 'issue' then now() end),
-        paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, now()) else i.paid_at end,
-        updated_at = now()
+        paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, greatest(now(), i.issued_at)) else i.paid_at end,
+        updated_at = greatest(now(), i.updated_at)
     from changes c
     where c.action in ('issue', 'void', 'pay', 'reopen') and i.id = c.id
 """

@@ -295,14 +295,15 @@ class Freeze:
 def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> Freeze:
     """Make the usage that has come the month's frozen usage. Raises UsageVanished and UnassignableUsage.
 
-    The cut-off is now. To a month that is frozen newer records are added, deployments that may need it are counted
-    again, and all is compared with the raw records as a whole; only if they differ is all of it counted again. Only
-    rows that differ are written. An unchanged month keeps its earlier cut-off: no record has come since. A record that
-    is stamped ahead of the clock counts as received at the cut-off.
+    The cut-off is now, and always later than the last one: a clock that was set back neither takes back what has come
+    nor lets an acceptance, which is of one cut-off, cover another freezing. To a month that is frozen newer records are
+    added, deployments that may need it are counted again, and all is compared with the raw records as a whole; only if
+    they differ is all of it counted again. Only rows that differ are written. An unchanged month keeps its earlier
+    cut-off: no record has come since. A record that is stamped ahead of the clock counts as received at the cut-off.
 
     The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
-    parameters = {**bounds(month), "cutoff": cutoff, "run": run_id}
+    parameters = {**bounds(month), "cutoff": _after_the_last(connection, month, cutoff), "run": run_id}
     if not months.has_partition(connection, "metered_usage", month):
         _count_all(connection, month)
         with months.new_partition(connection, "metered_usage", month) as partition:
@@ -327,6 +328,12 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
     _remember_ahead(connection, parameters, among)
     connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
     return done
+
+
+def _after_the_last(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> dt.datetime:
+    """The later of the cut-off and the instant after the last one."""
+    last = cutoff_of(connection, month)
+    return max(cutoff, last + dt.timedelta(microseconds=1)) if last else cutoff
 
 
 def _count_all(connection: Connection, month: BillingMonth) -> None:
