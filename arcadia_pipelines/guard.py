@@ -17,6 +17,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from arcadia_pipelines.instance import LOGGED_IN
+
 BODY_LIMIT = 16 * 2**20
 _LOCAL = r"127\.0\.0\.1|localhost|\[::1\]"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -34,7 +36,8 @@ class Guard:
     """ASGI, around the webserver.
 
     Asked for by a name that is not ours, or by a page of another origin: 403. Anything but GET and HEAD, and anything
-    at all for GraphQL, has to be a POST (405) of JSON (415). With `login_header`, what changes something needs it: 401.
+    at all for GraphQL, has to be a POST (405) of JSON (415). With `login_header`, what changes something needs it: 401;
+    and what is launched is that login's (instance.py), whatever the request says.
     """
 
     def __init__(self, app: ASGIApp, ui_url: str | None = None, login_header: str | None = None) -> None:
@@ -52,6 +55,7 @@ class Guard:
             except _Refused as refusal:
                 await _refuse(refusal, scope, receive, send)
                 return
+            LOGGED_IN.set(self._login(Headers(scope=scope)))
         await self._app(scope, receive, _unframed(send))
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
@@ -69,13 +73,18 @@ class Guard:
         [content_type, *more] = headers.getlist("content-type") or [""]
         if more or content_type.partition(";")[0].strip() != "application/json":
             raise _Refused(415, "send JSON: Content-Type must be application/json")
-        if not self._login_header or _one(headers, self._login_header).strip():
+        if not self._login_header or self._login(headers):
             return receive
         if is_graphql:
             body = await _read(receive)
             if not _may_change(body):
                 return _again(body, receive)
         raise _Refused(401, f"changes need a login: the proxy has to set {self._login_header}")
+
+    def _login(self, headers: Headers) -> str:
+        """Who the proxy says is logged in, by a name in UTF-8; empty if it says nothing."""
+        sent = _one(headers, self._login_header).encode("latin-1") if self._login_header else b""
+        return sent.decode(errors="backslashreplace").strip()
 
     def _refuse_foreign(self, headers: Headers) -> None:
         host = _one(headers, "host").lower()

@@ -13,11 +13,13 @@ import time
 import uuid
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import sqlalchemy
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.event_log import SqlEventLogStorageMetadata
 from dagster._core.storage.runs import RunStorageSqlMetadata
@@ -71,6 +73,12 @@ _ALIVE = f"""
     where locktype = 'advisory' and classid = {_LIFE} and objsubid = 2 and granted
         and database = (select oid from pg_catalog.pg_database where datname = current_database())
 """
+
+
+OPERATOR_TAG = "arcadia/operator"
+"""The tag of a run with the login of whoever launched it in the UI."""
+LOGGED_IN: ContextVar[str] = ContextVar("logged_in", default="")
+"""That login, while the UI serves what they ask for (guard.py sets it); empty where nobody knows."""
 
 
 class SettledDialect(PGDialect_psycopg2):
@@ -137,11 +145,26 @@ def _life_of(run_id: str) -> int:
 
 
 class ArcadiaRunStorage(PostgresRunStorage):
-    """PostgresRunStorage that knows which runs are dead: the process that executes a run holds its Life."""
+    """PostgresRunStorage that knows which runs are dead: the process that executes a run holds its Life.
+
+    It also says who launched a run: OPERATOR_TAG is written here alone, whatever tags are asked for.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._lives: dict[str, Life] = {}
         super().__init__(*arguments, **options)
+
+    def add_run(self, dagster_run: dg.DagsterRun) -> dg.DagsterRun:
+        """Called by whoever launches a run: of a backfill that is the daemon, for whoever asked for the backfill."""
+        login, backfill_id = LOGGED_IN.get(), dagster_run.tags.get("dagster/backfill")
+        if not login and backfill_id and (backfill := self.get_backfill(backfill_id)):
+            login = backfill.tags.get(OPERATOR_TAG, "")
+        return super().add_run(dagster_run.with_tags(_launched_by(login, dagster_run.tags)))
+
+    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        """Called by the webserver."""
+        tags = _launched_by(LOGGED_IN.get(), partition_backfill.tags)
+        super().add_backfill(partition_backfill._replace(tags=tags))
 
     def handle_run_event(
         self, run_id: str, event: dg.DagsterEvent, update_timestamp: dt.datetime | None = None
@@ -175,6 +198,11 @@ class ArcadiaRunStorage(PostgresRunStorage):
             if gone:
                 time.sleep(_SECONDS_BETWEEN_PROOFS)
         return sorted(gone)
+
+
+def _launched_by(login: str, tags: Mapping[str, str]) -> dict[str, str]:
+    others = {name: value for name, value in tags.items() if name != OPERATOR_TAG}
+    return others | ({OPERATOR_TAG: login} if login else {})
 
 
 class ArcadiaRunLauncher(DefaultRunLauncher):

@@ -5,6 +5,8 @@ what it did. It and a running month wait for each other.
 """
 
 import datetime as dt
+import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from zoneinfo import ZoneInfo
 
@@ -16,6 +18,7 @@ from arcadia_pipelines import reporting
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.checks import CHECKS
+from arcadia_pipelines.instance import OPERATOR_TAG
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import missing, operations, quotes, unbilled
@@ -49,7 +52,10 @@ check_month = dg.define_asset_job(
 
 
 class _Operation(dg.Config):
-    operator: str = Field(description="Who asks for it: your name, for the history.")
+    operator: str = Field(
+        description="Who asks for it: your name, for the history. Where you are logged in, that is your login, and this"
+        " may be empty; another name given here stands beside it."
+    )
     reason: str = Field(description="Why, for the history: one sentence that an auditor understands.")
     dry_run: bool = Field(True, description="true: say what would be done, and do nothing. false: do it.")
 
@@ -114,12 +120,33 @@ def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]],
 
 
 def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
-    operator, reason = config.operator.strip(), config.reason.strip()
+    """Who asks: the login, if the run was launched by one; another name that was given stands in the reason."""
+    login, named, reason = context.get_tag(OPERATOR_TAG) or "", config.operator.strip(), config.reason.strip()
+    operator = login or named
     if not operator or not reason:
         raise OperationRefused("operator and reason must be given: they go into the history")
-    if operator == MONTH_END:
-        raise OperationRefused(f"{MONTH_END} is the pipeline: give your own name as the operator")
+    for name in (login, named):
+        refuse_pretence(name)
+    if named and named.casefold() != operator.casefold():
+        reason = f"{reason} (operator given: {named})"
     return Author(operator, reason, context.run_id)
+
+
+def refuse_pretence(name: str) -> None:
+    """No operator has the pipeline's name, or one that reads like it: in other cases, widths, accents or alphabets."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    if "".join(filter(str.isalnum, plain)) == MONTH_END.replace("_", ""):
+        raise OperationRefused(f"{MONTH_END} is the pipeline: give your own name as the operator")
+    for word in re.findall(r"[^\W\d_]+", plain):
+        alphabets = {unicodedata.name(letter, "").partition(" ")[0] for letter in word}
+        if "LATIN" in alphabets and alphabets & _LOOK_LATIN:
+            raise OperationRefused(
+                f"operator {name!r} mixes Latin letters with others that look like them: write it in one alphabet"
+            )
+
+
+_LOOK_LATIN = {"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GREEK", "LISU"}
+"""Alphabets with letters that look like Latin ones."""
 
 
 def _change(
@@ -309,7 +336,8 @@ def _tell(
     context.log.info(str(report["summary"].value))
     context.add_output_metadata(report)
     if not config.dry_run:
-        who = {"operator": dg.MetadataValue.text(config.operator), "reason": dg.MetadataValue.text(config.reason)}
+        author = _author(context, config)
+        who = {"operator": dg.MetadataValue.text(author.operator), "reason": dg.MetadataValue.text(author.reason)}
         keys: list[str | None] = [*sorted({month.key for month in months})]
         for key in keys or [None]:
             context.log_event(dg.AssetObservation(asset, partition=key, metadata={**report, **who}))

@@ -62,8 +62,14 @@ def _webserver(settings: Settings, workspace: Path, read_only: bool) -> Iterator
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     from arcadia_pipelines.guard import Guard
+    from arcadia_pipelines.instance import ArcadiaRunStorage
 
     with dg.DagsterInstance.get() as instance:
+        if settings.operator_header and not isinstance(instance.run_storage, ArcadiaRunStorage):
+            raise SettingsError(
+                "with ARCADIA_OPERATOR_HEADER, dagster.yaml needs the storage that our own has: no other notes who"
+                " launched a run"
+            )
         instance.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3600, max_overflow=20)
         target = WorkspaceFileTarget([str(workspace)])
         with WorkspaceProcessContext(

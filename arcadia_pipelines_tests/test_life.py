@@ -6,6 +6,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from arcadia_pipelines import jobs
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import database, operations
 from arcadia_pipelines.storage.ledger import Author
@@ -228,6 +229,27 @@ def test_what_an_operator_does_is_told_on_the_months_partition(billed: World) ->
     assert told == {"operator": "ada", "reason": "asked by the tenant", "invoices_changed": 1}
 
 
+def test_nobody_has_the_pipelines_name_or_one_that_reads_like_it() -> None:
+    """In other cases, widths and accents, with what is not seen, or a Cyrillic o in it. Others are people's own."""
+    spelled = "month_end MONTH_END Month-End monthend mo\u200bnth_end mo\u00adnth_end m\u00f3nth_end month_end\u202e"
+    wide = "\uff4d\uff4f\uff4e\uff54\uff48\uff3f\uff25\uff2e\uff24"
+    for name in (*spelled.split(), wide, "\U0001d426onth_end", " month  end "):
+        with pytest.raises(operations.OperationRefused, match="month_end is the pipeline"):
+            jobs.refuse_pretence(name)
+    for name in ("m\u043enth_end", "\u0430da"):
+        with pytest.raises(operations.OperationRefused, match="mixes Latin letters"):
+            jobs.refuse_pretence(name)
+    for name in (
+        "",
+        "ada",
+        "Zo\u00eb M\u00fcller",
+        "\u041c\u0430\u0440\u0438\u044f Ivanova",
+        "\u674e\u660e",
+        "month_end@example.com",
+    ):
+        jobs.refuse_pretence(name)
+
+
 @pytest.mark.parametrize(
     ("operation", "config", "message"),
     [
@@ -235,7 +257,7 @@ def test_what_an_operator_does_is_told_on_the_months_partition(billed: World) ->
         ("void_invoice", {"invoices": [NUMBER, "INV-202604-00099"]}, "no invoice 'INV-202604-00099'"),
         ("void_invoice", {"invoices": [NUMBER], "operator": " "}, "operator and reason must be given"),
         ("void_invoice", {"invoices": [NUMBER], "reason": ""}, "operator and reason must be given"),
-        ("void_invoice", {"invoices": [NUMBER], "operator": "month_end"}, "month_end is the pipeline: give your own"),
+        ("void_invoice", {"invoices": [NUMBER], "operator": "Month_End"}, "month_end is the pipeline: give your own"),
         ("reopen_invoice", {"invoices": [NUMBER]}, "of pilot is issued and cannot become draft: only void can"),
         ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "14.5."}, "'14.5.' is not a day: write it like 2026"),
         ("mark_invoice_paid", {"invoices": [NUMBER], "paid_on": "2999-01-01"}, "2999-01-01 is in the future: today is"),

@@ -40,7 +40,7 @@ class Ui:
 
     def ask(self, method: str, path: str, body: str | bytes = "", **headers: str) -> httpx.Response:
         """Send it as written; a header is named with _ for -."""
-        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         return httpx.request(method, self.base + path, content=body, headers=named, timeout=30, trust_env=False)
 
     def graphql(self, query: str, variables: object = None, **headers: str) -> httpx.Response:
@@ -212,6 +212,54 @@ def test_without_the_proxys_login_the_ui_is_for_looking(ui: Ui) -> None:
     assert ui.done()[0] == before[0] + 2
 
 
+def test_whatever_is_launched_is_the_logins_and_no_request_says_otherwise(ui: Ui) -> None:
+    """Every way to launch, each with a tag that names somebody else: the run, or the backfill, has the login's."""
+    eve = [{"key": "arcadia/operator", "value": "eve@example.com"}]
+    where = {"repositoryName": "__repository__", "repositoryLocationName": "arcadia_pipelines"}
+    run = launch("INV-202604-00001")["p"] | {"executionMetadata": {"tags": eve}}
+    first = ui.graphql(
+        "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { ... on LaunchRunSuccess { run { id } } } }",
+        {"p": run},
+        **ADA,
+    ).json()["data"]["launchRun"]["run"]["id"]
+    again = run | {"executionMetadata": {"tags": eve, "rootRunId": first, "parentRunId": first}}
+    backfill = {
+        "selector": {"repositorySelector": where, "partitionSetName": "month_costs_partition_set"},
+        "partitionNames": ["2026-01-01"],
+        "tags": eve,
+    }
+    retry = {"parentRunId": first, "strategy": "ALL_STEPS", "extraTags": eve}
+    one, several, anew, back = (
+        "$p: ExecutionParams!",
+        "$p: [ExecutionParams!]!",
+        "$p: ReexecutionParams!",
+        "$p: LaunchBackfillParams!",
+    )
+    for declared, mutation, sent in (
+        (one, "launchPipelineExecution(executionParams: $p)", run),
+        (several, "launchMultipleRuns(executionParamsList: $p)", [run, run]),
+        (one, "launchPipelineReexecution(executionParams: $p)", again),
+        (one, "launchRunReexecution(executionParams: $p)", again),
+        (anew, "launchRunReexecution(reexecutionParams: $p)", retry),
+        (back, "launchPartitionBackfill(backfillParams: $p)", backfill),
+        (back, "launchPartitionBackfill(backfillParams: $p)", backfill | {"forceSynchronousSubmission": True}),
+    ):  # fmt: skip
+        answer = ui.graphql(
+            f"mutation ({declared}) {{ {mutation} {{ __typename }} }}",
+            {"p": sent},
+            X_Auth_Request_Email="grace@example.com",
+        ).json()
+        assert "errors" not in answer, (mutation, answer)
+        [done] = answer["data"].values()
+        assert "Success" in done["__typename"] or done["__typename"] == "LaunchMultipleRunsResult", (mutation, answer)
+    tags = "select value, count(*) from dagster.run_tags where key = 'arcadia/operator' group by 1"
+    launched = dict(ui.world.query(tags))
+    assert launched.keys() == {"ada@example.com", "grace@example.com"}
+    assert launched["grace@example.com"] == 7
+    backfills = ui.world.query("select body::jsonb -> 'tags' ->> 'arcadia/operator' from dagster.bulk_actions")
+    assert backfills == [("grace@example.com",)]
+
+
 def test_no_other_site_shows_the_ui_inside_its_own_page(ui: Ui) -> None:
     """A click there would land on a button of the UI."""
     page = ui.ask("GET", "/")
@@ -219,17 +267,29 @@ def test_no_other_site_shows_the_ui_inside_its_own_page(ui: Ui) -> None:
     assert "Content-Security-Policy" in page.headers
 
 
+_FORGET_RUNS = """
+    do $$ begin
+        if to_regclass('dagster.runs') is not null then
+            truncate dagster.runs, dagster.run_tags, dagster.bulk_actions cascade;
+        end if;
+    end $$
+"""
+"""Those that other tests have queued: the daemon would run them first."""
+
+
 def test_an_operators_job_is_run_and_ctrl_c_stops_all(billed: World, tmp_path: Path) -> None:
-    """Webserver, daemon and code: the invoice is void; afterwards none of their processes is left."""
-    with serve(billed, tmp_path) as ui:
-        assert (
-            ui.graphql(LAUNCH, launch("INV-202604-00001")).json()["data"]["launchRun"]["__typename"]
-            == "LaunchRunSuccess"
-        )
+    """Webserver, daemon and code: the invoice is void, by who was logged in; none of their processes is left."""
+    billed.query(_FORGET_RUNS)
+    with serve(billed, tmp_path, ARCADIA_OPERATOR_HEADER="X-Auth-Request-Email") as ui:
+        sent = launch("INV-202604-00001")
+        answer = ui.graphql(LAUNCH, sent, X_Auth_Request_Email="zoë@example.com").json()
+        assert answer["data"]["launchRun"]["__typename"] == "LaunchRunSuccess"
         deadline = time.monotonic() + 90
         while billed.invoices("2026-04")["pilot"][0] != "void":
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.2)
+        by = "select operator, reason from billing.invoice_events where event = 'voided'"
+        assert billed.query(by) == [("zoë@example.com", "asked by the tenant (operator given: ada)")]
         family = psutil.Process(ui.process.pid).children(recursive=True)
         assert any("dagster._daemon" in process.cmdline() for process in family)
         os.killpg(ui.process.pid, signal.SIGINT)
