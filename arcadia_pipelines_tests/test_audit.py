@@ -34,6 +34,7 @@ def fill(world: World) -> None:
     world.tenant("florist")
     world.plan("community", 0)
     world.deployment("florist", "florist-blog", "community")
+    world.query("update cloud.cloud_deployments set name = %s where tenant_id = 'florist'", "blog\x1fof \U0001f338\n")
     world.tenant("gone")
     world.deployment("gone", "gone-web", "small", start="2026-04-01")
     world.tenant("twin")  # two subscriptions of one plan, one after the other: two equal lines
@@ -124,6 +125,7 @@ def test_a_revision_a_void_a_plan_change_and_a_tenant_held_back_are_clean(books:
         "gst_recomputed_a_second_way": (6, "invoices"),
         "tax_lines_fit_the_gst_status": (6, "invoices"),
         "content_hash_is_of_the_lines": (6, "hashes"),
+        "lines_hash_is_of_the_lines": (6, "line_hashes"),
         "newest_event_is_the_invoice": (6, "invoices"),
         "every_revision_is_kept": (8, "events"),  # six issued, one reissued, one voided
         "numbers_have_no_gap": (6, "numbers"),
@@ -390,6 +392,23 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
             {"tenant_id": "pilot", "content_sha256": "0" * 64},
         ),
     ],
+    "lines_hash_is_of_the_lines": [
+        (f"update {LINES} set deployment_name = 'web 2' where qty = 772", {"tenant_id": "pilot"}),
+        (
+            f"update {LINES} set line_no = 3 - line_no where line_no < 3 and invoice_id = {PILOT}",
+            {"tenant_id": "pilot"},
+        ),
+        (
+            f"update {LINES} set unit = null, description = description || 'hour' where qty = 772",
+            {"tenant_id": "pilot"},
+        ),
+        (f"update {LINES} set unit = '', deployment_name = 'hourweb' where qty = 772", {"tenant_id": "pilot"}),
+        (  # of no deployment any more, where content_sha256 cannot be worked out
+            f"update {LINES} set deployment_id = null, amount_cents = amount_cents + 1 where invoice_id = {PILOT}",
+            {"tenant_id": "pilot"},
+        ),
+        (f"delete from {LINES} where invoice_id = {PILOT}", {"tenant_id": "pilot", "sha256_of_the_lines": None}),
+    ],
     "newest_event_is_the_invoice": [
         (
             f"update billing.tenant_invoices set status = 'paid' where id = {PILOT}",
@@ -447,6 +466,10 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ),
         (
             "update billing.invoice_events set snapshot = snapshot #- '{lines,1}'",
+            {"tenant_id": "pilot", "event": "reissued"},
+        ),
+        (
+            "update billing.invoice_events set snapshot = jsonb_set(snapshot, '{lines,2,deployment_name}', '\"a\"')",
             {"tenant_id": "pilot", "event": "reissued"},
         ),
         (

@@ -236,7 +236,8 @@ def test_an_invoice_whose_tax_line_names_no_taxable_cents_is_on_its_subtotal(
     world.tamper(f"update billing.tenant_invoice_lines set meta = '{meta}' where kind = 'tax'")
     assert " of " not in arcadia("show", "acme", "2026-01").out.partition("GST 10%")[2]
     assert "51.00 taxable x 10 % = 5.10" in arcadia("explain", "INV-202601-00001").out
-    assert [name for _, name in world.disproved()] == ["content_hash_is_of_the_lines"]
+    hashes = ["content_hash_is_of_the_lines", "lines_hash_is_of_the_lines"]
+    assert [name for _, name in world.disproved()] == hashes
 
 
 def test_an_invoice_that_another_program_has_put_in_without_gst_stays_without(world: World) -> None:
@@ -265,6 +266,7 @@ def is_anothers(world: World, tenant: str, number: str, tax_cents: int) -> None:
             " subtotal_cents = 4000, tax_cents = %s, total_cents = 4000 + %s where tenant_id = %s",
             (number, tax_cents, tax_cents, tenant),
         )
+    world.rewrite()
 
 
 def test_a_correction_of_another_programs_invoice_has_its_gst_status_whatever_its_number(world: World) -> None:
@@ -316,6 +318,7 @@ def without_gst_of_the_correction(world: World, month: str) -> None:
     assert first
     for table in ("tenant_invoices", "invoice_events"):
         world.tamper(f"update billing.{table} set content_sha256 = '{first.rebuilt_sha256}' where total_cents = 4900")
+    world.rewrite()
 
 
 @pytest.mark.parametrize(

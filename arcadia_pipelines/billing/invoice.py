@@ -1,4 +1,4 @@
-"""Invoices from quote lines: their order, their GST line, their totals and their content hash.
+"""Invoices from quote lines: their order, their GST line, their totals and their hashes.
 
 Belongs here: what stands on an invoice. Does not: what a deployment costs (quote.py), what becomes of an invoice that
 exists already (reconcile.py), numbers and dates (storage/ledger.py).
@@ -86,6 +86,7 @@ INVOICES = pa.schema(
         ("tax_cents", CENTS),
         ("total_cents", CENTS),
         ("content_sha256", TEXT),
+        ("lines_sha256", TEXT),
         ("meta", TEXT),
     ]
 )
@@ -128,6 +129,7 @@ def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> p
         invoices,
         subtotal_cents=pc.subtract(invoices["total_cents"], invoices["tax_cents"]),
         content_sha256=_hashes(invoices, month),
+        lines_sha256=pa.array(map(_sha256, invoices["lines"].cast(pa.binary()).to_pylist()), TEXT),
     )
     return to_pandas(invoices.select(INVOICES.names).sort_by("tenant_id").cast(INVOICES))
 
@@ -236,27 +238,35 @@ def _uuid5(name: str) -> str:
 
 
 def _sums(lines: pa.Table) -> pa.Table:
-    """One row per invoice: its total, its tax, and what its lines bill, whatever order they are in."""
+    """One row per invoice: its total, its tax, and what its lines bill and are, whatever order they come in."""
     billed = pa.table(
         {
             "id": lines["invoice_id"],
             "rank": _ranks(lines["invoice_id"]),
             "content": _content(lines),
+            "line": _as_read(lines),
+            "line_no": lines["line_no"],
             "total_cents": lines["amount_cents"],
             "tax_cents": pc.if_else(pc.equal(lines["kind"], "tax"), lines["amount_cents"], 0),
         }
-    ).sort_by([("rank", "ascending"), ("content", "ascending")])
+    )
     groups = billed.group_by(["id", "rank"], use_threads=False)
-    sums = groups.aggregate([("total_cents", "sum"), ("tax_cents", "sum"), ("content", "count")]).sort_by("rank")
-    ends = pc.cumulative_sum(sums["content_count"]).cast(pa.int32())
+    sums = groups.aggregate([("total_cents", "sum"), ("tax_cents", "sum"), ("line", "count")]).sort_by("rank")
+    ends = pc.cumulative_sum(sums["line_count"]).cast(pa.int32())
     starts_and_end = pa.concat_arrays([pa.array([0], pa.int32()), *ends.chunks])
-    contents = pa.ListArray.from_arrays(starts_and_end, billed["content"].combine_chunks())
+
+    def joined(column: str, by: str) -> Column:
+        """Of each invoice the column's texts, in the order of another."""
+        ordered = billed[column].take(pc.sort_indices(billed, [("rank", "ascending"), (by, "ascending")]))
+        return pc.binary_join(pa.ListArray.from_arrays(starts_and_end, ordered.combine_chunks()), "\x1e")
+
     return pa.table(
         {
             "id": sums["id"],
             "total_cents": sums["total_cents_sum"],
             "tax_cents": sums["tax_cents_sum"],
-            "content": pc.binary_join(contents, "\x1e"),
+            "content": joined("content", by="content"),
+            "lines": joined("line", by="line_no"),
         }
     )
 
@@ -280,12 +290,35 @@ def _content(lines: pa.Table) -> Column:
     return pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="\x00")
 
 
+def _as_read(lines: pa.Table) -> Column:
+    """Each line whole, as a reader sees it: one text that no other line has, as SQL's billing.line_text() has it.
+
+    How long they are keeps texts apart that could hold anything.
+    """
+    texts = [lines[name] for name in ("resource_kind", "description", "unit", "deployment_name")]
+    fields = [
+        lines["line_no"].cast(TEXT),
+        lines["kind"],
+        _digits(lines["qty"]),
+        _digits(lines["unit_price_cents"]),
+        lines["amount_cents"].cast(TEXT),
+        lines["meta"],
+        *(pc.utf8_length(column).cast(TEXT) for column in texts),
+        text(*(column.fill_null("") for column in texts)),
+    ]
+    return pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="")
+
+
 def _hashes(invoices: pa.Table, month: BillingMonth) -> Column:
     """SHA-256 of what each invoice bills to whom."""
     reason = invoices["gst_free_reason"].fill_null("")
     heads = text(invoices["tenant_id"], f"\x1f{month.key}\x1fAUD\x1f", reason, "\x1e")
     parts = zip(*(column.cast(pa.binary()).to_pylist() for column in (heads, invoices["content"])), strict=True)
-    return pa.array([hashlib.sha256(head + content).hexdigest() for head, content in parts], TEXT)
+    return pa.array([_sha256(head + content) for head, content in parts], TEXT)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _digits(column: Column) -> Column:

@@ -12,6 +12,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
 from arcadia_pipelines.storage.database import refuse_partial_view
+from arcadia_pipelines.storage.ledger import LINES_SHA256
 
 # What the month owes by the rules of the money, as CTEs that end in `owed`: one row per line, before GST.
 _OWED = """
@@ -423,6 +424,22 @@ AUDITS = [
         """,
     ),
     _audit(
+        "line_hashes",
+        "lines_hash_is_of_the_lines",
+        "lines_sha256, worked out again from the lines whole, as a reader sees them, with their order and their "
+        "deployments' names; also of invoices whose deployment is deleted.",
+        _TAMPERED,
+        f"""
+            select i.invoice_number, i.tenant_id, i.status, i.lines_sha256, l.sha256 as sha256_of_the_lines
+            from billing.tenant_invoices i
+            left join (select invoice_id, {LINES_SHA256} as sha256 from billing.tenant_invoice_lines l
+                       where period_start = %(month)s group by 1) l on l.invoice_id = i.id
+            where i.period_start = %(month)s and i.lines_sha256 is not null
+              and i.lines_sha256 is distinct from l.sha256
+            order by i.tenant_id
+        """,
+    ),
+    _audit(
         "invoices",
         "newest_event_is_the_invoice",
         "Each invoice's newest event says its revision, total, hash, number and status; each event has its invoice.",
@@ -453,17 +470,24 @@ AUDITS = [
         "events",
         "every_revision_is_kept",
         "An invoice begins with revision 1, drafted or issued; each later one has its event, which keeps the revision "
-        "before it whole, with the hash that the event before says and that its lines have. Other events change no "
-        "content.",
+        "before it whole, with the hash that the event before says and the hashes that its lines have. Other events "
+        "change no content.",
         "History was changed, which the database refuses to all but its owner: restore invoice_events from a backup.",
         f"""
             with told as (
                 select *, snapshot -> 'invoice' ->> 'revision' as kept_revision,
                        snapshot -> 'invoice' ->> 'content_sha256' as kept_sha256,
+                       snapshot -> 'invoice' ->> 'lines_sha256' as kept_lines_sha256,
                        lag(revision) over of_invoice as revision_before,
                        lag(content_sha256) over of_invoice as sha256_before
                 from billing.invoice_events where period_start = %(month)s
                 window of_invoice as (partition by invoice_id order by id)
+            ),
+            kept as (
+                select t.id as key, {LINES_SHA256} as sha256
+                from told t
+                cross join jsonb_populate_recordset(null::billing.tenant_invoice_lines, t.snapshot -> 'lines') l
+                group by 1
             ),
             to_hash as (
                 select t.id as key, t.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
@@ -474,13 +498,15 @@ AUDITS = [
             ),
             hashes as ({_HASHES})
             select t.invoice_number, t.tenant_id, t.id as event_id, t.event, t.revision, t.revision_before,
-                   t.kept_revision, t.content_sha256, t.sha256_before, t.kept_sha256, h.sha256 as kept_lines_sha256
-            from told t left join hashes h on h.key = t.id
+                   t.kept_revision, t.content_sha256, t.sha256_before, t.kept_sha256, h.sha256 as sha256_of_kept_lines,
+                   t.kept_lines_sha256
+            from told t left join hashes h on h.key = t.id left join kept k on k.key = t.id
             where case when t.revision_before is null then t.event not in ('drafted', 'issued') or t.revision <> 1
                        when t.event in ('redrafted', 'reissued')
                            then t.revision <> t.revision_before + 1
                                 or t.kept_revision is distinct from t.revision_before::text
                                 or t.kept_sha256 is distinct from t.sha256_before
+                                or k.sha256 is distinct from coalesce(t.kept_lines_sha256, k.sha256)
                                 or h.sha256 is distinct from t.sha256_before
                                    and t.id not in (select key from to_hash where deployment_id is null
                                                     and kind in ('plan_base', 'addon', 'overage'))
@@ -624,6 +650,7 @@ _LOOKED_AT = f"""
     invoices as (
         select count(*) as invoices, count(invoice_number) as numbers,
                count(*) filter (where by_sum) as sums, count(*) filter (where not is_orphaned) as hashes,
+               count(lines_sha256) as line_hashes,
                count(*) filter (where is_void) as void, count(*) filter (where is_held and not is_void) as held_back,
                count(*) filter (where by_sum and is_frozen) as frozen,
                count(*) filter (where by_sum and not is_frozen) as deployment_deleted

@@ -23,7 +23,8 @@ _CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("place", COUNT), *I
 CHANGES = """
     create temporary table changes (
         action text, replaces boolean not null default false, id uuid, tenant_id text,
-        subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, meta jsonb, place bigint
+        subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, lines_sha256 text, meta jsonb,
+        place bigint
     ) on commit drop
 """
 """What is to become of a month's invoices, for the statements below: one row per invoice that changes.
@@ -55,10 +56,10 @@ _TAKEN = """
 _ADD = f"""
     insert into billing.tenant_invoices
         (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents, total_cents, status, issued_at,
-         invoice_number, content_sha256, usage_cutoff, run_id, meta)
+         invoice_number, content_sha256, lines_sha256, usage_cutoff, run_id, meta)
     select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents,
            case action when 'add' then 'issued' else 'draft' end, case action when 'add' then now() end,
-           {NUMBER.format("")}, content_sha256, %(cutoff)s, %(run)s, meta
+           {NUMBER.format("")}, content_sha256, lines_sha256, %(cutoff)s, %(run)s, meta
     from changes where action in ('add', 'draft')
 """
 _KEEP_REPLACED = """
@@ -85,8 +86,8 @@ _DROP_REPLACED_LINES = """
 _REVISE = """
     update billing.tenant_invoices i
     set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
-        content_sha256 = c.content_sha256, meta = c.meta, usage_cutoff = %(cutoff)s, run_id = %(run)s,
-        revision = i.revision + 1, updated_at = greatest(now(), i.updated_at)
+        content_sha256 = c.content_sha256, lines_sha256 = c.lines_sha256, meta = c.meta, usage_cutoff = %(cutoff)s,
+        run_id = %(run)s, revision = i.revision + 1, updated_at = greatest(now(), i.updated_at)
     from changes c
     where c.replaces and i.id = c.id
 """
@@ -114,6 +115,8 @@ RECORD = """
     where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen')
     order by i.tenant_id collate "C"
 """
+LINES_SHA256 = "billing.sha256_hex(string_agg(billing.line_text(l), chr(30) order by l.line_no))"
+"""The lines_sha256 of an invoice, from its lines: an aggregate over rows `l` of tenant_invoice_lines."""
 VOIDED_BY_AN_OPERATOR = """
     (i.status = 'void' and coalesce(
         (select e.event = 'voided' and e.operator <> 'month_end' from billing.invoice_events e

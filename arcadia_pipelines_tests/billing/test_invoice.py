@@ -1,5 +1,6 @@
 """Invoices: which lines stand on them in which order, what they add up to, and what makes two of them the same."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Sequence
@@ -318,6 +319,22 @@ def test_the_content_hash_of_a_known_invoice_never_changes(
     assert issue(month, tenants("pilot", gst_free=gst_free)).hashes == [content_sha256]
 
 
+def test_the_hash_of_the_lines_of_a_known_invoice_never_changes() -> None:
+    """Of each line, between 0x1f: number, kind, digits of quantity and price, cents, meta, lengths, and the texts."""
+    since = '{"effective_from": "2026-01-01"}'
+    of_overage = '{"used": "2160.000000", "included": "1488.000000", "effective_from": "2026-01-01"}'
+    lines = [
+        ("1", "plan_base", "1000000", "500000000000", "5000", since, "", "12", "5", "3", "Plan: studiomonthweb"),
+        ("2", "addon", "1000000", "75000000000", "750", since, "", "19", "5", "3", "Addon: storage_50gbmonthweb"),
+        ("3", "overage", "672000000", "100000000", "672", of_overage, "13", "22", "4", "3",
+         "droplet_hoursOverage: droplet_hourshourweb"),
+        ("4", "tax", "1000000", "64200000000", "642", '{"rate": "0.10", "taxable_cents": 6422}', "", "7", "", "",
+         "GST 10%"),
+    ]  # fmt: skip
+    expected = hashlib.sha256("\x1e".join("\x1f".join(line) for line in lines).encode()).hexdigest()
+    assert values(issue(PILOT).invoices["lines_sha256"]) == [expected]
+
+
 def rehashed(lines: list[dict[str, Any]]) -> str:
     """The content hash of the pilot's invoice with these lines."""
     data = frame(invoice.INVOICE_LINES, [tuple(line.values()) for line in lines])
@@ -439,6 +456,7 @@ def test_columns_may_come_in_pieces_or_be_cut_from_longer_ones() -> None:
         again = invoice.totals(lines, tenants("pilot"), APRIL)
         assert rows(again) == rows(both.invoices)[1:]
         assert values(again["content_sha256"]) == issue(PILOT).hashes
+        assert values(again["lines_sha256"]) == values(issue(PILOT).invoices["lines_sha256"])
 
 
 def test_columns_may_have_no_piece_at_all() -> None:

@@ -26,7 +26,7 @@ def standing(
 
 def due(tenant: str, content: str = "old") -> Row:
     """An invoice as it is computed now."""
-    return (f"{tenant}-id", tenant, CENTS[content], 0, CENTS[content], content, "{}")
+    return (f"{tenant}-id", tenant, CENTS[content], 0, CENTS[content], content, "lines", "{}")
 
 
 def plan(

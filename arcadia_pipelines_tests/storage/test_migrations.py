@@ -1,5 +1,6 @@
 """The schema: applied once whoever applies it, never over what somebody edited, and what it refuses by itself."""
 
+import hashlib
 import shutil
 import threading
 import uuid
@@ -148,6 +149,26 @@ def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str
     world.query("drop view public.invoices")
     assert migrate(engine) == later
     assert world.query("select tenant_id, made_from from billing.invoiced_tenants") == [("a", 7)]
+
+
+def test_invoices_that_stand_get_the_hash_of_their_lines(empty_url: str, tmp_path: Path) -> None:
+    """By 0017, as the engine would write it: here of one line, of which the deployment is deleted; paid or not."""
+    engine, world = database.engine(empty_url), World(empty_url)
+    folder = shutil.copytree(migrations.SQL / "migrations", tmp_path / "migrations")
+    for name in [name for name in FILES if name >= "0017"]:
+        (folder / name).unlink()
+    migrate(engine, folder)
+    prepared(world)
+    insert(world, "tenant_invoice_lines", **LINE, unit="hour", deployment_name="web")
+    world.query("update billing.tenant_invoices set status = 'paid'")
+    insert(world, "tenant_invoices", **SECOND)
+    migrate(engine)
+    line = ("1", "overage", "672000000", "100000000", "672", "{}", "", "22", "4", "3", "Overage: droplet_hourshourweb")
+    expected = hashlib.sha256("\x1f".join(line).encode()).hexdigest()
+    assert world.query("select tenant_id, lines_sha256 from billing.tenant_invoices order by 1") == [
+        ("a", expected),
+        ("b", None),
+    ]
 
 
 def test_without_a_file_there_is_nothing_to_be_up_to_date_with(empty_url: str, tmp_path: Path) -> None:
