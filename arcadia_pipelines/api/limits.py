@@ -27,6 +27,10 @@ HEAD_SECONDS = 10.0
 LARGEST_HEAD = 48 * 1024  # bytes of path, query string and headers
 MOST_BYTES_OF_HEAD = LARGEST_HEAD + 16 * 1024
 """Of a head that has not ended: more than a whole one of the largest can have, spaces and line ends included."""
+MOST_BYTES_BESIDE = 2**20
+"""Of what is sent with a body and is none of it: sizes of chunks, and a trailer, which nobody reads."""
+MOST_IN_TURN = 100
+"""Requests that wait on one connection for the answers before theirs."""
 WRITE_SECONDS = 60.0
 """For a client to take what was sent to it, before more is."""
 GRACE_SECONDS = 20  # for requests under way when the server is asked to stop
@@ -89,7 +93,7 @@ class Connection(HttpToolsProtocol):
         """Called by asyncio."""
         self._deadline: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._bytes = False, 0
         super().connection_made(transport)
         if len(self.connections) > 2 * self.most:
             transport.abort()
@@ -102,22 +106,38 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio, with a part of a head, of a body, or of several requests."""
+        self._bytes += len(data)
         super().data_received(data)
-        self._head_bytes += len(data)
-        if self._in_head and self._head_bytes > MOST_BYTES_OF_HEAD and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._bytes > MOST_BYTES_OF_HEAD:
             self._refuse("head-too-large", f"path, query string and headers have at most {LARGEST_HEAD} bytes")
+        elif self._bytes > MOST_BYTES_BESIDE:
+            self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """Called by the parser where a request begins."""
+        """Called by the parser where a request begins. What came with its first bytes is not counted."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._bytes = True, 0
         self.scope["state"]["is_crowded"] = len(self.connections) > self.most
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser for each header, and each of a trailer."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Called by the parser where a head ends."""
-        self._in_head = False
+        """Called by the parser where a head ends. What is raised here is answered 400."""
+        if len(self.pipeline) >= MOST_IN_TURN:
+            raise ValueError("too many requests wait their turn")
+        self._in_head, self._bytes = False, 0
         _cancel(self._deadline)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser for a part of a body."""
+        self._bytes -= len(body)
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Called when the answer is sent: the next request may be there already, waiting its turn."""
