@@ -328,14 +328,17 @@ def _engine() -> Engine:
 def _migrate(url: str) -> list[str]:
     """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr.
 
-    Dagster makes its tables when it first starts; where that was cut off, what is missing is made here.
+    Dagster's tables are made too, for whoever starts it may make none; where that was cut off, what is missing.
     """
     engine = database.engine(url)
     applied = migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
     if migrations.owns_dagster(engine):
-        from arcadia_pipelines.instance import complete_tables
+        with ERR.status("loading Dagster"):
+            from arcadia_pipelines.instance import complete_tables
 
         if made := complete_tables(url):
+            migrations.admit_roles(engine)
+        if made and "alembic_version" not in made:
             OUT.print(f"made the tables that Dagster lacked: {', '.join(made)}", soft_wrap=True)
     return applied
 

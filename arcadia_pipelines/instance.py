@@ -42,7 +42,7 @@ from arcadia_pipelines.settings import DAGSTER_SCHEMA, PROJECT, SHIPPED, Setting
 from arcadia_pipelines.storage import database, session
 
 SESSION = session.BASIC | {
-    "search_path": DAGSTER_SCHEMA,
+    "search_path": f"{DAGSTER_SCHEMA}, pg_temp",  # its SQL has bare names; pg_catalog, which is not named, comes first
     # Its hundreds of small commits a run do not wait for the disk; a crash of the server can lose the last half second
     # of the event log, never a row of billing.
     "synchronous_commit": "off",
@@ -50,6 +50,11 @@ SESSION = session.BASIC | {
 """What Dagster's sessions rely on: it writes timestamps without a zone, by the session's."""
 
 _TABLES = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
+_MAY_CREATE = f"""
+    select case when to_regnamespace('{DAGSTER_SCHEMA}') is null
+                then has_database_privilege(current_database(), 'create')
+                else has_schema_privilege('{DAGSTER_SCHEMA}', 'create') end
+"""
 _FIRST_START = 0x44414753  # "DAGS": the advisory lock of whoever makes them
 
 DIED = (
@@ -265,7 +270,9 @@ class ArcadiaStorage(DagsterPostgresStorage):
 
 
 def complete_tables(url: str) -> list[str]:
-    """Make what Dagster's schema lacks, or nothing; returns the names of the tables made. Raises StorageError.
+    """Make what Dagster's schema lacks, or nothing; returns the names of the tables made.
+
+    Raises StorageError, also if who is connected may make none: the owner does that, by `arcadia db migrate`.
 
     Dagster would commit table by table, look for the first of them only at the next start, and for ever miss those that
     it was killed before. A schema of an older Dagster is left alone: `dagster instance migrate` brings it up to date.
@@ -273,6 +280,11 @@ def complete_tables(url: str) -> list[str]:
     engine = sqlalchemy.create_engine(dagster_url(url), poolclass=sqlalchemy.NullPool)
     with database.transaction(engine) as connection:
         connection.execute(text(f"select pg_advisory_xact_lock({_FIRST_START})"))
+        if not connection.scalar(text(_MAY_CREATE)):
+            raise database.StorageError(
+                f"Dagster's tables are not all in schema {DAGSTER_SCHEMA}, and {engine.url.username} may not make them:"
+                " run `arcadia db migrate` as the owner of the database"
+            )
         # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
         if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
             connection.execute(text(f"create schema {DAGSTER_SCHEMA}"))

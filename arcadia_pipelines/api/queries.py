@@ -37,7 +37,6 @@ RECONNECT_SECONDS = 4.0  # then the next request tries again: after an outage no
 STATEMENT_SECONDS = 15
 
 SESSION = session.BASIC | {
-    "search_path": "billing,cloud,public",
     "default_transaction_read_only": "on",
     "default_transaction_isolation": "repeatable read",
     "statement_timeout": f"{STATEMENT_SECONDS}s",

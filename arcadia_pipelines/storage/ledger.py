@@ -83,6 +83,9 @@ _DROP_REPLACED_LINES = """
     delete from billing.tenant_invoice_lines l using changes c
     where c.replaces and l.invoice_id = c.id and l.period_start = %(month)s
 """
+# PostgreSQL copies nothing into a table that has row security but for its owner.
+_NEW_LINES = "create temporary table new_lines (like billing.tenant_invoice_lines including defaults) on commit drop"
+_ADD_LINES = "insert into billing.tenant_invoice_lines select * from new_lines"
 _REVISE = """
     update billing.tenant_invoices i
     set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
@@ -203,11 +206,10 @@ def publish(connection: Connection, publication: Publication, chunks: Chunks, ke
     month = publication.month
     connection.exec_driver_sql(CHANGES)
     if months.has_partition(connection, _LINES, month):
-        return _carry_out(connection, publication, months.partition_of(_LINES, month), chunks, kept)
+        connection.exec_driver_sql(_NEW_LINES)
+        return _carry_out(connection, publication, "pg_temp.new_lines", chunks, kept)
     with months.new_partition(connection, _LINES, month) as partition:
-        published = _carry_out(connection, publication, partition, chunks, kept)
-        connection.exec_driver_sql("analyze billing.tenant_invoices")  # the planner takes a new month for empty
-    return published
+        return _carry_out(connection, publication, partition, chunks, kept)
 
 
 @dataclass(frozen=True)
@@ -223,14 +225,15 @@ class _Prepared:
     line_rows: bulk.Encoded
 
 
-def _carry_out(
-    connection: Connection, publication: Publication, partition: str, chunks: Chunks, kept: int
-) -> Published:
-    """Chunk by chunk: while PostgreSQL writes one, those after it are computed and prepared."""
+def _carry_out(connection: Connection, publication: Publication, into: str, chunks: Chunks, kept: int) -> Published:
+    """Chunk by chunk: while PostgreSQL writes one, those after it are computed and prepared.
+
+    The lines are copied `into` a new partition, or for a month that has one into `new_lines`.
+    """
     actions = dict.fromkeys(ACTIONS, 0) | {"keep": kept}
     shown, left = [], []
     left_numbers = numbers(connection, publication.month)
-    types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, partition)
+    types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, into)
     with closing(ahead(_prepared(publication.month, chunks, *types))) as prepared:
         for chunk in prepared:
             for action, count in chunk.plan["action"].value_counts().items():
@@ -239,7 +242,10 @@ def _carry_out(
             shown.append(_largest(chunk.changes))
             if len(chunk.changes):
                 _write_invoices(connection, publication, chunk, left_numbers)
-                bulk.copy(connection, partition, chunk.line_rows)
+                bulk.copy(connection, into, chunk.line_rows)
+                if into == "pg_temp.new_lines":
+                    connection.exec_driver_sql(_ADD_LINES)
+                    connection.exec_driver_sql("truncate new_lines")
                 left_numbers = left_numbers.after(chunk.numbered)
     return Published(actions, _largest(pd.concat(shown)), pd.concat(left, ignore_index=True))
 

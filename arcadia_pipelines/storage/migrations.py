@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA, SHIPPED
+from arcadia_pipelines.storage import planted
 from arcadia_pipelines.storage.database import driver, exclusive_transaction, transaction
 
 SQL = SHIPPED / "sql"
@@ -29,13 +30,15 @@ def migrate(
     """Apply what is missing and return the names of the files applied. Safe to run twice at once.
 
     `tell` is given what they could not do and somebody else has to, each in one line, once. Raises MigrationError when
-    there is no file, or one that was applied has been edited or is gone; StorageError when SQL fails.
+    there is no file, one that was applied has been edited or is gone, or code of others hangs on our tables, which a
+    migration would run; StorageError when SQL fails.
     """
     files = sorted(folder.glob("*.sql"))
     if not files:
         raise MigrationError(f"there is no migration in {folder}: the installation is not whole, install it again")
     applied_now, told = [], set[str]()
     _refuse_edited(engine, files)
+    _refuse_attached(engine)
     for file in files:
         with exclusive_transaction(engine) as connection:
             if file.name not in _applied(connection):
@@ -44,6 +47,9 @@ def migrate(
                         told.add(warning)
                         tell(warning)
                 applied_now.append(file.name)
+    with transaction(engine) as connection:
+        for thing in planted.things(connection):
+            tell(f"not the owner's, and found by whoever uses bare names there: {thing}; if it is not wanted, drop it")
     return applied_now
 
 
@@ -54,13 +60,20 @@ def require(engine: Engine) -> None:
 
 
 def owns_dagster(engine: Engine) -> bool:
-    """Whether Dagster has tables already, and who is connected may change all of them."""
-    owned = "bool_and(pg_catalog.pg_has_role(tableowner, 'usage'))"
+    """Whether who is connected may make Dagster's tables, and change all that are there."""
+    owned = "coalesce(bool_and(pg_has_role(tableowner, 'usage')), true)"
+    created = f"has_schema_privilege('{DAGSTER_SCHEMA}', 'create')"
     with transaction(engine) as connection:
         found = connection.exec_driver_sql(
-            f"select {owned} from pg_catalog.pg_tables where schemaname = '{DAGSTER_SCHEMA}'"
+            f"select {owned} and {created} from pg_tables where schemaname = '{DAGSTER_SCHEMA}'"
         )
         return bool(found.scalar_one())
+
+
+def admit_roles(engine: Engine) -> None:
+    """Grant the roles what they may do with tables that were just made."""
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("select billing.admit_roles()")
 
 
 def run_file(connection: Connection, file: Path) -> None:
@@ -80,6 +93,17 @@ def _refuse_edited(engine: Engine, files: list[Path]) -> None:
             raise MigrationError(
                 f"sql/migrations/{name} was edited after it was applied: restore it and put the change in a new file"
             )
+
+
+def _refuse_attached(engine: Engine) -> None:
+    """Before anything is applied, which may write to these tables with all the rights of whoever migrates."""
+    with transaction(engine) as connection:
+        found = planted.attached(connection)
+    if found:
+        raise MigrationError(
+            f"on our tables hangs what would run with your rights, and is not the owner's: {'; '.join(found)}."
+            " Find out who put it there, drop it, and migrate again"
+        )
 
 
 def _applied(connection: Connection) -> dict[str, str]:

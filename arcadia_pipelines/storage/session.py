@@ -9,7 +9,12 @@ month end, streams.py for its readers, api/queries.py for the API, instance.py f
 
 from collections.abc import Iterable, Mapping
 
+SEARCH_PATH = "pg_catalog, pg_temp"
+"""Of every session and function of ours: our SQL names the schema of what is ours, and finds PostgreSQL's own functions
+and operators, whatever somebody has put into another schema. Temporary tables come last."""
+
 BASIC = {
+    "search_path": SEARCH_PATH,
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
     "TimeZone": "UTC",
@@ -29,7 +34,6 @@ BASIC = {
 """What everybody relies on: how text is read and written, and what a statement means."""
 
 BILLING = BASIC | {
-    "search_path": "billing,cloud,public",
     "client_min_messages": "warning",
     "idle_in_transaction_session_timeout": "0",  # who writes a month waits for what reads and computes it
     "default_statistics_target": "30",  # 9,000 rows of a month are enough to plan by
@@ -43,12 +47,12 @@ class SessionRefused(Exception):
 
 def say(settings: Mapping[str, str]) -> str:
     """The statement that gives a session these settings; of those it has already, nothing is said."""
-    return f"select set_config(name, wanted, false) from {_wanted(settings)}"
+    return f"select pg_catalog.set_config(name, wanted, false) from {_wanted(settings)}"
 
 
 def ask(settings: Mapping[str, str]) -> str:
     """The query of the settings that a session has otherwise: name, value and what was wanted."""
-    return f"select name, current_setting(name, true), wanted from {_wanted(settings)}"
+    return f"select name, pg_catalog.current_setting(name, true), wanted from {_wanted(settings)}"
 
 
 def verify(differing: Iterable[tuple[object, ...]]) -> None:
@@ -61,5 +65,7 @@ def verify(differing: Iterable[tuple[object, ...]]) -> None:
 
 
 def _wanted(settings: Mapping[str, str]) -> str:
+    """The rows (name, wanted) that differ. All is qualified: it runs while the session has a search_path of its own."""
     rows = ", ".join(f"('{name}', '{wanted}')" for name, wanted in settings.items())
-    return f"(values {rows}) as w (name, wanted) where current_setting(name, true) is distinct from wanted"
+    value = "coalesce(pg_catalog.current_setting(name, true), '')"
+    return f"(values {rows}) as w (name, wanted) where {value} operator(pg_catalog.<>) wanted"

@@ -64,7 +64,7 @@ def _chunks(
     server: str, snapshot: str, texts: Sequence[str], schemas: Sequence[pa.Schema]
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     with _as_psycopg(), ExitStack() as opened:
-        first = opened.enter_context(adbc.connect(server))
+        first = opened.enter_context(_connect(server))
         # A clone need not learn the database's types, which takes longer than all else.
         readers = [first, *(opened.enter_context(first.adbc_clone()) for _ in texts[1:])]
         for reader in readers:
@@ -77,6 +77,21 @@ def _chunks(
         while until is not None:
             until = streams[0].tenant_after(CHUNK_ROWS)
             yield tuple(stream.take(until) for stream in streams)
+
+
+def _connect(server: str) -> adbc.Connection:
+    """A connection of ADBC's, which looks for the database's types at once, by operators that others could plant.
+
+    So its search_path is said at its start; but for a pooler that lets nothing be said there.
+    """
+    asked = str(psycopg.conninfo.conninfo_to_dict(server).get("options") or "")
+    options = f"{asked} -c search_path={session.SEARCH_PATH.replace(' ', '')}".strip()
+    try:
+        return adbc.connect(psycopg.conninfo.make_conninfo(server, options=options))
+    except adbc.Error as error:
+        if "startup parameter" not in str(error):
+            raise
+        return adbc.connect(server)
 
 
 def whole(connection: Connection, parameters: Mapping[str, object], query: Query) -> pd.DataFrame:
