@@ -143,7 +143,7 @@ def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str
     )
     world.query("create view public.invoices as select * from billing.tenant_invoices")
     before = schema_of(empty_url)
-    with pytest.raises(database.StorageError, match=r"is used: view public.invoices depends on column made_from .* Drop that"):
+    with pytest.raises(database.StorageError, match=r"is used: view public.invoices depends on .* Drop that"):
         migrate(engine)
     assert schema_of(empty_url) == before
     world.query("drop view public.invoices")
