@@ -37,6 +37,8 @@ def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: 
             continue
         if _passed_in_this_run(context, control) and controls.has_passed(connection, control, month):
             continue
+        if control is controls.USAGE_IS_CONSERVED and _passed_when_made(context, connection, control, month):
+            continue  # the plans that it was made by may be others now
         found = controls.find(connection, control, month)
         if found.count:
             offenders = failures.named(found.offenders, found.count)
@@ -109,8 +111,9 @@ def _results(
 ) -> list[dg.AssetCheckResult]:
     """What those of an asset's checks that are selected find in the month."""
     gate = any(control.blocking for control in mine)
-    # What is recorded as passed is of rows that nobody replaces meanwhile.
-    with database.month(month) if gate else database.transaction() as connection:
+    # What is recorded as passed is of rows that nobody replaces meanwhile; and what is late is priced by one instant's
+    # plans.
+    with database.month_at_an_instant(month) if gate else database.transaction() as connection:
         results = [
             _result(control, _find(context, connection, control, month)) for control in mine if control.name in selected
         ]
@@ -155,19 +158,20 @@ def _find(
     context: dg.AssetCheckExecutionContext, connection: Connection, control: Control, month: BillingMonth
 ) -> Finding:
     """What the control finds; what a blocking one passes is recorded for the gate."""
-    if control is controls.USAGE_EQUALS_RAW_RECORDS and _compared(context, connection, control, month):
+    if not control.blocking:
+        return controls.find(connection, control, month)
+    if _passed_when_made(context, connection, control, month):
         return Finding(count=0, offenders=[])
-    rows = controls.rows_of(connection, control, month) if control.blocking else ""
-    found = controls.find(connection, control, month)
-    if control.blocking and not found.count:
-        controls.record_passed(connection, control, month, rows, context.run.run_id)
-    return found
+    return controls.pass_if_clean(connection, control, month, context.run.run_id)
 
 
-def _compared(
-    context: dg.AssetCheckExecutionContext, connection: Connection, control: Control, month: BillingMonth
+def _passed_when_made(
+    context: dg.AssetCheckExecutionContext | dg.AssetExecutionContext,
+    connection: Connection,
+    control: Control,
+    month: BillingMonth,
 ) -> bool:
-    """Whether this run's own materialisation has compared the frozen usage that stands with the raw records."""
+    """Whether this run has made what the blocking control is about, and it passed at the instant of that."""
     newest = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey(control.asset), asset_partitions=[month.key]), limit=1
     ).records

@@ -7,7 +7,7 @@ from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, quotes, stale
+from arcadia_pipelines.storage import columns, controls, quotes, stale
 
 _PRICED_BY = (
     "subscriptions",
@@ -44,6 +44,8 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
             quoted = recompute.month_quotes(connection, month, quotes.LINES, only=who.tenants)
             changed = quotes.replace(connection, month, quoted, who.tenants)
             stale.remember_quoted(connection, month, who)
+        # At the same instant: the platform may change a plan before the check comes to it.
+        controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, context.run.run_id)
         return dg.MaterializeResult(
             metadata=reporting.quotes(
                 quotes.by_kind(connection, month),

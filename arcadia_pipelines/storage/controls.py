@@ -81,6 +81,61 @@ USAGE_EQUALS_RAW_RECORDS = Control(
     """,
 )
 
+USAGE_IS_CONSERVED = Control(
+    name="usage_is_conserved",
+    asset="deployment_quotes",
+    blocking=True,
+    reads=("metered_usage", "unbilled_usage", "deployment_quote_lines"),
+    description="Metered = included + overage + unbilled, per deployment and resource kind.",
+    remedy="The quotes do not fit the frozen usage: materialise the month again; if it stays, the engine is wrong.",
+    unless=f"""
+        select (
+            select coalesce(sum({WEIGHT.format("m.")} * (
+                       m.quantity - case when u.quantity is not null or r.included_quantity is null then 0
+                                         else least(m.quantity, r.included_quantity) end)), 0)
+            from billing.metered_usage m
+            left join ({_UNBILLED}) u
+                on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
+               and u.subscription_id is not distinct from m.subscription_id
+            left join ({_PLAN_OF}) s on s.id = m.subscription_id
+            left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
+            where m.period_start = %(month)s
+        ) = (
+            select coalesce(sum({WEIGHT.format("")} * qty), 0) from billing.deployment_quote_lines
+            where period_start = %(month)s and kind = 'overage'
+        ) + (
+            select coalesce(sum({WEIGHT.format("")} * quantity), 0) from billing.unbilled_usage
+            where period_start = %(month)s
+        )
+    """,
+    query=f"""
+        with metered as (
+            select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
+            from billing.metered_usage where period_start = %(month)s group by 1, 2, 3
+        ),
+        overage as (
+            select deployment_id, resource_kind, sum(qty) as quantity from billing.deployment_quote_lines
+            where period_start = %(month)s and kind = 'overage' group by 1, 2
+        ),
+        unbilled as ({_UNBILLED}),
+        allowed as (
+            select m.deployment_id, m.resource_kind, sum(m.quantity) as metered, sum(u.quantity) as unbilled,
+                   sum(least(m.quantity, r.included_quantity))
+                       filter (where u.quantity is null and r.included_quantity is not null) as included
+            from metered m
+            left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
+                                and u.subscription_id is not distinct from m.subscription_id
+            left join ({_PLAN_OF}) s on s.id = m.subscription_id
+            left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
+            group by 1, 2
+        )
+        select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled
+        from allowed a full join overage o using (deployment_id, resource_kind)
+        where a.metered is distinct from coalesce(a.included, 0) + coalesce(o.quantity, 0) + coalesce(a.unbilled, 0)
+        order by deployment_id, resource_kind
+    """,
+)
+
 CONTROLS = [
     USAGE_EQUALS_RAW_RECORDS,
     Control(
@@ -102,60 +157,7 @@ CONTROLS = [
             group by 1, 2, 3, 4 order by count(*) desc, 2, 4
         """,
     ),
-    Control(
-        name="usage_is_conserved",
-        asset="deployment_quotes",
-        blocking=True,
-        reads=("metered_usage", "unbilled_usage", "deployment_quote_lines"),
-        description="Metered = included + overage + unbilled, per deployment and resource kind.",
-        remedy="The quotes do not fit the frozen usage: materialise the month again; if it stays, the engine is wrong.",
-        unless=f"""
-            select (
-                select coalesce(sum({WEIGHT.format("m.")} * (
-                           m.quantity - case when u.quantity is not null or r.included_quantity is null then 0
-                                             else least(m.quantity, r.included_quantity) end)), 0)
-                from billing.metered_usage m
-                left join ({_UNBILLED}) u
-                    on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
-                   and u.subscription_id is not distinct from m.subscription_id
-                left join ({_PLAN_OF}) s on s.id = m.subscription_id
-                left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
-                where m.period_start = %(month)s
-            ) = (
-                select coalesce(sum({WEIGHT.format("")} * qty), 0) from billing.deployment_quote_lines
-                where period_start = %(month)s and kind = 'overage'
-            ) + (
-                select coalesce(sum({WEIGHT.format("")} * quantity), 0) from billing.unbilled_usage
-                where period_start = %(month)s
-            )
-        """,
-        query=f"""
-            with metered as (
-                select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
-                from billing.metered_usage where period_start = %(month)s group by 1, 2, 3
-            ),
-            overage as (
-                select deployment_id, resource_kind, sum(qty) as quantity from billing.deployment_quote_lines
-                where period_start = %(month)s and kind = 'overage' group by 1, 2
-            ),
-            unbilled as ({_UNBILLED}),
-            allowed as (
-                select m.deployment_id, m.resource_kind, sum(m.quantity) as metered, sum(u.quantity) as unbilled,
-                       sum(least(m.quantity, r.included_quantity))
-                           filter (where u.quantity is null and r.included_quantity is not null) as included
-                from metered m
-                left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
-                                    and u.subscription_id is not distinct from m.subscription_id
-                left join ({_PLAN_OF}) s on s.id = m.subscription_id
-                left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
-                group by 1, 2
-            )
-            select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled
-            from allowed a full join overage o using (deployment_id, resource_kind)
-            where a.metered is distinct from coalesce(a.included, 0) + coalesce(o.quantity, 0) + coalesce(a.unbilled, 0)
-            order by deployment_id, resource_kind
-        """,
-    ),
+    USAGE_IS_CONSERVED,
     Control(
         name="no_tenant_is_held_back",
         asset="deployment_quotes",
@@ -358,6 +360,15 @@ def has_passed(connection: Connection, control: Control, month: BillingMonth) ->
         {"month": month.start, "control": control.name},
     ).scalar()
     return passed is not None and passed == rows_of(connection, control, month)
+
+
+def pass_if_clean(connection: Connection, control: Control, month: BillingMonth, run_id: str) -> Finding:
+    """Look at the month's rows with the blocking control, and record it if it finds nothing; returns what it finds."""
+    rows = rows_of(connection, control, month)
+    found = find(connection, control, month)
+    if not found.count:
+        record_passed(connection, control, month, rows, run_id)
+    return found
 
 
 def record_passed(connection: Connection, control: Control, month: BillingMonth, rows: str, run_id: str) -> None:
