@@ -55,7 +55,8 @@ _MAY_CREATE = f"""
                 then has_database_privilege(current_database(), 'create')
                 else has_schema_privilege('{DAGSTER_SCHEMA}', 'create') end
 """
-_FIRST_START = 0x44414753  # "DAGS": the advisory lock of whoever makes them
+_MADE_BY_ANOTHER = ("23505", "42P06", "42P07", "40P01")  # a key, a schema, a table that is there already; a deadlock
+_TRIES = 5
 
 DIED = (
     "the process of this run is gone (killed, or its machine or terminal was shut down): the step that it was at is"
@@ -63,20 +64,15 @@ DIED = (
 )
 _UNDER_WAY = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _ENDS = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED)
-_LIFE = 0x4C494645  # "LIFE": the first key of the advisory locks of runs that are alive
-_LIVES = {
-    "idle_session_timeout": "0",
-    # Of a machine that vanishes the server hears nothing: it asks, and gives up after a minute.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-}
 _SECONDS_BETWEEN_PROOFS = 1.0
 _SECONDS_WITHOUT_LIFE = 5.0
+# Anybody may give a session this name: what counts is the login, which must be one that may write Dagster's runs.
 _ALIVE = f"""
-    select objid::bigint from pg_catalog.pg_locks
-    where locktype = 'advisory' and classid = {_LIFE} and objsubid = 2 and granted
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+    select application_name from pg_catalog.pg_stat_activity a
+    where application_name like 'arcadia run %' and datname = pg_catalog.current_database()
+        and exists (select from pg_catalog.pg_roles r
+                    where pg_catalog.pg_has_role(a.usesysid, r.oid, 'member')
+                      and pg_catalog.has_table_privilege(r.oid, '{DAGSTER_SCHEMA}.runs', 'insert'))
 """
 
 
@@ -93,11 +89,12 @@ class SettledDialect(PGDialect_psycopg2):
 
     def connect(self, *arguments: Any, **parameters: Any) -> Any:
         """A connection. Raises session.SessionRefused, psycopg2.Error."""
-        raw = super().connect(*arguments, **parameters)
+        raw = super().connect(*arguments, **{**session.KEEPALIVES, **parameters})
         try:
             raw.set_client_encoding("UTF8")  # of a SET psycopg 2 does not notice, and would go on reading the old one
             cursor = raw.cursor()
-            cursor.execute(session.say(SESSION))
+            for statement in (session.say(SESSION), session.NOTICE_THE_VANISHED):
+                cursor.execute(statement)
             raw.commit()
             cursor.execute(session.ask(SESSION))
             session.verify(cursor.fetchall())
@@ -109,9 +106,9 @@ class SettledDialect(PGDialect_psycopg2):
 
 
 class Life:
-    """Proof that a run's process is alive: an advisory lock on a connection that ends with the process.
+    """Proof that a run's process is alive: a connection that bears the run's id as its name, and ends with the process.
 
-    Shared, so that it can be taken again while the server has not yet noticed that the last connection is gone.
+    No lock: one could be taken by anybody before the run.
     """
 
     def __init__(self, url: str, run_id: str) -> None:
@@ -127,10 +124,8 @@ class Life:
 
     def _take(self) -> Connection:
         connection = self._engine.connect()
-        for name, value in _LIVES.items():
-            connection.execute(text(f"select set_config('{name}', '{value}', false)"))
-        connection.execute(text(f"set application_name = 'arcadia run {self._run_id}'"))
-        connection.execute(text(f"select pg_try_advisory_lock_shared({_LIFE}, {_life_of(self._run_id)})"))
+        connection.execute(text("select set_config('idle_session_timeout', '0', false)"))
+        connection.execute(text(f"set application_name = '{_life_of(self._run_id)}'"))
         return connection
 
     def _keep(self, connection: Connection | None) -> None:
@@ -144,9 +139,9 @@ class Life:
             connection.close()
 
 
-def _life_of(run_id: str) -> int:
-    """The second key of its lock: 31 bits of the id, which is random."""
-    return uuid.UUID(run_id).int >> 97
+def _life_of(run_id: str) -> str:
+    """The application_name of its connection."""
+    return f"arcadia run {uuid.UUID(run_id)}"
 
 
 class ArcadiaRunStorage(PostgresRunStorage):
@@ -276,30 +271,43 @@ def complete_tables(url: str) -> list[str]:
 
     Dagster would commit table by table, look for the first of them only at the next start, and for ever miss those that
     it was killed before. A schema of an older Dagster is left alone: `dagster instance migrate` brings it up to date.
+    Of two that make them at once, PostgreSQL lets one wait for the other and then tells it that they are there: a lock
+    of ours would be one more that others could take.
     """
     engine = sqlalchemy.create_engine(dagster_url(url), poolclass=sqlalchemy.NullPool)
-    with database.transaction(engine) as connection:
-        connection.execute(text(f"select pg_advisory_xact_lock({_FIRST_START})"))
-        if not connection.scalar(text(_MAY_CREATE)):
-            raise database.StorageError(
-                f"Dagster's tables are not all in schema {DAGSTER_SCHEMA}, and {engine.url.username} may not make them:"
-                " run `arcadia db migrate` as the owner of the database"
-            )
-        # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
-        if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
-            connection.execute(text(f"create schema {DAGSTER_SCHEMA}"))
-        alembic = pg_alembic_config(run_storage.__file__)
-        revision, newest = check_alembic_revision(alembic, connection)
-        if revision not in (None, newest):
-            return []
-        missing = _missing_tables(connection)
-        for metadata in _TABLES:
-            metadata.create_all(connection)
-            for table in metadata.sorted_tables:
-                for index in table.indexes:  # a table that was there may lack its own
-                    index.create(connection, checkfirst=True)
-        stamp_alembic_rev(alembic, connection)
-        _migrate_data(connection, dagster_url(url))
+    tries = 0
+    while True:
+        try:
+            with database.transaction(engine) as connection:
+                return _complete_tables(connection, dagster_url(url))
+        except database.StorageError as error:
+            tries += 1
+            code = getattr(getattr(error.__cause__, "orig", None), "pgcode", None)
+            if tries == _TRIES or code not in _MADE_BY_ANOTHER:
+                raise
+
+
+def _complete_tables(connection: Connection, url: str) -> list[str]:
+    if not connection.scalar(text(_MAY_CREATE)):
+        raise database.StorageError(
+            f"Dagster's tables are not all in schema {DAGSTER_SCHEMA}, and {connection.engine.url.username} may not make"
+            " them: run `arcadia db migrate` as the owner of the database"
+        )
+    # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
+    if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
+        connection.execute(text(f"create schema {DAGSTER_SCHEMA}"))
+    alembic = pg_alembic_config(run_storage.__file__)
+    revision, newest = check_alembic_revision(alembic, connection)
+    if revision not in (None, newest):
+        return []
+    missing = _missing_tables(connection)
+    for metadata in _TABLES:
+        metadata.create_all(connection)
+        for table in metadata.sorted_tables:
+            for index in table.indexes:  # a table that was there may lack its own
+                index.create(connection, checkfirst=True)
+    stamp_alembic_rev(alembic, connection)
+    _migrate_data(connection, url)
     return missing
 
 

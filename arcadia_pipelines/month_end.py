@@ -1,6 +1,7 @@
 """Running a month end or an operator's job from the command line: Dagster's own jobs and storage, in this process."""
 
 import io
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -18,6 +19,8 @@ from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.instance import enter_dagster_home
 from arcadia_pipelines.jobs import MONTH_END, step_of
 from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import waits
+from arcadia_pipelines.storage.database import TOO_MANY_REMEDY, is_too_many
 from arcadia_pipelines.storage.session import SessionRefused
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -117,6 +120,9 @@ def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance
 @contextmanager
 def _on_record(state: str) -> Iterator[None]:
     """Where Dagster writes its record of the run: that it cannot is a MonthEndFailed, which says how things stand."""
+    saying = logging.StreamHandler(sys.stderr)  # whom a run waits for, beside Dagster's record of it
+    saying.setFormatter(logging.Formatter("arcadia: %(message)s"))
+    waits.LOGGER.addHandler(saying)
     try:
         with redirect_stderr(_Muted(sys.stderr)):
             yield
@@ -125,10 +131,17 @@ def _on_record(state: str) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, DagsterPostgresException) as error:
         cause = error.__cause__ if isinstance(error, DagsterPostgresException) and error.__cause__ else error
         reason = str(cause.orig if isinstance(cause, sqlalchemy.exc.DBAPIError) else cause).strip().partition("\n")[0]
+        if is_too_many(reason):
+            raise MonthEndFailed(
+                f"Dagster could not record the run, the database has too many connections ({reason}): {state};"
+                f" {TOO_MANY_REMEDY}, then run it again"
+            ) from error
         raise MonthEndFailed(
             f"Dagster could not record the run in the database ({reason}): {state}; see that PostgreSQL runs and its"
             " disk has room, then run it again"
         ) from error
+    finally:
+        waits.LOGGER.removeHandler(saying)
 
 
 class _Muted(io.TextIOBase):

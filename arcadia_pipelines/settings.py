@@ -44,6 +44,7 @@ VARIABLES = (
     "ARCADIA_DIGITALOCEAN_URL",
     "ARCADIA_FIRST_MONTH",
     "ARCADIA_HOME",
+    "ARCADIA_LOCK_TIMEOUT",
     "ARCADIA_OPERATOR_HEADER",
     "ARCADIA_UI_URL",
 )
@@ -82,6 +83,8 @@ class Settings:
     """On how many HTTP connections one API process answers at once."""
     api_requests: int = 60_000
     """How many requests a minute one API process answers to one tenant, or to platform admins together."""
+    lock_timeout_seconds: int = 600
+    """How long a month end or an operator waits for another, or for somebody's lock."""
     digitalocean_token: str | None = field(default=None, repr=False)
     """What the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
@@ -109,6 +112,7 @@ class Settings:
             api_connections=_count("ARCADIA_API_CONNECTIONS", cls.api_connections),
             api_clients=_count("ARCADIA_API_CLIENTS", cls.api_clients),
             api_requests=_count("ARCADIA_API_REQUESTS", cls.api_requests, 9_999_999),
+            lock_timeout_seconds=_count("ARCADIA_LOCK_TIMEOUT", cls.lock_timeout_seconds, 99_999),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
         )

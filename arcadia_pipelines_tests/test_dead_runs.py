@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -17,13 +18,14 @@ from arcadia_pipelines.instance import DIED, ArcadiaRunStorage
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests import test_cli
+from arcadia_pipelines_tests.storage.test_roles import login
 from arcadia_pipelines_tests.test_cli import surroundings
 from arcadia_pipelines_tests.test_faults import PROCESSES, finish
 from arcadia_pipelines_tests.world import World
 
 arcadia = test_cli.arcadia  # the fixture
 
-WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 END = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
 REPORTED = "select count(*) from dagster.event_logs where dagster_event_type = 'PIPELINE_FAILURE'"
 SAID = "select event from dagster.event_logs where dagster_event_type = 'PIPELINE_FAILURE'"
@@ -63,12 +65,18 @@ def until(true: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def test_the_next_run_of_a_month_reports_those_that_were_killed_and_none_that_is_alive(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two were killed, the second of which reported the first; of two that wait, one loses its connections."""
+    """Two were killed, the second of which reported the first; of two that wait, one loses its connections.
+
+    That an analyst's session bears the first one's name is no sign that it lives.
+    """
     world.pilot()
-    for fatal in ("insert into billing.metered_usage", "insert into billing.invoice_events"):
-        assert finish(begin(world, tmp_path, "2026-04", fatal)) == -signal.SIGKILL
+    with login(server_url, world.url, "arcadia_analyst") as analyst:
+        assert finish(begin(world, tmp_path, "2026-04", "insert into billing.metered_usage")) == -signal.SIGKILL
+        [(first,)] = world.query("select run_id from dagster.runs")
+        with psycopg.connect(analyst, application_name=f"arcadia run {first}"):
+            assert finish(begin(world, tmp_path, "2026-04", "insert into billing.invoice_events")) == -signal.SIGKILL
     assert states(world) == [("2026-04", "FAILURE"), ("2026-04", "STARTED")]
     with database.month_transaction(database.engine(world.url), APRIL):
         waiting = [begin(world, tmp_path, "2026-04") for _ in range(2)]

@@ -366,7 +366,8 @@ def test_a_reader_that_is_ended_ends_the_step_which_is_retried(world: World, mon
             until_waiting(world, 1, lambda: None)
             world.query("""
                 select pg_terminate_backend(pid) from pg_stat_activity
-                where datname = current_database() and application_name = 'arcadia reader' and wait_event_type = 'Lock'
+                where datname = current_database() and application_name like 'arcadia reader of %'
+                    and wait_event_type = 'Lock'
             """)
 
     with ThreadPoolExecutor(1) as other:

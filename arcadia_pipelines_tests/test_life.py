@@ -14,7 +14,7 @@ from arcadia_pipelines_tests.test_cli import contents
 from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 PILOT, NUMBER = "pilot", "INV-202604-00001"
-WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from arcadia_pipelines.api.auth import InvalidToken, KeysUnavailable
-from arcadia_pipelines.storage.database import StorageError
+from arcadia_pipelines.storage.database import StorageError, is_too_many
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -84,6 +84,8 @@ def _unavailable(request: Request, error: Exception) -> Response:
     request.state.error = f"{type(error).__name__}: {error}"
     what = "the token keys" if isinstance(error, KeysUnavailable) else "the database"
     detail = f"{what} cannot be reached or is too busy: try again"
+    if is_too_many(error):
+        detail = "the database has too many connections, and none is left for the API: try again"
     return respond(request, Problem("unavailable", detail, {"Retry-After": "1"}))
 
 

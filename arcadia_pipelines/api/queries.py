@@ -18,9 +18,9 @@ import re
 import uuid
 from dataclasses import dataclass
 from functools import cache
-from typing import IO, Any, LiteralString
+from typing import IO, Any, LiteralString, Self
 
-from psycopg import AsyncConnection, errors, generators
+from psycopg import AsyncConnection, OperationalError, errors, generators
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
@@ -158,7 +158,20 @@ class Wanted:
 
 
 class Connection(AsyncConnection[tuple[Any, ...]]):
-    """A connection that knows what it has prepared."""
+    """A connection that knows what it has prepared, and a class that knows why the last one could not be made."""
+
+    refusal = ""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """As psycopg has it."""
+        try:
+            made = await super().connect(conninfo, **options)
+        except OperationalError as error:
+            cls.refusal = " ".join(str(error).split())
+            raise
+        cls.refusal = ""
+        return made
 
     def __init__(self, pgconn: PGconn, *arguments: Any, **more: Any) -> None:
         super().__init__(pgconn, *arguments, **more)
@@ -197,7 +210,8 @@ def _numbered(query: LiteralString) -> tuple[bytes, list[str]]:
 
 async def _settle(connection: Connection) -> None:
     """Give the session of a new connection the API's settings. Raises session.SessionRefused, psycopg.Error."""
-    await connection.execute(session.say(SESSION).encode())
+    for statement in (session.say(SESSION), session.NOTICE_THE_VANISHED):
+        await connection.execute(statement.encode())
     session.verify(await (await connection.execute(session.ask(SESSION).encode())).fetchall())
 
 
@@ -212,6 +226,7 @@ class Pool:
             url,
             connection_class=Connection,
             kwargs={
+                **session.KEEPALIVES,
                 "application_name": "arcadia api",
                 "connect_timeout": 5,
                 "autocommit": True,
@@ -248,7 +263,9 @@ class Pool:
                     self._free.release()
                     raise
         except TimeoutError as error:
-            raise PoolTimeout(f"no connection within {WAIT_SECONDS} s") from error
+            raise PoolTimeout(f"no connection within {WAIT_SECONDS} s {Connection.refusal}".strip()) from error
+        except PoolTimeout as error:
+            raise PoolTimeout(f"{error} {Connection.refusal}".strip()) from error
         finally:
             self._waiting -= 1
 

@@ -14,26 +14,37 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.settings import sqlalchemy_url
-from arcadia_pipelines.storage import session
+from arcadia_pipelines.settings import Settings, sqlalchemy_url
+from arcadia_pipelines.storage import session, waits
 
 OLDEST_VERSION = 14
-_MONTH_LOCK = 0x41524341  # "ARCA": the first key of the advisory locks, one per month
-_PUBLISH_LOCK = 0x50554253  # "PUBS"
-_GATE = 0x4D494752  # "MIGR": months pass it side by side; what nothing may run beside shuts it
+# Tables that are locked and never read (sql/migrations/0018_locks.sql). All take them in this order: the gate, the
+# months' by their number, the publishing.
+_GATE = "billing.gate"
+_PUBLISHING = "billing.publishing"
+_SIDE_BY_SIDE, _ALONE = "row exclusive", "exclusive"
+_OLD_GATE = 0x4D494752  # "MIGR": the advisory lock of the releases before these tables
 
 _PASSING = (
     "08",  # the connection was lost
     "40001",  # it could not be serialised with another transaction
     "40P01",  # a deadlock
+    "53300",  # all connections are taken
     "55P03",  # a lock was not to be had in time
     "57P01",  # the server, or somebody on it, ended the connection
     "57P02",  # it crashed
     "57P03",  # it starts or stops
 )
 """How the SQLSTATEs begin of what passes by itself. A full disk (53100), for one, does not."""
-_RELEASE = "a release, or an operator who holds a tenant,"
+_RELEASE = "a release, or an operator who holds a tenant"
+_MONTHS = "the months that are under way"
 _STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
+_TOO_MANY = ("too many clients", "too many connections", "remaining connection slots")
+TOO_MANY_REMEDY = (
+    "a month that runs needs up to ten, see README.md under Size: end what idles (pg_stat_activity), raise"
+    " max_connections or the connection limit of the role or the database, or run fewer months at once"
+)
+"""What to do where PostgreSQL has no connection left."""
 
 
 _PLATFORM = (
@@ -84,14 +95,28 @@ def engine(url: str) -> Engine:
 @contextmanager
 def transaction(on: Engine) -> Iterator[Connection]:
     """A transaction that commits at the end and leaves no trace of a failure. Raises StorageError."""
+    with _told(on), on.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def watched_transaction(on: Engine) -> Iterator[tuple[Connection, waits.Watch]]:
+    """As transaction(), for those that write: who holds it up is seen, and named if a limit ends the wait."""
+    watch = waits.Watch()
+    with _told(on, watch), on.begin() as connection, waits.watched(driver(connection), watch):
+        yield connection, watch
+
+
+@contextmanager
+def _told(on: Engine, watch: waits.Watch | None = None) -> Iterator[None]:
+    """What goes wrong on a connection, as StorageError."""
     try:
-        with on.begin() as connection:
-            yield connection
+        yield
     except session.SessionRefused as error:
         raise StorageError(str(error)) from error
     except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
         kind = StorageInterrupted if _passes(_cause(error)) else StorageError
-        raise kind(_explain(error, on)) from error
+        raise kind(_explain(error, on, watch.held if watch else "")) from error
 
 
 @contextmanager
@@ -105,10 +130,11 @@ def snapshot(on: Engine) -> Iterator[Connection]:
 @contextmanager
 def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]:
     """A transaction that is the only writer of the month, or months: others wait at its start until this one ends."""
-    with transaction(on) as connection:
-        _wait(connection, _RELEASE, "pg_advisory_xact_lock_shared", _GATE)
-        for month in sorted(set(months)):  # in order, so that two of these never wait for each other
-            _wait(connection, str(month), "pg_advisory_xact_lock", *_lock_of(month))
+    with watched_transaction(on) as (connection, watch):
+        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _RELEASE)
+        # In one order, so that two of these never wait for each other.
+        for table, month in sorted({_lock_of(month): month for month in months}.items()):
+            _take(connection, watch, table, _ALONE, str(month))
         yield connection
 
 
@@ -121,22 +147,21 @@ def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False
     change: that raises StorageInterrupted. Of those that publish there is one at a time: two months at once would both
     carry the same correction, and would wait for each other's tables when they attach.
     """
-    with transaction(on) as connection:
-        raw = driver(connection)
-        raw.autocommit = True  # the locks are held until the connection ends: to wait must not begin the transaction
-        _wait(connection, _RELEASE, "pg_advisory_lock_shared", _GATE)
-        _wait(connection, str(month), "pg_advisory_lock", *_lock_of(month))
+    with watched_transaction(on) as (connection, watch):
+        # LOCK TABLE sees nothing of the database: the instant is that of the first statement after it.
+        driver(connection).isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _RELEASE)
+        _take(connection, watch, _lock_of(month), _ALONE, str(month))
         if publishes:
-            _wait(connection, "its turn to publish", "pg_advisory_lock", _PUBLISH_LOCK)
-        raw.autocommit = False
-        raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            _take(connection, watch, _PUBLISHING, _ALONE, "its turn to publish")
         refuse_unless_over(connection, month)
         refuse_partial_view(connection)
         yield connection
 
 
-def _lock_of(month: BillingMonth) -> tuple[int, int]:
-    return _MONTH_LOCK, month.start.year * 100 + month.start.month
+def _lock_of(month: BillingMonth) -> str:
+    """One for each month of the calendar: that the Januaries of two years wait for each other harms nobody."""
+    return f"billing.month_{month.start:%m}"
 
 
 def refuse_unless_over(connection: Connection, month: BillingMonth) -> None:
@@ -172,25 +197,48 @@ def exclusive_transaction(on: Engine) -> Iterator[Connection]:
 
     It waits at its start for those under way, and those that come later wait for it.
     """
-    with transaction(on) as connection:
-        _wait(connection, "the months that are under way", "pg_advisory_xact_lock", _GATE)
+    with watched_transaction(on) as (connection, watch):
+        _take(connection, watch, _GATE, _ALONE, _MONTHS)
         yield connection
 
 
-def _wait(connection: Connection, what: str, function: str, *lock: int) -> None:
-    """Take the lock. Raises StorageInterrupted if the session's own limits end the wait: nothing else is wrong."""
+@contextmanager
+def migrating_transaction(on: Engine, patience_ms: int) -> Iterator[Connection]:
+    """As exclusive_transaction(), also where there is no gate yet; no statement in it waits longer for a lock.
+
+    Then months that a release before the gate runs are waited for by its own lock. Raises StorageInterrupted.
+    """
+    with watched_transaction(on) as (connection, watch):
+        if connection.exec_driver_sql(f"select pg_catalog.to_regclass('{_GATE}') is not null").scalar_one():
+            _take(connection, watch, _GATE, _ALONE, _MONTHS)
+        else:
+            _wait(connection, watch, f"select pg_catalog.pg_advisory_xact_lock({_OLD_GATE})", _MONTHS)
+        connection.exec_driver_sql(f"set local lock_timeout = {patience_ms}")
+        watch.what = "a table that a migration changes"
+        yield connection
+
+
+def _take(connection: Connection, watch: waits.Watch, table: str, mode: str, what: str) -> None:
+    _wait(connection, watch, f"lock table {table} in {mode} mode", what)
+
+
+def _wait(connection: Connection, watch: waits.Watch, statement: str, what: str) -> None:
+    """Take a lock. Raises StorageInterrupted if a limit ends the wait: nothing else is wrong."""
+    watch.what = what
     try:
-        connection.exec_driver_sql(f"select {function}({', '.join(map(str, lock))})")
+        connection.exec_driver_sql(statement)
     except sqlalchemy.exc.DBAPIError as error:
         limits = {"57014": "statement_timeout", "55P03": "lock_timeout"}
         limit = limits.get(str(getattr(error.orig, "sqlstate", None)))
         if not limit:
             raise
         reason = " ".join(str(error.orig).split())
+        ours = ", or ARCADIA_LOCK_TIMEOUT: the smaller counts" if limit == "lock_timeout" else ""
         raise StorageInterrupted(
-            f"waited for {what}, until PostgreSQL ended the wait ({reason}): another run or an operator is at it; run"
-            f" it again when that is done, or raise the {limit} of the role or the database"
+            f"waited for {what}{watch.held}, until PostgreSQL ended the wait ({reason}): another run or an operator is"
+            f" at it; run it again when that is done, or raise the {limit} of the role or the database{ours}"
         ) from error
+    watch.what = ""
 
 
 def driver(connection: Connection) -> "psycopg.Connection[tuple[object, ...]]":
@@ -202,7 +250,8 @@ def _connect(
     dialect: Dialect, _record: object, arguments: Sequence[str], parameters: Mapping[str, object]
 ) -> "psycopg.Connection[tuple[object, ...]]":
     """A connection whose session is as our SQL relies on it. Raises StorageError, session.SessionRefused."""
-    raw = cast("psycopg.Connection[tuple[object, ...]]", dialect.connect(*arguments, **parameters))
+    connected = dialect.connect(*arguments, **{**session.KEEPALIVES, **parameters})
+    raw = cast("psycopg.Connection[tuple[object, ...]]", connected)
     try:
         version = raw.info.server_version // 10000
         if version < OLDEST_VERSION:
@@ -210,6 +259,8 @@ def _connect(
                 f"this is PostgreSQL {version}; Arcadia needs {OLDEST_VERSION} or newer: upgrade the server"
             )
         settle(raw, session.BILLING)
+        raw.execute(session.limit_waits(Settings.from_environment().lock_timeout_seconds).encode())
+        raw.commit()
     except BaseException:
         raw.close()
         raise
@@ -219,6 +270,7 @@ def _connect(
 def settle(raw: "psycopg.Connection[tuple[object, ...]]", settings: Mapping[str, str]) -> None:
     """Give the session of a new connection these settings. Raises session.SessionRefused, psycopg.Error."""
     raw.execute(session.say(settings).encode())
+    raw.execute(session.NOTICE_THE_VANISHED.encode())
     raw.commit()
     differing = raw.execute(session.ask(settings).encode()).fetchall()
     raw.commit()
@@ -240,8 +292,15 @@ def _passes(cause: object) -> bool:
         return cause.sqlstate.startswith(_PASSING)
     # It broke, or was never there. Why the server turned us away while connecting comes as text only, perhaps in
     # another language: what is not understood is an error that stays.
+    if is_too_many(cause):
+        return True
     answered = "FATAL" in str(cause) or (cause.pgconn is not None and cause.pgconn.used_password)
     return not answered or any(words in str(cause) for words in _STARTS_OR_STOPS)
+
+
+def is_too_many(error: object) -> bool:
+    """Whether the error is PostgreSQL's that it has no connection left, for anybody or for this login."""
+    return any(words in str(error) for words in _TOO_MANY)
 
 
 def _where(on: Engine) -> str:
@@ -249,8 +308,8 @@ def _where(on: Engine) -> str:
     return f"{host or 'the local socket'}:{port or 5432}/{on.url.database}"
 
 
-def _explain(error: Exception, on: Engine) -> str:
-    """The error in one line: what, where, what to do."""
+def _explain(error: Exception, on: Engine, held: str) -> str:
+    """The error in one line: what, where, what to do; of a wait that has ended, by whom it was `held`."""
     cause = _cause(error)
     where = _where(on)
     message = " ".join(str(cause).split())
@@ -264,16 +323,24 @@ def _explain(error: Exception, on: Engine) -> str:
         return f"the disk of the database {where} is full ({message}): make room and run again"
     if isinstance(cause, psycopg.errors.QueryCanceled):
         return (
-            f"the database {where} ended a statement ({message}): if nobody asked for that, raise the statement_timeout"
-            " of the role or the database"
+            f"the database {where} ended a statement ({message}{held}): if nobody asked for that, raise the"
+            " statement_timeout of the role or the database"
         )
     if isinstance(cause, psycopg.OperationalError):
+        if is_too_many(cause):
+            return f"the database {where} has too many connections ({message}): {TOO_MANY_REMEDY}"
         if cause.sqlstate and cause.sqlstate[:2] in ("40", "53", "54", "55"):  # a lock, a deadlock, a limit
-            return f"the database {where} could not do it now ({message}): run it again"
+            held = held if cause.sqlstate == "55P03" else ""
+            return f"the database {where} could not do it now ({message}{held}): run it again"
         return f"cannot work with PostgreSQL at {where} ({message}): see that it runs and ARCADIA_DATABASE_URL is right"
     if isinstance(cause, psycopg.errors.UndefinedFunction | psycopg.errors.DatatypeMismatch):
         return (
             f"the database {where} refused ({message}): see that each view in schema cloud shows its columns in the"
             " types of sql/migrations/0001_cloud.sql"
+        )
+    if isinstance(cause, psycopg.errors.ForeignKeyViolation):
+        return (
+            f"the database {where} refused: {message}. If the platform has deleted that while the month ran, run the"
+            " month again"
         )
     return f"the database {where} refused: {message}"

@@ -1,12 +1,15 @@
 """The schema's migrations: the plain SQL files of sql/migrations, in order, each once, each in its own transaction.
 
-No month and no other migration runs beside one.
+No month and no other migration runs beside one. A table that somebody else uses is waited for a little, then all that
+the file has done is undone, so that who came after us can go on, and it is tried again.
 
 Why no migration library: alembic wants a Python file beside each SQL file and, like dbmate and yoyo, runs an edited
 file as if nothing had happened.
 """
 
 import hashlib
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +18,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA, SHIPPED
 from arcadia_pipelines.storage import planted
-from arcadia_pipelines.storage.database import driver, exclusive_transaction, transaction
+from arcadia_pipelines.storage.database import StorageInterrupted, driver, migrating_transaction, transaction
 
 SQL = SHIPPED / "sql"
+_PATIENCE_MS = 2000
+_TRIES = 30
 
 
 class MigrationError(Exception):
@@ -40,13 +45,13 @@ def migrate(
     _refuse_edited(engine, files)
     _refuse_attached(engine)
     for file in files:
-        with exclusive_transaction(engine) as connection:
-            if file.name not in _applied(connection):
-                for warning in _apply(connection, file):
-                    if warning not in told:
-                        told.add(warning)
-                        tell(warning)
-                applied_now.append(file.name)
+        warnings = _apply_unless_applied(engine, file)
+        if warnings is not None:
+            applied_now.append(file.name)
+            for warning in warnings:
+                if warning not in told:
+                    told.add(warning)
+                    tell(warning)
     with transaction(engine) as connection:
         for thing in planted.things(connection):
             tell(f"not the owner's, and found by whoever uses bare names there: {thing}; if it is not wanted, drop it")
@@ -83,7 +88,7 @@ def run_file(connection: Connection, file: Path) -> None:
 
 def _refuse_edited(engine: Engine, files: list[Path]) -> None:
     """Before anything is applied: is every applied file here, as it was?"""
-    with exclusive_transaction(engine) as connection:
+    with migrating_transaction(engine, _PATIENCE_MS) as connection:
         applied = _applied(connection)
     here = {file.name: _sha256(file) for file in files}
     for name, sha256 in applied.items():
@@ -116,6 +121,25 @@ def _applied(connection: Connection) -> dict[str, str]:
     )
     found = connection.exec_driver_sql("select name, sha256 from billing.schema_migrations order by name")
     return dict(list(found))
+
+
+def _apply_unless_applied(engine: Engine, file: Path) -> list[str] | None:
+    """Execute the file, all or nothing, and note that; returns its warnings, None if it was applied already.
+
+    Raises StorageInterrupted, which names who holds its tables, if that never works.
+    """
+    tries = 0
+    while True:
+        try:
+            with migrating_transaction(engine, _PATIENCE_MS) as connection:
+                return None if file.name in _applied(connection) else _apply(connection, file)
+        except StorageInterrupted as error:
+            tries += 1
+            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+                raise
+            if tries == _TRIES:
+                raise StorageInterrupted(f"sql/migrations/{file.name} was tried {tries} times: {error}") from error
+        time.sleep(random.uniform(0.5, 1.5))
 
 
 def _apply(connection: Connection, file: Path) -> list[str]:

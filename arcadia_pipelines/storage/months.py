@@ -60,12 +60,13 @@ def _attach(connection: Connection, statement: str, parameters: Mapping[str, obj
 
     So we wait a little, let the others pass, and try again. Raises psycopg's LockNotAvailable when that never works.
     """
+    limit = connection.exec_driver_sql("select pg_catalog.current_setting('lock_timeout')").scalar_one()
     for patience in range(_ATTACH_TRIES, 0, -1):
         try:
             with connection.begin_nested():
                 connection.exec_driver_sql(f"set local lock_timeout = {_ATTACH_WAIT_MS}")
                 connection.exec_driver_sql(statement, parameters)
-                connection.exec_driver_sql("set local lock_timeout = default")
+                connection.exec_driver_sql(f"set local lock_timeout = '{limit}'")
             return
         except OperationalError as error:
             if patience == 1 or not isinstance(error.orig, LockNotAvailable):

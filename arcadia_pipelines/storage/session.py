@@ -41,6 +41,24 @@ BILLING = BASIC | {
 """What the month end, the proofs and the operators' acts rely on."""
 
 
+VANISHED_SECONDS = 60
+KEEPALIVES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": VANISHED_SECONDS * 1000,
+}
+"""What our own end of each connection does, as libpq knows it: a server that has vanished is noticed in a minute."""
+
+_SERVERS_END = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": str(VANISHED_SECONDS * 1000),
+    "client_connection_check_interval": "10s",
+}
+
+
 class SessionRefused(Exception):
     """PostgreSQL, or a pooler before it, does not take a setting that amounts depend on; the message names it."""
 
@@ -69,3 +87,20 @@ def _wanted(settings: Mapping[str, str]) -> str:
     rows = ", ".join(f"('{name}', '{wanted}')" for name, wanted in settings.items())
     value = "coalesce(pg_catalog.current_setting(name, true), '')"
     return f"(values {rows}) as w (name, wanted) where {value} operator(pg_catalog.<>) wanted"
+
+
+# Said and not verified: on a local socket they are not in force, and there nobody vanishes alone. The last of them has
+# PostgreSQL look while a statement runs or waits, which it can on Linux.
+NOTICE_THE_VANISHED = (
+    f"select pg_catalog.set_config(name, wanted, false) from {_wanted(_SERVERS_END)}"
+    " and (name like 'tcp%' or pg_catalog.version() like '%linux%')"
+)
+"""The statement that has the server notice in a minute that the machine of this session's client has vanished."""
+
+
+def limit_waits(seconds: int) -> str:
+    """The statement by which no lock is waited for longer, where the role or the database says no less."""
+    return (
+        f"select pg_catalog.set_config('lock_timeout', '{seconds}s', false)"
+        f" where pg_catalog.current_setting('lock_timeout')::interval not between '1 ms' and '{seconds} s'"
+    )

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import TEXT, to_pandas
-from arcadia_pipelines.storage import session
+from arcadia_pipelines.storage import session, waits
 from arcadia_pipelines.storage.database import driver
 
 CHUNK_ROWS = 20_000
@@ -27,6 +27,9 @@ CHUNK_ROWS = 20_000
 LOCK_WAIT_MS = 20_000
 """How long a reader waits for a table: who has it may be waiting for the connection that waits for the reader."""
 
+# Linux counts a client that does not read for a minute, as it waits for another connection, among the vanished. What
+# keeps others waiting is not this session.
+_PATIENT = "select pg_catalog.set_config('tcp_user_timeout', '0', false)"
 _BATCH_BYTES = 4 * 1024 * 1024
 _END: Any = object()
 Item = TypeVar("Item")
@@ -50,12 +53,9 @@ def chunks(
     After this call the connection is not used any more.
     """
     snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
-    info = driver(connection).info
-    # Host and port as they turned out to be: without any in the URL, two copies of libpq look in two places.
-    place = {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
-    same = {**info.get_parameters(), **place, "password": info.password, "application_name": "arcadia reader"}
-    server = psycopg.conninfo.make_conninfo("", **{name: value for name, value in same.items() if value})
-    with psycopg.ClientCursor(driver(connection)) as cursor:
+    raw = driver(connection)
+    server = waits.same_server(raw, waits.readers_of(raw.info.backend_pid))
+    with psycopg.ClientCursor(raw) as cursor:
         texts = [cursor.mogrify(_select(query, only), {**parameters, "only": only}) for query in queries]
     return _chunks(server, snapshot, texts, [query.schema for query in queries])
 
@@ -159,8 +159,9 @@ class _Stream:
 def _settle(reader: adbc.Connection) -> None:
     """Give the reader's session what our SQL relies on. Raises session.SessionRefused."""
     with reader.cursor() as cursor:
-        cursor.execute(session.say(session.BILLING))
-        cursor.fetchall()
+        for statement in (session.say(session.BILLING), session.NOTICE_THE_VANISHED, _PATIENT):
+            cursor.execute(statement)
+            cursor.fetchall()
     reader.commit()
     with reader.cursor() as cursor:
         cursor.execute(session.ask(session.BILLING))

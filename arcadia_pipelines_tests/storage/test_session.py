@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,6 +39,14 @@ HOSTILE = {
     "client_min_messages": "debug1",
 }
 """Of every setting that we rely on, another value."""
+VANISHED = """
+    select current_setting('tcp_keepalives_idle'), current_setting('tcp_keepalives_interval'),
+           current_setting('tcp_keepalives_count'), current_setting('tcp_user_timeout'),
+           current_setting('client_connection_check_interval')
+"""
+NOTICED = ("30", "10", "3", "60000", "10s")
+OUR_END = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "60000"}
+"""At either end of a TCP connection a machine that vanished is noticed in a minute: 30 s, then three times 10."""
 ENVIRONMENT = {
     "PGTZ": "America/New_York",
     "PGDATESTYLE": "German",
@@ -106,11 +115,16 @@ def test_every_kind_of_connection_has_the_settings_that_it_relies_on(server_url:
         spoil(url)
         with database.engine(url).connect() as ours:
             assert ours.exec_driver_sql(session.ask(session.BILLING)).fetchall() == []
+            assert ours.exec_driver_sql(VANISHED).one() == NOTICED
+            assert database.driver(ours).info.get_parameters().items() >= OUR_END.items()
         dagsters = sqlalchemy.create_engine(dagster_url(url), poolclass=sqlalchemy.NullPool)
         with dagsters.connect() as theirs:
             assert theirs.exec_driver_sql(session.ask(instance.SESSION)).fetchall() == []
+            assert theirs.exec_driver_sql(VANISHED).one() == NOTICED
+            raw: Any = theirs.connection.driver_connection
+            assert raw.info.dsn_parameters.items() >= OUR_END.items()
             assert theirs.exec_driver_sql("select 'Exporté'").scalar_one() == "Exporté"
-        assert asyncio.run(settings_of_the_api(url)) == []
+        assert asyncio.run(settings_of_the_api(url)) == ([], [NOTICED], True)
 
 
 def test_a_session_that_does_not_keep_a_setting_is_refused_by_name(url: str) -> None:
@@ -167,13 +181,17 @@ def database_of(server_url: str, encoding: str) -> Iterator[str]:
         connection.execute(f"drop database {name} with (force)".encode())
 
 
-async def settings_of_the_api(url: str) -> list[tuple[object, ...]]:
-    """What a connection of the API's pool has otherwise than it relies on."""
+async def settings_of_the_api(url: str) -> tuple[object, ...]:
+    """What a connection of the API's pool has otherwise than it relies on; and how it notices who vanishes."""
     pool = queries.Pool(url, 1)
     await pool.open()
     connection = await pool.take()
     try:
-        return await (await connection.execute(session.ask(queries.SESSION).encode())).fetchall()
+        return (
+            await (await connection.execute(session.ask(queries.SESSION).encode())).fetchall(),
+            await (await connection.execute(VANISHED.encode())).fetchall(),
+            connection.info.get_parameters().items() >= OUR_END.items(),
+        )
     finally:
         await pool.put_back(connection)
         await pool.close()
