@@ -55,7 +55,8 @@ _MAY_CREATE = f"""
                 then has_database_privilege(current_database(), 'create')
                 else has_schema_privilege('{DAGSTER_SCHEMA}', 'create') end
 """
-_MADE_BY_ANOTHER = ("23505", "42P06", "42P07", "40P01")  # a key, a schema, a table that is there already; a deadlock
+# A key, a schema or a table that is there already, also where Dagster goes on after it; a deadlock.
+_MADE_BY_ANOTHER = ("23505", "42P06", "42P07", "25P02", "40P01")
 _TRIES = 5
 
 DIED = (

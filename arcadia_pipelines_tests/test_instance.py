@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event
 
 from arcadia_pipelines import month_end
+from arcadia_pipelines.instance import complete_tables
 from arcadia_pipelines.settings import dagster_url
 from arcadia_pipelines_tests import test_cli
 from arcadia_pipelines_tests.test_cli import Call, surroundings
@@ -76,6 +78,14 @@ def test_a_first_start_that_is_killed_leaves_nothing_and_the_next_makes_all_that
         as_dagster(empty_url)
         assert world.query(MADE) == connection.execute(MADE.encode()).fetchall()
     assert "the schema is up to date" in arcadia("db", "migrate").out
+
+
+def test_first_starts_at_once_do_not_fail(world: World) -> None:
+    """Though no lock keeps them apart, which an analyst could take: PostgreSQL lets one wait for the other."""
+    with ThreadPoolExecutor(4) as starts:
+        list(starts.map(complete_tables, [world.url] * 4))
+    assert complete_tables(world.url) == []
+    assert world.query("select count(*) from dagster.alembic_version") == [(1,)]
 
 
 @pytest.mark.parametrize("fatal", ["CREATE TABLE asset_keys", "CREATE TABLE job_ticks"])
