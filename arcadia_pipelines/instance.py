@@ -291,8 +291,8 @@ def complete_tables(url: str) -> list[str]:
 def _complete_tables(connection: Connection, url: str) -> list[str]:
     if not connection.scalar(text(_MAY_CREATE)):
         raise database.StorageError(
-            f"Dagster's tables are not all in schema {DAGSTER_SCHEMA}, and {connection.engine.url.username} may not make"
-            " them: run `arcadia db migrate` as the owner of the database"
+            f"Dagster's tables are not all in schema {DAGSTER_SCHEMA}, and {connection.engine.url.username} may not"
+            " make them: run `arcadia db migrate` as the owner of the database"
         )
     # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
     if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):

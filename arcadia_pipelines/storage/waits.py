@@ -94,6 +94,7 @@ def _look(server: str, session: int, watch: Watch, over: threading.Event) -> Non
 
 def _holder(server: str, session: int) -> str:
     with psycopg.connect(server) as other:
+        other.execute("set search_path = pg_catalog, pg_temp")
         other.execute("set role none")  # what a login's sessions do is shown to the login, not to the role it acts as
         found = other.execute(_BLOCKING, {"session": session, "readers": readers_of(session)}).fetchone()
     if found is None:
