@@ -1,4 +1,4 @@
-# make demo | test | test-postgres | test-ui | check | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | test-postgres | test-ui | check | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo test test-postgres test-ui check audit-deps sbom focus mutation ui api bench bench-api bench-costs down lock clean
+.PHONY: demo test test-postgres test-ui check audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -73,6 +73,11 @@ bench-api: $(INSTALLED)
 
 bench-costs: $(INSTALLED)
 	@$(BIN)/python benchmarks/costs.py $(N)
+
+# The month end in a storm of writers and kills, then proofs and an oracle: SEED=1 MINUTES=5 N=3000 deployments. A disk
+# that gets full takes root, a clock that steps libfaketime.
+chaos: $(INSTALLED)
+	@$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(N),--deployments $(N))
 
 down: $(INSTALLED)
 	@$(BIN)/arcadia db down
