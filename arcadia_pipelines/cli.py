@@ -15,6 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines import (
+    backup,
+    backup_commands,
     cost_commands,
     embedded,
     focus_commands,
@@ -48,6 +50,7 @@ from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError
 
 _EXPECTED = (
+    backup.BackupError,
     embedded.EmbeddedError,
     SettingsError,
     StorageError,
@@ -266,6 +269,8 @@ def demo() -> None:
 for command in (
     commands.api,
     commands.token,
+    backup_commands.backup,
+    backup_commands.restore,
     cost_commands.costs,
     focus_commands.export,
     history_commands.diff,

@@ -6,7 +6,7 @@ from arcadia_pipelines import reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, controls, usage
+from arcadia_pipelines.storage import columns, controls, migrations, usage
 
 
 @dg.asset(
@@ -25,6 +25,7 @@ def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) 
     """
     month = month_of(context)
     with database.month_at_an_instant(month) as connection:
+        migrations.refuse_newer(connection)
         cutoff = usage.now(connection)
         frozen = usage.freeze(connection, month, cutoff, context.run.run_id)
         if frozen.compared:

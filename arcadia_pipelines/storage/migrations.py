@@ -25,6 +25,12 @@ _PATIENCE_MS = 2000
 _TRIES = 30
 
 
+_NEWER = (
+    "the database is a newer release's, which has applied {}: use that release, and restart what still runs this one;"
+    " to go back, `arcadia restore` a backup from before into an empty database"
+)
+
+
 class MigrationError(Exception):
     """The migration files are not there, or do not fit what the database has; the message says what to do."""
 
@@ -59,9 +65,21 @@ def migrate(
 
 
 def require(engine: Engine) -> None:
-    """Raise StorageError if the schema is not there; the message says how to make it."""
+    """Raise StorageError if the schema is not there, MigrationError if it is newer than this release."""
     with transaction(engine) as connection:
         connection.exec_driver_sql("select from billing.tenant_invoices limit 0")
+        refuse_newer(connection)
+
+
+def refuse_newer(connection: Connection) -> None:
+    """Raise MigrationError if a newer release has migrated the database: what it changed, this one does not know.
+
+    For whoever begins something. What is under way when a release comes may end.
+    """
+    newest = max((file.name for file in (SQL / "migrations").glob("*.sql")), default="")
+    later = 'select name from billing.schema_migrations where name collate "C" > %(newest)s order by 1'
+    if names := connection.exec_driver_sql(later, {"newest": newest}).scalars().all():
+        raise MigrationError(_NEWER.format(", ".join(names)))
 
 
 def owns_dagster(engine: Engine) -> bool:
@@ -92,6 +110,8 @@ def _refuse_edited(engine: Engine, files: list[Path]) -> None:
         applied = _applied(connection)
     here = {file.name: _sha256(file) for file in files}
     for name, sha256 in applied.items():
+        if name > files[-1].name:
+            raise MigrationError(_NEWER.format(name))
         if name not in here:
             raise MigrationError(f"sql/migrations/{name} was applied and is gone: restore it")
         if here[name] != sha256:

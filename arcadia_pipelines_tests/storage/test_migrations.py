@@ -1,6 +1,7 @@
 """The schema: applied once whoever applies it, never over what somebody edited, and what it refuses by itself."""
 
 import hashlib
+import re
 import shutil
 import threading
 import uuid
@@ -17,7 +18,7 @@ from sqlalchemy import make_url
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError, migrate
-from arcadia_pipelines_tests.world import World, failed_checks
+from arcadia_pipelines_tests.world import World, failed_checks, failures
 
 FILES = sorted(file.name for file in (migrations.SQL / "migrations").glob("*.sql"))
 
@@ -203,6 +204,19 @@ def test_a_file_that_is_gone_is_refused_and_nothing_is_applied(empty_url: str, t
     with pytest.raises(MigrationError, match=r"^sql/migrations/0001_first\.sql was applied and is gone: restore it$"):
         migrate(engine, folder)
     assert schema_of(empty_url) == before
+
+
+def test_a_newer_releases_database_is_billed_by_that_release_only(world: World) -> None:
+    """Whoever begins with an older one is told so: a migration, a month, the command line. Nothing is written."""
+    world.pilot()
+    world.query("insert into billing.schema_migrations values ('9999_later.sql', repeat('0', 64))")
+    engine = database.engine(world.url)
+    newer = r"^the database is a newer release's, which has applied 9999_later\.sql: use that release"
+    for begin in (migrations.migrate, migrations.require):
+        with pytest.raises(MigrationError, match=newer):
+            begin(engine)
+    assert re.match(newer, failures(world.month_end("2026-04", succeed=False))[0].partition("Error: ")[2])
+    assert world.query("select * from billing.billing_months") == []
 
 
 @pytest.mark.parametrize(
