@@ -7,6 +7,8 @@ costs.py     the SQL of cost beside revenue, for platform admins
 schemas.py   the documents that go in and out, with examples
 problems.py  errors as application/problem+json
 observe.py   request ids and the log
+files.py     how files are served
 dashboard.py the dashboard's files, charts.py its charts; the page itself is in static/
+reference.py the reference page, /docs
 commands.py  `arcadia api` and `arcadia token`
 """

@@ -31,7 +31,7 @@ from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcadia_pipelines import sheets
-from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, routing, schemas
+from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, reference, routing, schemas
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import Problem
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Tenants read their own invoices, platform admins read all.",
         lifespan=_life,
         openapi_url="/api/v1/openapi.json",
-        docs_url=None,  # they load scripts from other people's servers
+        docs_url=None,  # it would load scripts from other people's servers: ours is reference.py
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -89,6 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(_v1)
     app.include_router(cost_routes.router)
     app.include_router(dashboard.router)
+    app.include_router(reference.router)
     app.add_middleware(Straight)
     app.add_middleware(Head)
     app.add_middleware(Observe)

@@ -29,8 +29,7 @@ def api(port: int) -> None:
     listening = listen(port)
     where = f"http://{HOST}:{listening.getsockname()[1]}"
     click.echo(
-        f"the read API is on {where} (OpenAPI: {where}/api/v1/openapi.json), "
-        f"the dashboard on {where}/dashboard; Ctrl-C stops it",
+        f"the read API is on {where} (reference: {where}/docs), the dashboard on {where}/dashboard; Ctrl-C stops it",
         err=True,
     )
     if settings.database_url and can_do_more:  # the embedded database has its owner's login only
