@@ -126,13 +126,13 @@ def asked(engine: sqlalchemy.Engine, *settings: str) -> dict[str, str]:
     ids=["no query", "query", "options"],
 )
 def test_both_urls_open_the_database_with_what_the_url_asks_for(url: str, query: str) -> None:
-    """Ours sees billing first and Dagster's its own schema, whatever options the operator's URL has besides."""
+    """Ours sees PostgreSQL's own names and Dagster's its schema, whatever options the operator's URL has besides."""
     given = canonical(url + query)
     ours = asked(database.engine(given), "search_path", "TimeZone", "statement_timeout")
     dagsters = asked(sqlalchemy.create_engine(dagster_url(given)), "search_path", "statement_timeout")
     timeout = "5s" if "statement_timeout" in query else "0"
-    assert ours == {"search_path": "billing,cloud,public", "TimeZone": "UTC", "statement_timeout": timeout}
-    assert dagsters == {"search_path": "dagster", "statement_timeout": timeout}
+    assert ours == {"search_path": "pg_catalog, pg_temp", "TimeZone": "UTC", "statement_timeout": timeout}
+    assert dagsters == {"search_path": "dagster, pg_temp", "statement_timeout": timeout}
 
 
 def test_without_a_url_the_embedded_server_is_used(server_url: str) -> None:
