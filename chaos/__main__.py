@@ -29,7 +29,6 @@ from chaos.kills import KILLS, deal
 from chaos.stage import Stage, program, stage
 from chaos.writers import WRITERS
 
-BETWEEN_KILLS = (2.0, 9.0)
 STORM = "storm"
 _MOST_REASONS = 30
 
@@ -41,6 +40,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--deployments", type=int, default=3000)
     parser.add_argument("--months", type=int, default=6)
+    parser.add_argument("--kill-every", type=float, default=6.0, help="seconds, about")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     months = past_months(dt.datetime.now(dt.UTC).date(), options.months)
@@ -49,7 +49,7 @@ def main() -> int:
         journal = Journal(on.folder / "journal")
         prepare(on, options.seed, months, options.deployments)
         say(f"{options.minutes:g} minutes of storm")
-        storm(on, journal, options.seed, months, options.minutes * 60)
+        storm(on, journal, options.seed, months, options.minutes * 60, options.kill_every)
         say("calm: what is left is killed, PostgreSQL is restarted, the daemon reports the dead")
         restarts = on.restarts
         wrong = calm(on)
@@ -100,7 +100,7 @@ def start_daemon(on: Stage) -> None:
     on.spawn("daemon", program("dagster-daemon"), "run", "-w", str(PROJECT / "workspace.yaml"))
 
 
-def storm(on: Stage, journal: Journal, seed: int, months: list[dt.date], seconds: float) -> None:
+def storm(on: Stage, journal: Journal, seed: int, months: list[dt.date], seconds: float, kill_every: float) -> None:
     """All at once, until the time is over."""
     rng = random.Random(f"{seed} kills")
     deck, lives = list[str](), Counter[str]()
@@ -111,7 +111,7 @@ def storm(on: Stage, journal: Journal, seed: int, months: list[dt.date], seconds
         if time.monotonic() > strikes_at:
             deck = deck or deal(rng)
             strike(on, journal, deck.pop(), rng)
-            strikes_at = time.monotonic() + rng.uniform(*BETWEEN_KILLS)
+            strikes_at = time.monotonic() + kill_every * rng.uniform(0.4, 1.6)
         time.sleep(0.5)
 
 

@@ -22,6 +22,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from arcadia_pipelines.settings import PROJECT
+from arcadia_pipelines.storage.database import StorageError
 from chaos import platform
 from chaos.journal import DONE, FAILED, KILLED, REFUSED, UNTOLD, Entry, Journal, in_one_line
 from chaos.stage import program
@@ -166,7 +167,7 @@ def _operate(operation: str, config: Mapping[str, object]) -> bool:
     try:
         with month_end.instance() as instance:
             month_end.operate(operation, {**config, **who}, instance)
-    except month_end.MonthEndFailed as error:
+    except (month_end.MonthEndFailed, StorageError) as error:
         raise Ended(REFUSED if " did nothing: " in str(error) else FAILED, in_one_line(error)) from error
     return True
 
