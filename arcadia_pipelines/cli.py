@@ -276,6 +276,7 @@ for command in (
     history_commands.diff,
     history_commands.explain,
     proof_commands.audit,
+    proof_commands.rebuild,
     proof_commands.replay,
     *operator_commands.COMMANDS,
     ui.ui,

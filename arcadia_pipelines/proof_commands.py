@@ -1,4 +1,4 @@
-"""`arcadia audit` and `arcadia replay`: that the invoices are right, proved without writing a row."""
+"""`arcadia audit`, `arcadia replay` and `arcadia rebuild`: that the invoices are right, and lost rows put back."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy.engine import Engine
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.console import ERR, JSON, CommandError, Month, plain, print_table, say, to_json
+from arcadia_pipelines.rebuild import rebuild as rebuild_month
 from arcadia_pipelines.replay import Difference, Line, Replay
 from arcadia_pipelines.replay import replay as replay_month
 from arcadia_pipelines.settings import Settings
@@ -26,13 +27,15 @@ _LEFT_OUT = {
 @click.argument("month", type=Month(), required=False)
 @JSON
 def audit(month: BillingMonth | None, as_json: bool) -> None:
-    """Work MONTH's invoices out a second way, in plain SQL, and compare; every invoiced month unless given.
+    """Work MONTH's invoices out a second way, in plain SQL, and compare; every month unless given.
+
+    A month is what any table tells of: what is missing of one is an error too.
 
     Exit code 0 if all is as it must be; else 1, and the rows that are not are named.
     """
     engine = _engine()
     with database.snapshot(engine) as connection:
-        months = ledger.invoiced_months(connection)
+        months = audits.months(connection)
     _require(month, months)
     reports = []
     with ERR.status("") as status:
@@ -49,6 +52,35 @@ def audit(month: BillingMonth | None, as_json: bool) -> None:
             f"{number_of(sum(report.differences for report in found), 'differences')} in"
             f" {', '.join(str(report.month) for report in found)}: see the rows named above, and what to do"
         )
+
+
+@click.command()
+@click.argument("month", type=Month())
+@click.option("--operator", default="", help="Who asks for it, for the history; the database login unless given.")
+@click.option("--reason", default="lost rows", show_default=True, help="Why, for the history.")
+@JSON
+def rebuild(month: BillingMonth, operator: str, reason: str, as_json: bool) -> None:
+    """Put lost invoice lines and lost frozen usage of MONTH back, where hashes and quotes prove them the same.
+
+    Lines come from replaced revisions, the quote lines, the frozen usage, or the usage records up to the invoice's
+    cut-off; what cannot be proved is left as it is. Exit code 0 if nothing of the month is missing then; else 1.
+    """
+    with (
+        ERR.status(f"rebuilding {month}"),
+        database.month_at_an_instant(_engine(), month, publishes=True) as connection,
+    ):
+        author = ledger.Author(operator.strip() or database.login(connection), reason.strip(), "arcadia rebuild")
+        parts = rebuild_month(connection, month, author)
+    back, left = [part for part in parts if not part.why_not], [part for part in parts if part.why_not]
+    if as_json:
+        click.echo(to_json({"month": str(month), "rebuilt": list(map(vars, back)), "missing": list(map(vars, left))}))
+    elif parts:
+        rows = [(part.what, part.tenant_id or "", part.source or "-", part.why_not) for part in parts]
+        print_table(("lost", "tenant", "put back from", "still missing"), rows, title=f"Rebuilt, {month}")
+    else:
+        say(f"nothing of {month} is missing")
+    if left:
+        raise CommandError(f"{number_of(len(left), 'parts')} of {month} are still missing: restore them from a backup")
 
 
 @click.command()

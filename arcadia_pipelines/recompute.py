@@ -33,16 +33,16 @@ def month_quotes(
     )
 
 
-def quotes_of(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> Quotes:
-    """The quotes of the month for this usage (quote.USAGE), in one piece."""
+def quotes_of(
+    connection: Connection, month: BillingMonth, used: pd.DataFrame, only: Sequence[str] | None = None
+) -> Quotes:
+    """The quotes of the month, or of these tenants only, for this usage (quote.USAGE), in one piece."""
     parameters = catalogue.bounds(month)
-    return quote(
-        streams.whole(connection, parameters, catalogue.SUBSCRIPTIONS),
-        streams.whole(connection, parameters, catalogue.ADDONS),
-        catalogue.rates(connection, month),
-        used,
-        streams.whole(connection, parameters, billed.CONTESTED),
+    subscriptions, addons, contested = (
+        streams.whole(connection, parameters, query, only)
+        for query in (catalogue.SUBSCRIPTIONS, catalogue.ADDONS, billed.CONTESTED)
     )
+    return quote(subscriptions, addons, catalogue.rates(connection, month), used, contested)
 
 
 Invoiced = tuple[pd.DataFrame, pd.DataFrame]

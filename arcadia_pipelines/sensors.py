@@ -20,7 +20,7 @@ from arcadia_pipelines.jobs import MONTH_END, month_end
 from arcadia_pipelines.partitions import MONTHS
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.settings import USER_AGENT, Settings
-from arcadia_pipelines.storage import ledger, quotes
+from arcadia_pipelines.storage import ledger, losses, quotes
 from arcadia_pipelines.storage.controls import CONTROLS, MOST_SHOWN, Finding
 from arcadia_pipelines.storage.database import PartialView, refuse_partial_view
 
@@ -73,8 +73,8 @@ def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
 @dg.sensor(
     minimum_interval_seconds=_DAY_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Once a day, tells ARCADIA_ALERT_WEBHOOK_URL of closed months that are not invoiced, and of tenants "
-    "with a subscription and no invoice.",
+    description="Once a day, tells ARCADIA_ALERT_WEBHOOK_URL of closed months that are not invoiced, of tenants with a "
+    "subscription and no invoice, and of invoice lines that are lost.",
 )
 def alert_on_missing_invoices(context: dg.SensorEvaluationContext, database: BillingDatabase) -> dg.SkipReason:
     """After an outage Dagster runs only the latest missed tick of the schedule: older months are missed in silence."""
@@ -86,12 +86,15 @@ def alert_on_missing_invoices(context: dg.SensorEvaluationContext, database: Bil
             for month in ([] if hidden else ledger.invoiced_months(connection))
             for tenant, cause in _without_invoice(connection, month)
         }
+        lost = {
+            f"the lines of {month} are lost": f"{month} ({fault})" for month, fault in losses.without_lines(connection)
+        }
     missed = {_missing(str(month)): str(month) for month in months}
-    new = _untold(context.instance, {*missed, *without})
+    new = _untold(context.instance, {*missed, *without, *lost})
     if new:
-        what = _said_missing(_only(missed, new), _only(without, new))
+        what = _said_missing(_only(missed, new), _only(without, new), _only(lost, new))
         _tell(context, what, "assets/tenant_invoices?view=partitions", new)
-    said = "; ".join(filter(None, (hidden, _said_missing(missed.values(), without.values()))))
+    said = "; ".join(filter(None, (hidden, _said_missing(missed.values(), without.values(), lost.values()))))
     return dg.SkipReason(said or "Every closed month is invoiced, and every tenant with a subscription.")
 
 
@@ -106,7 +109,7 @@ def _without_invoice(connection: Connection, month: BillingMonth) -> list[tuple[
     return [(tenant, f" ({'; '.join(causes[tenant])})" if tenant in causes else "") for tenant in tenants]
 
 
-def _said_missing(months: Collection[str], tenants: Collection[str]) -> str:
+def _said_missing(months: Collection[str], tenants: Collection[str], lost: Collection[str]) -> str:
     """'' if nothing is missing."""
     said = []
     if months:
@@ -115,6 +118,8 @@ def _said_missing(months: Collection[str], tenants: Collection[str]) -> str:
         named = ", ".join(list(tenants)[:MOST_SHOWN])
         more = f" and {len(tenants) - MOST_SHOWN} more" if len(tenants) > MOST_SHOWN else ""
         said.append(f"tenants without an invoice: {named}{more}. See quote_faults, then materialise the month again")
+    if lost:
+        said.append(f"invoice lines are lost of {', '.join(lost)}. Run `arcadia rebuild` for these months")
     return "; ".join(said)
 
 

@@ -163,7 +163,7 @@ def forget(world: World) -> None:
     """What was known of earlier runs is gone."""
     world.query("delete from billing.quoted_tenants")
     world.query("delete from billing.passed_controls")
-    world.query("update billing.billing_months set frozen_rows = null, quoted_rows = null")
+    world.query("update billing.billing_months set frozen_rows = null, quoted_rows = null, invoiced_rows = null")
     world.query("delete from billing.invoiced_tenants")
 
 

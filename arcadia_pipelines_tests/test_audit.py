@@ -113,6 +113,7 @@ def test_a_revision_a_void_a_plan_change_and_a_tenant_held_back_are_clean(books:
     assert books.invoices("2026-04")["pilot"] == ("issued", 2, 6522, 652, 7174)
     assert books.invoices("2026-04")["gone"][:2] == ("void", 1)
     assert looked_at == {
+        "nothing_is_missing": (17, "tables"),
         "usage_equals_raw_records": (95, "usage_records"),  # the pilot's 91, and 4
         "usage_is_conserved": (5, "usage_rows"),
         "quotes_are_invoiced": (14, "quote_lines"),  # pilot 3, acme 4 + 3, export 1, florist 1, twin 2
@@ -154,7 +155,92 @@ COLUMNS = (
     " period_start, deployment_name"
 )
 
+ERASED = """
+    drop table billing.metered_usage_2026_04, billing.deployment_quote_lines_2026_04,
+        billing.tenant_invoice_lines_2026_04;
+    do $$
+    declare
+        relation regclass;
+    begin
+        for relation in
+            select c.oid from pg_class c join pg_attribute a on a.attrelid = c.oid
+            where c.relnamespace = 'billing'::regnamespace and c.relkind = 'r' and not c.relispartition
+              and a.attname = 'period_start' and c.relname <> '{0}'
+        loop
+            execute format('delete from %s where period_start = %L', relation, '2026-04-01');
+        end loop;
+    end $$
+"""
+"""April is erased, with its events, from all tables but one."""
+
 CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
+    "nothing_is_missing": [
+        (
+            f"drop table {LINES}_2026_04",
+            {
+                "missing": f"the invoice lines: there is no partition {LINES}_2026_04",
+                "told_by": "9 rows of billed_subscriptions, 8 rows of invoice_events, 6 rows of invoiced_tenants, "
+                "6 rows of tenant_invoices",
+            },
+        ),
+        (
+            f"alter table {LINES} detach partition {LINES}_2026_04",
+            {"missing": f"the invoice lines: {LINES}_2026_04 is there, and not attached to {LINES}"},
+        ),
+        (
+            f"alter table {LINES} detach partition {LINES}_2026_04; alter table {LINES} attach partition"
+            f" {LINES}_2026_04 for values from ('2026-04-01') to ('2026-04-20')",
+            {
+                "missing": f"the invoice lines: {LINES}_2026_04 has other bounds, FOR VALUES FROM ('2026-04-01') TO"
+                " ('2026-04-20')"
+            },
+        ),
+        (
+            f"alter table {LINES} detach partition {LINES}_2026_04; alter table {LINES}_2026_04 rename to kept;"
+            f" alter table {LINES} attach partition billing.kept default",
+            {"missing": f"the invoice lines: there is no partition {LINES}_2026_04"},
+        ),
+        (
+            "drop table billing.metered_usage_2026_04",
+            {"missing": "the frozen usage: there is no partition billing.metered_usage_2026_04"},
+        ),
+        (
+            "truncate billing.metered_usage_2026_04",
+            {"missing": "5 rows of metered_usage", "told_by": "billing_months, by which there were 5"},
+        ),
+        (
+            "alter table billing.deployment_quote_lines detach partition billing.deployment_quote_lines_2026_04",
+            {
+                "missing": "the quote lines: billing.deployment_quote_lines_2026_04 is there, and not attached to"
+                " billing.deployment_quote_lines"
+            },
+        ),
+        (
+            "delete from billing.deployment_quote_lines where period_start = '2026-04-01' and tenant_id = 'pilot'",
+            {"missing": "3 rows of deployment_quote_lines", "told_by": "billing_months, by which there were 14"},
+        ),
+        (
+            "delete from billing.unbilled_usage where period_start = '2026-04-01'",
+            {"missing": "1 rows of unbilled_usage"},
+        ),
+        (
+            "delete from billing.billing_months where period_start = '2026-04-01'",
+            {"missing": "until when usage counts: there is no row of billing_months"},
+        ),
+        (
+            "delete from billing.tenant_invoices where tenant_id = 'export'; delete from billing.invoice_events where"
+            f" tenant_id = 'export'; delete from {LINES} where invoice_id not in (select id from"
+            " billing.tenant_invoices)",
+            {
+                "missing": "the invoice of tenant export",
+                "told_by": "billed_subscriptions, invoiced_tenants",
+            },
+        ),
+        (
+            ERASED.format("tenant_invoices"),
+            {"missing": "the frozen usage: there is no partition billing.metered_usage_2026_04"},
+        ),
+    ],
     "usage_equals_raw_records": [
         (
             "delete from cloud.usage_records where quantity = 100",

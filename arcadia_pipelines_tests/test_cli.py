@@ -462,7 +462,7 @@ def test_a_month_that_is_not_as_it_must_be_ends_with_1_and_names_the_rows(world:
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where qty = 672")
     answer = arcadia("audit", "2026-04")
     assert answer.code == 1
-    assert answer.err == "arcadia: 4 differences in 2026-04: see the rows named above, and what to do\n"
+    assert answer.err == "arcadia: 5 differences in 2026-04: see the rows named above, and what to do\n"
     [row] = [line for line in answer.out.splitlines() if "found different" in line and "owed_qty 672" in line][1:]
     assert "invoice_number INV-202604-00001, tenant_id pilot" in row
     assert "standing_qty 673.000000, owed_qty 672.000000" in row

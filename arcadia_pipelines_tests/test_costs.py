@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import controls, cost_controls, database
+from arcadia_pipelines.storage import controls, cost_controls, database, losses
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
 from arcadia_pipelines_tests.world import World, failed_checks, failures, item, uid
 
@@ -96,6 +96,28 @@ def test_a_bill_beside_the_pilots_april(billed: World) -> None:
         "unallocated_cents": 1000,
     }
     assert (found["margin_cents"], str(found["margin_percent"]), found["open_points"]) == (3564, "42.32", "")
+
+
+def test_an_audit_names_what_a_bill_has_lost(billed: World) -> None:
+    """By what else tells of it: the bill's revision and number of items, and that it was allocated and converted."""
+    billed.bill("2026-04", item("6.00"), total=600)
+    billed.bill("2026-04", item("6.00"), item("5.00", "ci"), total=1100)
+    april = BillingMonth.parse("2026-04")
+    lost = {
+        "delete from billing.cloud_invoice_documents where revision = 1": "1 rows of cloud_invoice_documents",
+        "delete from billing.cloud_invoice_items where line_no = 2": "1 rows of cloud_invoice_items",
+        "delete from billing.cost_allocations": "the rows of cost_allocations",
+        "delete from billing.fx_rates": "the rate of exchange: there is no row of fx_rates",
+        "delete from billing.cloud_invoices": "the provider's bill: there is no row of cloud_invoices",
+    }
+    with database.transaction(database.engine(billed.url)) as connection:
+        assert losses.missing(connection, april) == []
+        connection.exec_driver_sql("set local session_replication_role = replica")
+        for statement, missing in lost.items():
+            attack = connection.begin_nested()
+            connection.exec_driver_sql(statement)
+            assert [what for what, _ in losses.missing(connection, april)] == [missing]
+            attack.rollback()
 
 
 def test_a_deployment_and_a_tenant_that_a_view_shows_twice_earn_and_cost_once(billed: World) -> None:

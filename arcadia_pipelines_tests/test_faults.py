@@ -92,6 +92,7 @@ BY_THE_CLOCK = {
     "received_at",
     "frozen_rows",
     "quoted_rows",
+    "invoiced_rows",
     "applied_at",
 }
 

@@ -221,7 +221,7 @@ def test_a_refused_operator_is_not_told_but_an_act_that_failed_is(
     tick(instance)
     [body] = webhook.bodies
     assert body["text"].startswith("Arcadia: hold_tenant failed: the database 127.0.0.1:")
-    assert 'lacks our tables (relation "billing.tenant_holds" does not exist): run `arcadia db migrate`' in body["text"]
+    assert "has lost billing.tenant_holds (made by 0005_life.sql, which is applied): restore" in body["text"]
     assert body["text"].endswith(f". https://dagster.example.com/runs/{run}")
 
 
@@ -287,13 +287,17 @@ def test_a_month_counts_as_missed_a_day_after_its_end(world: World) -> None:
         assert list(map(str, missed_months(connection, utc("2026-04-02T00:00")))) == ["2026-01", "2026-02", "2026-03"]
 
 
-def test_a_billable_tenant_without_an_invoice_is_told(world: World) -> None:
-    """acme comes with a subscription from January on after April was invoiced."""
+def test_a_billable_tenant_without_an_invoice_is_told_and_so_are_lost_lines(world: World) -> None:
+    """acme comes with a subscription from January on after April was invoiced; then April's partition is dropped."""
     world.pilot()
     world.publish("2026-04")
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
     assert "tenants without an invoice: acme in 2026-04. See quote_faults" in told(alert_on_missing_invoices, world)
+    world.tamper("drop table billing.tenant_invoice_lines_2026_04")
+    said = told(alert_on_missing_invoices, world)
+    partition = "there is no partition billing.tenant_invoice_lines_2026_04"
+    assert f"invoice lines are lost of 2026-04 ({partition}). Run `arcadia rebuild`" in said
 
 
 def test_missed_months_are_requested_oldest_first_once_the_sensor_is_started(world: World) -> None:

@@ -7,7 +7,7 @@ from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.assets.metered_usage import metered_usage
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, controls, quotes, stale
+from arcadia_pipelines.storage import columns, controls, intact, losses, quotes, stale
 
 _PRICED_BY = (
     "subscriptions",
@@ -38,11 +38,14 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     """
     month = month_of(context)
     with database.month_at_an_instant(month) as connection:
+        losses.refuse(connection, month)
         who = stale.to_quote(connection, month)
         changed = False
         if who.tenants != []:
             quoted = recompute.month_quotes(connection, month, quotes.LINES, only=who.tenants)
             changed = quotes.replace(connection, month, quoted, who.tenants)
+            if changed:
+                intact.to_make_again(connection, month)  # as when it is frozen
             stale.remember_quoted(connection, month, who)
         # At the same instant: the platform may change a plan before the check comes to it.
         controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, context.run.run_id)

@@ -6,7 +6,7 @@ from arcadia_pipelines import reporting
 from arcadia_pipelines.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import columns, controls, migrations, usage
+from arcadia_pipelines.storage import columns, controls, intact, losses, migrations, usage
 
 
 @dg.asset(
@@ -26,12 +26,15 @@ def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) 
     month = month_of(context)
     with database.month_at_an_instant(month) as connection:
         migrations.refuse_newer(connection)
+        losses.refuse(connection, month)
         cutoff = usage.now(connection)
         frozen = usage.freeze(connection, month, cutoff, context.run.run_id)
         if frozen.compared:
             control = controls.USAGE_EQUALS_RAW_RECORDS
             rows = controls.rows_of(connection, control, month)
             controls.record_passed(connection, control, month, rows, context.run.run_id)
+        if frozen.changed:
+            intact.to_make_again(connection, month)  # what a locked invoice has lost is rebuilt from what was frozen
         kinds = usage.by_kind(connection, month)
         schema = columns.of(connection, "metered_usage")
         return dg.MaterializeResult(metadata=reporting.usage(kinds, cutoff, frozen.changed, schema))

@@ -12,7 +12,19 @@ from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import billed, columns, corrections, ledger, missing, operations, quotes, stale, usage
+from arcadia_pipelines.storage import (
+    billed,
+    columns,
+    corrections,
+    intact,
+    ledger,
+    losses,
+    missing,
+    operations,
+    quotes,
+    stale,
+    usage,
+)
 
 
 class NotQuoted(Exception):
@@ -64,6 +76,8 @@ def publish_invoices(
     """Turn the month's quotes into invoices, reconcile them with those that stand, and publish what differs."""
     month = month_of(context)
     with database.month_at_an_instant(month, publishes=True) as connection:
+        losses.refuse(connection, month)
+        intact.refuse_lost_corrections(connection, corrections.carried_by(connection, month)["tenant_id"].tolist())
         cutoff = usage.cutoff_of(connection, month)
         if cutoff is None or not quotes.is_quoted(connection, month):
             raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
@@ -72,9 +86,11 @@ def publish_invoices(
         on_hold = operations.on_hold(connection)
         missing.refuse_many(connection, month)
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
-        who = stale.to_invoice(connection, month)
+        distrusted = intact.to_make_again(connection, month)
+        who = stale.to_invoice(connection, month, [invoice.tenant_id for invoice in distrusted])
+        lost_lines = {invoice.tenant_id: invoice.lines_sha256 for invoice in distrusted if invoice.lines_differ}
         plans = (
-            (reconcile.plan(standing, invoices, held_back, on_hold), invoices, lines)
+            (reconcile.plan(standing, invoices, held_back, on_hold, lost_lines), invoices, lines)
             for invoices, lines, standing in recompute.month_invoices(
                 connection, month, ledger.STANDING, only=who.tenants
             )
@@ -85,6 +101,8 @@ def publish_invoices(
         as_they_were = published.left[published.left["action"] != "frozen"]["tenant_id"]
         billed.record(connection, month, [*held_back.dropna(), *as_they_were])
         corrections.find(connection, month, context.run.run_id)
+        if len(published.changed):
+            intact.remember(connection, month)
         revenue = ledger.revenue_of(connection, month)
         of_lines = reporting.invoice_lines(
             ledger.line_count(connection, month), revenue, columns.of(connection, "tenant_invoice_lines")

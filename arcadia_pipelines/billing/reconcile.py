@@ -3,6 +3,8 @@
 Belongs here: the decision, per tenant. Does not: carrying it out (storage/ledger.py).
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 import pyarrow as pa
 
@@ -25,18 +27,26 @@ EXISTING = pa.schema(
 ACTIONS = ("keep", "add", "draft", "revise", "issue", "void", "frozen", "on_hold", "held_back")
 
 
-def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on_hold: Series) -> pd.DataFrame:
+def plan(
+    existing: pd.DataFrame,
+    recomputed: pd.DataFrame,
+    held_back: Series,
+    on_hold: Series,
+    lost_lines: Mapping[str, str] = {},
+) -> pd.DataFrame:
     """One row per tenant with an invoice, before or after, ordered by tenant: its `action` and both totals.
 
     `existing` has the columns of EXISTING, `recomputed` of invoice.INVOICES; `held_back` names tenants with a fault,
-    `on_hold` those that an operator holds. Columns: id (the invoice's), tenant_id, action, replaces (the content is
-    another), status, invoice_number, standing_sha256, standing_cents (null: no invoice), recomputed_cents (null:
-    nothing to bill), difference_cents. Actions:
+    `on_hold` those that an operator holds, `lost_lines` those whose invoice has other lines than it was given, with the
+    lines_sha256 of these. Columns: id (the invoice's), tenant_id, action, replaces (the content is another, or its
+    lines were lost and cannot be made again), restores (they can, and are written again), status, invoice_number,
+    standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill), difference_cents.
+    Actions:
 
     - keep: the content is the same, or an operator has voided it; the row is left alone
     - add: there is no invoice yet, and it is issued
     - draft: there is no invoice yet, and the tenant is on hold
-    - revise: an issued invoice is replaced, or the draft of a tenant on hold
+    - revise: an issued invoice, or the draft of a tenant on hold, is replaced, or gets its lines back
     - issue: a draft of a tenant that is not on hold; replaced first if it differs
     - void: a draft or issued invoice has nothing to bill any more
     - frozen: a paid, void or pushed invoice differs from what would be billed now; left alone, reported
@@ -54,15 +64,19 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on
     issue = (status == "draft") & computed & ~waits & ~frozen
     content_is_same = (both["content_sha256"] == both["content_sha256_new"]).fillna(False)
     same = (owed & computed & content_is_same) | (stands & ~owed & ~computed)
+    lost = pd.Series(map(lost_lines.get, both["tenant_id"]), index=both.index, dtype=pd.ArrowDtype(TEXT))
+    has_lost = lost.notna() & owed & ~frozen
+    restores = has_lost & same & (lost == both["lines_sha256"]).fillna(False)
+    same &= ~has_lost | restores
     action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
     for name, applies in {
         "add": ~stands,
         "draft": ~stands & waits,
         "issue": issue,
         "void": ~computed,
-        "on_hold": (status == "issued") & waits,
+        "on_hold": (status == "issued") & waits & ~restores,
         "frozen": frozen,
-        "keep": same & ~issue | both["voided_by_an_operator"].fillna(False),
+        "keep": same & ~issue & ~restores | both["voided_by_an_operator"].fillna(False),
         "held_back": both["tenant_id"].isin(held_back),
     }.items():  # the last that applies is the action
         action = action.mask(applies, name)
@@ -73,6 +87,7 @@ def plan(existing: pd.DataFrame, recomputed: pd.DataFrame, held_back: Series, on
             "tenant_id": both["tenant_id"],
             "action": action,
             "replaces": action.isin(["revise", "issue"]) & ~same,
+            "restores": action.isin(["revise", "issue"]) & restores,
             "status": both["status"],
             "invoice_number": both["invoice_number"],
             "standing_sha256": both["content_sha256"],

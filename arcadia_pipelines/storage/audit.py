@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
 from arcadia_pipelines.storage.database import refuse_partial_view
@@ -197,6 +198,15 @@ _CHANGED = (
 )
 
 AUDITS = [
+    _audit(
+        "tables",
+        "nothing_is_missing",
+        "Each table has what the others tell of the month: its partition, attached; the rows that were written; the "
+        "invoice of each tenant that was invoiced.",
+        "`arcadia rebuild MONTH` puts lost invoice lines and frozen usage back as far as that can be proved; quote "
+        "lines come back when the month is materialised again; all else has to come from a backup.",
+        losses.MISSING,
+    ),
     _applied("usage_records", "usage_equals_raw_records"),
     _applied("usage_rows", "usage_is_conserved"),
     _audit(
@@ -451,7 +461,8 @@ AUDITS = [
                        case event when 'issued' then 'issued' when 'reissued' then 'issued' when 'drafted' then 'draft'
                                   when 'redrafted' then 'draft' when 'reopened' then 'draft' when 'voided' then 'void'
                                   when 'paid' then 'paid' end as status
-                from billing.invoice_events where period_start = %(month)s order by invoice_id, id desc
+                from billing.invoice_events where period_start = %(month)s and event <> 'rebuilt'
+                order by invoice_id, id desc
             )
             select coalesce(i.invoice_number, e.invoice_number) as invoice_number,
                    coalesce(i.tenant_id, e.tenant_id) as tenant_id, i.status, e.event as newest_event, i.revision,
@@ -656,7 +667,7 @@ _LOOKED_AT = f"""
                count(*) filter (where by_sum and not is_frozen) as deployment_deleted
         from standing
     )
-    select * from lines, usage, quoted, events, invoices
+    select *, {len(losses.TELLS_OF)} as tables from lines, usage, quoted, events, invoices
 """
 _LEFT_OUT = ("void", "held_back", "frozen", "deployment_deleted")
 
@@ -682,6 +693,17 @@ class Report:
     def differences(self) -> int:
         """Rows found, over all audits."""
         return sum(proof.finding.count for proof in self.proofs)
+
+
+def months(connection: Connection) -> list[BillingMonth]:
+    """The months to audit, oldest first: those that were published, and those of which something is missing.
+
+    Raises StorageError if a whole table of ours is gone.
+    """
+    migrations.refuse_lost_tables(connection)
+    published = ledger.invoiced_months(connection)
+    others = (month for month in losses.traced_months(connection) if month not in published)
+    return sorted([*published, *(month for month in others if losses.missing(connection, month))])
 
 
 def run(connection: Connection, month: BillingMonth) -> Report:

@@ -13,7 +13,7 @@ from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import months, unbilled
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, GST_FREE, IS_TIMELESS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
-from arcadia_pipelines.storage.ledger import VOIDED_BY_AN_OPERATOR
+from arcadia_pipelines.storage.ledger import INVOICED_MONTHS, VOIDED_BY_AN_OPERATOR
 from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECEIVED, WEIGHT, cutoff_of
 
 MOST_SHOWN = 20
@@ -247,10 +247,10 @@ CONTROLS = [
         warning=True,
         description="Every month from the first billing month to this one is invoiced.",
         remedy="Materialise them, oldest first, or start the sensor invoice_missed_months.",
-        query="""
+        query=f"""
             select to_char(missed, 'YYYY-MM') as month
             from generate_series(%(first)s::date, %(month)s::date - 1, interval '1 month') missed
-            where to_regclass('billing.tenant_invoice_lines_' || to_char(missed, 'YYYY_MM')) is null order by 1
+            where missed::date not in ({INVOICED_MONTHS}) order by 1
         """,
     ),
     Control(

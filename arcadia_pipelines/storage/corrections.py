@@ -122,6 +122,13 @@ _CARRIED_BY = f"""
     from carried c join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.corrects
 """
 
+_LEFT_TO = f"""
+    select d.tenant_id, d.corrects::text as corrects, i.invoice_number, d.amount_cents, d.taxable
+    from ({_OUTSTANDING.format(lines="period_start <> %(month)s and status <> 'void'")}) d
+    join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = d.corrects
+    where d.corrects < %(month)s
+"""
+
 OUTSTANDING = f"""
     select d.tenant_id, d.corrects, i.invoice_number, d.amount_cents as outstanding_cents, d.taxable
     from ({_OUTSTANDING.format(lines="status <> 'void'")}) d
@@ -155,3 +162,11 @@ def find(connection: Connection, month: BillingMonth, run_id: str) -> None:
 def carried_by(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The corrections of earlier months that the month's invoices carry, as invoice.ADJUSTMENTS."""
     return bulk.read(connection, _CARRIED_BY, ADJUSTMENTS, {"month": month.start})
+
+
+def left_to(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The corrections of earlier months that no other month carries, as invoice.ADJUSTMENTS.
+
+    The month's own lines are not asked: if it carried all that was to be corrected, it carried these.
+    """
+    return bulk.read(connection, _LEFT_TO, ADJUSTMENTS, {"month": month.start})

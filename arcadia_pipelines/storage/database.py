@@ -241,6 +241,11 @@ def _wait(connection: Connection, watch: waits.Watch, statement: str, what: str)
     watch.what = ""
 
 
+def login(connection: Connection) -> str:
+    """Who is logged in to the database."""
+    return str(connection.exec_driver_sql("select session_user").scalar_one())
+
+
 def driver(connection: Connection) -> "psycopg.Connection[tuple[object, ...]]":
     """The psycopg connection under a SQLAlchemy one, for COPY."""
     return cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
@@ -318,6 +323,8 @@ def _explain(error: Exception, on: Engine, held: str) -> str:
         if cause.diag.message_hint:
             message += f". {cause.diag.message_hint}"
     if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+        if lost := _lost_tables(on):
+            return f"the database {where} has lost {lost}"
         return f"the database {where} lacks our tables ({message}): run `arcadia db migrate`"
     if isinstance(cause, psycopg.errors.DiskFull):
         return f"the disk of the database {where} is full ({message}): make room and run again"
@@ -344,3 +351,15 @@ def _explain(error: Exception, on: Engine, held: str) -> str:
             " month again"
         )
     return f"the database {where} refused: {message}"
+
+
+def _lost_tables(on: Engine) -> str:
+    """Which of our tables are gone, and what to do; '' if none is, but they were never made, or it cannot be told."""
+    from arcadia_pipelines.storage import migrations  # which is built on this module
+
+    try:
+        with on.connect() as connection:
+            lost = migrations.lost_tables(connection)
+    except (sqlalchemy.exc.DBAPIError, psycopg.Error, StorageError):
+        return ""
+    return migrations.said_lost(lost) if lost else ""

@@ -19,9 +19,10 @@ from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.streams import Query, ahead
 
 _LINES = "tenant_invoice_lines"
-_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("place", COUNT), *INVOICES])
+_CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("restores", FLAG), ("place", COUNT), *INVOICES])
 CHANGES = """
     create temporary table changes (
+        restores boolean not null default false,
         action text, replaces boolean not null default false, id uuid, tenant_id text,
         subtotal_cents bigint, tax_cents bigint, total_cents bigint, content_sha256 text, lines_sha256 text, meta jsonb,
         place bigint
@@ -81,7 +82,7 @@ _KEEP_REPLACED = """
 """
 _DROP_REPLACED_LINES = """
     delete from billing.tenant_invoice_lines l using changes c
-    where c.replaces and l.invoice_id = c.id and l.period_start = %(month)s
+    where (c.replaces or c.restores) and l.invoice_id = c.id and l.period_start = %(month)s
 """
 # PostgreSQL copies nothing into a table that has row security but for its owner.
 _NEW_LINES = "create temporary table new_lines (like billing.tenant_invoice_lines including defaults) on commit drop"
@@ -111,11 +112,12 @@ RECORD = """
          reason, run_id)
     select i.id, i.invoice_number, i.tenant_id, i.period_start,
            case c.action when 'add' then 'issued' when 'draft' then 'drafted' when 'issue' then 'issued'
-                         when 'void' then 'voided' when 'pay' then 'paid' else 'reopened' end,
+                         when 'void' then 'voided' when 'pay' then 'paid' when 'reopen' then 'reopened'
+                         else 'rebuilt' end,
            i.revision, i.total_cents, i.content_sha256, %(operator)s, %(reason)s, %(run)s
     from changes c
     join billing.tenant_invoices i on i.id = c.id
-    where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen')
+    where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen') or c.restores
     order by i.tenant_id collate "C"
 """
 LINES_SHA256 = "billing.sha256_hex(string_agg(billing.line_text(l), chr(30) order by l.line_no))"
@@ -123,7 +125,7 @@ LINES_SHA256 = "billing.sha256_hex(string_agg(billing.line_text(l), chr(30) orde
 VOIDED_BY_AN_OPERATOR = """
     (i.status = 'void' and coalesce(
         (select e.event = 'voided' and e.operator <> 'month_end' from billing.invoice_events e
-         where e.invoice_id = i.id order by e.id desc limit 1), false))
+         where e.invoice_id = i.id and e.event <> 'rebuilt' order by e.id desc limit 1), false))
 """
 """Whether the invoice i is void because somebody decided so, and gave a reason: that needs no attention."""
 STANDING = Query(
@@ -266,17 +268,19 @@ def _prepare(
     change_types: bulk.Types,
     line_types: bulk.Types,
 ) -> _Prepared:
-    writes = plan["action"].isin(["add", "draft"]) | plan["replaces"]
+    writes = plan["action"].isin(["add", "draft"]) | plan["replaces"] | plan["restores"]
     changes = plan[writes | plan["action"].isin(["issue", "void"])]
     written = invoices["tenant_id"].isin(plan[writes]["tenant_id"])
     if not written.all():
         lines = lines[lines["invoice_id"].isin(invoices[written]["id"])]
-    foreign = changes[changes["replaces"] & ~changes["id"].isin(invoices["id"])]
+    foreign = changes[(changes["replaces"] | changes["restores"]) & ~changes["id"].isin(invoices["id"])]
     if len(foreign):  # invoices that somebody else has put in, which keep their ids
         ids = foreign.merge(invoices, on="tenant_id", suffixes=("", "_of_ours")).set_index("id_of_ours")["id"]
         lines = lines.assign(invoice_id=lines["invoice_id"].map(ids).fillna(lines["invoice_id"]))
     is_numbered = changes["action"].isin(["add", "issue"]) & changes["invoice_number"].isna()
-    columns = changes[["id", "tenant_id", "action", "replaces"]].assign(place=is_numbered.cumsum().where(is_numbered))
+    columns = changes[["id", "tenant_id", "action", "replaces", "restores"]].assign(
+        place=is_numbered.cumsum().where(is_numbered)
+    )
     rows = columns.merge(invoices.drop(columns="id"), on="tenant_id", how="left")
     return _Prepared(
         plan,
@@ -305,7 +309,7 @@ def _write_invoices(connection: Connection, publication: Publication, chunk: _Pr
     if plan["standing_sha256"].notna().any():
         connection.exec_driver_sql(_LOCK_STANDING)
     connection.exec_driver_sql(_ADD, parameters)
-    if plan["replaces"].any():
+    if plan["replaces"].any() or plan["restores"].any():
         for statement in (_KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE):
             connection.exec_driver_sql(statement, parameters)
     if plan["action"].isin(["issue", "void"]).any():
@@ -433,12 +437,34 @@ def line_count(connection: Connection, month: BillingMonth) -> int:
     return int(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
 
 
+MONTHS_OF = """
+    (with recursive months as (
+        select min(period_start) as period_start from billing.{0}
+        union all
+        select (select min(period_start) from billing.{0} where period_start > months.period_start)
+        from months where months.period_start is not null
+    )
+    select period_start from months where period_start is not null)
+"""
+"""The months of a table with an index that begins with them: one look for each."""
+OURS = "lines_sha256 is not null"
+"""Whether an invoice was made here, and not put in by another system."""
+_PUBLISHED = ("invoice_events", "billed_subscriptions", "invoiced_tenants", "invoice_corrections")
+INVOICED_MONTHS = f"""
+    select period_start from ({months.ATTACHED}) a where name = '{_LINES}'
+    union {" union ".join(map(MONTHS_OF.format, _PUBLISHED))}
+    union select period_start from {MONTHS_OF.format("tenant_invoices")} i
+    where exists (select from billing.tenant_invoices where period_start = i.period_start and {OURS})
+"""
+"""The months whose invoices have been published, be it none, by whatever is left that tells: `period_start`."""
+
+
 def invoiced_months(connection: Connection) -> list[BillingMonth]:
-    """The months whose invoices have been published, be it none, oldest first."""
-    partitions = connection.exec_driver_sql(
-        "select inhrelid::regclass::text from pg_inherits where inhparent = 'billing.tenant_invoice_lines'::regclass"
-    ).scalars()
-    return sorted(BillingMonth.parse(name[-7:].replace("_", "-")) for name in partitions)
+    """The months whose invoices have been published, be it none, oldest first; whatever has been lost of them since.
+
+    A month that has only invoices of another system is not one.
+    """
+    return sorted(map(BillingMonth, connection.exec_driver_sql(INVOICED_MONTHS).scalars()))
 
 
 _WITHOUT_INVOICE = f"""
@@ -456,8 +482,8 @@ def tenants_without_invoice(connection: Connection, month: BillingMonth) -> list
 
 
 def is_invoiced(connection: Connection, month: BillingMonth) -> bool:
-    """Whether the month's invoices have been published, be it none."""
-    return months.has_partition(connection, _LINES, month)
+    """Whether the month's invoices have been published, be it none, and whatever has been lost of them since."""
+    return month in invoiced_months(connection)
 
 
 def corrected(connection: Connection, month: BillingMonth) -> list[str]:

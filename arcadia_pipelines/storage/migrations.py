@@ -9,8 +9,9 @@ file as if nothing had happened.
 
 import hashlib
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psycopg
@@ -18,9 +19,18 @@ from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.settings import DAGSTER_SCHEMA, SHIPPED
 from arcadia_pipelines.storage import planted
-from arcadia_pipelines.storage.database import StorageInterrupted, driver, migrating_transaction, transaction
+from arcadia_pipelines.storage.database import (
+    StorageError,
+    StorageInterrupted,
+    driver,
+    migrating_transaction,
+    transaction,
+)
 
 SQL = SHIPPED / "sql"
+_MIGRATIONS = SQL / "migrations"
+_APPLIED = "billing.schema_migrations"
+_MADE = re.compile(r"^(create(?: or replace)?|drop) (?:table|view) (billing\.\w+)", re.MULTILINE)
 _PATIENCE_MS = 2000
 _TRIES = 30
 
@@ -36,7 +46,7 @@ class MigrationError(Exception):
 
 
 def migrate(
-    engine: Engine, folder: Path = SQL / "migrations", tell: Callable[[str], object] = lambda warning: None
+    engine: Engine, folder: Path = _MIGRATIONS, tell: Callable[[str], object] = lambda warning: None
 ) -> list[str]:
     """Apply what is missing and return the names of the files applied. Safe to run twice at once.
 
@@ -64,6 +74,34 @@ def migrate(
     return applied_now
 
 
+def lost_tables(connection: Connection) -> dict[str, str]:
+    """Our tables and views that are gone: each with the name of the applied file that made it."""
+    made: dict[str, str] = {}
+    for file in sorted(_MIGRATIONS.glob("*.sql")):
+        for act, name in _MADE.findall(file.read_text()):
+            made = (
+                {**made, name: file.name} if act != "drop" else {other: made[other] for other in made if other != name}
+            )
+    missing = "select name from unnest(%(names)s::text[]) name where to_regclass(name) is null"
+    gone = set(connection.exec_driver_sql(missing, {"names": [_APPLIED, *made]}).scalars())
+    if _APPLIED in gone:  # nobody knows what was applied: with a single table left, all was
+        return {_APPLIED: "migrations"} if gone < {_APPLIED, *made} else {}
+    applied = set(connection.exec_driver_sql(f"select name from {_APPLIED}").scalars())
+    return {name: file for name, file in made.items() if name in gone and file in applied}
+
+
+def refuse_lost_tables(connection: Connection) -> None:
+    """Raise StorageError if one of our tables or views is gone; the message names them."""
+    if lost := lost_tables(connection):
+        raise StorageError(f"the database has lost {said_lost(lost)}")
+
+
+def said_lost(lost: Mapping[str, str]) -> str:
+    """Which tables are gone, and what to do."""
+    named = ", ".join(f"{name} (made by {file}, which is applied)" for name, file in lost.items())
+    return f"{named}: restore from a backup what is lost; `arcadia db migrate` does not make it again"
+
+
 def require(engine: Engine) -> None:
     """Raise StorageError if the schema is not there, MigrationError if it is newer than this release."""
     with transaction(engine) as connection:
@@ -76,7 +114,7 @@ def refuse_newer(connection: Connection) -> None:
 
     For whoever begins something. What is under way when a release comes may end.
     """
-    newest = max((file.name for file in (SQL / "migrations").glob("*.sql")), default="")
+    newest = max((file.name for file in _MIGRATIONS.glob("*.sql")), default="")
     later = 'select name from billing.schema_migrations where name collate "C" > %(newest)s order by 1'
     if names := connection.exec_driver_sql(later, {"newest": newest}).scalars().all():
         raise MigrationError(_NEWER.format(", ".join(names)))
@@ -132,7 +170,8 @@ def _refuse_attached(engine: Engine) -> None:
 
 
 def _applied(connection: Connection) -> dict[str, str]:
-    """File name to SHA-256 of what is applied."""
+    """File name to SHA-256 of what is applied. Raises StorageError."""
+    refuse_lost_tables(connection)
     connection.exec_driver_sql("create schema if not exists billing")
     connection.exec_driver_sql(f"create schema if not exists {DAGSTER_SCHEMA}")
     connection.exec_driver_sql(

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from arcadia_pipelines.billing.money import TEXT, repeat, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
+from arcadia_pipelines.storage.database import StorageError
 
 _ATTACH_WAIT_MS = 2000
 _ATTACH_TRIES = 30
@@ -30,14 +31,58 @@ def partition_of(table: str, month: BillingMonth) -> str:
     return f"billing.{table}_{month.start:%Y_%m}"
 
 
+class LostRows(StorageError):
+    """Rows that must be there are gone, and nothing is worked out from what is left; the message says what to do."""
+
+
+_TABLES = "values ('metered_usage'), ('deployment_quote_lines'), ('tenant_invoice_lines')"
+ATTACHED = f"""
+    select t.name, p.period_start from ({_TABLES}) t (name)
+    join pg_catalog.pg_inherits i on i.inhparent = ('billing.' || t.name)::regclass
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    cross join lateral (
+        select substring(pg_get_expr(c.relpartbound, c.oid) from $$FROM [(]'(....-..-01)'[)]$$)::date as period_start
+    ) p
+    where p.period_start is not null
+"""
+"""The partitions that there are: the table's `name` and `period_start`."""
+PARTITION_FAULTS = f"""
+    select t.name, w.period_start,
+           case when c.oid is null then 'there is no partition billing.' || p.name
+                when i.inhrelid is null then 'billing.' || p.name || ' is there, and not attached to billing.' || t.name
+                when c.relkind <> 'r' then 'billing.' || p.name || ' is another kind of table'
+                when pg_get_expr(c.relpartbound, c.oid) <> p.bounds
+                    then 'billing.' || p.name || ' has other bounds, ' || pg_get_expr(c.relpartbound, c.oid)
+           end as fault
+    from ({{wanted}}) w
+    cross join ({_TABLES}) t (name)
+    cross join lateral (
+        select t.name || '_' || to_char(w.period_start, 'YYYY_MM') as name,
+               concat('FOR VALUES FROM (', quote_literal(w.period_start), ') TO (',
+                      quote_literal((w.period_start + interval '1 month')::date), ')') as bounds
+    ) p
+    left join pg_catalog.pg_class c on c.oid = to_regclass('billing.' || p.name)
+    left join pg_catalog.pg_inherits i
+        on i.inhrelid = c.oid and i.inhparent = ('billing.' || t.name)::regclass and not i.inhdetachpending
+"""
+"""For each table by `name` and month `wanted` (a query of period_start): the `fault` of its partition, or null."""
+
+
 def has_partition(connection: Connection, table: str, month: BillingMonth) -> bool:
-    """Whether the month's partition is there and attached; it is made together with its first rows."""
-    query = (
-        "select exists (select from pg_inherits"
-        " where inhrelid = to_regclass(%(name)s) and inhparent = to_regclass(%(parent)s))"
-    )
-    names = {"name": partition_of(table, month), "parent": f"billing.{table}"}
-    return bool(connection.exec_driver_sql(query, names).scalar_one())
+    """Whether the month's partition is there and attached; it is made together with its first rows.
+
+    Raises LostRows if there is a table of its name that is not the month's partition.
+    """
+    wanted = PARTITION_FAULTS.format(wanted="select %(month)s::date as period_start")
+    fault: str | None = connection.exec_driver_sql(
+        f"select fault from ({wanted}) f where name = %(table)s", {"month": month.start, "table": table}
+    ).scalar_one()
+    if fault and not fault.startswith("there is no"):
+        raise LostRows(f"{month}: {fault}: {MEND}")
+    return fault is None
+
+
+MEND = "have its owner attach it as it was, or rename it out of the way and run `arcadia rebuild` for the month"
 
 
 @contextmanager

@@ -152,6 +152,12 @@ def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     return bulk.read(connection, query, FAULTS, {"month": month.start})
 
 
+def unbilled(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The month's usage on no quote, as quote.UNBILLED."""
+    query = "select * from billing.unbilled_usage where period_start = %(month)s"
+    return bulk.read(connection, query, UNBILLED, {"month": month.start})
+
+
 def is_quoted(connection: Connection, month: BillingMonth) -> bool:
     """Whether the month has been quoted, be it with no line."""
     return months.has_partition(connection, _TABLE, month)

@@ -101,6 +101,7 @@ _SETTLED = f"""
     join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
     join billing.invoiced_tenants before on before.tenant_id = b.tenant_id and before.period_start = %(month)s
     where i.status in ('issued', 'paid') and before.made_from = {_MADE_FROM}
+      and i.tenant_id <> all(%(distrusted)s::text[])
 """
 _TO_INVOICE = """
     select tenant_id from (
@@ -163,14 +164,16 @@ def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -
         connection.exec_driver_sql(statement, parameters)
 
 
-def to_invoice(connection: Connection, month: BillingMonth) -> Stale:
+def to_invoice(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Stale:
     """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
+
+    Those that are `distrusted` are computed in any case.
 
     What they are made from is kept for remember_invoiced() in the same transaction, but not of tenants with a
     correction or a fault.
     """
     corrected = list(corrections.carried_by(connection, month)["tenant_id"])
-    parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected}
+    parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected, "distrusted": list(distrusted)}
     for statement in (_BILLABLE, _BY_TENANT.format("billable"), _WITH_CORRECTIONS, _WITH_FAULTS):
         connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql("analyze billable")

@@ -94,9 +94,11 @@ def _connect(server: str) -> adbc.Connection:
         return adbc.connect(server)
 
 
-def whole(connection: Connection, parameters: Mapping[str, object], query: Query) -> pd.DataFrame:
-    """All rows of the query, by tenant."""
-    return pd.concat([frame for (frame,) in chunks(connection, parameters, query)], ignore_index=True)
+def whole(
+    connection: Connection, parameters: Mapping[str, object], query: Query, only: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """All rows of the query, or those of these tenants only, by tenant."""
+    return pd.concat([frame for (frame,) in chunks(connection, parameters, query, only=only)], ignore_index=True)
 
 
 def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:

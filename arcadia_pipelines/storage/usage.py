@@ -14,6 +14,7 @@ from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, nu
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, PAYERS, bounds
+from arcadia_pipelines.storage.months import LostRows
 from arcadia_pipelines.storage.streams import Query
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -102,7 +103,7 @@ _THOROUGHLY = f"""
            coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity, s.subscription_id,
            count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
            {{duplicate_records}} as duplicate_records
-    from ({RECORDS}) r {{duplicates}}
+    from ({{records}}) r {{duplicates}}
     left join ({SPANS}) s on {ACTIVE}
     where {{which}}
     group by r.deployment_id, r.resource_kind, s.subscription_id
@@ -157,15 +158,24 @@ def _is_plain(connection: Connection) -> bool:
     return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _COLUMNS_FIT))
 
 
-def _count_thoroughly(connection: Connection, which: str, parameters: Mapping[str, object]) -> None:
+def _count_thoroughly(
+    connection: Connection, which: str, parameters: Mapping[str, object], records: str = RECORDS
+) -> None:
     """Count some records one by one, into the table `counted`; making it with them is what is done in parallel."""
     ids_are_unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
-    thoroughly = _thoroughly(which, ids_are_unique)
+    thoroughly = _thoroughly(which, ids_are_unique, records)
     connection.exec_driver_sql(f"create temporary table counted on commit drop as {thoroughly}", parameters)
 
 
-def _thoroughly(which: str, ids_are_unique: bool) -> str:
+def count_received(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
+    """Count the month's usage that had come by the cut-off, as count() does."""
+    connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
+    _count_thoroughly(connection, "true", {**bounds(month), "cutoff": cutoff}, RECEIVED)
+
+
+def _thoroughly(which: str, ids_are_unique: bool, records: str = RECORDS) -> str:
     return _THOROUGHLY.format(
+        records=records,
         duplicates="" if ids_are_unique else _DUPLICATES,
         duplicate_records="0::bigint" if ids_are_unique else _COPIED,
         which=which,
@@ -222,6 +232,13 @@ _REMEMBER_FROZEN = """
     update billing.billing_months set frozen_rows = %(rows)s
     where period_start = %(month)s and frozen_rows is distinct from %(rows)s
 """
+_TABLE = "metered_usage"
+_WRITTEN = r"""
+    select substring(frozen_rows from '^metered_usage (\d+) ')::bigint from billing.billing_months
+    where period_start = %(month)s
+"""
+_THERE = f"select count(*) from billing.{_TABLE} where period_start = %(month)s"
+_DROP_THE_REST = f"delete from billing.{_TABLE} where period_start = %(month)s"
 _IS_NEWER = f"""
     (coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s), false)
      and not {_WAS_AHEAD})
@@ -304,9 +321,13 @@ def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run
     The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
     """
     parameters = {**bounds(month), "cutoff": _after_the_last(connection, month, cutoff), "run": run_id}
-    if not months.has_partition(connection, "metered_usage", month):
+    if not months.has_partition(connection, _TABLE, month):
+        if cutoff_of(connection, month) is not None:  # of usage that has vanished since, nobody would hear
+            raise LostRows(
+                f"the frozen usage of {month} is lost: run `arcadia rebuild {month}`, or restore it from a backup"
+            )
         _count_all(connection, month)
-        with months.new_partition(connection, "metered_usage", month) as partition:
+        with months.new_partition(connection, _TABLE, month) as partition:
             connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
         connection.exec_driver_sql(_FORGET_QUOTED, parameters)
         done = Freeze(changed=True)
@@ -336,6 +357,32 @@ def _after_the_last(connection: Connection, month: BillingMonth, cutoff: dt.date
     return max(cutoff, last + dt.timedelta(microseconds=1)) if last else cutoff
 
 
+def is_lost(connection: Connection, month: BillingMonth) -> bool:
+    """Whether the month is frozen, and has fewer rows of frozen usage than were written."""
+    if not months.has_partition(connection, _TABLE, month):
+        return cutoff_of(connection, month) is not None
+    written = connection.exec_driver_sql(_WRITTEN, {"month": month.start}).scalar()
+    return bool(connection.exec_driver_sql(_THERE, {"month": month.start}).scalar_one() < (written or 0))
+
+
+def has_as_many(connection: Connection, month: BillingMonth) -> bool:
+    """Whether `counted` has as many rows as the month's frozen usage had, as far as that is known."""
+    written = connection.exec_driver_sql(_WRITTEN, {"month": month.start}).scalar()
+    return written in (None, connection.exec_driver_sql("select count(*) from pg_temp.counted").scalar_one())
+
+
+def put_back(connection: Connection, month: BillingMonth) -> None:
+    """Make what was counted the month's frozen usage, which was lost; its cut-off stays."""
+    parameters = {"month": month.start}
+    if not months.has_partition(connection, _TABLE, month):
+        with months.new_partition(connection, _TABLE, month) as partition:
+            connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
+    else:
+        connection.exec_driver_sql(_DROP_THE_REST, parameters)
+        connection.exec_driver_sql(_FREEZE.format(partition=f"billing.{_TABLE}"), parameters)
+    connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
+
+
 def _count_all(connection: Connection, month: BillingMonth) -> None:
     count(connection, month)
     if records := connection.exec_driver_sql(_UNASSIGNABLE).scalar_one():
@@ -353,7 +400,7 @@ def _remember_ahead(connection: Connection, parameters: Mapping[str, object], wh
 
 
 def _rows(connection: Connection, month: BillingMonth) -> str:
-    return months.rows_as_they_are(connection, month, "metered_usage")
+    return months.rows_as_they_are(connection, month, _TABLE)
 
 
 def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Mapping[str, object]) -> Freeze:

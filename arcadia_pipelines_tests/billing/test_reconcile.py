@@ -1,6 +1,6 @@
 """What becomes of each invoice when its month is computed again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -34,6 +34,7 @@ def plan(
     recomputed: Sequence[Row] = (),
     held_back: Sequence[str] = (),
     on_hold: Sequence[str] = (),
+    lost_lines: Mapping[str, str] = {},
 ) -> pd.DataFrame:
     """The plan for these."""
     faulty, waiting = (
@@ -41,7 +42,7 @@ def plan(
         for names in (held_back, on_hold)
     )
     invoices = frame(reconcile.EXISTING, list(existing)), frame(invoice.INVOICES, list(recomputed))
-    return reconcile.plan(*invoices, faulty, waiting)
+    return reconcile.plan(*invoices, faulty, waiting, lost_lines)
 
 
 class Case(NamedTuple):
@@ -273,6 +274,21 @@ def test_running_a_month_again_changes_nothing(
             assert (action, difference) == (was, before_cents)
         else:
             assert (action, difference) == ("keep", 0)
+
+
+def test_an_open_invoice_gets_the_lines_again_that_it_has_lost() -> None:
+    """As they were, in the same revision; if they cannot be made again, as they are made now, in the next one."""
+    tenants = {"held": "issued", "issued": "issued", "paid": "paid", "renamed": "issued", "whole": "issued"}
+    existing, now = [standing(*tenant) for tenant in tenants.items()], [due(tenant) for tenant in tenants]
+    lost = {"held": "lines", "issued": "lines", "paid": "lines", "renamed": "others"}
+    found = plan(existing, now, on_hold=["held"], lost_lines=lost)
+    assert rows(found, "tenant_id", "action", "replaces", "restores") == [
+        ("held", "revise", False, True),
+        ("issued", "revise", False, True),
+        ("paid", "keep", False, False),
+        ("renamed", "revise", True, False),
+        ("whole", "keep", False, False),
+    ]
 
 
 @LAWS
