@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,37 @@ def test_a_killed_server_starts_again_with_all_that_was_committed(home: Path) ->
     assert embedded.start(home) == url
     assert ask(url, "SELECT answer FROM fact") == 42
     assert starts(home) == 2
+
+
+def recovering(home: Path) -> psutil.Process:
+    """The process that recovers the server from the crash of a connection's process; it is held up."""
+    server = psutil.Process(int(pid_file(home).read_text().split()[0]))
+    while True:
+        connection = psycopg.connect(embedded.start(home))
+        psutil.Process(connection.info.backend_pid).kill()
+        connection.close()
+        for _ in range(200):
+            for process in server.children():
+                with suppress(psutil.NoSuchProcess):
+                    if "startup" in " ".join(process.cmdline()):
+                        process.suspend()
+                        return process
+
+
+def test_a_server_that_recovers_from_a_crash_is_stopped_and_keeps_all_that_was_committed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL 18 waits for ever if it is asked to stop then, however often, unless it is told to at once."""
+    monkeypatch.setattr(embedded, "STOP_SECONDS", 3.0)
+    url = embedded.start(home)
+    keep_a_fact(url)
+    startup = recovering(home)
+    with ThreadPoolExecutor(1) as other:
+        stopping = other.submit(embedded.stop, home)
+        time.sleep(0.5)
+        startup.resume()
+        assert stopping.result()
+    assert ask(embedded.start(home), "SELECT answer FROM fact") == 42
 
 
 def test_a_pid_file_whose_pid_is_now_anothers_is_not_believed(home: Path, bystander: psutil.Process) -> None:

@@ -29,6 +29,7 @@ from chaos.stage import program
 
 COMMAND_SECONDS = 600
 MOST_QUEUED = 5
+MOST_LINES = 40
 
 
 class Ended(Exception):
@@ -94,7 +95,9 @@ def arcadia(*arguments: str) -> str:
         raise Ended(KILLED, f"ended by signal {-done.returncode}")
     said = done.stderr.strip().splitlines()
     is_told = len(said) == 1 and said[0].startswith("arcadia: ") and " unexpected " not in said[0]
-    raise Ended(FAILED if is_told else UNTOLD, said[-1] if said else f"exit code {done.returncode}")
+    if is_told:
+        raise Ended(FAILED, said[0])
+    raise Ended(UNTOLD, f"exit code {done.returncode}: {' | '.join(said[:MOST_LINES])}")
 
 
 def launch(writer: Writer) -> Any:
