@@ -1,9 +1,10 @@
 """The read API: tenants see their own invoices, platform admins see all and the costs, nobody sees more.
 
 app.py       the application: routes, and what its life begins and ends with
+dependencies.py what the routes depend on: who asks, that a request is unambiguous, a turn
 auth.py      from a bearer token to the principal who asks
 queries.py   the SQL of invoices, run as the role arcadia_api for that principal
-costs.py     the SQL of cost beside revenue, for platform admins
+cost_routes.py the routes of cost beside revenue, costs.py their SQL, for platform admins
 schemas.py   the documents that go in and out, with examples
 problems.py  errors as application/problem+json
 observe.py   request ids and the log

@@ -7,46 +7,39 @@ is what `arcadia api` runs, with a log in JSON.
 
 import asyncio
 import datetime as dt
-import gc
 import hashlib
 import itertools
 import json
-import re
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import IO, Any, ClassVar
+from typing import IO, Annotated, Any
 
-import anyio
 import psycopg
 from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response, StreamingResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arcadia_pipelines import sheets
-from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, reference, routing, schemas
+from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, reference, schemas
 from arcadia_pipelines.api.auth import Principal
-from arcadia_pipelines.api.observe import Observe
-from arcadia_pipelines.api.problems import Problem
-from arcadia_pipelines.api.routing import (
+from arcadia_pipelines.api.dependencies import (
     PRIVATE,
-    READING,
-    Nothing,
-    admin,
-    answer,
-    asks,
-    names_nothing_twice,
-    principal,
-    read,
-    told,
+    Admin,
+    NoParameters,
+    TokenBeforeBody,
+    Who,
+    body_names_each_once,
+    turn,
 )
+from arcadia_pipelines.api.observe import Observe
+from arcadia_pipelines.api.problems import READING, Problem, told
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.projection import CannotQuote, project
 from arcadia_pipelines.settings import Settings
@@ -60,9 +53,6 @@ _SHEET = [
     "invoice_number", "tenant_id", "tenant_name", "period", "status", "currency", "subtotal", "tax", "total",
     "issued_at", "paid_at", "revision", "id",
 ]  # fmt: skip
-
-
-_ID = re.compile("/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -79,18 +69,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.pool = queries.Pool(url, settings.api_connections)
+    app.state.pool = queries.pool(url, settings.api_connections)
     app.state.engine = database.engine(url)
     app.state.tokens = auth.tokens(settings)
     app.state.requests = limits.Requests(settings.api_requests)
     app.state.sheets = asyncio.Semaphore(min(SHEETS_AT_ONCE, max(1, settings.api_connections - 1)))
-    app.state.quoting = anyio.CapacityLimiter(QUOTES_AT_ONCE)
+    app.state.quoting = asyncio.Semaphore(QUOTES_AT_ONCE)
     app.include_router(_operations)
-    app.include_router(_v1)
+    app.include_router(_invoices)
+    app.include_router(_quotes)
     app.include_router(cost_routes.router)
     app.include_router(dashboard.router)
     app.include_router(reference.router)
-    app.add_middleware(Straight)
     app.add_middleware(Head)
     app.add_middleware(Observe)
     problems.install(app)
@@ -100,27 +90,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _life(app: FastAPI) -> AsyncIterator[None]:
-    await app.state.pool.open()
-    gc.collect()
-    gc.set_threshold(50_000)  # a request leaves few cycles
-    gc.freeze()  # what is loaded by now stays: looking through it again would hold a request up for a tenth of a second
-    try:
+    async with app.state.pool:
         yield
-    finally:
-        await app.state.pool.close()
 
 
 _operations = APIRouter(tags=["operations"])
-_v1 = APIRouter(prefix="/api/v1", tags=["invoices"], route_class=routing.Known)
-_LIST = f"{_v1.prefix}/invoices"
-_SECURITY = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": "With the claims iss, aud, exp, role (platform_admin or tenant), and tenant_id for a tenant.",
-    }
-}
+_invoices = APIRouter(prefix="/api/v1", tags=["invoices"])
+_quotes = APIRouter(prefix="/api/v1", tags=["invoices"], route_class=TokenBeforeBody)
 
 
 class Filters(BaseModel):
@@ -166,45 +142,37 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health()
 
 
-@_v1.get(
-    "/invoices",
-    response_model=schemas.InvoicePage,
-    responses=told("forbidden", *READING),
-    openapi_extra=asks(Page),
-)
-async def invoices(request: Request) -> Response:
+@_invoices.get("/invoices", response_model=schemas.InvoicePage, responses=told("forbidden", *READING))
+async def invoices(request: Request, who: Who, asked: Annotated[Page, Query()]) -> Response:
     """Invoices, newest month first. Follow `next_cursor` until it is null: no invoice comes twice."""
-    who, page = await principal(request), read(request, Page)
     try:
-        after = queries.Place.parse(page.cursor) if page.cursor is not None else None
+        after = queries.Place.parse(asked.cursor) if asked.cursor is not None else None
     except queries.InvalidCursor as error:
         raise Problem("bad-request", f"cursor: {error}") from error
-    items, last = await queries.page(request.app.state.pool, who, page.wanted(who), after, page.limit)
-    return answer(b'{"items":[%b],"next_cursor":%b}' % (items, json.dumps(last and last.cursor).encode()))
+    page = await queries.page(request.app.state.pool, who, asked.wanted(who), after, asked.limit)
+    return Response(page, media_type="application/json", headers=PRIVATE)
 
 
-@_v1.get(
+@_invoices.get(
     "/invoices.csv",
     response_class=StreamingResponse,
     responses=told("forbidden", *READING) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-    openapi_extra=asks(Filters),
 )
-async def invoices_csv(request: Request) -> Response:
+async def invoices_csv(request: Request, who: Who, asked: Annotated[Filters, Query()]) -> Response:
     """The same list whole, for spreadsheets: amounts in dollars, text quoted, and none of it runs as a formula."""
-    who = await principal(request)
-    wanted, state = read(request, Filters).wanted(who), request.app.state
+    wanted = asked.wanted(who)
     spool = tempfile.TemporaryFile()  # noqa: SIM115  _Sheet closes it
     try:
-        async with state.sheets:
-            await queries.sheet(state.pool, who, wanted, spool)
-        await to_thread.run_sync(spool.seek, 0)
+        async with turn(request.app.state.sheets):
+            await queries.sheet(request.app.state.pool, who, wanted, spool)
+        spool.seek(0)
     except BaseException:
         spool.close()
         raise
     return _Sheet(spool)
 
 
-@_v1.get(
+@_invoices.get(
     "/invoices/{invoice_id}",
     response_model=schemas.InvoiceWithLines,
     responses=told("not-found", *READING)
@@ -212,85 +180,46 @@ async def invoices_csv(request: Request) -> Response:
         200: {"headers": {"ETag": {"description": "changes when the invoice does", "schema": {"type": "string"}}}},
         304: {"description": "It is as the If-None-Match says: no body"},
     },
-    openapi_extra=asks(None, "If-None-Match"),
 )
-async def invoice(request: Request, invoice_id: uuid.UUID) -> Response:
+async def invoice(
+    request: Request,
+    who: Who,
+    invoice_id: uuid.UUID,
+    _: NoParameters,
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:
     """An invoice with its lines in order. Somebody else's is not found, like one that does not exist."""
-    who = await principal(request)
-    read(request, Nothing)
-    pool = request.app.state.pool
-    known = request.headers.get("if-none-match")
-    if known and (standing := await queries.invoice(pool, who, invoice_id)) and _matches(known, _etag(standing)):
-        return Response(status_code=304, headers={**PRIVATE, "ETag": _etag(standing)})
-    found = await queries.invoice_with_lines(pool, who, invoice_id)
+    found = await queries.invoice(request.app.state.pool, who, invoice_id)
     if found is None:
         raise Problem("not-found", "no invoice of this id")
-    head, lines = found
-    return answer(b'%b,"lines":[%b]}' % (head[:-1], lines), {"ETag": _etag(head)})
+    headers = {**PRIVATE, "ETag": f'W/"{hashlib.sha256(found.encode()).hexdigest()[:32]}"'}
+    if _matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(found, media_type="application/json", headers=headers)
 
 
-@_v1.get(
+@_invoices.get(
     "/invoices/{invoice_id}/events",
     response_model=schemas.InvoiceEvents,
     responses=told("forbidden", "not-found", *READING),
-    openapi_extra=asks(),
 )
-async def events(request: Request, invoice_id: uuid.UUID) -> Response:
+async def events(request: Request, who: Admin, invoice_id: uuid.UUID, _: NoParameters) -> Response:
     """What happened to an invoice, oldest first, with each replaced revision whole. For platform admins."""
-    who = await admin(request)
-    read(request, Nothing)
-    pool = request.app.state.pool
-    if await queries.invoice(pool, who, invoice_id) is None:
+    history = await queries.events(request.app.state.pool, who, invoice_id)
+    if history is None:
         raise Problem("not-found", "no invoice of this id")
-    history = await queries.events(pool, who, invoice_id)
-    return answer(b'{"items":%b}' % history)
+    return Response(history, media_type="application/json", headers=PRIVATE)
 
 
-@_v1.post(
+@_quotes.post(
     "/quotes",
-    dependencies=[Depends(names_nothing_twice)],
+    dependencies=[Depends(body_names_each_once)],
     responses=told("too-slow", "too-large", *READING),
-    openapi_extra=asks(),
 )
-async def quotes(request: Request, wanted: schemas.QuoteRequest) -> schemas.Quote:
+async def quotes(request: Request, _: Who, __: NoParameters, wanted: schemas.QuoteRequest) -> schemas.Quote:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored."""
-    read(request, Nothing)
-    state = request.app.state
-    return await to_thread.run_sync(_quote, state.engine, wanted, limiter=state.quoting)
-
-
-class Straight:
-    """Fast path for two routes, a list and an invoice, by the routes' own functions.
-
-    FastAPI's routing and dependencies, which they do not need, would add to each. Whatever is not plainly one of the
-    two goes that way.
-    """
-
-    _ROUTES: ClassVar = {route.endpoint: route for route in _v1.routes if isinstance(route, APIRoute)}
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(_LIST):
-            await self._app(scope, receive, send)
-            return
-        request, rest = Request(scope, receive), scope["path"][len(_LIST) :]
-        if not rest:
-            scope["route"] = self._ROUTES[invoices]
-            answer = invoices(request)
-        elif _ID.fullmatch(rest):
-            scope["route"] = self._ROUTES[invoice]
-            answer = invoice(request, uuid.UUID(rest[1:]))
-        else:
-            await self._app(scope, receive, send)
-            return
-        try:
-            response = await answer
-        except Exception as error:  # noqa: BLE001  what nobody foresaw is raised again
-            response = problems.answer(request, error)
-        await response(scope, receive, send)
+    async with turn(request.app.state.quoting):
+        return await to_thread.run_sync(_quote, request.app.state.engine, wanted)
 
 
 class Head:
@@ -341,11 +270,6 @@ def _spelled(line: dict[str, Any]) -> dict[str, Any]:
     return line | exact | {"meta": json.loads(line["meta"])}
 
 
-def _etag(head: bytes) -> str:
-    """Weak: it covers revision, status and content hash, but not that a line's deployment was deleted since."""
-    return f'W/"{hashlib.sha256(head).hexdigest()[:32]}"'
-
-
 def _matches(if_none_match: str | None, etag: str) -> bool:
     """RFC 9110, 13.1.2: weak comparison with any of the list."""
     given = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
@@ -367,7 +291,7 @@ class _Sheet(StreamingResponse):
     def _parts(self) -> Iterator[str]:
         yield sheets.header(_SHEET)
         while lines := list(itertools.islice(self._spool, SHEET_PART)):
-            yield sheets.lines(_SHEET, [_cells(json.loads(line)) for line in lines if line != b"\n"])
+            yield sheets.lines(_SHEET, [_cells(json.loads(line)) for line in lines])
 
 
 def _cells(row: dict[str, Any]) -> dict[str, sheets.Cell]:
@@ -389,6 +313,5 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name, model in components.items():
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             made["components"]["schemas"][name] = {k: v for k, v in schema.items() if k != "$defs"}
-        made["components"]["securitySchemes"] = _SECURITY
         app.openapi_schema = made
     return app.openapi_schema

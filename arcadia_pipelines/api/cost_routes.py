@@ -3,22 +3,26 @@
 Does not belong here: the data (costs.py).
 """
 
-import json
 import uuid
 from decimal import Decimal
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from arcadia_pipelines import sheets
 from arcadia_pipelines.api import costs, schemas
-from arcadia_pipelines.api.routing import PRIVATE, READING, Admin, answer, asks, read, told
+from arcadia_pipelines.api.dependencies import PRIVATE, Admin, turn
+from arcadia_pipelines.api.problems import READING, told
 from arcadia_pipelines.billing.month import BillingMonth
 
-router = APIRouter(prefix="/api/v1/costs", tags=["costs, for platform admins"])
+router = APIRouter(
+    prefix="/api/v1/costs",
+    tags=["costs, for platform admins"],
+    responses=told("forbidden", *READING),
+)
 
 MOST_TENANTS = 100  # asked for at once
 
@@ -121,111 +125,98 @@ class BehindPage(Behind, _Slice):
     """Which revenue, and where in the list."""
 
 
-def _costs(query: type[Costs]) -> dict[str, Any]:
-    return {"responses": told("forbidden", *READING), "openapi_extra": asks(query)}
+_CSV: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+}
 
 
-def _costs_csv(query: type[Costs]) -> dict[str, Any]:
-    as_csv = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
-    return {
-        "response_class": Response,
-        "responses": told("forbidden", *READING) | as_csv,
-        "openapi_extra": asks(query),
-    }
-
-
-@router.get("/months", response_model=schemas.CostsByMonth, **_costs(OfTenants))
-async def months(request: Request, who: Admin) -> Response:
+@router.get("/months")
+async def months(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> schemas.CostsByMonth:
     """Cost beside revenue by month, and whether it is reconciled, else why not."""
-    asked = read(request, OfTenants)
-    return answer(await costs.months(request.app.state.pool, who, asked.wanted))
+    return schemas.CostsByMonth.model_validate(await costs.months(request.app.state.pool, who, asked.wanted))
 
 
-@router.get("/months.csv", **_costs_csv(OfTenants))
-async def months_csv(request: Request, who: Admin) -> Response:
+@router.get("/months.csv", **_CSV)
+async def months_csv(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> Response:
     """The same for spreadsheets, in dollars."""
-    asked = read(request, OfTenants)
     return await _cost_sheet("months", await costs.months(request.app.state.pool, who, asked.wanted))
 
 
-@router.get("/deployments", response_model=schemas.CostsByDeployment, **_costs(DeploymentsPage))
-async def deployments(request: Request, who: Admin) -> Response:
+@router.get("/deployments")
+async def deployments(
+    request: Request, who: Admin, asked: Annotated[DeploymentsPage, Query()]
+) -> schemas.CostsByDeployment:
     """Cost beside revenue by deployment, summed over the months: the lowest margin first unless asked otherwise."""
-    asked = read(request, DeploymentsPage)
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
-    return answer(await costs.table(request.app.state.pool, who, "deployment", asked.wanted, part))
+    found = await costs.table(request.app.state.pool, who, "deployment", asked.wanted, part)
+    return schemas.CostsByDeployment.model_validate(found)
 
 
-@router.get("/deployments.csv", **_costs_csv(RankedOfTenants))
-async def deployments_csv(request: Request, who: Admin) -> Response:
+@router.get("/deployments.csv", **_CSV)
+async def deployments_csv(request: Request, who: Admin, asked: Annotated[RankedOfTenants, Query()]) -> Response:
     """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
-    asked = read(request, RankedOfTenants)
-    part, state = costs.Slice(asked.sort), request.app.state
-    async with state.sheets:
-        return await _cost_sheet("deployments", await costs.table(state.pool, who, "deployment", asked.wanted, part))
+    async with turn(request.app.state.sheets):
+        found = await costs.table(request.app.state.pool, who, "deployment", asked.wanted, costs.Slice(asked.sort))
+        return await _cost_sheet("deployments", found)
 
 
-@router.get("/tenants", response_model=schemas.CostsByTenant, **_costs(TenantsPage))
-async def tenants(request: Request, who: Admin) -> Response:
+@router.get("/tenants")
+async def tenants(request: Request, who: Admin, asked: Annotated[TenantsPage, Query()]) -> schemas.CostsByTenant:
     """Cost beside revenue by tenant, summed over the months: the lowest margin first unless asked otherwise."""
-    asked = read(request, TenantsPage)
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
-    return answer(await costs.table(request.app.state.pool, who, "tenant", asked.wanted, part))
+    found = await costs.table(request.app.state.pool, who, "tenant", asked.wanted, part)
+    return schemas.CostsByTenant.model_validate(found)
 
 
-@router.get("/tenants.csv", **_costs_csv(Searched))
-async def tenants_csv(request: Request, who: Admin) -> Response:
+@router.get("/tenants.csv", **_CSV)
+async def tenants_csv(request: Request, who: Admin, asked: Annotated[Searched, Query()]) -> Response:
     """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
-    asked = read(request, Searched)
-    part, state = costs.Slice(asked.sort), request.app.state
-    async with state.sheets:
-        return await _cost_sheet("tenants", await costs.table(state.pool, who, "tenant", asked.wanted, part))
+    async with turn(request.app.state.sheets):
+        found = await costs.table(request.app.state.pool, who, "tenant", asked.wanted, costs.Slice(asked.sort))
+        return await _cost_sheet("tenants", found)
 
 
-@router.get("/kinds", response_model=schemas.CostsByKind, **_costs(KindsPage))
-async def kinds(request: Request, who: Admin) -> Response:
+@router.get("/kinds")
+async def kinds(request: Request, who: Admin, asked: Annotated[KindsPage, Query()]) -> schemas.CostsByKind:
     """Cost beside revenue by resource kind, summed over the months. What a plan includes earns under plan_base."""
-    asked = read(request, KindsPage)
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
-    return answer(await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
+    found = await costs.table(request.app.state.pool, who, "kind", asked.wanted, part)
+    return schemas.CostsByKind.model_validate(found)
 
 
-@router.get("/kinds.csv", **_costs_csv(Ranked))
-async def kinds_csv(request: Request, who: Admin) -> Response:
+@router.get("/kinds.csv", **_CSV)
+async def kinds_csv(request: Request, who: Admin, asked: Annotated[Ranked, Query()]) -> Response:
     """The same whole, for spreadsheets, in dollars; the unallocated is the last row."""
-    asked = read(request, Ranked)
-    part = costs.Slice(asked.sort)
-    return await _cost_sheet("kinds", await costs.table(request.app.state.pool, who, "kind", asked.wanted, part))
+    found = await costs.table(request.app.state.pool, who, "kind", asked.wanted, costs.Slice(asked.sort))
+    return await _cost_sheet("kinds", found)
 
 
-@router.get("/invoices", response_model=schemas.InvoiceShares, **_costs(BehindPage))
-async def invoices_behind(request: Request, who: Admin) -> Response:
+@router.get("/invoices")
+async def invoices_behind(request: Request, who: Admin, asked: Annotated[BehindPage, Query()]) -> schemas.InvoiceShares:
     """The issued and paid invoices behind a revenue, and what of each is in it: they sum to it."""
-    asked = read(request, BehindPage)
     part = costs.Slice(limit=asked.limit, offset=asked.offset)
-    return answer(await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, part))
+    found = await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, part)
+    return schemas.InvoiceShares.model_validate(found)
 
 
-@router.get("/invoices.csv", **_costs_csv(Behind))
-async def invoices_behind_csv(request: Request, who: Admin) -> Response:
+@router.get("/invoices.csv", **_CSV)
+async def invoices_behind_csv(request: Request, who: Admin, asked: Annotated[Behind, Query()]) -> Response:
     """The same whole, for spreadsheets, in dollars."""
-    asked = read(request, Behind)
-    state = request.app.state
-    async with state.sheets:
-        return await _cost_sheet(
-            "invoices", await costs.invoices(state.pool, who, asked.wanted, asked.revenue, costs.Slice())
-        )
+    async with turn(request.app.state.sheets):
+        found = await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, costs.Slice())
+        return await _cost_sheet("invoices", found)
 
 
-async def _cost_sheet(of: str, document: bytes) -> Response:
+async def _cost_sheet(of: str, document: costs.Document) -> Response:
     headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="costs-{of}.csv"'}
     return Response(await to_thread.run_sync(_cost_lines, of, document), headers=headers, media_type="text/csv")
 
 
-def _cost_lines(of: str, document: bytes) -> str:
+def _cost_lines(of: str, document: costs.Document) -> str:
     """The rows of a document of costs.py as a sheet; what is unallocated comes last, by that name."""
-    table, columns = json.loads(document), _COST_SHEETS[of]
-    rows = table["items"] + ([table["unallocated"] | {_NAMES[of]: "unallocated"}] if table.get("unallocated") else [])
+    columns, rest = _COST_SHEETS[of], document.get("unallocated")
+    rows = document["items"] + ([rest | {_NAMES[of]: "unallocated"}] if rest else [])
     return sheets.header(columns) + sheets.lines(columns, [_cost_cells(row) for row in rows])
 
 

@@ -3,9 +3,9 @@
 Belongs here: what the dashboard and its sheets read, and the invoices behind each number. Does not: what a month cost
 (those views), nor the lists that tenants read too (queries.py).
 
-Each document is of the database at one instant. Who asks is said by a statement of its own, before the views are read:
-they ask for it once, when they begin. PostgreSQL sums, rounds and writes the JSON of schemas.py: whole cents, and
-percents as strings. A month without a bill or a rate has no cost: its revenue is in `awaiting_cents` and in no margin.
+Each document is of the database at one instant. PostgreSQL sums, rounds and makes it as schemas.py has it: whole
+cents, and percents as strings. A month without a bill or a rate has no cost: its revenue is in `awaiting_cents` and in
+no margin.
 """
 
 import datetime as dt
@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, LiteralString
 
 from arcadia_pipelines.api.auth import Principal
-from arcadia_pipelines.api.queries import Pool
+from arcadia_pipelines.api.queries import Pool, reading
 
 Sort = Literal["lowest_margin", "highest_margin", "highest_cost", "highest_revenue"]
 By = Literal["deployment", "tenant", "kind"]
+Document = dict[str, Any]
 LARGEST_PAGE = 500  # rows
 NO_DEPLOYMENT = "none"
 
-_WHO: LiteralString = """
-    select set_config('arcadia.role', %(role)s, true), set_config('arcadia.tenant_id', %(tenant)s, true)
-"""
 _MONTHS: LiteralString = """
     period_start between coalesce(%(since)s::date, '-infinity') and coalesce(%(until)s::date, 'infinity')
 """
@@ -114,7 +112,7 @@ class Revenue:
     resource_kind: str | None = None
 
 
-async def months(on: Pool, who: Principal, wanted: Wanted) -> bytes:
+async def months(on: Pool, who: Principal, wanted: Wanted) -> Document:
     """Each month as JSON (schemas.MonthCosts), oldest first. With tenants: their part of it."""
     found: LiteralString = f"""
         select {_BILL}, revenue_cents, cost_cents, case when cost_cents is null then revenue_cents else 0 end
@@ -140,13 +138,13 @@ async def months(on: Pool, who: Principal, wanted: Wanted) -> bytes:
         with found as materialized ({found})
         select json_build_object(
             'items', coalesce((select json_agg(m) from (select {_MONTH} from found order by period_start) m), '[]'),
-            'total', {_TOTAL})::text
+            'total', {_TOTAL})
         """,
         _asking(wanted),
     )
 
 
-async def table(on: Pool, who: Principal, by: By, wanted: Wanted, part: Slice) -> bytes:
+async def table(on: Pool, who: Principal, by: By, wanted: Wanted, part: Slice) -> Document:
     """Each deployment, tenant or resource kind, summed over the months, as JSON (schemas.CostsByDeployment, ...).
 
     What is unallocated stands by itself. `total` and `count` are of all rows, whatever the slice.
@@ -174,13 +172,13 @@ async def table(on: Pool, who: Principal, by: By, wanted: Wanted, part: Slice) -
             ), '[]'),
             'unallocated', (select row_to_json(u) from (select {_MEASURES} from found where is_unallocated) u),
             'total', {_TOTAL},
-            'count', (select count(*) from found where not is_unallocated))::text
+            'count', (select count(*) from found where not is_unallocated))
         """,
         _asking(wanted) | {"limit": part.limit, "offset": part.offset},
     )
 
 
-async def invoices(on: Pool, who: Principal, wanted: Wanted, of: Revenue, part: Slice) -> bytes:
+async def invoices(on: Pool, who: Principal, wanted: Wanted, of: Revenue, part: Slice) -> Document:
     """The issued and paid invoices behind a revenue as JSON (schemas.InvoiceShares), with what of each is in it."""
     invoice: LiteralString = f"""
         select id, invoice_number, tenant_id, meta->>'tenant_name' as tenant_name,
@@ -221,22 +219,17 @@ async def invoices(on: Pool, who: Principal, wanted: Wanted, of: Revenue, part: 
                 ) f
             ), '[]'),
             'revenue_cents', (select coalesce(sum(revenue_cents), 0) from found),
-            'count', (select count(*) from found))::text
+            'count', (select count(*) from found))
         """,
         _asking(wanted)
         | {"limit": part.limit, "offset": part.offset, "deployment": of.deployment, "kind": of.resource_kind},
     )
 
 
-async def _document(on: Pool, who: Principal, query: LiteralString, parameters: dict[str, Any]) -> bytes:
-    connection = await on.take()
-    try:
-        async with connection.transaction():
-            await connection.rows(_WHO, {"role": who.role, "tenant": who.tenant_id or ""})
-            [[document]] = await connection.rows(query, parameters)
-            return document or b""
-    finally:
-        await on.put_back(connection)
+async def _document(on: Pool, who: Principal, query: LiteralString, parameters: dict[str, Any]) -> Document:
+    async with reading(on, who) as connection:
+        [[document]] = await (await connection.execute(query, parameters)).fetchall()
+        return dict(document)
 
 
 def _asking(wanted: Wanted) -> dict[str, Any]:

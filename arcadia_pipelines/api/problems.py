@@ -4,6 +4,7 @@ Belongs here: what can go wrong for a caller, and how it is put. No message repe
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from fastapi import FastAPI, Request
@@ -30,6 +31,8 @@ TITLES = {
     "unavailable": (503, "Not available at the moment"),
 }
 """Problem types by the last part of their URI, with status and title."""
+READING = ("invalid-token", "too-many-requests", "invalid-request", "unavailable")
+"""The problems of every route that reads, as told() takes them."""
 
 
 class Problem(Exception):
@@ -54,18 +57,19 @@ def respond(request: Request, problem: Problem, errors: list[dict[str, str]] | N
     return JSONResponse(body, TITLES[problem.kind][0], headers, media_type=MEDIA_TYPE)
 
 
+def told(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with, for the OpenAPI document."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        TITLES[kind][0]: {"description": TITLES[kind][1], "content": content}
+        for kind in ("bad-request", *kinds, "internal-error")
+    }
+
+
 def install(app: FastAPI) -> None:
     """Make the application answer every exception with a problem."""
     for kind, answer in _ANSWERS.items():
         app.add_exception_handler(kind, answer)
-
-
-def answer(request: Request, error: Exception) -> Response:
-    """The problem that answers the exception. Raises the exception itself where it is none of those foreseen."""
-    for kind, told in _ANSWERS.items():
-        if isinstance(error, kind):
-            return told(request, error)
-    raise error
 
 
 def _known(request: Request, error: Exception) -> Response:

@@ -1,35 +1,28 @@
 """The API's SQL: read-only transactions as the role arcadia_api, for one principal, with bound parameters only.
 
-A connection has that role before it is lent, and a statement says for whom it is before it reads: what forgets
-to sees nothing. A list and an invoice are one statement each, which is one round trip and one transaction, and answer
-with one row: Python is what is short, and each row and each wait costs it some.
-
-Each statement says itself which rows it wants, so that an index finds them; row-level security would drop the others
-anyway (sql/migrations/0004_api.sql). PostgreSQL writes the JSON documents of schemas.py, exact, in one pass.
+A connection has that role before it is lent, and a transaction says for whom it is before it reads: a query without a
+principal returns no rows. A list and an invoice are one statement each, which is one transaction and one round trip.
+PostgreSQL writes the JSON of schemas.py: to make objects of fifty rows in Python, and JSON of these, took as long as
+all the rest of a request. Each statement names the rows that it wants, so that an index finds them; row-level security
+would drop the others anyway (sql/migrations/0004_api.sql).
 """
 
-import asyncio
 import base64
 import binascii
 import datetime as dt
-import itertools
-import json
-import re
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import IO, Any, LiteralString, Self
 
-from psycopg import AsyncConnection, OperationalError, errors, generators
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg import AsyncConnection, OperationalError
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.storage import session
-
-Row = tuple[bytes | None, ...]  # each value as PostgreSQL writes it, in UTF-8
 
 WAIT_SECONDS = 5.0  # for a free connection
 LONGEST_QUEUE = 500  # requests that wait for one
@@ -53,36 +46,29 @@ SHEET_ROWS = 1000  # read at a time
 _WHO: LiteralString = """(
     select set_config('arcadia.role', %(role)s, true) || set_config('arcadia.tenant_id', %(tenant)s, true) as known
 ) who"""
-_BETWEEN = b",\n"  # documents; no document has a line break
-# Written out: row_to_json(), which looks each column's type up for each row, makes the whole query a quarter slower.
-# What is quoted without to_json() can hold nothing that JSON would escape: ids, dates, numbers and what a check admits.
-_INVOICE: LiteralString = """
-    concat('{"id":"', id, '","invoice_number":', coalesce(to_json(invoice_number), 'null'),
-           ',"tenant_id":', to_json(tenant_id), ',"period":"', left(period_start::text, 7),
-           '","period_start":"', period_start, '","period_end":"', period_end, '","currency":"', currency,
-           '","subtotal_cents":', subtotal_cents, ',"tax_cents":', tax_cents, ',"total_cents":', total_cents,
-           ',"status":"', status, '","issued_at":', coalesce(to_json(issued_at), 'null'),
-           ',"paid_at":', coalesce(to_json(paid_at), 'null'),
-           ',"finance_invoice_id":', coalesce(to_json(finance_invoice_id), 'null'),
-           ',"pushed_to_finance_at":', coalesce(to_json(pushed_to_finance_at), 'null'),
-           ',"updated_at":', to_json(updated_at), ',"usage_cutoff":', to_json(usage_cutoff), ',"revision":', revision,
-           ',"content_sha256":"', content_sha256, '","meta":', meta, '}')
-"""
-# What a list and the sheet show of an invoice: to write the rest out and send it would be a third of what a list costs.
 _SUMMARY: LiteralString = """
-    concat('{"id":"', id, '","invoice_number":', coalesce(to_json(invoice_number), 'null'),
-           ',"tenant_id":', to_json(tenant_id), ',"tenant_name":', coalesce(to_json(meta ->> 'tenant_name'), 'null'),
-           ',"period":"', left(period_start::text, 7), '","currency":"', currency,
-           '","subtotal_cents":', subtotal_cents, ',"tax_cents":', tax_cents, ',"total_cents":', total_cents,
-           ',"status":"', status, '","issued_at":', coalesce(to_json(issued_at), 'null'),
-           ',"paid_at":', coalesce(to_json(paid_at), 'null'), ',"revision":', revision, '}')
+    id, invoice_number, tenant_id, meta ->> 'tenant_name' as tenant_name, left(period_start::text, 7) as period,
+    currency, subtotal_cents, tax_cents, total_cents, status, issued_at, paid_at, revision
 """
-_LINE: LiteralString = """
-    concat('{"line_no":', line_no, ',"deployment_id":', coalesce(to_json(deployment_id), 'null'),
-           ',"deployment_name":', coalesce(to_json(deployment_name), 'null'), ',"kind":"', kind,
-           '","resource_kind":', coalesce(to_json(resource_kind), 'null'), ',"description":', to_json(description),
-           ',"qty":"', qty, '","unit":', coalesce(to_json(unit), 'null'), ',"unit_price_cents":"', unit_price_cents,
-           '","amount_cents":', amount_cents, ',"meta":', meta, '}')
+_CURSOR: LiteralString = "translate(encode(convert_to(period, 'UTF8') || uuid_send(id), 'base64'), '+/=', '-_')"
+_LINES: LiteralString = """
+    select json_agg(l order by line_no) from (
+        select line_no, deployment_id, deployment_name, kind, resource_kind, description, qty::text as qty, unit,
+               unit_price_cents::text as unit_price_cents, amount_cents, meta
+        from billing.invoice_lines(i.id, i.period_start)
+    ) l
+"""
+_INVOICE: LiteralString = f"""
+    select id, invoice_number, tenant_id, left(period_start::text, 7) as period, period_start, period_end, currency,
+           subtotal_cents, tax_cents, total_cents, status, issued_at, paid_at, finance_invoice_id, pushed_to_finance_at,
+           updated_at, usage_cutoff, revision, content_sha256, meta, coalesce(({_LINES}), '[]') as lines
+    from billing.tenant_invoices i where who.known is not null and id = %(id)s
+"""
+_EVENTS: LiteralString = """
+    select json_build_object('items', coalesce(json_agg(e), '[]'))::text from (
+        select id, event, revision, total_cents, content_sha256, operator, reason, run_id, occurred_at, snapshot
+        from billing.invoice_events where invoice_id = %(id)s order by id
+    ) e
 """
 # Not a parameter: nearly every invoice is issued and hardly any is void, which wants another plan.
 _STATUS: dict[str, LiteralString] = {
@@ -91,25 +77,6 @@ _STATUS: dict[str, LiteralString] = {
     "paid": " and status = 'paid'",
     "void": " and status = 'void'",
 }
-_ONE: LiteralString = f"""
-    select id, period_start, {_INVOICE} as document
-    from billing.tenant_invoices where who.known is not null and id = %(id)s
-"""
-_LINES: LiteralString = f"""
-    select string_agg({_LINE}, ',' order by line_no)
-    from billing.invoice_lines(i.id, i.period_start)
-"""
-_EVENTS: LiteralString = f"""
-    select e.history from {_WHO}, lateral (
-        select coalesce(json_agg(e), '[]')::text as history from (
-            select id, event, revision, total_cents, content_sha256, operator, reason, run_id, occurred_at, snapshot
-            from billing.invoice_events where who.known is not null and invoice_id = %(id)s order by id
-        ) e
-    ) e
-"""
-_READY: LiteralString = f"""
-    select from {_WHO}, lateral (select from billing.tenant_invoices where who.known is not null limit 0) i
-"""
 
 
 class InvalidCursor(ValueError):
@@ -135,15 +102,9 @@ class Place:
             raise InvalidCursor("not a cursor of ours: take next_cursor of the page before, as it is")
         return place
 
-    @classmethod
-    def of(cls, document: bytes) -> "Place":
-        """The place after this invoice, which is JSON (schemas.InvoiceSummary)."""
-        invoice = json.loads(document)
-        return cls(BillingMonth.parse(invoice["period"]).start, uuid.UUID(invoice["id"]))
-
     @property
     def cursor(self) -> str:
-        """The opaque text that parse() understands."""
+        """The opaque text that parse() understands, as _CURSOR makes it."""
         raw = self.period_start.isoformat()[:7].encode() + self.invoice_id.bytes
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
@@ -157,8 +118,8 @@ class Wanted:
     tenant_id: str | None = None
 
 
-class Connection(AsyncConnection[tuple[Any, ...]]):
-    """A connection that knows what it has prepared, and a class that knows why the last one could not be made."""
+class Connection(AsyncConnection[TupleRow]):
+    """psycopg's, and a class that knows why the last one could not be made, which the pool does not tell."""
 
     refusal = ""
 
@@ -173,39 +134,33 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
         cls.refusal = ""
         return made
 
-    def __init__(self, pgconn: PGconn, *arguments: Any, **more: Any) -> None:
-        super().__init__(pgconn, *arguments, **more)
-        self._statements = dict[str, bytes]()
-        self._names = (b"read_%d" % number for number in itertools.count())
 
-    async def rows(self, query: LiteralString, parameters: dict[str, Any]) -> list[Row]:
-        """The query's rows. Without a psycopg cursor, whose conversions take Python as long again as all of this."""
-        text, names = _numbered(query)
-        name = self._statements.get(query)
-        if name is None:
-            name = next(self._names)  # never one twice: a request may have been cancelled right here
-            self.pgconn.send_prepare(name, text)
-            await self._result()
-            self._statements[query] = name
-        values = [parameters[one] for one in names]
-        self.pgconn.send_query_prepared(name, [None if one is None else str(one).encode() for one in values])
-        result = await self._result()
-        columns = range(result.nfields)
-        return [tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)]
-
-    async def _result(self) -> PGresult:
-        results: list[PGresult] = await self.wait(generators.execute(self.pgconn))
-        result = results[-1]
-        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-            raise errors.error_from_result(result)
-        return result
+Pool = AsyncConnectionPool[Connection]
 
 
-@cache
-def _numbered(query: LiteralString) -> tuple[bytes, list[str]]:
-    """The query as PostgreSQL knows parameters, $1 for %(name)s, and their names in that order."""
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", query)))
-    return re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", query).encode(), names
+def pool(url: str, connections: int) -> Pool:
+    """So many connections at most, as the role arcadia_api, and a queue for them; not open yet.
+
+    It finds the database again after an outage. Whoever would be the 501st in the queue, or waits for more than
+    WAIT_SECONDS, has a psycopg.OperationalError.
+    """
+    return AsyncConnectionPool(
+        url,
+        connection_class=Connection,
+        kwargs={
+            **session.KEEPALIVES,
+            "application_name": "arcadia api",
+            "connect_timeout": 5,
+            "autocommit": True,
+        },
+        configure=_settle,
+        min_size=min(2, connections),
+        max_size=connections,
+        max_waiting=LONGEST_QUEUE,
+        timeout=WAIT_SECONDS,
+        reconnect_timeout=RECONNECT_SECONDS,
+        open=False,
+    )
 
 
 async def _settle(connection: Connection) -> None:
@@ -215,139 +170,65 @@ async def _settle(connection: Connection) -> None:
     session.verify(await (await connection.execute(session.ask(SESSION).encode())).fetchall())
 
 
-class Pool:
-    """Connections as the role arcadia_api, and a line for them. Finds the database again after an outage.
-
-    The line is ours: in that of psycopg's pool each wait is a task and two locks, a tenth of what a list costs.
-    """
-
-    def __init__(self, url: str, connections: int) -> None:
-        self._connections = AsyncConnectionPool(
-            url,
-            connection_class=Connection,
-            kwargs={
-                **session.KEEPALIVES,
-                "application_name": "arcadia api",
-                "connect_timeout": 5,
-                "autocommit": True,
-            },
-            configure=_settle,
-            min_size=min(2, connections),
-            max_size=connections,
-            timeout=WAIT_SECONDS,
-            reconnect_timeout=RECONNECT_SECONDS,
-            open=False,
-        )
-        self._free = asyncio.Semaphore(connections)
-        self._waiting = 0
-
-    async def open(self) -> None:
-        """Begin to connect, without waiting for the database."""
-        await self._connections.open(wait=False)
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._connections.close()
-
-    async def take(self) -> Connection:
-        """A connection, to be put back. Raises psycopg.OperationalError where none is to be had in time."""
-        if self._waiting >= LONGEST_QUEUE:
-            raise TooManyRequests(f"{self._waiting} requests wait for a connection already")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self._free.acquire()
-                try:
-                    return await self._connections.getconn()
-                except BaseException:
-                    self._free.release()
-                    raise
-        except TimeoutError as error:
-            raise PoolTimeout(f"no connection within {WAIT_SECONDS} s {Connection.refusal}".strip()) from error
-        except PoolTimeout as error:
-            raise PoolTimeout(f"{error} {Connection.refusal}".strip()) from error
-        finally:
-            self._waiting -= 1
-
-    async def put_back(self, connection: Connection) -> None:
-        """The next in line has it; one that broke is replaced."""
-        try:
-            await self._connections.putconn(connection)
-        finally:
-            self._free.release()
-
-
-async def _ask(on: Pool, query: LiteralString, parameters: dict[str, Any]) -> list[Row]:
-    """The query's rows: of the database at one instant, what the principal that it names may see.
-
-    One statement is one transaction, with which the settings of _WHO end.
-    Raises psycopg.OperationalError where no connection is to be had.
-    """
-    connection = await on.take()
+@asynccontextmanager
+async def _connection(on: Pool) -> AsyncIterator[Connection]:
+    """A connection, on which a statement is a transaction. Raises psycopg.OperationalError where none is to be had."""
     try:
-        return await connection.rows(query, parameters)
-    finally:
-        await on.put_back(connection)
+        async with on.connection() as connection:
+            yield connection
+    except PoolTimeout as error:
+        raise PoolTimeout(f"{error} {Connection.refusal}".strip()) from error
 
 
-async def page(on: Pool, who: Principal, wanted: Wanted, after: Place | None, size: int) -> tuple[bytes, Place | None]:
-    """So many invoices as JSON (schemas.InvoiceSummary), newest first; the place of the last if there are more."""
-    [(found, count)] = await _ask(on, *list_query(who, wanted, after, size + 1))
-    return _shown(found, count, size)
+@asynccontextmanager
+async def reading(on: Pool, who: Principal) -> AsyncIterator[Connection]:
+    """A transaction that sees what the principal may see, at one instant. Raises as _connection()."""
+    async with _connection(on) as connection, connection.transaction():
+        await connection.execute(f"select who.known from {_WHO}", _asking(who))
+        yield connection
+
+
+async def page(on: Pool, who: Principal, wanted: Wanted, after: Place | None, size: int) -> str:
+    """So many invoices, newest first, as JSON (schemas.InvoicePage)."""
+    async with _connection(on) as connection:
+        [[document]] = await (await connection.execute(*list_query(who, wanted, after, size))).fetchall()
+        return str(document)
 
 
 async def sheet(on: Pool, who: Principal, wanted: Wanted, into: IO[bytes]) -> None:
     """Write every invoice as a line of JSON (schemas.InvoiceSummary), newest first, of the database at one instant.
 
-    If there is none, one line is empty. Raises psycopg.OperationalError where no connection is to be had.
+    Raises psycopg.OperationalError where no connection is to be had.
     """
-    connection = await on.take()
-    try:
-        async with connection.transaction():
-            after = None
-            while True:
-                [(found, count)] = await connection.rows(*list_query(who, wanted, after, SHEET_ROWS + 1))
-                shown, after = _shown(found, count, SHEET_ROWS)
-                into.write(shown.replace(_BETWEEN, b"\n") + b"\n")
-                if after is None:
-                    return
-    finally:
-        await on.put_back(connection)
+    async with reading(on, who) as connection, connection.cursor("sheet") as cursor:
+        await cursor.execute(*list_query(who, wanted, None, None))
+        while rows := await cursor.fetchmany(SHEET_ROWS):
+            into.write("".join(f"{document}\n" for (document,) in rows).encode())
 
 
-def _shown(found: bytes | None, count: bytes | None, size: int) -> tuple[bytes, Place | None]:
-    """Of one invoice more than are to be shown, those that are, and the place of the last if that one is there."""
-    if int(count or 0) <= size:
-        return found or b"", None
-    shown, _, _ = (found or b"").rpartition(_BETWEEN)
-    _, _, last = shown.rpartition(_BETWEEN)
-    return shown, Place.of(last)
+async def invoice(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None:
+    """The invoice with its lines in order as JSON (schemas.InvoiceWithLines); None where there is none to be seen."""
+    async with _connection(on) as connection:
+        found = await (await connection.execute(*invoice_query(who, invoice_id))).fetchone()
+        return str(found[0]) if found else None
 
 
-async def invoice(on: Pool, who: Principal, invoice_id: uuid.UUID) -> bytes | None:
-    """The invoice without its lines as JSON (schemas.Invoice); None where there is none to be seen."""
-    query: LiteralString = f"select document from {_WHO}, lateral ({_ONE}{_own(who)}) i"
-    for (document,) in await _ask(on, query, _asking(who) | {"id": invoice_id}):
-        return document
-    return None
+async def events(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None:
+    """What happened to the invoice, in order, as JSON (schemas.InvoiceEvents); None where there is none to be seen.
 
-
-async def invoice_with_lines(on: Pool, who: Principal, invoice_id: uuid.UUID) -> tuple[bytes, bytes] | None:
-    """The invoice as JSON (schemas.Invoice), and its lines in order (schemas.InvoiceLine, commas), of one instant."""
-    for document, lines in await _ask(on, *with_lines_query(who, invoice_id)):
-        return document or b"", lines or b""
-    return None
-
-
-async def events(on: Pool, who: Principal, invoice_id: uuid.UUID) -> bytes:
-    """What happened to the invoice, in order, as JSON (a list of schemas.InvoiceEvent)."""
-    [[document]] = await _ask(on, _EVENTS, _asking(who) | {"id": invoice_id})
-    return document or b""
+    PostgreSQL writes it: a snapshot has quantities as JSON numbers, which Python would read as floats.
+    """
+    async with reading(on, who) as connection:
+        if not (await connection.execute(*invoice_query(who, invoice_id))).rowcount:
+            return None
+        [[history]] = await (await connection.execute(_EVENTS, {"id": invoice_id})).fetchall()
+        return str(history)
 
 
 async def ready(on: Pool) -> None:
     """Return if invoices could be read now. Raises psycopg.Error."""
-    await _ask(on, _READY, _asking(Principal("tenant")))
+    async with reading(on, Principal("tenant")) as connection:
+        await connection.execute("select from billing.tenant_invoices limit 0")
 
 
 def _asking(who: Principal) -> dict[str, Any]:
@@ -359,14 +240,16 @@ def _own(who: Principal) -> LiteralString:
     return "" if who.is_admin else " and tenant_id = %(tenant)s and status <> 'draft'"
 
 
-def with_lines_query(who: Principal, invoice_id: uuid.UUID) -> tuple[LiteralString, dict[str, Any]]:
-    """The query of an invoice and its lines, both as JSON, and its parameters."""
-    query: LiteralString = f"select document, ({_LINES}) from {_WHO}, lateral ({_ONE}{_own(who)}) i"
+def invoice_query(who: Principal, invoice_id: uuid.UUID) -> tuple[LiteralString, dict[str, Any]]:
+    """The query of an invoice with its lines as JSON, and its parameters."""
+    query: LiteralString = f"select row_to_json(i)::text from {_WHO}, lateral ({_INVOICE}{_own(who)}) i"
     return query, _asking(who) | {"id": invoice_id}
 
 
-def list_query(who: Principal, wanted: Wanted, after: Place | None, size: int) -> tuple[LiteralString, dict[str, Any]]:
-    """The query of so many invoices as JSON, and its parameters."""
+def list_query(
+    who: Principal, wanted: Wanted, after: Place | None, size: int | None
+) -> tuple[LiteralString, dict[str, Any]]:
+    """The query of so many invoices, newest first, as one document; or of all, each a document; and its parameters."""
     conditions: LiteralString = "who.known is not null" + _own(who)
     if wanted.period_start:
         conditions += " and period_start = %(period)s"
@@ -378,14 +261,25 @@ def list_query(who: Principal, wanted: Wanted, after: Place | None, size: int) -
         conditions += " and id < %(after_id)s"  # of both columns the index would take the month, and read it all
     elif after:
         conditions += " and (period_start, id) < (%(after_period)s, %(after_id)s)"
-    # For the planner, which takes a limit that it does not know for a tenth of the table, and would sort.
-    most = (LARGEST_PAGE if size <= LARGEST_PAGE + 1 else SHEET_ROWS) + 1
-    query: LiteralString = (
-        r"select string_agg(document, E',\n'), count(*) from ("
-        f" select document from {_WHO}, lateral ("
-        f" select {_SUMMARY} as document from billing.tenant_invoices where {conditions}"
-        f" order by period_start desc, id desc limit {most}) i limit %(limit)s) page"
-    )
+    # The planner would take a limit that it does not know for a tenth of the table, and sort.
+    most: LiteralString = "" if size is None else f" limit {LARGEST_PAGE + 1}"
+    query: LiteralString = f"""
+        select i.* from {_WHO}, lateral (
+            select {_SUMMARY} from billing.tenant_invoices where {conditions}
+            order by period_start desc, id desc{most}
+        ) i
+    """
+    if size is None:
+        query = f"select row_to_json(i)::text from ({query}) i"
+    else:
+        query = f"""
+            with found as materialized ({query} limit %(limit)s::integer + 1)
+            select json_build_object(
+                'items', coalesce((select json_agg(i) from (select * from found limit %(limit)s::integer) i), '[]'),
+                'next_cursor', (select {_CURSOR} from found where (select count(*) from found) > %(limit)s::integer
+                                offset %(limit)s::integer - 1 limit 1)
+            )::text
+        """
     return query, _asking(who) | {
         "period": wanted.period_start,
         "wanted_tenant": wanted.tenant_id,

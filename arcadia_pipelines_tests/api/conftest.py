@@ -39,7 +39,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-ADMIN = bearer(token())
+ADMIN = bearer(token(exp=int(time.time()) + 3600))  # a whole run of the tests, however slow
 
 
 def tenant(name: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from arcadia_pipelines import embedded
-from arcadia_pipelines.api import queries
+from arcadia_pipelines.api import app, queries
 from arcadia_pipelines_tests.api.conftest import ADMIN, AUDIENCE, ISSUER, SECRET, Serve, bearer, tenant, token
 from arcadia_pipelines_tests.api.test_invoices import pages
 from arcadia_pipelines_tests.api.test_tokens import RSA_KEY, Issuer
@@ -76,10 +76,10 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Whoever reads invoices waits."""
+def locked(url: str, tables: str = "billing.tenant_invoices") -> Iterator[None]:
+    """Whoever reads the tables waits."""
     with psycopg.connect(url) as connection:
-        connection.execute("lock table billing.tenant_invoices in access exclusive mode")
+        connection.execute(f"lock table {tables} in access exclusive mode".encode())
         yield
         connection.rollback()
 
@@ -223,6 +223,35 @@ def test_when_connections_run_out_the_rest_is_told_to_come_again_and_liveness_ho
         assert late.result().status_code == 200
     assert client.get("/api/v1/invoices", headers=ADMIN).status_code == 200
     assert client.get("/ready").status_code == 200
+
+
+def test_a_burst_is_told_to_come_again_at_once_and_does_not_pile_up(
+    serve: Serve, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection and a queue of two: all others have 503 while the lock is held. A second quote waits briefly."""
+    monkeypatch.setattr(queries, "LONGEST_QUEUE", 2)
+    monkeypatch.setattr(queries, "WAIT_SECONDS", 60)
+    monkeypatch.setattr(app, "QUOTES_AT_ONCE", 1)
+    client = serve(url, api_connections=1)
+
+    def ask(_: int) -> httpx.Response:
+        return client.get("/api/v1/invoices", headers=ADMIN)
+
+    def quote(_: int) -> httpx.Response:
+        return client.post("/api/v1/quotes", headers=ADMIN, json={"plan": "studio"})
+
+    with ThreadPoolExecutor(20) as burst:
+        with locked(url, "billing.tenant_invoices, cloud.plans"):
+            quoted, asked = burst.submit(quote, 0), [burst.submit(ask, 0)]
+            until(lambda: waiting(url) == 2)
+            asked += [burst.submit(ask, number) for number in range(12)]
+            until(lambda: sum(one.done() for one in asked) == 10)
+            refused = [one.result() for one in asked if one.done()]
+            monkeypatch.setattr(queries, "WAIT_SECONDS", 0.2)
+            refused.append(quote(1))
+        assert {(one.status_code, one.headers["retry-after"]) for one in refused} == {(503, "1")}
+        assert [one.result().status_code for one in asked].count(200) == 3
+        assert quoted.result().status_code == 422  # there is no such plan
 
 
 def test_a_database_that_refuses_is_our_mistake_and_no_detail_of_it_is_told(serve: Serve, world: World) -> None:

@@ -183,15 +183,9 @@ def database_of(server_url: str, encoding: str) -> Iterator[str]:
 
 async def settings_of_the_api(url: str) -> tuple[object, ...]:
     """What a connection of the API's pool has otherwise than it relies on; and how it notices who vanishes."""
-    pool = queries.Pool(url, 1)
-    await pool.open()
-    connection = await pool.take()
-    try:
+    async with queries.pool(url, 1) as pool, pool.connection() as connection:
         return (
             await (await connection.execute(session.ask(queries.SESSION).encode())).fetchall(),
             await (await connection.execute(VANISHED.encode())).fetchall(),
             connection.info.get_parameters().items() >= OUR_END.items(),
         )
-    finally:
-        await pool.put_back(connection)
-        await pool.close()
