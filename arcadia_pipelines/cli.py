@@ -169,7 +169,8 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
     with _month_end(month) as run, ERR.status(f"invoicing {month}"):
         outcome = run(month)
     if as_json:
-        click.echo(to_json({**vars(outcome), "month": str(month)}))
+        told = {name: value for name, value in vars(outcome).items() if name != "head"}
+        click.echo(to_json({**told, "month": str(month)}))
     else:
         _print_outcomes([outcome])
 
@@ -382,6 +383,9 @@ def _print_outcomes(outcomes: list[Any]) -> None:
         for outcome in outcomes
     ]
     print_table(("month", *numbers), rows, numbers=numbers, title="Invoices, AUD")
+    for outcome in outcomes:
+        if outcome.head:
+            say(f"head of {outcome.month}: {outcome.head}")
     for action in ("void", "frozen", "held_back"):
         if months := [f"{o.month}: {o.actions[action]}" for o in outcomes if o.actions[action]]:
             say(f"invoices {action.replace('_', ' ')}: {', '.join(months)}")

@@ -190,6 +190,15 @@ def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database
     _change(context, config, database, operations.REOPEN)
 
 
+@_operation({"invoices": ["INV-202604-00001"]})
+def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
+    """Note that invoices are not with finance any more, once they were taken back there.
+
+    One that is issued can change again; one that is void can be reopened; one that is paid stays as it is.
+    """
+    _change(context, config, database, operations.WITHDRAW)
+
+
 @_operation({"month": "2026-04", "tenants": []})
 def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: BillingDatabase) -> None:
     """Issue a month's drafts as they are, all or those of some tenants; each gets its number if it has none.
@@ -347,6 +356,7 @@ OPERATIONS = (
     void_invoice,
     mark_invoice_paid,
     reopen_invoice,
+    withdraw_from_finance,
     issue_drafts,
     hold_tenant,
     release_tenant,

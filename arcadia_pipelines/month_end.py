@@ -18,6 +18,7 @@ from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.instance import enter_dagster_home
 from arcadia_pipelines.jobs import MONTH_END, step_of
+from arcadia_pipelines.reporting import CHAIN_HEAD
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import waits
 from arcadia_pipelines.storage.database import TOO_MANY_REMEDY, is_too_many
@@ -38,6 +39,8 @@ class Outcome:
 
     month: BillingMonth
     run_id: str
+    head: str | None
+    """Of the month's chain of events, in hex; None if nothing has happened in it."""
     actions: dict[str, int]
     subtotal_cents: int
     tax_cents: int
@@ -94,6 +97,7 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
     return Outcome(
         month=month,
         run_id=result.run_id,
+        head=str(metadata[CHAIN_HEAD].value) or None,
         actions={action: number(f"invoices_{action}") for action in ACTIONS},
         subtotal_cents=number("subtotal_cents"),
         tax_cents=number("tax_cents"),

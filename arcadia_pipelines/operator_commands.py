@@ -56,6 +56,11 @@ def reopen_invoice() -> None:
     """Make void INVOICEs drafts again; `arcadia invoice` of their month works them out anew and issues them."""
 
 
+@_command(_INVOICES)
+def withdraw_from_finance() -> None:
+    """Note that INVOICEs are not with finance any more, once they were taken back there. They can change again then."""
+
+
 @_command(_MONTH, click.option("--tenant", "tenants", multiple=True, help="Only this tenant's draft; may be repeated."))
 def issue_drafts() -> None:
     """Issue MONTH's drafts as they are. A tenant on hold keeps its draft."""
@@ -94,6 +99,7 @@ COMMANDS = (
     void_invoice,
     mark_invoice_paid,
     reopen_invoice,
+    withdraw_from_finance,
     issue_drafts,
     hold_tenant,
     release_tenant,

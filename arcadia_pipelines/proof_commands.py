@@ -13,7 +13,7 @@ from arcadia_pipelines.replay import Difference, Line, Replay
 from arcadia_pipelines.replay import replay as replay_month
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import audit as audits
-from arcadia_pipelines.storage import database, ledger
+from arcadia_pipelines.storage import chain, database, ledger
 
 _LEFT_OUT = {
     "void": "void: nothing is owed",
@@ -25,15 +25,24 @@ _LEFT_OUT = {
 
 @click.command()
 @click.argument("month", type=Month(), required=False)
+@click.option(
+    "--head",
+    metavar="HASH",
+    help="Prove instead that nothing up to this head, which a month end or an audit printed, changed.",
+)
 @JSON
-def audit(month: BillingMonth | None, as_json: bool) -> None:
+def audit(month: BillingMonth | None, head: str | None, as_json: bool) -> None:
     """Work MONTH's invoices out a second way, in plain SQL, and compare; every month unless given.
 
     A month is what any table tells of: what is missing of one is an error too.
 
-    Exit code 0 if all is as it must be; else 1, and the rows that are not are named.
+    Exit code 0 if all is as it must be; else 1, and the rows that are not are named. The head of a month's events is
+    printed: keep it outside the database, and --head proves later that nobody has rewritten what led to it.
     """
     engine = _engine()
+    if head is not None:
+        _prove(engine, head, month, as_json)
+        return
     with database.snapshot(engine) as connection:
         months = audits.months(connection)
     _require(month, months)
@@ -52,6 +61,31 @@ def audit(month: BillingMonth | None, as_json: bool) -> None:
             f"{number_of(sum(report.differences for report in found), 'differences')} in"
             f" {', '.join(str(report.month) for report in found)}: see the rows named above, and what to do"
         )
+
+
+def _prove(engine: Engine, head: str, month: BillingMonth | None, as_json: bool) -> None:
+    """Prove history up to the head, and that the month's invoices and lines are as its events left them."""
+    with ERR.status("proving history"), database.snapshot(engine) as connection:
+        try:
+            link = chain.prove(connection, head, month)
+        except chain.NotProved as error:
+            raise CommandError(str(error)) from error
+        found = audits.changed(connection, link.month) if link.month else None
+    if found and found.finding.count:
+        control, rows = found.audit.control, found.finding.offenders
+        raise CommandError(
+            f"the events up to {head} stand, but {number_of(found.finding.count, 'invoices')} of {link.month}"
+            f" changed without one: {rows[0]['invoice_number'] or 'the draft'} of {rows[0]['tenant_id']}"
+            f" ({control.name}): see `arcadia audit {link.month}`"
+        )
+    if as_json:
+        click.echo(to_json({**vars(link), "head": head}))
+        return
+    said = " ".join(filter(None, (link.event, link.invoice_number, link.tenant_id)))
+    say(
+        f"{head} is event {link.place:,} of {link.chain}: {said}, by {link.operator},"
+        f" {link.occurred_at:%Y-%m-%d %H:%M:%S} UTC. Nothing up to it was changed."
+    )
 
 
 @click.command()
@@ -118,6 +152,7 @@ def _require(month: BillingMonth | None, invoiced: list[BillingMonth]) -> None:
 def _as_json(report: audits.Report) -> dict[str, Any]:
     return {
         "month": str(report.month),
+        "head": report.head,
         "differences": report.differences,
         "left_out": report.left_out,
         "audits": [
@@ -147,6 +182,9 @@ def _print_reports(reports: list[audits.Report]) -> None:
     title = f"Audit of {first}" + (f" to {last}" if last != first else "")
     numbers = ("looked at", "differences")
     print_table(("audit", *numbers), rows, numbers=numbers, title=title, styles=styles)
+    for report in reports:
+        if report.head:
+            say(f"head of {report.month}: {report.head}")
     for why, words in _LEFT_OUT.items():
         if left_out := sum(report.left_out[why] for report in reports):
             say(f"not compared line by line: {left_out:,} {words}")

@@ -27,6 +27,8 @@ FROZEN_REMEDY = (
     "Left as they are. What a paid or pushed one bills too little or too much, ex GST, is on the tenant's next invoice;"
     " a void one stays void until an operator reopens it."
 )
+CHAIN_HEAD = "head"
+"""What the head of a month's chain of events is called: `arcadia audit --head` proves that nothing up to it changed."""
 _SIDES = ("revenue", "cost", "margin", "unallocated")
 _DONE = {
     "keep": "unchanged",
@@ -84,10 +86,12 @@ def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> M
     }
 
 
-def invoices(published: Published, standing: pd.DataFrame, largest: pd.DataFrame, columns: list[Column]) -> Metadata:
+def invoices(
+    published: Published, standing: pd.DataFrame, largest: pd.DataFrame, head: str | None, columns: list[Column]
+) -> Metadata:
     """The invoices of a month as they stand, and what this run changed.
 
-    `standing` and `largest` are as ledger.SUMS and LARGEST.
+    `standing` and `largest` are as ledger.SUMS and LARGEST; `head` is that of the month's chain of events.
     """
     sums = {column: int(standing[column].iloc[0]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
     counts, changed = published.actions, published.changed
@@ -105,6 +109,7 @@ def invoices(published: Published, standing: pd.DataFrame, largest: pd.DataFrame
         "changed_by_this_run": table(
             _in_dollars(changed[["tenant_id", "action", "standing_cents", "recomputed_cents", "difference_cents"]])
         ),
+        CHAIN_HEAD: dg.MetadataValue.text(head or ""),
         **{column: dg.MetadataValue.int(cents) for column, cents in sums.items()},
         **{f"invoices_{action}": dg.MetadataValue.int(count) for action, count in counts.items()},
         "dagster/column_schema": _table_schema(columns),

@@ -18,6 +18,7 @@ from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.jobs import MONTH_END, month_end
 from arcadia_pipelines.partitions import MONTHS
+from arcadia_pipelines.reporting import CHAIN_HEAD
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.settings import USER_AGENT, Settings
 from arcadia_pipelines.storage import ledger, losses, quotes
@@ -67,6 +68,8 @@ def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
     if new:
         tenants = {_missing(_month(run), tenant) for check in new for tenant in failures.tenants(check)}
         what = f"{_name(run)} went through, but {'; '.join(map(failures.found, new))}"
+        if head := _head(context):
+            what = f"{what.rstrip('. ')}. Head of the events of {_month(run)}: {head}"
         _tell(context, what, f"runs/{run.run_id}", {*said, *tenants})
 
 
@@ -198,6 +201,13 @@ def _events(context: dg.RunStatusSensorContext) -> list[dg.DagsterEvent]:
     """Those of the run that say how it went."""
     entries = context.instance.all_logs(context.dagster_run.run_id, of_type=failures.READ)
     return [entry.dagster_event for entry in entries if entry.dagster_event]
+
+
+def _head(context: dg.RunStatusSensorContext) -> str:
+    """The head of the month's chain of events as the run left it; '' if it published none."""
+    made = context.instance.all_logs(context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    heads = [entry.asset_materialization.metadata.get(CHAIN_HEAD) for entry in made if entry.asset_materialization]
+    return next((str(head.value) for head in heads if head), "")
 
 
 def _is_retried(run: dg.DagsterRun) -> bool:

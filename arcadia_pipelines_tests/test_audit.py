@@ -129,6 +129,8 @@ def test_a_revision_a_void_a_plan_change_and_a_tenant_held_back_are_clean(books:
         "lines_hash_is_of_the_lines": (6, "line_hashes"),
         "newest_event_is_the_invoice": (6, "invoices"),
         "every_revision_is_kept": (8, "events"),  # six issued, one reissued, one voided
+        "events_are_chained": (8, "events"),
+        "invoices_are_as_their_events_left_them": (6, "invoices"),
         "numbers_have_no_gap": (6, "numbers"),
         "corrections_have_a_tenant": (0, "corrections"),
         "corrections_are_carried_once": (0, "corrections"),
@@ -523,6 +525,18 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
         (
             f"delete from billing.invoice_events where invoice_id = {EXPORT}",
             {"tenant_id": "export", "status": "issued", "newest_event": None},
+        ),
+    ],
+    "events_are_chained": [  # more of these in test_chain.py
+        (
+            "update billing.invoice_events set operator = 'bob' where event = 'voided'",
+            {"chain": "2026-04", "tenant_id": "gone", "event": "voided"},
+        ),
+    ],
+    "invoices_are_as_their_events_left_them": [
+        (
+            f"update billing.tenant_invoices set issued_at = issued_at - interval '1 day' where id = {PILOT}",
+            {"tenant_id": "pilot", "newest_event": "reissued"},
         ),
     ],
     "every_revision_is_kept": [

@@ -94,6 +94,10 @@ BY_THE_CLOCK = {
     "quoted_rows",
     "invoiced_rows",
     "applied_at",
+    "event_id",
+    "sha256",  # of the chain: of times and ids
+    "invoice_sha256",
+    "begun_after_sha256",
 }
 
 

@@ -10,6 +10,7 @@ from arcadia_pipelines import jobs
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import database, operations
 from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines_tests.storage.test_roles import login
 from arcadia_pipelines_tests.test_cli import contents
 from arcadia_pipelines_tests.world import World, failed_checks, uid
 
@@ -67,6 +68,9 @@ def test_the_database_knows_which_state_may_follow_which(billed: World, before: 
         ("subtotal_cents = 6423, total_cents = 7065", "has revision 1: new content is revision 2"),
         ("revision = 2", "has the content of revision 1, and keeps that number"),
         ("status = 'paid', content_sha256 = repeat('0', 64)", "has revision 1: new content is revision 2"),
+        ("lines_sha256 = repeat('0', 64)", "has revision 1: new content is revision 2"),
+        ('meta = meta || \'{"tenant_name": "Other"}\'', "keeps its buyer, its cut-off and its run"),
+        ("status = 'void', run_id = 'another'", "keeps its buyer, its cut-off and its run"),
     ],
 )
 def test_the_database_keeps_an_issued_invoice_what_it_is(billed: World, change: str, refusal: str) -> None:
@@ -103,6 +107,108 @@ def test_the_database_keeps_the_lines_of_a_frozen_invoice(billed: World) -> None
     assert billed.query("select distinct deployment_id from billing.tenant_invoice_lines") == [(None,)]
 
 
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ("paid_at = paid_at - interval '1 day'", "keeps its date of payment"),
+        ("paid_at = null", "keeps its date of payment"),
+        ("finance_invoice_id = 'F-2'", "keeps what finance has said of it"),
+        ("pushed_to_finance_at = pushed_to_finance_at + interval '1 day'", "keeps what finance has said of it"),
+        ("pushed_to_finance_at = null", "keeps what finance has said of it"),
+        ("finance_invoice_id = null, pushed_to_finance_at = null", "is with finance, and stays so"),
+    ],
+)
+def test_the_database_keeps_when_an_invoice_was_paid_and_that_finance_has_it(
+    billed: World, change: str, refusal: str
+) -> None:
+    """Once they are set: which another program may do."""
+    billed.query("update billing.tenant_invoices set status = 'paid', finance_invoice_id = 'F-1'")
+    billed.query("update billing.tenant_invoices set pushed_to_finance_at = now()")
+    with pytest.raises(psycopg.errors.RestrictViolation, match=refusal):
+        billed.query(f"set constraints all immediate; update billing.tenant_invoices set {change}")
+
+
+COLUMNS = (
+    "id, invoice_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents, meta,"
+    " period_start, line_no, deployment_name"
+)
+ANOTHER = COLUMNS.replace("id, invoice_id", "gen_random_uuid(), invoice_id", 1).replace("line_no", "line_no + 10")
+IN_APRIL = ANOTHER.replace("period_start", "date '2026-04-01'")
+
+
+def copy(world: World, table: str, *row: object) -> None:
+    """COPY one line into the table."""
+    columns = "invoice_id, kind, description, qty, unit_price_cents, amount_cents, period_start, line_no"
+    statement = f"copy {table} ({columns}) from stdin".encode()
+    with psycopg.connect(world.url) as connection, connection.cursor().copy(statement) as rows:
+        rows.write_row(row)
+
+
+def test_a_locked_invoice_takes_no_line_by_any_path_but_those_that_it_had(billed: World, server_url: str) -> None:
+    """By INSERT and COPY, into the table and into its partition, by a line that moves, by TRUNCATE; all or nothing."""
+    lines, april = "billing.tenant_invoice_lines", "billing.tenant_invoice_lines_2026_04"
+    billed.publish("2026-05")
+    billed.query("update billing.tenant_invoices set status = 'paid' where period_start = '2026-04-01'")
+    [(paid,), (may,)] = billed.query("select id from billing.tenant_invoices order by period_start")
+    one = f"select {ANOTHER} from {april} where line_no = 1"
+    refused = {
+        f"insert into {lines} ({COLUMNS}) {one}": "is locked, and keeps its lines",
+        f"insert into {april} ({COLUMNS}) {one}": "is locked, and keeps its lines",
+        f"update {lines} set invoice_id = '{paid}' where invoice_id = '{may}'": "stays on its invoice",
+        f"update {lines} set invoice_id = '{may}' where invoice_id = '{paid}'": "stays on its invoice",
+        f"update {lines} set period_start = '2026-04-01' where invoice_id = '{may}'": "stays on its invoice",
+        f"insert into {lines} ({COLUMNS}) select {IN_APRIL} from {lines}"
+        f" where invoice_id = '{may}'": "is of 2026-05, and its lines too",
+        f"truncate {lines}": "tenant_invoice_lines is never emptied",
+        f"truncate {april}": "tenant_invoice_lines_2026_04 is never emptied",
+        "truncate billing.tenant_invoices cascade": "is never emptied",
+        "truncate cloud.cloud_deployments cascade": "is never emptied",
+    }
+    for statement, message in refused.items():
+        with pytest.raises(psycopg.errors.RestrictViolation, match=message):
+            billed.query(statement)
+    for table in (lines, april):
+        with pytest.raises(psycopg.errors.RestrictViolation, match="is locked, and keeps its lines"):
+            copy(billed, table, paid, "credit", "Credit", 1, -100, -100, "2026-04-01", 5)
+    with login(server_url, billed.url, "arcadia_pipeline", acting_as="arcadia_pipeline") as own:
+        with pytest.raises(psycopg.errors.RestrictViolation, match="is locked, and keeps its lines"):
+            World(own).query(f"insert into {lines} ({COLUMNS}) select {ANOTHER} from {lines} where line_no = 1")
+        for statement in (f"insert into {april} ({COLUMNS}) {one}", f"truncate {april}", f"truncate {lines}"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                World(own).query(statement)
+    billed.query(f"create table public.kept as select {COLUMNS} from {april}")
+    billed.tamper(f"delete from {april}")
+    with pytest.raises(psycopg.errors.RestrictViolation, match="is locked, and keeps its lines"):
+        billed.query(f"insert into {lines} ({COLUMNS}) select * from public.kept where line_no < 4")
+    billed.query(f"insert into {lines} ({COLUMNS}) select * from public.kept")
+    assert [name for _, name in billed.disproved()] == [
+        "newest_event_is_the_invoice",  # paid by hand, without an event
+        "invoices_are_as_their_events_left_them",
+    ]
+
+
+def test_a_partition_is_attached_only_with_the_lines_that_locked_invoices_had(billed: World) -> None:
+    """It was dropped with its table's other guards: its lines, one cent more, none of another month, are refused."""
+    billed.done("mark_invoice_paid", invoices=[NUMBER])
+    april = "billing.tenant_invoice_lines_2026_04"
+    billed.query(f"create table public.kept as select {COLUMNS} from {april}")
+    billed.query(f"drop table {april}")
+    for amount in ("amount_cents + 1", "amount_cents"):
+        kept = COLUMNS.replace("amount_cents", amount)
+        with psycopg.connect(billed.url) as connection:
+            connection.execute("select billing.new_partition('tenant_invoice_lines', '2026-04-01')")
+            connection.execute(f"insert into {april} ({COLUMNS}) select {kept} from public.kept".encode())
+            attach = "select billing.attach_partition('tenant_invoice_lines', '2026-04-01')"
+            if amount == "amount_cents":
+                connection.execute(attach.encode())
+            else:
+                with pytest.raises(
+                    psycopg.errors.RestrictViolation, match="1 invoices are locked, and keep their lines"
+                ):
+                    connection.execute(attach.encode())
+    assert billed.disproved() == []
+
+
 def test_an_invoice_is_never_deleted(billed: World) -> None:
     """Void it: the message says so."""
     with pytest.raises(psycopg.errors.RestrictViolation, match="INV-202604-00001 is never deleted"):
@@ -121,6 +227,14 @@ def test_an_invoice_that_is_with_finance_is_not_reopened(billed: World) -> None:
     billed.done("void_invoice", invoices=[NUMBER])
     message = billed.refused("reopen_invoice", invoices=[NUMBER])
     assert "INV-202604-00001 is with finance, and cannot become draft. Withdraw it there, and clear" in message
+    said = billed.done("withdraw_from_finance", invoices=[NUMBER])
+    assert said == "1 invoice withdrawn from finance now, $70.64 with GST, of 2026-04"
+    assert "INV-202604-00001 of pilot is not with finance" in billed.refused("withdraw_from_finance", invoices=[NUMBER])
+    assert billed.events()[-1] == ("withdrawn", PILOT, NUMBER, 1, "ada")
+    assert billed.disproved() == []
+    assert failed_checks(billed.month_end("2026-04")) == {}  # void by an operator's decision, as before
+    billed.done("reopen_invoice", invoices=[NUMBER])
+    assert row(billed) == ("draft", NUMBER, 1, 7064)
 
 
 # Operators

@@ -191,7 +191,8 @@ def test_a_tenant_that_is_held_back_is_told_once_though_the_run_succeeds(
         "Arcadia: month_end of 2026-04 went through, but check no_tenant_is_held_back found 1 (tenant_id acme, fault "
         "plan_without_price, detail plan unpriced has no price in effect on the first of the month: add one"
     )
-    assert body["text"].endswith(f" https://dagster.example.com/runs/{run}")
+    [(head,)] = world.query("select encode(sha256, 'hex') from billing.event_heads")
+    assert body["text"].endswith(f". Head of the events of 2026-04: {head}. https://dagster.example.com/runs/{run}")
     world.month_end("2026-04", instance)
     tick(instance)
     assert "acme in 2026-04 (plan_without_price: plan unpriced has no" in told(

@@ -7,6 +7,7 @@ import csv
 import datetime as dt
 import hashlib
 import io
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -24,7 +25,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.jobs import step_of
 from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import audit, costs, database, ledger
+from arcadia_pipelines.storage import audit, costs, database, ledger, migrations
 
 JANUARY = "2026-01-01"
 ASSETS = [metered_usage, deployment_quotes, publish_invoices]
@@ -67,11 +68,17 @@ class World:
             connection.execute(sql.encode())
 
     def rewrite(self) -> None:
-        """Hash every invoice's lines anew: what was tampered with is as if it had always been so."""
+        """Hash all lines and chain all events anew: what was tampered with is as if it had always been so."""
+        migration = (migrations.SQL / "migrations" / "0017_tamper_evidence.sql").read_text()
+        chains = re.findall(r"^do \$\$.*?^end \$\$;", migration, re.DOTALL | re.MULTILINE)[0]
         self.tamper(f"""
             update billing.tenant_invoices i set lines_sha256 = l.sha256
             from (select invoice_id, {ledger.LINES_SHA256} as sha256 from billing.tenant_invoice_lines l group by 1) l
-            where l.invoice_id = i.id
+            where l.invoice_id = i.id and i.lines_sha256 is not null;
+            update billing.billing_months set invoiced_rows = null;
+            delete from billing.event_chain;
+            delete from billing.event_heads;
+            {chains}
         """)
 
     def tenant(self, name: str, gst_free_reason: str | None = None) -> None:

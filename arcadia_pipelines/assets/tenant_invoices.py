@@ -14,6 +14,7 @@ from arcadia_pipelines.partitions import MONTHS, month_of
 from arcadia_pipelines.resources import BillingDatabase
 from arcadia_pipelines.storage import (
     billed,
+    chain,
     columns,
     corrections,
     intact,
@@ -111,6 +112,7 @@ def publish_invoices(
             published,
             ledger.sums(connection, month),
             ledger.largest(connection, month),
+            chain.head(connection, month),
             columns.of(connection, "tenant_invoices"),
         )
         frozen = _frozen_result(published.frozen)

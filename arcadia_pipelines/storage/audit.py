@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import ledger, losses, migrations
+from arcadia_pipelines.storage import chain, ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.controls import CONTROLS, Control, Finding, find
 from arcadia_pipelines.storage.database import refuse_partial_view
@@ -192,6 +192,9 @@ def _applied(of: str, name: str) -> Audit:
 
 
 _TAMPERED = "Invoices or lines were changed outside the pipeline: compare them with invoice_events."
+_REWRITTEN = (
+    "History was changed, which the database refuses to all but its owner: restore invoice_events from a backup."
+)
 _CHANGED = (
     "Subscriptions, addons, prices or tenants were changed since the month was invoiced: materialise it again; if it "
     "stays, call a developer."
@@ -461,7 +464,7 @@ AUDITS = [
                        case event when 'issued' then 'issued' when 'reissued' then 'issued' when 'drafted' then 'draft'
                                   when 'redrafted' then 'draft' when 'reopened' then 'draft' when 'voided' then 'void'
                                   when 'paid' then 'paid' end as status
-                from billing.invoice_events where period_start = %(month)s and event <> 'rebuilt'
+                from billing.invoice_events where period_start = %(month)s and event not in ('rebuilt', 'withdrawn')
                 order by invoice_id, id desc
             )
             select coalesce(i.invoice_number, e.invoice_number) as invoice_number,
@@ -483,7 +486,7 @@ AUDITS = [
         "An invoice begins with revision 1, drafted or issued; each later one has its event, which keeps the revision "
         "before it whole, with the hash that the event before says and the hashes that its lines have. Other events "
         "change no content.",
-        "History was changed, which the database refuses to all but its owner: restore invoice_events from a backup.",
+        _REWRITTEN,
         f"""
             with told as (
                 select *, snapshot -> 'invoice' ->> 'revision' as kept_revision,
@@ -525,6 +528,22 @@ AUDITS = [
                   end
             order by t.id
         """,
+    ),
+    _audit(
+        "events",
+        "events_are_chained",
+        "Each hash of the chains of the month and of held tenants follows on the one before it, from the event and the "
+        "invoice as the event left it; each event has its place, without a gap, and the newest hash is the head.",
+        _REWRITTEN,
+        chain.EVENTS_ARE_CHAINED,
+    ),
+    _audit(
+        "invoices",
+        "invoices_are_as_their_events_left_them",
+        "Each invoice is, to the last column, as its newest event left it: dates, buyer, amounts, hashes; but finance "
+        "may have got it since.",
+        "An invoice was changed by another program, without an event: compare it with invoice_events.",
+        chain.INVOICES_AS_LEFT,
     ),
     _audit(
         "numbers",
@@ -686,6 +705,8 @@ class Report:
     """The audits of a month, and how many invoices are left out of the comparison line by line, by why."""
 
     month: BillingMonth
+    head: str | None
+    """Of the month's chain of events, in hex."""
     proofs: list[Proof]
     left_out: dict[str, int]
 
@@ -712,4 +733,13 @@ def run(connection: Connection, month: BillingMonth) -> Report:
     parameters = bounds(month)
     counts = connection.exec_driver_sql(_LOOKED_AT, parameters).mappings().one()
     proofs = [Proof(audit, counts[audit.of], find(connection, audit.control, month)) for audit in AUDITS]
-    return Report(month, proofs, {why: counts[why] for why in _LEFT_OUT})
+    return Report(month, chain.head(connection, month), proofs, {why: counts[why] for why in _LEFT_OUT})
+
+
+def changed(connection: Connection, month: BillingMonth) -> Proof:
+    """The first audit, if any, that finds invoices or lines of the month other than its events left them."""
+    names = ("invoices_are_as_their_events_left_them", "lines_hash_is_of_the_lines")
+    proofs = [
+        Proof(audit, 0, find(connection, audit.control, month)) for audit in AUDITS if audit.control.name in names
+    ]
+    return next((proof for proof in proofs if proof.finding.count), proofs[0])

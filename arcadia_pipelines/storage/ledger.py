@@ -63,21 +63,34 @@ _ADD = f"""
            {NUMBER.format("")}, content_sha256, lines_sha256, %(cutoff)s, %(run)s, meta
     from changes where action in ('add', 'draft')
 """
-_KEEP_REPLACED = """
+# The revision that is replaced is kept whole in the event, which is written once the invoice is the new one.
+_REVISE = """
+    with replaced as materialized (
+        select i.id, i.status, jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]')) as snapshot
+        from changes c
+        join billing.tenant_invoices i on i.id = c.id
+        left join lateral (
+            select jsonb_agg(to_jsonb(l) order by l.line_no) as lines
+            from billing.tenant_invoice_lines l where l.invoice_id = i.id and l.period_start = %(month)s
+        ) l on true
+        where c.replaces
+    ),
+    revised as (
+        update billing.tenant_invoices i
+        set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
+            content_sha256 = c.content_sha256, lines_sha256 = c.lines_sha256, meta = c.meta, usage_cutoff = %(cutoff)s,
+            run_id = %(run)s, revision = i.revision + 1, updated_at = greatest(now(), i.updated_at)
+        from changes c
+        where c.replaces and i.id = c.id
+        returning i.*
+    )
     insert into billing.invoice_events
         (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
          reason, run_id, snapshot)
     select i.id, i.invoice_number, i.tenant_id, i.period_start,
-           case i.status when 'draft' then 'redrafted' else 'reissued' end, i.revision + 1, c.total_cents,
-           c.content_sha256, %(operator)s, %(reason)s, %(run)s,
-           jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]'))
-    from changes c
-    join billing.tenant_invoices i on i.id = c.id
-    left join lateral (
-        select jsonb_agg(to_jsonb(l) order by l.line_no) as lines
-        from billing.tenant_invoice_lines l where l.invoice_id = i.id and l.period_start = %(month)s
-    ) l on true
-    where c.replaces
+           case r.status when 'draft' then 'redrafted' else 'reissued' end, i.revision, i.total_cents,
+           i.content_sha256, %(operator)s, %(reason)s, %(run)s, r.snapshot
+    from revised i join replaced r on r.id = i.id
     order by i.tenant_id collate "C"
 """
 _DROP_REPLACED_LINES = """
@@ -87,24 +100,18 @@ _DROP_REPLACED_LINES = """
 # PostgreSQL copies nothing into a table that has row security but for its owner.
 _NEW_LINES = "create temporary table new_lines (like billing.tenant_invoice_lines including defaults) on commit drop"
 _ADD_LINES = "insert into billing.tenant_invoice_lines select * from new_lines"
-_REVISE = """
-    update billing.tenant_invoices i
-    set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
-        content_sha256 = c.content_sha256, lines_sha256 = c.lines_sha256, meta = c.meta, usage_cutoff = %(cutoff)s,
-        run_id = %(run)s, revision = i.revision + 1, updated_at = greatest(now(), i.updated_at)
-    from changes c
-    where c.replaces and i.id = c.id
-"""
 CHANGE_STATUS = f"""
     update billing.tenant_invoices i
     set status = case c.action when 'issue' then 'issued' when 'void' then 'void' when 'pay' then 'paid'
-                               when 'reopen' then 'draft' end,
+                               when 'reopen' then 'draft' else i.status end,
         invoice_number = coalesce(i.invoice_number, {NUMBER.format("c.")}),
         issued_at = coalesce(i.issued_at, case c.action when 'issue' then now() end),
         paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, greatest(now(), i.issued_at)) else i.paid_at end,
+        finance_invoice_id = case when c.action <> 'withdraw' then i.finance_invoice_id end,
+        pushed_to_finance_at = case when c.action <> 'withdraw' then i.pushed_to_finance_at end,
         updated_at = greatest(now(), i.updated_at)
     from changes c
-    where c.action in ('issue', 'void', 'pay', 'reopen') and i.id = c.id
+    where c.action in ('issue', 'void', 'pay', 'reopen', 'withdraw') and i.id = c.id
 """
 RECORD = """
     insert into billing.invoice_events
@@ -113,11 +120,11 @@ RECORD = """
     select i.id, i.invoice_number, i.tenant_id, i.period_start,
            case c.action when 'add' then 'issued' when 'draft' then 'drafted' when 'issue' then 'issued'
                          when 'void' then 'voided' when 'pay' then 'paid' when 'reopen' then 'reopened'
-                         else 'rebuilt' end,
+                         when 'withdraw' then 'withdrawn' else 'rebuilt' end,
            i.revision, i.total_cents, i.content_sha256, %(operator)s, %(reason)s, %(run)s
     from changes c
     join billing.tenant_invoices i on i.id = c.id
-    where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen') or c.restores
+    where c.action in ('add', 'draft', 'issue', 'void', 'pay', 'reopen', 'withdraw') or c.restores
     order by i.tenant_id collate "C"
 """
 LINES_SHA256 = "billing.sha256_hex(string_agg(billing.line_text(l), chr(30) order by l.line_no))"
@@ -125,7 +132,7 @@ LINES_SHA256 = "billing.sha256_hex(string_agg(billing.line_text(l), chr(30) orde
 VOIDED_BY_AN_OPERATOR = """
     (i.status = 'void' and coalesce(
         (select e.event = 'voided' and e.operator <> 'month_end' from billing.invoice_events e
-         where e.invoice_id = i.id and e.event <> 'rebuilt' order by e.id desc limit 1), false))
+         where e.invoice_id = i.id and e.event not in ('rebuilt', 'withdrawn') order by e.id desc limit 1), false))
 """
 """Whether the invoice i is void because somebody decided so, and gave a reason: that needs no attention."""
 STANDING = Query(
@@ -310,7 +317,7 @@ def _write_invoices(connection: Connection, publication: Publication, chunk: _Pr
         connection.exec_driver_sql(_LOCK_STANDING)
     connection.exec_driver_sql(_ADD, parameters)
     if plan["replaces"].any() or plan["restores"].any():
-        for statement in (_KEEP_REPLACED, _DROP_REPLACED_LINES, _REVISE):
+        for statement in (_REVISE, _DROP_REPLACED_LINES):
             connection.exec_driver_sql(statement, parameters)
     if plan["action"].isin(["issue", "void"]).any():
         connection.exec_driver_sql(CHANGE_STATUS, parameters)

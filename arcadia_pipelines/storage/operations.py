@@ -1,4 +1,4 @@
-"""What operators do to invoices and tenants: void, pay, reopen, issue, hold, release, and accept usage as lost.
+"""What operators do to invoices and tenants: void, pay, reopen, withdraw, issue, hold, release, accept usage as lost.
 
 Belongs here: the acts, each in the transaction that it is given, with its events. Does not: how they are asked for
 (jobs.py), what a month end does to invoices (ledger.py).
@@ -47,6 +47,7 @@ VOID = Act("void", ("draft", "issued"), "void")
 PAY = Act("pay", ("issued",), "paid")
 REOPEN = Act("reopen", ("void",), "draft")
 ISSUE = Act("issue", ("draft",), "issued")
+WITHDRAW = Act("withdraw", ("draft", "issued", "paid", "void"), "withdrawn from finance")
 
 _FIND = """
     select id, coalesce(invoice_number, id::text) as invoice, period_start from billing.tenant_invoices
@@ -55,6 +56,7 @@ _FIND = """
 _TARGETS = f"""
     select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status, i.issued_at,
            h.tenant_id is not null as on_hold,
+           num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_pushed,
            {GST_FREE.format("i")} <> (nullif(btrim(t.gst_free_reason), '') is not null) as gst_status_changed
     from billing.tenant_invoices i
     left join billing.tenant_holds h on h.tenant_id = i.tenant_id
@@ -118,6 +120,8 @@ def change(
     for row in targets:
         _refuse_state(act, row)
         _refuse_day(row, paid_at)
+        if act is WITHDRAW and not row["is_pushed"]:
+            raise OperationRefused(f"{row['invoice']} of {row['tenant_id']} is not with finance")
     if act is ISSUE:
         for row in targets:
             _refuse_tenant(row)

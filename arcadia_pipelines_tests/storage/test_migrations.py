@@ -15,7 +15,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import audit, database, migrations
+from arcadia_pipelines.storage.controls import find
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError, migrate
 from arcadia_pipelines_tests.world import World, failed_checks, failures
@@ -152,8 +154,8 @@ def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str
     assert world.query("select tenant_id, made_from from billing.invoiced_tenants") == [("a", 7)]
 
 
-def test_invoices_that_stand_get_the_hash_of_their_lines(empty_url: str, tmp_path: Path) -> None:
-    """By 0017, as the engine would write it: here of one line, of which the deployment is deleted; paid or not."""
+def test_books_of_before_get_their_hashes_and_their_chains(empty_url: str, tmp_path: Path) -> None:
+    """By 0017, as it is written from then on: of an invoice, paid, with one line and two events; March was first."""
     engine, world = database.engine(empty_url), World(empty_url)
     folder = shutil.copytree(migrations.SQL / "migrations", tmp_path / "migrations")
     for name in [name for name in FILES if name >= "0017"]:
@@ -161,6 +163,8 @@ def test_invoices_that_stand_get_the_hash_of_their_lines(empty_url: str, tmp_pat
     migrate(engine, folder)
     prepared(world)
     insert(world, "tenant_invoice_lines", **LINE, unit="hour", deployment_name="web")
+    for event in ({"event": "voided", "period_start": "2026-03-01"}, {"event": "issued"}, {"event": "paid"}):
+        insert(world, "invoice_events", **{**EVENT, **event})
     world.query("update billing.tenant_invoices set status = 'paid'")
     insert(world, "tenant_invoices", **SECOND)
     migrate(engine)
@@ -170,6 +174,16 @@ def test_invoices_that_stand_get_the_hash_of_their_lines(empty_url: str, tmp_pat
         ("a", expected),
         ("b", None),
     ]
+    chained = "select chain, place, event_id, invoice_sha256 is not null from billing.event_chain order by event_id"
+    assert world.query(chained) == [("2026-03", 1, 1, False), ("2026-04", 1, 2, False), ("2026-04", 2, 3, True)]
+    assert world.query("select chain, place, begun_after from billing.event_heads order by 1") == [
+        ("2026-03", 1, None),
+        ("2026-04", 2, "2026-03"),
+    ]
+    insert(world, "invoice_events", **EVENT)
+    with database.snapshot(engine) as connection:
+        controls = {proved.control.name: proved.control for proved in audit.AUDITS}
+        assert find(connection, controls["events_are_chained"], BillingMonth.parse("2026-04")).offenders == []
 
 
 def test_without_a_file_there_is_nothing_to_be_up_to_date_with(empty_url: str, tmp_path: Path) -> None:
