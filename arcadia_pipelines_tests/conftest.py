@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from sqlalchemy.engine import Engine
@@ -34,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One home for the server, made by the first process and shared with its workers."""
+    """One home for the server, made by the first process and shared with its workers; no example has a time limit."""
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     for name in ("ARCADIA_DATABASE_URL", "ARCADIA_FIRST_MONTH", "ARCADIA_ALERT_WEBHOOK_URL", "DAGSTER_HOME"):
         os.environ.pop(name, None)
     os.environ.pop("COLUMNS", None)  # xdist sets it, and the console would keep it: each test says how wide it is

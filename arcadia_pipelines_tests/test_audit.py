@@ -744,6 +744,7 @@ def test_a_difference_that_shrinks_is_taken_back_by_the_next_invoice(books: Worl
     """May carries 1.10, then only 0.40 is owed: that is for June's invoice to take back."""
     owe(books, 110)
     carry(books, "2026-05", 110)
+    books.rewrite()
     owe(books, 40)
     assert found(books, CORRECTIONS, "2026-05") == []
     books.publish("2026-06")

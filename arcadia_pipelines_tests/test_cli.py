@@ -681,6 +681,7 @@ def test_a_first_month_that_is_still_to_come_is_named(process: Call) -> None:
 def test_the_demo_refuses_a_database_with_tenants_of_its_own(world: World, arcadia: Call) -> None:
     """Made-up tenants have no place among real ones; nothing is written."""
     world.tenant("real")
+    assert arcadia("db", "migrate").code == 0  # the demo migrates first, which makes Dagster's tables
     before = contents(world.url)
     refused(arcadia("demo"), "tenants of its own", "use an empty one")
     assert contents(world.url) == before

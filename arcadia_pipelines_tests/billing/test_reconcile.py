@@ -182,6 +182,7 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
         "tenant_id",
         "action",
         "replaces",
+        "restores",
         "status",
         "invoice_number",
         "standing_sha256",
@@ -190,17 +191,17 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
         "difference_cents",
     ]
     assert rows(data) == [
-        ("a-id", "a", "add", False, None, None, None, None, 7064, 7064),
-        ("b-id", "b", "revise", True, "issued", "INV-b", "old", 7064, 6964, -100),
-        ("c-id", "c", "void", False, "issued", "INV-c", "old", 7064, None, -7064),
-        ("d-id", "d", "frozen", False, "paid", "INV-d", "old", 7064, 6964, -100),
-        ("e-id", "e", "frozen", False, "void", "INV-e", "old", 0, 6964, 6964),
+        ("a-id", "a", "add", False, False, None, None, None, None, 7064, 7064),
+        ("b-id", "b", "revise", True, False, "issued", "INV-b", "old", 7064, 6964, -100),
+        ("c-id", "c", "void", False, False, "issued", "INV-c", "old", 7064, None, -7064),
+        ("d-id", "d", "frozen", False, False, "paid", "INV-d", "old", 7064, 6964, -100),
+        ("e-id", "e", "frozen", False, False, "void", "INV-e", "old", 0, 6964, 6964),
     ]
 
 
 def test_the_same_total_of_other_content_is_revised() -> None:
     """Two droplets swapped their hours: 70.64 before and after, and yet another invoice."""
-    now = ("a-id", "a", 7064, 0, 7064, "other", "{}")
+    now = ("a-id", "a", 7064, 0, 7064, "other", "lines", "{}")
     assert rows(plan([standing("a")], [now]), "action", "difference_cents") == [("revise", 0)]
 
 
@@ -212,9 +213,9 @@ def test_nothing_before_and_nothing_after_is_an_empty_plan() -> None:
 
 
 def test_a_plan_has_texts_and_whole_cents() -> None:
-    """Six columns of text around a flag, then 7064, 6964 and -100 as three columns of cents: never a float."""
+    """Six columns of text around two flags, then 7064, 6964 and -100 as three columns of cents: never a float."""
     types = [dtype.pyarrow_dtype for dtype in plan([standing("a")], [due("a", "new")]).dtypes]
-    assert types == [pa.string()] * 3 + [pa.bool_()] + [pa.string()] * 3 + [pa.int64()] * 3
+    assert types == [pa.string()] * 3 + [pa.bool_()] * 2 + [pa.string()] * 3 + [pa.int64()] * 3
 
 
 def test_every_standing_invoice_is_voided_when_nothing_is_to_be_billed() -> None:
