@@ -58,7 +58,8 @@ RIGHTS = """
     select kind, name, pg_get_userbyid(owner),
            (select string_agg(format('%s: %s', coalesce(nullif(grantee, 0)::regrole::text, 'public'), privilege_type),
                               ', ' order by grantee = owner, grantee::regrole::text, privilege_type)
-            from aclexplode(coalesce(acl, acldefault(class, owner))))
+            from aclexplode(coalesce(acl, acldefault(class, owner)))
+            where privilege_type <> 'MAINTAIN')  -- which the owner has from PostgreSQL 17 on
     from things
     union all
     select 'policy', format('%s on %s', polname, polrelid::regclass), polroles::regrole[]::text,
