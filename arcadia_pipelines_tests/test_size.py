@@ -124,7 +124,7 @@ def test_a_rerun_writes_what_changed_and_no_more(world: World) -> None:
 
 
 def test_a_month_has_as_many_connections_as_the_readme_says(world: World, server_url: str, tmp_path: Path) -> None:
-    """Counted while the command runs: one writes, five read beside it, two are Dagster's."""
+    """Counted while the command runs: nine, and for moments a tenth, which looks whom the month waits for."""
     world.pilot()
     [said] = re.findall(r"a running month has up to (\w+) to the database", (PROJECT / "README.md").read_text())
     count = "select count(*) from pg_stat_activity where datname = %s and backend_type = 'client backend'"
@@ -135,4 +135,4 @@ def test_a_month_has_as_many_connections_as_the_readme_says(world: World, server
             most = max(most, now)
     _, complaint = running.communicate()
     assert (running.returncode, complaint) == (0, "")
-    assert {"seven": 7, "eight": 8, "nine": 9}[said] == most
+    assert (said, most) in (("ten", 9), ("ten", 10))
