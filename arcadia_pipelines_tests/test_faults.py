@@ -206,7 +206,7 @@ class _Connection(psycopg.Connection[Any]):
 
 class _Cursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> "_Cursor":
-        self._reach(query)
+        self._reach(f"{query} with {params}")
         return super().execute(query, params, **options)
 
     @contextmanager
@@ -335,7 +335,7 @@ def test_a_run_that_is_interrupted_once_in_every_step_is_green(world: World, mon
     line = Line(world.url)
     troubles = [
         ("insert into billing.metered_usage_2026_04", cut),
-        ("alter table billing.tenant_invoice_lines attach partition", terminate),
+        ("billing.attach_partition(%(table)s, %(month)s) with {'table': 'tenant_invoice_lines'", terminate),
         ("offenders_in_all", cut),
     ]
 

@@ -24,8 +24,8 @@ _REMEMBER = """
 """
 _SELECT = """
     select i.id, i.tenant_id, coalesce(i.invoice_number, 'the draft of ' || i.tenant_id) as invoice, i.period_start,
-           i.status in ('paid', 'void') or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_locked,
-           l.sha256 is distinct from i.lines_sha256 as lines_differ, i.lines_sha256, {0} as event_differs
+           billing.is_locked(i) as is_locked, l.sha256 is distinct from i.lines_sha256 as lines_differ, i.lines_sha256,
+           {0} as event_differs
     from billing.tenant_invoices i
 """
 _EVENT_DIFFERS = """
