@@ -254,7 +254,13 @@ def test_an_erased_month_is_neither_clean_nor_invoiced_as_if_it_had_never_been(b
             with pytest.raises(LostRows, match="2026-04"):
                 begin(connection)
             connection.rollback()
-    books.tamper(ERASED.format("invoice_events"))
+    books.tamper(ERASED.format("nothing"))  # the hashes of its events tell of it
+    with database.snapshot(engine) as connection:
+        assert APRIL_MONTH in audit.months(connection)
+        found = {proof.audit.control.name for proof in audit.run(connection, APRIL_MONTH).proofs if proof.finding.count}
+    assert "events_are_chained" in found
+    with database.transaction(engine) as connection, pytest.raises(LostRows, match="2026-04"):
+        begin(connection)
     skipped = tick(books, "2026-05-01T03:00")
     assert isinstance(skipped, dg.SkipReason)
     assert str(skipped.skip_message).startswith("2026-04 is already invoiced (0 invoices).")

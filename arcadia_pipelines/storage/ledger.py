@@ -462,6 +462,7 @@ INVOICED_MONTHS = f"""
     union {" union ".join(map(MONTHS_OF.format, _PUBLISHED))}
     union select period_start from {MONTHS_OF.format("tenant_invoices")} i
     where exists (select from billing.tenant_invoices where period_start = i.period_start and {OURS})
+    union select to_date(chain, 'YYYY-MM') from billing.event_heads where chain <> 'tenants'
 """
 """The months whose invoices have been published, be it none, by whatever is left that tells: `period_start`."""
 
