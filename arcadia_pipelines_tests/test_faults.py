@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -362,25 +361,26 @@ def test_a_reader_that_is_ended_ends_the_step_which_is_retried(world: World, mon
     """Months are read on connections beside the one that writes: one waits for a table, and the server ends it."""
     monkeypatch.setattr(resources, "RETRY_SECONDS", 0.01)
     new_month(world)
-    locked = threading.Event()
 
-    def end_the_reader() -> None:
+    def lock_the_usage() -> None:  # which waits for the connection that writes, and the reader behind it
         with psycopg.connect(world.url) as other:
             other.execute("lock table billing.metered_usage in access exclusive mode")
-            locked.set()
-            until_waiting(world, 1, lambda: None)
-            world.query("""
-                select pg_terminate_backend(pid) from pg_stat_activity
-                where datname = current_database() and application_name like 'arcadia reader of %'
-                    and wait_event_type = 'Lock'
-            """)
 
-    with ThreadPoolExecutor(1) as other:
+    def end_the_reader() -> None:
+        until_waiting(world, 2, lambda: None)
+        world.query("""
+            select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and application_name like 'arcadia reader of %'
+                and wait_event_type = 'Lock'
+        """)
+
+    with ThreadPoolExecutor(2) as other:
         line = Line(world.url)
 
         def lock(_: object) -> None:
+            other.submit(lock_the_usage)
+            until_waiting(world, 1, lambda: None)
             other.submit(end_the_reader)
-            assert locked.wait(60)
 
         line.expect(lambda boundary: "pg_export_snapshot" in boundary, lock)
         result = world.month_end("2026-04")
