@@ -19,7 +19,7 @@ test: $(INSTALLED) $(FOCUS_1_0)/.installed
 
 # The month end, operators, proofs and roles on another PostgreSQL, in Sydney's time: Debian's, or POSTGRES=/path/to/bin.
 POSTGRES ?= /usr/lib/postgresql/15/bin
-POSTGRES_TESTS := test_month_end.py test_life.py test_audit.py test_replay.py storage/test_roles.py storage/test_session.py test_backup.py
+POSTGRES_TESTS := month/test_month_end.py month/test_life.py proof/test_audit.py proof/test_replay.py storage/test_roles.py storage/test_session.py storage/test_backup.py
 test-postgres: $(INSTALLED)
 	@test -x "$(POSTGRES)/initdb" || { echo "make test-postgres: no PostgreSQL in $(POSTGRES): run sudo apt-get install postgresql-15, or say make test-postgres POSTGRES=/path/to/its/bin" >&2; exit 1; }
 	@$(BIN)/pytest -n 2 --postgres "$(POSTGRES)" -k "not data_is_corrupted" $(addprefix arcadia_pipelines_tests/,$(POSTGRES_TESTS))

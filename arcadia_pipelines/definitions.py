@@ -2,17 +2,17 @@
 
 import dagster as dg
 
-from arcadia_pipelines.assets.cloud import CLOUD_TABLES
-from arcadia_pipelines.assets.cloud_invoices import cloud_invoices
-from arcadia_pipelines.assets.cost_allocations import cost_allocations
-from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
-from arcadia_pipelines.assets.metered_usage import metered_usage
-from arcadia_pipelines.assets.tenant_invoices import publish_invoices
-from arcadia_pipelines.checks import CHECKS
-from arcadia_pipelines.jobs import OPERATIONS, check_month, month_costs, month_end
-from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.schedules import month_costs_schedule, month_end_schedule
-from arcadia_pipelines.sensors import SENSORS
+from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.pipeline.assets.cloud_invoices import cloud_invoices
+from arcadia_pipelines.pipeline.assets.cost_allocations import cost_allocations
+from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
+from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
+from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
+from arcadia_pipelines.pipeline.checks import CHECKS
+from arcadia_pipelines.pipeline.jobs import OPERATIONS, check_month, month_costs, month_end
+from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.pipeline.schedules import month_costs_schedule, month_end_schedule
+from arcadia_pipelines.pipeline.sensors import SENSORS
 
 
 def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:

@@ -1,7 +1,7 @@
 """What the environment configures, read in one place. README.md documents each variable.
 
 Belongs here: names of environment variables, their defaults, and the forms of the database URL that each driver wants.
-Does not: connections (resources.py), the embedded server's life (embedded.py).
+Does not: connections (pipeline/resources.py), the embedded server's life (embedded.py).
 """
 
 import difflib
@@ -51,7 +51,7 @@ VARIABLES = (
 """Every variable of ours. Another one whose name begins with ARCADIA_ is misspelt, and would have no effect."""
 
 
-registry.register("postgresql.arcadia", "arcadia_pipelines.instance", "SettledDialect")
+registry.register("postgresql.arcadia", "arcadia_pipelines.pipeline.instance", "SettledDialect")
 
 
 class SettingsError(Exception):
@@ -199,7 +199,7 @@ def sqlalchemy_url(url: str) -> str:
 
 
 def dagster_url(url: str) -> str:
-    """The URL for Dagster's storage: psycopg 2 (it does not work on psycopg 3), by the dialect of instance.py."""
+    """The URL for Dagster's storage: psycopg 2 (psycopg 3 does not work), by the dialect of pipeline/instance.py."""
     return _driver_url(url, "arcadia")
 
 

@@ -440,7 +440,7 @@ def test_a_user_of_whom_the_system_knows_nothing_is_served(home: Path) -> None:
     home.mkdir()
     stranger = ["unshare", "--user", "--map-user=4242", "--map-group=4242"]
     allowed = subprocess.run([*stranger, "true"], check=False, capture_output=True).returncode == 0
-    code = "import arcadia_pipelines.pictures, arcadia_pipelines.api.charts;" + CALL
+    code = "import arcadia_pipelines.pipeline.pictures, arcadia_pipelines.api.charts;" + CALL
     started = subprocess.run(
         [*(stranger if allowed else []), sys.executable, "-c", code, "start", str(home)],
         env={name: text for name, text in os.environ.items() if name != "HOME"},

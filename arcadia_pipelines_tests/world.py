@@ -16,16 +16,17 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from arcadia_pipelines import replay
-from arcadia_pipelines.assets.deployment_quotes import deployment_quotes
-from arcadia_pipelines.assets.metered_usage import metered_usage
-from arcadia_pipelines.assets.tenant_invoices import publish_invoices
-from arcadia_pipelines.billing import bill
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.costs import bill
+from arcadia_pipelines.costs import tables as costs
 from arcadia_pipelines.definitions import build_defs
-from arcadia_pipelines.jobs import step_of
-from arcadia_pipelines.resources import BillingDatabase
-from arcadia_pipelines.storage import audit, costs, database, ledger, migrations
+from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
+from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
+from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
+from arcadia_pipelines.pipeline.jobs import step_of
+from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.proof import audit, replay
+from arcadia_pipelines.storage import database, ledger, migrations
 
 JANUARY = "2026-01-01"
 ASSETS = [metered_usage, deployment_quotes, publish_invoices]

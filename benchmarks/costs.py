@@ -18,9 +18,10 @@ from typing import Any
 import psycopg
 
 from arcadia_pipelines import embedded
-from arcadia_pipelines.billing import bill
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import costs, database, migrations
+from arcadia_pipelines.costs import bill
+from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.storage import database, migrations
 
 MONTH = BillingMonth.parse("2026-04")
 SHARERS = 1000

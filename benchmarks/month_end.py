@@ -401,22 +401,22 @@ def _child(*arguments: str) -> Figures:
 
 def _open(url: str) -> Figures:
     """Makes Dagster's tables."""
-    from arcadia_pipelines import month_end
+    from arcadia_pipelines.cli import launch
 
     os.environ["ARCADIA_DATABASE_URL"] = url
-    with month_end.instance():
+    with launch.instance():
         return {}
 
 
 def _invoice(warm: str, url: str) -> Figures:
     """Runs the month end on the first database, and measures it on the second."""
-    from arcadia_pipelines import month_end
+    from arcadia_pipelines.cli import launch
 
     for database_url in (warm, url):
         os.environ["ARCADIA_DATABASE_URL"] = database_url
-        with month_end.instance() as instance:
+        with launch.instance() as instance:
             wal, started = _wal(url), time.perf_counter()
-            outcome = month_end.run(MONTH, instance)
+            outcome = launch.run(MONTH, instance)
             seconds, wal = time.perf_counter() - started, _wal(url) - wal
             steps = instance.get_run_step_stats(outcome.run_id)
     if outcome.failed_checks:
@@ -442,8 +442,8 @@ def _small(root: str) -> Figures:
     """The smallest month beside a run of four empty assets on the same database, and the price of one quote."""
     import dagster as dg
 
-    from arcadia_pipelines import month_end
-    from arcadia_pipelines.partitions import MONTHS
+    from arcadia_pipelines.cli import launch
+    from arcadia_pipelines.pipeline.partitions import MONTHS
 
     server = Server(Path(os.environ["ARCADIA_HOME"]), root)
     before: list[dg.AssetsDefinition] = []
@@ -457,14 +457,14 @@ def _small(root: str) -> Figures:
     empty, smallest = [], []
     for _ in range(6):
         os.environ["ARCADIA_DATABASE_URL"] = server.copy("smallest", of="one_tenant")
-        with month_end.instance() as instance:
+        with launch.instance() as instance:
             for _ in range(2):  # the first to fill Dagster's caches for this database
                 started = time.perf_counter()
                 job.execute_in_process(partition_key=MONTH.key, instance=instance, run_config=quiet)
                 seconds = time.perf_counter() - started
             empty.append(seconds)
             started = time.perf_counter()
-            month_end.run(MONTH, instance)
+            launch.run(MONTH, instance)
             smallest.append(time.perf_counter() - started)
     server.drop("smallest")
     figures = {"smallest_s": statistics.median(smallest[1:]), "empty_run_s": statistics.median(empty[1:])}

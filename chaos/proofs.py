@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row, tuple_row
 
-from arcadia_pipelines.instance import DIED
+from arcadia_pipelines.pipeline.instance import DIED
 from chaos import oracle
 from chaos.journal import DONE, UNTOLD, Entry
 from chaos.stage import Stage

@@ -164,13 +164,13 @@ def _operate_on(writer: Writer, operation: str, which: str, **config: object) ->
 
 
 def _operate(operation: str, config: Mapping[str, object]) -> bool:
-    from arcadia_pipelines import month_end  # loads Dagster, which the others do not need
+    from arcadia_pipelines.cli import launch
 
     who = {"operator": "ada", "reason": "asked by the tenant", "dry_run": False}
     try:
-        with month_end.instance() as instance:
-            month_end.operate(operation, {**config, **who}, instance)
-    except (month_end.MonthEndFailed, StorageError) as error:
+        with launch.instance() as instance:
+            launch.operate(operation, {**config, **who}, instance)
+    except (launch.MonthEndFailed, StorageError) as error:
         raise Ended(REFUSED if " did nothing: " in str(error) else FAILED, in_one_line(error)) from error
     return True
 

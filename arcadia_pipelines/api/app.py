@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from arcadia_pipelines import sheets
 from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, reference, schemas
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.dependencies import (
@@ -41,7 +40,8 @@ from arcadia_pipelines.api.dependencies import (
 from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import READING, Problem, told
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.projection import CannotQuote, project
+from arcadia_pipelines.exports import sheets
+from arcadia_pipelines.month.projection import CannotQuote, project
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
 from arcadia_pipelines.storage.catalogue import UnknownCode

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from arcadia_pipelines import sheets
 from arcadia_pipelines.api import costs, schemas
 from arcadia_pipelines.api.dependencies import PRIVATE, Admin, turn
 from arcadia_pipelines.api.problems import READING, told
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.exports import sheets
 
 router = APIRouter(
     prefix="/api/v1/costs",

@@ -137,3 +137,9 @@ def dollars(cents: int) -> str:
     """Cents as people write them: 1234567 is 12,345.67."""
     whole, rest = divmod(abs(cents), 100)
     return f"{'-' if cents < 0 else ''}{whole:,}.{rest:02d}"
+
+
+def plain(number: Decimal) -> str:
+    """A decimal as people write it, without trailing zeros: 1,488 or 0.744."""
+    whole, _, decimals = f"{number:,f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0')}".rstrip(".")

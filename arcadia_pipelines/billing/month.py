@@ -1,4 +1,4 @@
-"""The billing month: a calendar month in UTC, half open. Its Dagster partitions are in partitions.py."""
+"""The billing month: a calendar month in UTC, half open. Its Dagster partitions are in pipeline/partitions.py."""
 
 import datetime as dt
 import re

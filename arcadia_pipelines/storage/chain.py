@@ -1,7 +1,7 @@
 """The chain of hashes over history: its heads, and the proof that nothing up to one of them was changed.
 
 Belongs here: reading and proving. Does not: writing, which the database does by itself whoever writes an event
-(sql/migrations/0017_tamper_evidence.sql), nor the audits of a month (audit.py), which look at its chain too.
+(sql/migrations/0017_tamper_evidence.sql), nor the audits of a month (proof/audit.py), which look at its chain too.
 """
 
 import datetime as dt

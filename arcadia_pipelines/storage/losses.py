@@ -1,7 +1,7 @@
 """What is missing: rows and tables that must have been there, by what else tells of them.
 
 Belongs here: what each table's rows of a month tell of the others, and refusing to go on without what is lost. Does
-not: whether what is there is right (audit.py), putting it back (rebuild.py).
+not: whether what is there is right (proof/audit.py), putting it back (proof/rebuild.py).
 """
 
 from sqlalchemy.engine import Connection

@@ -1,7 +1,7 @@
 """What operators do to invoices and tenants: void, pay, reopen, withdraw, issue, hold, release, accept usage as lost.
 
 Belongs here: the acts, each in the transaction that it is given, with its events. Does not: how they are asked for
-(jobs.py), what a month end does to invoices (ledger.py).
+(pipeline/jobs.py), what a month end does to invoices (ledger.py).
 """
 
 import datetime as dt

@@ -4,7 +4,7 @@ Asked for at connection start, a setting may lose: libpq sends PGTZ, PGDATESTYLE
 pooler refuses or drops it. Said afterwards it wins over those, the URL, the role's and the database's defaults.
 
 Belongs here: the settings, and the statements that say and verify them. Does not: connecting (database.py for the
-month end, streams.py for its readers, api/queries.py for the API, instance.py for Dagster).
+month end, streams.py for its readers, api/queries.py for the API, pipeline/instance.py for Dagster).
 """
 
 from collections.abc import Iterable, Mapping

@@ -220,7 +220,7 @@ _FREEZE_DIFFERING = f"""
     insert into billing.metered_usage (period_start, {_COLUMNS})
     select %(month)s, {_COLUMNS} from counted u where exists (select from differing d where {_IS_DIFFERING})
 """
-# The tenants whose frozen usage is another are quoted again (stale.py), and so is the usage of nobody.
+# The tenants whose frozen usage is another are quoted again (again/stale.py), and so is the usage of nobody.
 _FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
 _OF_DIFFERING = """
       and tenant_id in (

@@ -28,7 +28,7 @@ from arcadia_pipelines_tests.api.test_invoices import pages
 from arcadia_pipelines_tests.api.test_tokens import RSA_KEY, Issuer
 from arcadia_pipelines_tests.world import World
 
-ARCADIA = [sys.executable, "-c", "from arcadia_pipelines.cli import main; main()"]
+ARCADIA = [sys.executable, "-c", "from arcadia_pipelines.cli.main import main; main()"]
 UNSET = dict.fromkeys(
     ("ARCADIA_DATABASE_URL", "ARCADIA_API_JWKS", "ARCADIA_API_SECRET", "ARCADIA_API_ISSUER", "ARCADIA_API_AUDIENCE"), ""
 )

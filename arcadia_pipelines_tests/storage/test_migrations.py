@@ -16,8 +16,9 @@ import pytest
 from sqlalchemy import make_url
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import audit, database, migrations
-from arcadia_pipelines.storage.controls import find
+from arcadia_pipelines.proof import audit
+from arcadia_pipelines.proof.controls import find
+from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError, migrate
 from arcadia_pipelines_tests.world import World, failed_checks, failures

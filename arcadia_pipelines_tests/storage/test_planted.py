@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from arcadia_pipelines.instance import complete_tables
+from arcadia_pipelines.pipeline.instance import complete_tables
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.api.conftest import ADMIN, served

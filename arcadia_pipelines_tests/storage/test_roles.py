@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from arcadia_pipelines import embedded
-from arcadia_pipelines.instance import complete_tables
+from arcadia_pipelines.pipeline.instance import complete_tables
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.api.conftest import ADMIN, served, tenant
+from arcadia_pipelines_tests.cli.test_cli import start
 from arcadia_pipelines_tests.storage.test_migrations import copy_of, schema_of
-from arcadia_pipelines_tests.test_cli import start
 from arcadia_pipelines_tests.world import World, item
 
 VERBS = ("select", "insert", "update", "delete", "truncate", "references", "trigger")

@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy
 from psycopg import sql
 
-from arcadia_pipelines import embedded, instance
+from arcadia_pipelines import embedded
 from arcadia_pipelines.api import queries
+from arcadia_pipelines.pipeline import instance
 from arcadia_pipelines.settings import dagster_url
 from arcadia_pipelines.storage import database, migrations, session
 from arcadia_pipelines_tests.world import World, connect

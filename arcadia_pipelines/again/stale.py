@@ -1,0 +1,208 @@
+"""Which tenants a month has to be computed for again: those with other input than last time, or with other output.
+
+Belongs here: what a quote and an invoice are made from, as one hash per tenant, and who is left alone because it is the
+same. Does not: computing. What is not known (sql/migrations/0008_again.sql, 0009_invoiced_tenants.sql) is computed.
+
+The transaction must be database.month_at_an_instant(): what is hashed is what is computed from, whoever changes it
+meanwhile.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing import quote
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, months, quotes
+
+
+def _engine(package: Path) -> int:
+    """A number that is another one when the text of what computes is; if there is no text, whenever it is asked for."""
+    texts = [
+        source.read_bytes() for source in sorted([*package.glob("billing/*.py"), *package.glob("month/recompute.py")])
+    ]
+    digest = hashlib.sha256(b"".join([*(texts or [secrets.token_bytes()]), pa.__version__.encode()])).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+ENGINE = _engine(Path(quote.__file__).parents[1])
+"""Hashed with what is computed from. Read when this is imported, as the engine is."""
+
+_MOST = 20_000
+"""If there are so many, all tenants are computed: that takes less than to pick them."""
+
+# Of a new month the planner knows nothing, and might go through all of such a table for each tenant.
+_BY_TENANT = "create unique index on {0} (tenant_id)"
+# The rows of each query are hashed with a seed of its own. The usage of nobody goes by the name of no tenant, ''.
+_QUOTABLE = f"""
+    create temporary table quotable on commit drop as
+    select tenant_id, sum(hash) + %(engine)s + (select coalesce(sum(hash_record_extended(r, 0)), 0)
+                                                from ({catalogue.RATES}) r) as made_from
+    from (
+        select coalesce(tenant_id, '') as tenant_id, hash_record_extended(s, 1) as hash
+        from ({catalogue.SUBSCRIPTIONS.text}) s
+        union all
+        select coalesce(tenant_id, ''), hash_record_extended(a, 2) from ({catalogue.ADDONS.text}) a
+        union all
+        select tenant_id, hash_record_extended(c, 5) from ({billed.CONTESTED.text}) c
+        union all
+        select '', 0
+    ) hashed
+    group by tenant_id
+"""
+_TO_QUOTE = """
+    select tenant_id from quotable q
+    full join (select * from billing.quoted_tenants where period_start = %(month)s) before using (tenant_id)
+    where q.made_from is distinct from before.made_from or before.made_from is null
+    limit %(most)s
+"""
+_FORGET = """
+    delete from billing.quoted_tenants k
+    where k.period_start = %(month)s and not exists (select from quotable q where q.tenant_id = k.tenant_id)
+"""
+_REMEMBER = """
+    insert into billing.quoted_tenants (period_start, tenant_id, made_from)
+    select %(month)s, tenant_id, made_from from quotable
+    where %(tenants)s::text[] is null or tenant_id = any(%(tenants)s::text[])
+    on conflict (period_start, tenant_id) do update set made_from = excluded.made_from
+    where quoted_tenants.made_from is distinct from excluded.made_from
+"""
+_REMEMBER_ROWS = """
+    update billing.billing_months set frozen_rows = %(frozen)s, quoted_rows = %(quoted)s
+    where period_start = %(month)s and (frozen_rows, quoted_rows) is distinct from (%(frozen)s, %(quoted)s)
+"""
+_IS_KNOWN = "select exists (select from billing.quoted_tenants where period_start = %(month)s and tenant_id = '')"
+_ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
+
+_MADE_FROM = "b.made_from + hashtextextended(i.content_sha256, 0)"
+"""From what the invoice i was made, if it is made from the tenant b of `billable`."""
+_BILLABLE = f"""
+    create temporary table billable on commit drop as
+    select tenant_id, sum(hash) + %(engine)s as made_from
+    from (
+        select tenant_id, hash_record_extended(l, 3) as hash from ({quotes.LINES.text}) l
+        union all
+        select tenant_id, hash_record_extended(t, 4) from ({catalogue.TENANTS.text}) t
+    ) hashed
+    group by tenant_id
+"""
+_WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
+_WITH_FAULTS = """
+    delete from billable
+    where tenant_id in (select tenant_id from billing.quote_faults where period_start = %(month)s)
+"""
+_SETTLED = f"""
+    create temporary table settled on commit drop as
+    select i.tenant_id
+    from billable b
+    join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
+    join billing.invoiced_tenants before on before.tenant_id = b.tenant_id and before.period_start = %(month)s
+    where i.status in ('issued', 'paid') and before.made_from = {_MADE_FROM}
+      and i.tenant_id <> all(%(distrusted)s::text[])
+"""
+_TO_INVOICE = """
+    select tenant_id from (
+        select tenant_id from billing.deployment_quote_lines where period_start = %(month)s
+        union
+        select tenant_id from billing.tenant_invoices where period_start = %(month)s
+        union
+        select unnest(%(corrected)s::text[])
+    ) billed
+    where not exists (select from settled s where s.tenant_id = billed.tenant_id)
+    limit %(most)s
+"""
+_LEFT = "delete from billable where tenant_id = any(%(left)s::text[])"
+_FORGET_INVOICED = """
+    delete from billing.invoiced_tenants k
+    where k.period_start = %(month)s and not exists (select from billable b where b.tenant_id = k.tenant_id)
+"""
+_REMEMBER_INVOICED = f"""
+    insert into billing.invoiced_tenants (period_start, tenant_id, made_from)
+    select %(month)s, b.tenant_id, {_MADE_FROM}
+    from billable b
+    join billing.tenant_invoices i on i.tenant_id = b.tenant_id and i.period_start = %(month)s
+    where i.status in ('issued', 'paid') and (%(tenants)s::text[] is null or b.tenant_id = any(%(tenants)s::text[]))
+    on conflict (period_start, tenant_id) do update set made_from = excluded.made_from
+    where invoiced_tenants.made_from is distinct from excluded.made_from
+"""
+
+_OF = {"frozen": ["metered_usage"], "quoted": ["deployment_quote_lines", "unbilled_usage", "quote_faults"]}
+"""Whose rows the columns of billing_months are about."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Whom to compute; None: everybody. How many invoices are left alone."""
+
+    tenants: list[str] | None
+    settled: int = 0
+
+
+def to_quote(connection: Connection, month: BillingMonth) -> Stale:
+    """The tenants that have to be quoted, and '' if the usage of nobody is another.
+
+    What they are quoted from is kept for remember_quoted() in the same transaction.
+    """
+    parameters = {**catalogue.bounds(month), "engine": ENGINE}
+    for statement in (_QUOTABLE, _BY_TENANT.format("quotable")):
+        connection.exec_driver_sql(statement, parameters)
+    known = connection.exec_driver_sql(_IS_KNOWN, parameters).scalar_one()
+    if not known or not quotes.is_quoted(connection, month) or not _stands(connection, month, "frozen", "quoted"):
+        return Stale(None)
+    connection.exec_driver_sql("analyze quotable")
+    return Stale(_unless_most(connection, _TO_QUOTE, parameters))
+
+
+def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -> None:
+    """Remember from what these tenants have been quoted, now that their lines are written."""
+    rows = {column: months.rows_as_they_are(connection, month, *tables) for column, tables in _OF.items()}
+    parameters = {"month": month.start, "tenants": stale.tenants, **rows}
+    for statement in (_FORGET, _REMEMBER, _REMEMBER_ROWS):
+        connection.exec_driver_sql(statement, parameters)
+
+
+def to_invoice(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Stale:
+    """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
+
+    Those that are `distrusted` are computed in any case.
+
+    What they are made from is kept for remember_invoiced() in the same transaction, but not of tenants with a
+    correction or a fault.
+    """
+    corrected = list(corrections.carried_by(connection, month)["tenant_id"])
+    parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected, "distrusted": list(distrusted)}
+    for statement in (_BILLABLE, _BY_TENANT.format("billable"), _WITH_CORRECTIONS, _WITH_FAULTS):
+        connection.exec_driver_sql(statement, parameters)
+    connection.exec_driver_sql("analyze billable")
+    if not ledger.is_invoiced(connection, month):
+        return Stale(None)
+    settled = connection.exec_driver_sql(_SETTLED, parameters).rowcount
+    connection.exec_driver_sql("analyze settled")
+    tenants = _unless_most(connection, _TO_INVOICE, parameters)
+    return Stale(tenants, 0 if tenants is None else settled)
+
+
+def remember_invoiced(connection: Connection, month: BillingMonth, stale: Stale, left: Sequence[str]) -> None:
+    """Remember from what these tenants' invoices are made; not of those that are `left` otherwise, or void."""
+    parameters = {"month": month.start, "tenants": stale.tenants, "left": left}
+    for statement in (_LEFT, _FORGET_INVOICED, _REMEMBER_INVOICED):
+        connection.exec_driver_sql(statement, parameters)
+
+
+def _stands(connection: Connection, month: BillingMonth, *columns: str) -> bool:
+    """Whether these rows of the month are those that the pipeline left."""
+    return all(
+        connection.exec_driver_sql(_ROWS.format(column), {"month": month.start}).scalar()
+        == months.rows_as_they_are(connection, month, *_OF[column])
+        for column in columns
+    )
+
+
+def _unless_most(connection: Connection, query: str, parameters: Mapping[str, object]) -> list[str] | None:
+    tenants: Sequence[str] = connection.exec_driver_sql(query, {**parameters, "most": _MOST}).scalars().all()
+    return list(tenants) if len(tenants) < _MOST else None

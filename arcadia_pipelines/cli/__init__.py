@@ -1,0 +1,1 @@
+"""`arcadia`: the command line, a module per family of commands."""

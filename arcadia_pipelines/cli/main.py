@@ -1,0 +1,390 @@
+"""`arcadia`: the command line. Tables for people, --json for programs, and every error in one line."""
+
+import datetime as dt
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+import dotenv
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy.engine import Connection, Engine
+
+from arcadia_pipelines import embedded
+from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.cli import api, export, operators, proof, ui
+from arcadia_pipelines.cli import backup as backup_commands
+from arcadia_pipelines.cli import costs as cost_commands
+from arcadia_pipelines.cli import history as history_commands
+from arcadia_pipelines.cli.console import (
+    ERR,
+    JSON,
+    OUT,
+    CommandError,
+    Month,
+    document,
+    print_invoice,
+    print_lines,
+    print_table,
+    say,
+    shown,
+    to_json,
+)
+from arcadia_pipelines.costs import bill
+from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.proof import history
+from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings, SettingsError
+from arcadia_pipelines.storage import backup, database, ledger, migrations
+from arcadia_pipelines.storage.catalogue import UnknownCode
+from arcadia_pipelines.storage.database import StorageError
+from arcadia_pipelines.storage.migrations import MigrationError
+
+_EXPECTED = (
+    backup.BackupError,
+    embedded.EmbeddedError,
+    SettingsError,
+    StorageError,
+    MigrationError,
+    UnknownCode,
+    ledger.NotInvoiced,
+)
+"""Errors whose message is made for people. Those of modules that load slowly become CommandError below."""
+
+
+_NEXT = """
+Next:
+  {ui}
+    then open http://127.0.0.1:3000 and materialise October 2026 (Jobs, month_end, Materialize all)
+  {api}
+    then open http://127.0.0.1:8000/dashboard; {arcadia} token --role platform_admin signs in
+  {arcadia} explain INV-202604-00010
+  {arcadia} quote --plan studio --addon storage_50gb --usage droplet_hours=2160
+  {arcadia} db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"
+  {down}
+    stops the database and keeps its data"""
+
+
+class _Usage(click.ParamType[tuple[str, Decimal]]):
+    name = "KIND=QUANTITY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Decimal]:
+        if isinstance(value, tuple):
+            return value
+        kind, _, text = value.partition("=")
+        try:
+            quantity = Decimal(text if kind else "")
+        except InvalidOperation:
+            self.fail(f"{value!r}: write it like droplet_hours=2160")
+        if not quantity.is_finite() or not 0 <= quantity < QUANTITY_LIMIT:
+            self.fail(f"{value!r}: the quantity must be a number from 0 to below 1e12")
+        if quantity != quantity.quantize(Decimal("0.000001")):
+            self.fail(f"{value!r}: a quantity has at most 6 decimals")
+        return kind, quantity
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="arcadia-pipelines")
+def arcadia() -> None:
+    """Arcadia's month end: metered usage to quotes to tenant invoices, in PostgreSQL.
+
+    Without ARCADIA_DATABASE_URL, an embedded PostgreSQL under .arcadia/ is used, and started when it is needed.
+    """
+
+
+@arcadia.group()
+def db() -> None:
+    """The billing database."""
+
+
+@db.command()
+def up() -> None:
+    """Start the embedded database if it is the one to use, and bring the schema up to date.
+
+    Outside a checkout it also writes what Dagster needs, dagster.yaml and workspace.yaml, into .arcadia/.
+    """
+    settings = Settings.from_environment()
+    url = settings.url()
+    applied = _migrate(url)
+    what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
+    OUT.print(f"{what} is up; migrations applied: {len(applied)}")
+    if PROJECT != SHIPPED:
+        from arcadia_pipelines.pipeline.instance import dagster_home
+
+        say(f"Dagster's settings are in {dagster_home(settings.home)}")
+
+
+@db.command()
+def down() -> None:
+    """Stop the embedded database. Its data stays."""
+    stopped = embedded.stop(Settings.from_environment().home)
+    OUT.print("the embedded database is stopped" if stopped else "the embedded database was not running")
+
+
+@db.command()
+def migrate() -> None:
+    """Apply the migrations of sql/migrations that are missing."""
+    applied = _migrate(Settings.from_environment().url())
+    OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+
+
+@db.command()
+def url() -> None:
+    """Print the database's URL, password included."""
+    settings = Settings.from_environment()
+    # Our own connections say besides how the embedded server may ask for the password (require_auth), which clients
+    # older than libpq 16 do not understand.
+    click.echo(settings.url() if settings.database_url else settings.url().partition("?")[0])
+
+
+@db.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql on the database; ARGUMENTS are psql's, like -c "select ..."."""
+    place = conninfo_to_dict(Settings.from_environment().url())
+    if password := place.pop("password", None):  # not on the command line, where everybody on the machine can read it
+        os.environ["PGPASSWORD"] = str(password)
+    program = embedded.binary("psql")
+    os.execv(program, [program, make_conninfo("", **place), *arguments])
+
+
+@arcadia.command()
+@click.argument("month", type=Month())
+@JSON
+def invoice(month: BillingMonth, as_json: bool) -> None:
+    """Invoice MONTH (like 2026-04) through Dagster's month-end job, here and now.
+
+    A month that is invoiced already is computed again: unchanged invoices are left alone, changed ones are revised,
+    paid, void and pushed ones are frozen and reported.
+    """
+    with _month_end(month) as run, ERR.status(f"invoicing {month}"):
+        outcome = run(month)
+    if as_json:
+        told = {name: value for name, value in vars(outcome).items() if name != "head"}
+        click.echo(to_json({**told, "month": str(month)}))
+    else:
+        _print_outcomes([outcome])
+
+
+@arcadia.command()
+@click.option("--plan", required=True, help="The plan's code.")
+@click.option("--addon", "addons", multiple=True, help="An addon's code; again for each further unit.")
+@click.option("--usage", multiple=True, type=_Usage(), help="Expected usage in the month; again for each kind.")
+@click.option("--month", type=Month(), help="At the prices of this month; this month unless given.")
+@JSON
+def quote(
+    plan: str,
+    addons: tuple[str, ...],
+    usage: tuple[tuple[str, Decimal], ...],
+    month: BillingMonth | None,
+    as_json: bool,
+) -> None:
+    """Price a deployment for a month, before it exists, by the same engine that invoices it."""
+    from arcadia_pipelines.month.projection import CannotQuote, project
+
+    month = month or BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
+    quantities: dict[str, Decimal] = {}
+    for kind, quantity in usage:
+        quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
+    with database.transaction(_engine()) as connection:
+        try:
+            invoices, lines = project(connection, month, plan, addons, quantities)
+        except CannotQuote as error:
+            raise CommandError(str(error)) from error
+    totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
+    rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
+    quoted: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}
+    quoted["lines"] = [{**row, "meta": json.loads(row["meta"])} for row in rows]
+    if as_json:
+        click.echo(to_json(document(quoted)))
+    else:
+        print_lines(f"Quote at the prices of {month}", quoted)
+
+
+@arcadia.command()
+@click.argument("tenant")
+@click.argument("month", type=Month())
+@click.option("--revision", type=int, metavar="N", help="This revision as it stood; unless given, the one that stands.")
+@JSON
+def show(tenant: str, month: BillingMonth, revision: int | None, as_json: bool) -> None:
+    """Show TENANT's invoice of MONTH, or an earlier revision of it as it stood."""
+    with database.snapshot(_engine()) as connection:
+        if revision is None:
+            found = ledger.invoice_of(connection, tenant, month)
+        else:
+            found = history.invoice_of(connection, tenant, month, revision)
+    if as_json:
+        click.echo(to_json(document(found)))
+    else:
+        print_invoice(found)
+        if revision is not None:
+            history_commands.print_revision(found)
+
+
+@arcadia.command()
+def demo() -> None:
+    """Load the sample data, invoice January to September 2026, and show what came of it, costs included.
+
+    Safe to run again.
+    """
+    settings = Settings.from_environment()
+    with ERR.status("starting the database"):
+        engine = database.engine(url := settings.url())
+        _migrate(url)
+        with database.transaction(engine) as connection:
+            _load_sample(connection)
+    months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
+    april = months[3]
+    with _month_end(*months) as run:
+        outcomes = []
+        with ERR.status("") as status:
+            for month in months:
+                status.update(f"invoicing {month}")
+                outcomes.append(run(month))
+        _print_outcomes(outcomes)
+        with database.transaction(engine) as connection:
+            print_invoice(ledger.invoice_of(connection, "pilot", april))
+            before = ledger.row_versions(connection, april)
+        with ERR.status("invoicing April again"):
+            run(april)
+        with database.transaction(engine) as connection:
+            written = len(before ^ ledger.row_versions(connection, april))
+    changed = f"{written} written" if written else "none written: nothing changed"
+    say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.\n")
+    with database.month_transaction(engine, *months) as connection:
+        for month in months:
+            _import_sample_bill(connection, month)
+        cost_commands.print_months(costs.month_by_month(connection))
+    say(_NEXT.format(**_commands()))
+
+
+for command in (
+    api.api,
+    api.token,
+    backup_commands.backup,
+    backup_commands.restore,
+    cost_commands.costs,
+    export.export,
+    history_commands.diff,
+    history_commands.explain,
+    proof.audit,
+    proof.rebuild,
+    proof.replay,
+    *operators.COMMANDS,
+    ui.ui,
+):
+    arcadia.add_command(command)
+
+
+def main() -> None:
+    """The entry point: exit code 0, or 1 and one line on stderr (2 for a wrong call)."""
+    dotenv.load_dotenv(PROJECT / ".env")
+    if home := os.environ.get("ARCADIA_HOME"):  # counts from here, also for what runs elsewhere
+        os.environ["ARCADIA_HOME"] = os.path.abspath(home)
+    try:
+        arcadia.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("stopped", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _fail(f"say what to do (see {error.ctx.command_path if error.ctx else 'arcadia'} --help)", 2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "arcadia"
+        _fail(f"{error.format_message()} (see {command} --help)", 2)
+    except (*_EXPECTED, CommandError) as error:
+        _fail(str(error), 1)
+    except Exception as error:
+        if os.environ.get("ARCADIA_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (ARCADIA_DEBUG=1 shows where)", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"arcadia: {shown(' '.join(message.split()))}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]:
+    """Runs month ends on the Dagster instance; Dagster is loaded only for this. Refuses before it writes anything."""
+    with ERR.status("loading Dagster"):
+        from arcadia_pipelines.cli import launch
+
+    try:
+        for month in months:
+            launch.refuse_unless_billable(month)
+        migrations.require(_engine())
+        with launch.instance() as instance:
+            yield lambda month: launch.run(month, instance)
+    except launch.MonthEndFailed as error:
+        raise CommandError(str(error)) from error
+
+
+def _engine() -> Engine:
+    return database.engine(Settings.from_environment().url())
+
+
+def _migrate(url: str) -> list[str]:
+    """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr.
+
+    Dagster's tables are made too, for whoever starts it may make none; where that was cut off, what is missing.
+    """
+    engine = database.engine(url)
+    applied = migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
+    if migrations.owns_dagster(engine):
+        with ERR.status("loading Dagster"):
+            from arcadia_pipelines.pipeline.instance import complete_tables
+
+        if made := complete_tables(url):
+            migrations.admit_roles(engine)
+        if made and "alembic_version" not in made:
+            OUT.print(f"made the tables that Dagster lacked: {', '.join(made)}", soft_wrap=True)
+    return applied
+
+
+def _commands() -> dict[str, str]:
+    """How to go on: by make in a checkout; where a wheel is installed there is none."""
+    if PROJECT == SHIPPED:
+        return {"ui": "make ui", "api": "make api", "down": "make down", "arcadia": ".venv/bin/arcadia"}
+    return {"ui": "arcadia ui", "api": "arcadia api", "down": "arcadia db down", "arcadia": "arcadia"}
+
+
+def _load_sample(connection: Connection) -> None:
+    tenants = "select array_agg(id order by id) from cloud.tenants"
+    before = connection.exec_driver_sql(tenants).scalar_one()
+    migrations.run_file(connection, migrations.SQL / "sample_data.sql")
+    if before and before != connection.exec_driver_sql(tenants).scalar_one():  # and the transaction is undone
+        raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")
+
+
+def _import_sample_bill(connection: Connection, month: BillingMonth) -> None:
+    file = migrations.SQL / "sample_bills" / f"{month}.csv"
+    costs.store(connection, bill.read_csv(file.read_bytes(), file.name))
+    costs.allocate(connection, month)
+
+
+def _print_outcomes(outcomes: list[Any]) -> None:
+    numbers = ("invoices", "new", "revised", "kept", "subtotal", "GST", "total")
+    rows = [
+        (
+            str(outcome.month),
+            f"{sum(outcome.actions.values()):,}",
+            *(f"{outcome.actions[action]:,}" for action in ("add", "revise", "keep")),
+            *(dollars(cents) for cents in (outcome.subtotal_cents, outcome.tax_cents, outcome.total_cents)),
+        )
+        for outcome in outcomes
+    ]
+    print_table(("month", *numbers), rows, numbers=numbers, title="Invoices, AUD")
+    for outcome in outcomes:
+        if outcome.head:
+            say(f"head of {outcome.month}: {outcome.head}")
+    for action in ("void", "frozen", "held_back"):
+        if months := [f"{o.month}: {o.actions[action]}" for o in outcomes if o.actions[action]]:
+            say(f"invoices {action.replace('_', ' ')}: {', '.join(months)}")
+    what_to_do = {check: failed["what_to_do"] for o in outcomes for check, failed in o.failed_checks.items()}
+    for check, advice in what_to_do.items():
+        months = [f"{o.month}: {o.failed_checks[check]['found']}" for o in outcomes if check in o.failed_checks]
+        say(f"check {check} found, in {', '.join(months)}. {advice}")

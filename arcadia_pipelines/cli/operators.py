@@ -1,0 +1,149 @@
+"""The operators' jobs on the command line: the same jobs as in the UI, run here and now."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, print_table, say, to_json
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import database, migrations
+
+_OPERATOR = click.option("--operator", required=True, help="Who asks for it: your name, for the history.")
+_REASON = click.option("--reason", required=True, help="Why, for the history.")
+_DRY_RUN = click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only say what would be done.")
+_INVOICES = click.argument("invoices", nargs=-1, required=True, metavar="INVOICE...")
+_TENANTS = click.argument("tenants", nargs=-1, required=True, metavar="TENANT...")
+_MONTH = click.argument("month", type=Month())
+
+
+def _command(*parameters: Callable[..., Any]) -> Callable[[Callable[..., None]], click.Command]:
+    """A command that runs the job of the same name, with its arguments as the job's config."""
+
+    def decorate(described: Callable[..., None]) -> click.Command:
+        operation = described.__name__
+
+        def run(as_json: bool, **config: Any) -> None:
+            _run(operation, {name: _plain(value) for name, value in config.items()}, as_json)
+
+        run.__doc__ = described.__doc__
+        for parameter in reversed((*parameters, _OPERATOR, _REASON, _DRY_RUN, JSON)):
+            run = parameter(run)
+        return click.command(operation.replace("_", "-"))(run)
+
+    return decorate
+
+
+@_command(_INVOICES)
+def void_invoice() -> None:
+    """Void INVOICEs (numbers, or ids): drafts, or issued ones that were not paid. Number and lines stay."""
+
+
+@_command(
+    _INVOICES,
+    click.option(
+        "--paid-on", default="", metavar="YYYY-MM-DD", help="When the money came, from the day of issue on; else now."
+    ),
+)
+def mark_invoice_paid() -> None:
+    """Mark issued INVOICEs as paid. They never change again: what turns out different goes on the next invoice."""
+
+
+@_command(_INVOICES)
+def reopen_invoice() -> None:
+    """Make void INVOICEs drafts again; `arcadia invoice` of their month works them out anew and issues them."""
+
+
+@_command(_INVOICES)
+def withdraw_from_finance() -> None:
+    """Note that INVOICEs are not with finance any more, once they were taken back there. They can change again then."""
+
+
+@_command(_MONTH, click.option("--tenant", "tenants", multiple=True, help="Only this tenant's draft; may be repeated."))
+def issue_drafts() -> None:
+    """Issue MONTH's drafts as they are. A tenant on hold keeps its draft."""
+
+
+@_command(_TENANTS)
+def hold_tenant() -> None:
+    """Hold TENANTs: from now on they get drafts, and nothing is issued to them."""
+
+
+@_command(_TENANTS)
+def release_tenant() -> None:
+    """Release TENANTs that are on hold. Their drafts wait for issue-drafts, or for `arcadia invoice` of their month."""
+
+
+@_command(_MONTH, click.option("--records", type=int, default=0, help="How many, as the dry run says."))
+def accept_vanished_usage() -> None:
+    """Accept that usage which MONTH has frozen is gone; `arcadia invoice` of it then bills what is left."""
+
+
+@_command(
+    _MONTH,
+    click.option("--deployment", "deployments", multiple=True, help="Only the usage of this one; may be repeated."),
+    click.option("--rows", type=int, default=0, help="How many rows of unbilled usage, as the dry run says."),
+)
+def accept_unbilled_usage() -> None:
+    """Accept that nobody pays for the usage of MONTH that no subscription or no rate covers; shows what is at stake."""
+
+
+@_command(_MONTH, click.option("--tenants", type=int, default=0, help="How many, as the dry run says."))
+def accept_missing_tenants() -> None:
+    """Accept that tenants invoiced in MONTH or the month before have nothing to bill in it; it can be invoiced then."""
+
+
+COMMANDS = (
+    void_invoice,
+    mark_invoice_paid,
+    reopen_invoice,
+    withdraw_from_finance,
+    issue_drafts,
+    hold_tenant,
+    release_tenant,
+    accept_vanished_usage,
+    accept_unbilled_usage,
+    accept_missing_tenants,
+)
+
+
+def _plain(value: Any) -> Any:
+    """As a job's config has it."""
+    if isinstance(value, BillingMonth):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _run(operation: str, config: dict[str, Any], as_json: bool) -> None:
+    with ERR.status("loading Dagster"):
+        from arcadia_pipelines.cli import launch
+
+    engine = database.engine(Settings.from_environment().url())
+    try:
+        migrations.require(engine)
+        with launch.instance() as instance:
+            report = launch.operate(operation, config, instance)
+    except launch.MonthEndFailed as error:
+        raise CommandError(str(error)) from error
+    if as_json:
+        click.echo(to_json({name: _value(metadata) for name, metadata in report.items()}))
+        return
+    say(str(report["summary"].value))
+    for metadata in report.values():
+        _print_table(_value(metadata))
+    if config["dry_run"]:
+        say("--no-dry-run does it.")
+
+
+def _value(metadata: Any) -> Any:
+    """What a job reports, as plain Python; tables as lists of rows."""
+    return [dict(record.data) for record in metadata.records] if hasattr(metadata, "records") else metadata.value
+
+
+def _print_table(rows: Any) -> None:
+    if isinstance(rows, list) and rows:
+        columns = {name: [str(row[name]).strip("\N{NO-BREAK SPACE}") for row in rows] for name in rows[0]}
+        numbers = [name for name, cells in columns.items() if all(re.fullmatch(r"-?[\d,.]*", cell) for cell in cells)]
+        print_table(list(columns), list(zip(*columns.values(), strict=True)), numbers=numbers)

@@ -1,0 +1,139 @@
+"""The provider's bill from its API, with the official client (pydo). Reads invoices; changes nothing there.
+
+The client retries what passes by itself (429 with its Retry-After, 5xx, lost connections). What is left becomes
+ProviderError, in words. pydo is loaded only here, when a bill is fetched.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.costs import bill
+from arcadia_pipelines.costs.bill import Bill, InvalidBill
+from arcadia_pipelines.settings import Settings
+
+_PAGE = 200  # items
+SECONDS = 30
+RETRIES = 4
+_LONGEST_WAIT_SECONDS = 60
+
+
+class ProviderError(Exception):
+    """The bill could not be had; the message says why and what to do."""
+
+
+class NotBilled(ProviderError):
+    """The provider has no single bill of the month."""
+
+
+def fetch(month: BillingMonth, settings: Settings) -> Bill:
+    """The month's bill. Raises ProviderError, NotBilled, and InvalidBill where it does not add up."""
+    if not settings.digitalocean_token:
+        raise ProviderError(
+            "ARCADIA_DIGITALOCEAN_TOKEN is not set: set it to a token that may read billing, or import a CSV"
+        )
+    if not re.fullmatch(r"[!-~]+", settings.digitalocean_token):
+        raise ProviderError(
+            "ARCADIA_DIGITALOCEAN_TOKEN has characters that no token has: set it to the token, and nothing else"
+        )
+    url = settings.digitalocean_url.rstrip("/")
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    except ValueError:
+        scheme, host = "", None
+    local = host in ("127.0.0.1", "localhost", "::1")
+    if not host or scheme not in ("http", "https") or (scheme == "http" and not local):
+        raise ProviderError("ARCADIA_DIGITALOCEAN_URL must be an https address: the token is sent there")
+    return _fetch(month, settings.digitalocean_token, url, enforce_https=not local)
+
+
+def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bill:
+    import pydo
+    from azure.core.exceptions import AzureError, HttpResponseError
+
+    client = pydo.Client(
+        token,
+        endpoint=url,
+        timeout=10 * SECONDS,  # with all retries
+        connection_timeout=SECONDS,
+        read_timeout=SECONDS,
+        retry_total=RETRIES,
+        retry_backoff_max=_LONGEST_WAIT_SECONDS,
+    )
+
+    def ask(what: Callable[..., Any], *of: str, **page: int) -> dict[str, Any]:
+        try:
+            answer = what(*of, enforce_https=enforce_https, **page)
+        except HttpResponseError as error:
+            raise ProviderError(_refusal(error.status_code, error)) from None  # its cause may hold what was sent
+        except (AzureError, ValueError) as error:
+            raise ProviderError(_refusal(None, error)) from None
+        if not isinstance(answer, dict):
+            raise ProviderError("DigitalOcean answers with what is no invoice: try again later")
+        if "message" in answer and "id" in answer:  # the client passes a 404 on
+            raise ProviderError(f"DigitalOcean does not have it: {answer['message']}")
+        return answer
+
+    def pages(what: Callable[..., Any], name: str, *of: str) -> list[dict[str, Any]]:
+        """Every page of a list, and no entry lost: as many as the answer says there are."""
+        found: list[dict[str, Any]] = []
+        count = total = 0
+        while not found or (count < total and _names_another(found[-1])):
+            page = ask(what, *of, page=len(found) + 1, per_page=_PAGE)
+            entries: Any = page.get(name)
+            meta = page.get("meta")
+            if not _are_objects(entries) or not isinstance(meta, dict) or not isinstance(meta.get("total"), int):
+                raise ProviderError(f"DigitalOcean answers with what is no list of {name}: try again later")
+            if not entries and found:
+                break
+            found.append(page)
+            count, total = count + len(entries), meta["total"]
+        if count != total:
+            raise ProviderError(f"DigitalOcean lists {total} {name}, and sent {count}: try again later")
+        return found
+
+    try:
+        listed = [one for page in pages(client.invoices.list, "invoices") for one in page["invoices"]]
+        of_month = [one for one in listed if (one.get("invoice_period") or one.get("billing_period")) == str(month)]
+        if not of_month:
+            raise NotBilled(f"DigitalOcean has no invoice of {month} yet: it bills on the 1st of the next month")
+        if len(of_month) > 1:
+            raise NotBilled(
+                f"DigitalOcean has {len(of_month)} invoices of {month}, not one: download their CSVs, put them into one"
+                " file, one after the other, and import that (arcadia costs import FILE)"
+            )
+        uuid = of_month[0].get("invoice_uuid")
+        if not isinstance(uuid, str) or not uuid:
+            raise ProviderError(f"DigitalOcean lists an invoice of {month} without its invoice_uuid: import a CSV")
+        summary = ask(client.invoices.get_summary_by_uuid, uuid)
+        if summary.get("invoice_uuid") != uuid:
+            raise ProviderError(f"DigitalOcean answers with another invoice than {uuid}: try again later")
+        return bill.read_api(month, summary, pages(client.invoices.get_by_uuid, "invoice_items", uuid), url)
+    except InvalidBill as error:
+        raise InvalidBill(f"the bill that DigitalOcean sent is not taken: {error}") from error
+    finally:
+        client.close()
+
+
+def _names_another(page: dict[str, Any]) -> bool:
+    """Whether it links to a page after it."""
+    links = page.get("links")
+    pages = links.get("pages") if isinstance(links, dict) else None
+    return bool(isinstance(pages, dict) and pages.get("next"))
+
+
+def _are_objects(entries: object) -> bool:
+    return isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
+
+
+def _refusal(status: int | None, error: Exception) -> str:
+    """In words, and in none of the error's own, which may hold what was sent."""
+    if status in (401, 403):
+        return "DigitalOcean refuses ARCADIA_DIGITALOCEAN_TOKEN: give it one that may read billing and has not expired"
+    if status == 429:
+        return "DigitalOcean says that it was asked too often, and went on saying so: try again in an hour"
+    if status is not None and status >= 400:
+        return f"DigitalOcean answers with an error, {status}: try again later"
+    return f"DigitalOcean does not answer, or not whole ({type(error).__name__}): try again later"

@@ -1,0 +1,1 @@
+"""A month as files for other programs: FOCUS, and text that no spreadsheet runs."""

@@ -1,0 +1,43 @@
+"""The provider's bill of the month, as received."""
+
+import dagster as dg
+
+from arcadia_pipelines.costs import digitalocean
+from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
+from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import columns
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    group_name="costs",
+    kinds={"postgres", "digitalocean"},
+    owners=["team:finance"],
+    metadata={"dagster/table_name": "billing.cloud_invoices"},
+)
+def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
+    """The provider's bill and its items: fetched if ARCADIA_DIGITALOCEAN_TOKEN is set, else as it was imported.
+
+    A bill that does not add up is refused. The same bill again changes nothing; a restated one replaces the month's.
+    """
+    month, settings = month_of(context), Settings.from_environment()
+    fetched, instead = None, "no token is set"
+    if settings.digitalocean_token:
+        try:
+            fetched = digitalocean.fetch(month, settings)
+        except digitalocean.NotBilled as error:  # a bill that was imported does
+            with database.transaction() as connection:
+                if not costs.has_bill(connection, month):
+                    raise
+            instead = str(error)
+    with database.month(month) as connection:
+        stored = costs.store(connection, fetched, context.run.run_id) if fetched else None
+        if stored and stored.outcome != "unchanged":
+            costs.allocate(connection, month)  # the month is at no instant without its costs
+        standing = costs.standing(connection, month)
+        products = costs.by_product(connection, month)
+        schema = columns.of(connection, "cloud_invoice_items")
+        return dg.MaterializeResult(metadata=reporting.bill(stored, instead, standing, products, schema))

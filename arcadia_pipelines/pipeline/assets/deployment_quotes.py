@@ -1,0 +1,63 @@
+"""The month's quotes: the quote engine applied to each subscription and its frozen usage."""
+
+import dagster as dg
+
+from arcadia_pipelines.again import intact, stale
+from arcadia_pipelines.month import recompute
+from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
+from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
+from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
+from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.proof import controls
+from arcadia_pipelines.storage import columns, losses, quotes
+
+_PRICED_BY = (
+    "subscriptions",
+    "subscription_addons",
+    "cloud_deployments",
+    "tenants",
+    "plans",
+    "plan_prices",
+    "plan_rates",
+    "addons",
+    "addon_prices",
+)
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    deps=[metered_usage, *(CLOUD_TABLES[name] for name in _PRICED_BY)],
+    group_name="month_end",
+    kinds={"postgres", "pandas"},
+    owners=["team:finance"],
+    metadata={"dagster/table_name": "billing.deployment_quote_lines"},
+)
+def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
+    """The preview of the month's invoices: each subscription priced by the prices in effect on the first of the month.
+
+    Materialising it again quotes those tenants again for whom something has changed. A tenant with a fault (see the
+    check no_tenant_is_held_back) is not quoted; usage on no line is in unbilled_usage.
+    """
+    month = month_of(context)
+    with database.month_at_an_instant(month) as connection:
+        losses.refuse(connection, month)
+        who = stale.to_quote(connection, month)
+        changed = False
+        if who.tenants != []:
+            quoted = recompute.month_quotes(connection, month, quotes.LINES, only=who.tenants)
+            changed = quotes.replace(connection, month, quoted, who.tenants)
+            if changed:
+                intact.to_make_again(connection, month)  # as when it is frozen
+            stale.remember_quoted(connection, month, who)
+        # At the same instant: the platform may change a plan before the check comes to it.
+        controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, context.run.run_id)
+        return dg.MaterializeResult(
+            metadata=reporting.quotes(
+                quotes.by_kind(connection, month),
+                quotes.unbilled_rows(connection, month),
+                quotes.faults(connection, month),
+                changed,
+                columns.of(connection, "deployment_quote_lines"),
+            )
+        )

@@ -1,0 +1,210 @@
+"""The asset checks: one per control (proof/controls.py) and two on when usage came, for the month of the run.
+
+A run without a month ("Execute all" of the UI cannot name one) is about the newest that is invoiced.
+
+Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks at
+what it is about to publish, unless the checks of its run have passed those very rows. Where one tenant is at fault the
+check fails and the others are invoiced.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.pipeline import failures, reporting
+from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
+from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.proof import controls, cost_controls, late
+from arcadia_pipelines.proof.controls import CONTROLS, Control, Finding
+from arcadia_pipelines.storage import ledger
+
+
+class GateClosed(Exception):
+    """A blocking control fails: the month must not be invoiced."""
+
+
+def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: BillingMonth) -> None:
+    """See that the blocking controls pass what is published, in the transaction that publishes it. Raises GateClosed.
+
+    What this run's checks have passed, and still stands, is not looked at again. The checks alone are not enough:
+    another run may have replaced the quotes since, or they were not part of the run.
+    """
+    for control in CONTROLS:
+        if not control.blocking:
+            continue
+        if _passed_in_this_run(context, control) and controls.has_passed(connection, control, month):
+            continue
+        if control is controls.USAGE_IS_CONSERVED and _passed_when_made(context, connection, control, month):
+            continue  # the plans that it was made by may be others now
+        found = controls.find(connection, control, month)
+        if found.count:
+            offenders = failures.named(found.offenders, found.count)
+            raise GateClosed(
+                f"{month} is not published: {control.name} found {found.count}{offenders}. {control.remedy}"
+            )
+
+
+def _passed_in_this_run(context: dg.AssetExecutionContext, control: Control) -> bool:
+    newest = context.instance.get_latest_asset_check_evaluation_record(
+        dg.AssetCheckKey(dg.AssetKey(control.asset), control.name)
+    )
+    return newest is not None and newest.run_id == context.run.run_id and newest.status.value == "SUCCEEDED"
+
+
+@contextmanager
+def partitioned_checks() -> Iterator[None]:
+    """Checks with partitions show a result per month. Their API is in preview, which warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*partitions_def", category=dg.PreviewWarning)
+        yield
+
+
+_CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
+_LATE = "no_late_usage_in_the_month_before"
+_NONE_LATE = "No record of the month before came after that month was frozen."
+_LATE_REMEDY = "Materialise {} again to bill it. For a paid or pushed invoice the next one carries it."
+_AHEAD = "no_usage_is_stamped_ahead_of_the_clock"
+_NONE_AHEAD = "No record of the month has an ingested_at that is still to come."
+_AHEAD_REMEDY = (
+    "It is billed, and counts as received at the month's cut-off. Set the clock of what stamps it right, and correct "
+    "ingested_at in usage_records."
+)
+_NOTHING_TO_CHECK = "No month is invoiced: there is nothing to check."
+_Reported = dg.AssetCheckResult | dg.Output[None] | dg.AssetCheckEvaluation
+
+
+def _checks(asset: str) -> dg.AssetChecksDefinition:
+    """The asset's checks, in one step."""
+    mine = [control for control in (*CONTROLS, *cost_controls.CONTROLS) if control.asset == asset]
+    specs = [
+        dg.AssetCheckSpec(c.name, asset=asset, description=c.description, blocking=c.blocking, partitions_def=MONTHS)
+        for c in mine
+    ]
+    if asset == "metered_usage":
+        specs += [
+            dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=MONTHS)
+            for name, description in ((_LATE, _NONE_LATE), (_AHEAD, _NONE_AHEAD))
+        ]
+
+    @dg.multi_asset_check(name=f"check_{asset}", specs=specs, can_subset=True)
+    def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> Iterator[_Reported]:
+        selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
+        month = month_of(context) if context.has_partition_key else _newest_invoiced(database)
+        results = _results(context, database, mine, {spec.name for spec in selected}, month) if month else []
+        if context.has_partition_key:
+            yield from results
+        else:
+            yield from _without_partition(selected, results, month)
+
+    return check
+
+
+def _results(
+    context: dg.AssetCheckExecutionContext,
+    database: BillingDatabase,
+    mine: list[Control],
+    selected: set[str],
+    month: BillingMonth,
+) -> list[dg.AssetCheckResult]:
+    """What those of an asset's checks that are selected find in the month."""
+    gate = any(control.blocking for control in mine)
+    # What is recorded as passed is of rows that nobody replaces meanwhile; and what is late is priced by one instant's
+    # plans.
+    with database.month_at_an_instant(month) if gate else database.transaction() as connection:
+        results = [
+            _result(control, _find(context, connection, control, month)) for control in mine if control.name in selected
+        ]
+        if _LATE in selected:
+            found, remedy = late.find(connection, month.before), _LATE_REMEDY.format(month.before)
+            results.append(_warning(_LATE, found, _NONE_LATE, remedy))
+        if _AHEAD in selected:
+            results.append(_warning(_AHEAD, late.find_ahead(connection, month), _NONE_AHEAD, _AHEAD_REMEDY))
+    return results
+
+
+def _newest_invoiced(database: BillingDatabase) -> BillingMonth | None:
+    with database.transaction() as connection:
+        return max(ledger.invoiced_months(connection), default=None)
+
+
+def _without_partition(
+    selected: list[dg.AssetCheckSpec], results: list[dg.AssetCheckResult], month: BillingMonth | None
+) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
+    """The results as events, which say which month they are about: their run does not.
+
+    Dagster makes none out of a result without a partition where the asset has partitions. If no month is invoiced there
+    is no result, and nothing is wrong.
+    """
+    found = {result.check_name: result for result in results}
+    for spec in selected:
+        result = found.get(spec.name)
+        about = f"Of {month}, the newest invoiced month: {result.description}" if result else _NOTHING_TO_CHECK
+        yield dg.Output(None, spec.get_python_identifier())
+        yield dg.AssetCheckEvaluation(
+            asset_key=spec.asset_key,
+            check_name=spec.name,
+            passed=result.passed if result else True,
+            metadata={**result.metadata, "month": dg.MetadataValue.text(str(month))} if result else {},
+            severity=result.severity if result else dg.AssetCheckSeverity.ERROR,
+            description=about,
+            blocking=spec.blocking,
+        )
+
+
+def _find(
+    context: dg.AssetCheckExecutionContext, connection: Connection, control: Control, month: BillingMonth
+) -> Finding:
+    """What the control finds; what a blocking one passes is recorded for the gate."""
+    if not control.blocking:
+        return controls.find(connection, control, month)
+    if _passed_when_made(context, connection, control, month):
+        return Finding(count=0, offenders=[])
+    return controls.pass_if_clean(connection, control, month, context.run.run_id)
+
+
+def _passed_when_made(
+    context: dg.AssetCheckExecutionContext | dg.AssetExecutionContext,
+    connection: Connection,
+    control: Control,
+    month: BillingMonth,
+) -> bool:
+    """Whether this run has made what the blocking control is about, and it passed at the instant of that."""
+    newest = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(dg.AssetKey(control.asset), asset_partitions=[month.key]), limit=1
+    ).records
+    return bool(newest) and newest[0].run_id == context.run.run_id and controls.has_passed(connection, control, month)
+
+
+def _result(control: Control, found: Finding) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=control.asset,
+        check_name=control.name,
+        passed=found.count == 0,
+        severity=dg.AssetCheckSeverity.WARN if control.warning else dg.AssetCheckSeverity.ERROR,
+        description=_said(found, control.description, control.remedy),
+        metadata=reporting.finding(found, control.remedy),
+    )
+
+
+def _warning(name: str, found: Finding, description: str, remedy: str) -> dg.AssetCheckResult:
+    """The result of a check on metered_usage that is no control."""
+    return dg.AssetCheckResult(
+        asset_key="metered_usage",
+        check_name=name,
+        passed=found.count == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_said(found, description, remedy),
+        metadata=reporting.finding(found, remedy),
+    )
+
+
+def _said(found: Finding, description: str, remedy: str) -> str:
+    return f"{found.count} found. {remedy}" if found.count else description
+
+
+with partitioned_checks():
+    CHECKS = [_checks(asset) for asset in _CHECKED]

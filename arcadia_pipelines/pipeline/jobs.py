@@ -1,0 +1,367 @@
+"""The jobs: the month end, a month's costs, a month's checks, and what operators do to invoices and tenants.
+
+An operator's job asks who and why, is a dry run unless told otherwise, does all of what is asked or nothing, and says
+what it did. It and a running month wait for each other.
+"""
+
+import datetime as dt
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from pydantic import Field
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing.money import number_of
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline.checks import CHECKS
+from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
+from arcadia_pipelines.pipeline.partitions import MONTHS
+from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.storage import missing, operations, quotes, unbilled
+from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.operations import Act, OperationRefused
+
+MONTH_END = "month_end"
+
+month_end = dg.define_asset_job(
+    MONTH_END,
+    selection=dg.AssetSelection.assets("metered_usage", "deployment_quotes", "tenant_invoice_lines", "tenant_invoices"),
+    description="Invoice a month. Asked for by a person it is the force path: the month is computed again, unchanged "
+    "invoices are left alone, changed ones are revised, paid, void and pushed ones are frozen and reported.",
+)
+
+month_costs = dg.define_asset_job(
+    "month_costs",
+    selection=dg.AssetSelection.assets("cloud_invoices", "cost_allocations"),
+    description="Set a month's costs beside its revenue: its bill is fetched, if ARCADIA_DIGITALOCEAN_TOKEN is set, or "
+    "is the one that was imported; it is allocated to deployments and converted.",
+)
+
+check_month = dg.define_asset_job(
+    "check_month",
+    selection=dg.AssetSelection.checks(*CHECKS),
+    # A job takes its partitions from the assets that it materialises, and this one materialises none.
+    config=dg.PartitionedConfig(partitions_def=MONTHS, run_config_for_partition_key_fn=lambda _: {}),
+    description="Look at a month that stands, with every check that looks by itself, and change nothing of it. "
+    "'Execute all' on an asset's Checks tab looks at the newest invoiced month.",
+)
+
+
+class _Operation(dg.Config):
+    operator: str = Field(
+        description="Who asks for it: your name, for the history. Where you are logged in, that is your login, and this"
+        " may be empty; another name given here stands beside it."
+    )
+    reason: str = Field(description="Why, for the history: one sentence that an auditor understands.")
+    dry_run: bool = Field(True, description="true: say what would be done, and do nothing. false: do it.")
+
+
+class _OnInvoices(_Operation):
+    invoices: list[str] = Field(description="Invoice numbers, like INV-202604-00010; ids for drafts without a number.")
+
+
+class _Payment(_OnInvoices):
+    paid_on: str = Field(
+        "", description="The day that the money came, like 2026-05-14, not before the invoices were issued; empty: now."
+    )
+
+
+class _OnTenants(_Operation):
+    tenants: list[str] = Field(description="Ids of tenants.")
+
+
+class _OnDrafts(_Operation):
+    month: str = Field(description="The month of the drafts, like 2026-04.")
+    tenants: list[str] = Field([], description="Only these tenants' drafts; empty: all that are not on hold.")
+
+
+class _OnUsage(_Operation):
+    month: str = Field(description="The month whose usage has vanished, like 2026-04.")
+    records: int = Field(0, description="How many records are accepted as lost: the number that the dry run says.")
+
+
+class _OnUnbilled(_Operation):
+    month: str = Field(description="The month whose usage nobody pays for, like 2026-04.")
+    deployments: list[str] = Field([], description="Ids: only the usage of these deployments; empty: all that is open.")
+    rows: int = Field(0, description="How many rows of unbilled usage are accepted: the number that the dry run says.")
+
+
+class _OnMissing(_Operation):
+    month: str = Field(description="The month whose invoices are missing, like 2026-04.")
+    tenants: int = Field(0, description="How many tenants are accepted as gone: the number that the dry run says.")
+
+
+_WHO = {"operator": "", "reason": "", "dry_run": True}
+
+
+def step_of(operation: str) -> str:
+    """The name of the job's one step; Dagster wants another one than the job's."""
+    return f"do_{operation}"
+
+
+def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]], dg.JobDefinition]:
+    """A job of one op, which the launchpad opens with the example in it."""
+
+    def decorate(act: Callable[..., None]) -> dg.JobDefinition:
+        step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(act)
+        graph = dg.GraphDefinition(name=act.__name__, node_defs=[step])
+        return graph.to_job(
+            name=act.__name__,
+            description=act.__doc__,
+            config={"ops": {step.name: {"config": {**example, **_WHO}}}},
+            tags={"arcadia/operation": act.__name__, "dagster/max_retries": "0"},  # it may have been done
+        )
+
+    return decorate
+
+
+def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
+    """Who asks: the login, if the run was launched by one; another name that was given stands in the reason."""
+    login, named, reason = context.get_tag(OPERATOR_TAG) or "", config.operator.strip(), config.reason.strip()
+    operator = login or named
+    if not operator or not reason:
+        raise OperationRefused("operator and reason must be given: they go into the history")
+    for name in (login, named):
+        refuse_pretence(name)
+    if named and named.casefold() != operator.casefold():
+        reason = f"{reason} (operator given: {named})"
+    return Author(operator, reason, context.run_id)
+
+
+def refuse_pretence(name: str) -> None:
+    """No operator has the pipeline's name, or one that reads like it: in other cases, widths, accents or alphabets."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+    if "".join(filter(str.isalnum, plain)) == MONTH_END.replace("_", ""):
+        raise OperationRefused(f"{MONTH_END} is the pipeline: give your own name as the operator")
+    for word in re.findall(r"[^\W\d_]+", plain):
+        alphabets = {unicodedata.name(letter, "").partition(" ")[0] for letter in word}
+        if "LATIN" in alphabets and alphabets & _LOOK_LATIN:
+            raise OperationRefused(
+                f"operator {name!r} mixes Latin letters with others that look like them: write it in one alphabet"
+            )
+
+
+_LOOK_LATIN = {"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GREEK", "LISU"}
+"""Alphabets with letters that look like Latin ones."""
+
+
+def _change(
+    context: dg.OpExecutionContext,
+    config: _OnInvoices,
+    database: BillingDatabase,
+    act: Act,
+    paid_at: dt.datetime | None = None,
+) -> None:
+    author = _author(context, config)
+    with database.transaction() as connection:
+        invoices = operations.find(connection, config.invoices)
+    with database.month(*invoices.values()) as connection:
+        done = operations.change(connection, act, invoices, author, paid_at)
+        report = reporting.operation(f"{act.after} now", done, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, invoices.values())
+
+
+@_operation({"invoices": ["INV-202604-00001"]})
+def void_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
+    """Void invoices: drafts, or issued ones that were not paid. Nothing is owed on them; number and lines stay.
+
+    A month end leaves a void invoice alone; reopen_invoice makes it a draft again.
+    """
+    _change(context, config, database, operations.VOID)
+
+
+@_operation({"invoices": ["INV-202604-00001"], "paid_on": ""})
+def mark_invoice_paid(context: dg.OpExecutionContext, config: _Payment, database: BillingDatabase) -> None:
+    """Mark issued invoices as paid. They never change again: what turns out different goes on the next invoice."""
+    _change(context, config, database, operations.PAY, _paid_at(config.paid_on))
+
+
+@_operation({"invoices": ["INV-202604-00001"]})
+def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
+    """Make void invoices drafts again: materialising their month works them out anew and issues them.
+
+    They keep their numbers. issue_drafts issues them as they are.
+    """
+    _change(context, config, database, operations.REOPEN)
+
+
+@_operation({"invoices": ["INV-202604-00001"]})
+def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
+    """Note that invoices are not with finance any more, once they were taken back there.
+
+    One that is issued can change again; one that is void can be reopened; one that is paid stays as it is.
+    """
+    _change(context, config, database, operations.WITHDRAW)
+
+
+@_operation({"month": "2026-04", "tenants": []})
+def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: BillingDatabase) -> None:
+    """Issue a month's drafts as they are, all or those of some tenants; each gets its number if it has none.
+
+    A tenant on hold keeps its draft. To work the drafts out anew, materialise the month: that issues them too.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        drafts, on_hold = operations.drafts(connection, month, _named(config.tenants))
+        done = operations.change(connection, operations.ISSUE, dict.fromkeys(drafts, month), author)
+        report = reporting.operation("issued now", done, config.dry_run, on_hold)
+        _end(connection, config)
+    _tell(context, config, report, [month])
+
+
+@_operation({"tenants": ["pilot"]})
+def hold_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
+    """Hold tenants: from now on a month end makes drafts for them, and issues nothing.
+
+    An issued invoice of theirs stays as it is, also if it would be billed differently now.
+    """
+    author, tenants = _author(context, config), _named(config.tenants)
+    with database.alone() as connection:
+        drafts = operations.hold(connection, tenants, author)
+        report = reporting.hold("on hold now", tenants, drafts, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [])
+
+
+@_operation({"tenants": ["pilot"]})
+def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
+    """Release tenants that are on hold. Their drafts wait for issue_drafts, or for their month to be materialised."""
+    author, tenants = _author(context, config), _named(config.tenants)
+    with database.alone() as connection:
+        drafts = operations.release(connection, tenants, author)
+        report = reporting.hold("released", tenants, drafts, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [])
+
+
+@_operation({"month": "2026-04", "records": 0})
+def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, database: BillingDatabase) -> None:
+    """Accept that usage which a month has frozen is gone: materialising the month then bills what is left.
+
+    Until then a month whose frozen records have vanished cannot be materialised. The dry run names them, and says how
+    many they are, which is to be given as `records`.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        vanished = operations.accept_vanished(connection, month, author)
+        lost = int((vanished["frozen_records"] - vanished["remaining_records"]).sum())
+        if not config.dry_run and lost != config.records:
+            raise OperationRefused(
+                f"records says {config.records}, but {number_of(lost, 'records')} of {month} vanished: repeat the dry"
+                " run"
+            )
+        report = reporting.vanished(vanished, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month], asset="metered_usage")
+
+
+@_operation({"month": "2026-04", "tenants": 0})
+def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, database: BillingDatabase) -> None:
+    """Accept that tenants which were invoiced in this month or the one before have nothing to bill in it any more.
+
+    A month that would leave many without an invoice is not published until then. The dry run names them, and says how
+    many they are, which is to be given as `tenants`.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        if not quotes.is_quoted(connection, month):
+            raise OperationRefused(f"{month} is not quoted: materialise it first")
+        gone = missing.accept(connection, month, author)
+        if not config.dry_run and len(gone) != config.tenants:
+            raise OperationRefused(
+                f"tenants says {config.tenants}, but {number_of(len(gone), 'tenants')} would be left out of {month}:"
+                " repeat the dry run, and see who they are"
+            )
+        report = reporting.missing(gone, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month])
+
+
+@_operation({"month": "2026-04", "deployments": [], "rows": 0})
+def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, database: BillingDatabase) -> None:
+    """Accept that nobody pays for usage of a month that no subscription or no rate covers (unbilled_usage).
+
+    The check all_usage_is_billed is content then, unless there is more of it later. The dry run names it, with what it
+    would have cost where there is a rate to tell by, and says how many rows it is, which is to be given as `rows`.
+    Nothing is billed by this, and nothing is lost: a rate or a subscription that is added afterwards bills it when the
+    month is materialised again.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.month(month) as connection:
+        if not quotes.is_quoted(connection, month):
+            raise OperationRefused(f"{month} is not quoted: materialise it first")
+        accepted = unbilled.accept(connection, month, config.deployments, author)
+        if unknown := sorted(set(config.deployments) - set(accepted["deployment_id"])):
+            raise OperationRefused(
+                f"no unbilled usage is open in {month} of deployment {', '.join(unknown)}: the dry run without"
+                " deployments names all that is"
+            )
+        if not config.dry_run and len(accepted) != config.rows:
+            raise OperationRefused(
+                f"rows says {config.rows}, but {number_of(len(accepted), 'rows')} of unbilled usage of {month} would be"
+                " accepted: repeat the dry run, and see which"
+            )
+        report = reporting.unbilled(accepted, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month], asset="deployment_quotes")
+
+
+def _named(texts: Collection[str]) -> list[str]:
+    return sorted(set(texts))  # as they are: " pilot" is not "pilot"
+
+
+def _paid_at(paid_on: str) -> dt.datetime | None:
+    if not paid_on.strip():
+        return None
+    try:
+        day = dt.date.fromisoformat(paid_on.strip())
+    except ValueError as error:
+        raise OperationRefused(f"paid_on {paid_on!r} is not a day: write it like 2026-05-14") from error
+    today = dt.datetime.now(ZoneInfo("Australia/Sydney")).date()
+    if day > today:
+        raise OperationRefused(f"paid_on {paid_on} is in the future: today is {today} in Sydney")
+    return dt.datetime.combine(day, dt.time(), dt.UTC)
+
+
+def _end(connection: Connection, config: _Operation) -> None:
+    """A dry run has done it all, and undoes it."""
+    if config.dry_run:
+        connection.rollback()
+
+
+def _tell(
+    context: dg.OpExecutionContext,
+    config: _Operation,
+    report: reporting.Metadata,
+    months: Collection[BillingMonth],
+    asset: str = "tenant_invoices",
+) -> None:
+    """Say in the run what was done, and, if it was, on the asset too: on the months' partitions."""
+    context.log.info(str(report["summary"].value))
+    context.add_output_metadata(report)
+    if not config.dry_run:
+        author = _author(context, config)
+        who = {"operator": dg.MetadataValue.text(author.operator), "reason": dg.MetadataValue.text(author.reason)}
+        keys: list[str | None] = [*sorted({month.key for month in months})]
+        for key in keys or [None]:
+            context.log_event(dg.AssetObservation(asset, partition=key, metadata={**report, **who}))
+
+
+OPERATIONS = (
+    void_invoice,
+    mark_invoice_paid,
+    reopen_invoice,
+    withdraw_from_finance,
+    issue_drafts,
+    hold_tenant,
+    release_tenant,
+    accept_vanished_usage,
+    accept_unbilled_usage,
+    accept_missing_tenants,
+)
+"""The operators' jobs."""

@@ -1,0 +1,315 @@
+"""What the UI shows: metadata and previews; pictures.py draws.
+
+Metadata is built inside the transaction that it reports: if it cannot be built, nothing is committed. Pictures are
+drawn after it has committed.
+"""
+
+import datetime as dt
+import decimal
+import re
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import pandas as pd
+
+from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars, number_of
+from arcadia_pipelines.costs.allocation import Allocated
+from arcadia_pipelines.costs.tables import Standing, Stored
+from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.storage.columns import Column
+from arcadia_pipelines.storage.ledger import Published
+from arcadia_pipelines.storage.operations import Row
+
+Metadata = Mapping[str, dg.MetadataValue]
+"""In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""
+
+FROZEN_REMEDY = (
+    "Left as they are. What a paid or pushed one bills too little or too much, ex GST, is on the tenant's next invoice;"
+    " a void one stays void until an operator reopens it."
+)
+CHAIN_HEAD = "head"
+"""What the head of a month's chain of events is called: `arcadia audit --head` proves that nothing up to it changed."""
+_SIDES = ("revenue", "cost", "margin", "unallocated")
+_DONE = {
+    "keep": "unchanged",
+    "add": "added",
+    "draft": "drafted",
+    "revise": "revised",
+    "issue": "issued from draft",
+    "void": "voided",
+    "on_hold": "on hold",
+    "held_back": "held back",
+}
+
+
+def usage(kinds: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list[Column]) -> Metadata:
+    """What the freezing of a month's usage did; `kinds` are as usage.KINDS."""
+    return {
+        "dagster/row_count": dg.MetadataValue.int(int(kinds["meters"].sum())),
+        "records": dg.MetadataValue.int(int(kinds["record_count"].sum())),
+        "usage_cutoff": dg.MetadataValue.timestamp(cutoff),
+        "changed": dg.MetadataValue.bool(changed),
+        "usage_by_kind": table(kinds[["resource_kind", "quantity", "record_count"]]),
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def quotes(
+    kinds: pd.DataFrame, unbilled_rows: int, faults: pd.DataFrame, changed: bool, columns: list[Column]
+) -> Metadata:
+    """What the quoting of a month found; `kinds` are as storage/quotes.KINDS. Each subscription has one plan_base."""
+    subtotal = _sum(kinds["amount_cents"])
+    plans = kinds[kinds["kind"] == "plan_base"]["lines"]
+    return {
+        "subtotal": dg.MetadataValue.text(f"${dollars(subtotal)} ex GST"),
+        "dagster/row_count": dg.MetadataValue.int(int(kinds["lines"].sum())),
+        "subscriptions": dg.MetadataValue.int(int(plans.sum())),
+        "unbilled_usage_rows": dg.MetadataValue.int(unbilled_rows),
+        "tenants_held_back": dg.MetadataValue.int(int(faults["tenant_id"].nunique())),
+        "changed": dg.MetadataValue.bool(changed),
+        "amount_by_kind": table(_in_dollars(kinds)),
+        "subtotal_cents": dg.MetadataValue.int(subtotal),
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> Metadata:
+    """The lines of a month as they stand; `revenue` has the month's rows of ledger.REVENUE."""
+    cents = _sum(revenue["revenue_cents"])
+    kinds = revenue[["resource_kind", "revenue_cents"]].sort_values("revenue_cents", ascending=False)
+    return {
+        "revenue": dg.MetadataValue.text(f"${dollars(cents)} ex GST"),
+        "dagster/row_count": dg.MetadataValue.int(lines),
+        "revenue_by_kind": table(_in_dollars(kinds)),
+        "revenue_cents": dg.MetadataValue.int(cents),
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def invoices(
+    published: Published, standing: pd.DataFrame, largest: pd.DataFrame, head: str | None, columns: list[Column]
+) -> Metadata:
+    """The invoices of a month as they stand, and what this run changed.
+
+    `standing` and `largest` are as ledger.SUMS and LARGEST; `head` is that of the month's chain of events.
+    """
+    sums = {column: int(standing[column].iloc[0]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
+    counts, changed = published.actions, published.changed
+    return {
+        "total": dg.MetadataValue.text(
+            f"${dollars(sums['total_cents'])} = ${dollars(sums['subtotal_cents'])} + GST ${dollars(sums['tax_cents'])}"
+        ),
+        "this_run": dg.MetadataValue.text(
+            ", ".join(f"{count} {_DONE.get(action, action)}" for action, count in counts.items() if count)
+            or "nothing to invoice"
+        ),
+        "dagster/row_count": dg.MetadataValue.int(int(standing["invoices"].iloc[0])),
+        # Money before numbers: where the window is narrow, the UI cuts the right of a table off.
+        "largest_invoices": table(_in_dollars(largest)),
+        "changed_by_this_run": table(
+            _in_dollars(changed[["tenant_id", "action", "standing_cents", "recomputed_cents", "difference_cents"]])
+        ),
+        CHAIN_HEAD: dg.MetadataValue.text(head or ""),
+        **{column: dg.MetadataValue.int(cents) for column, cents in sums.items()},
+        **{f"invoices_{action}": dg.MetadataValue.int(count) for action, count in counts.items()},
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def bill(
+    stored: Stored | None, instead: str, standing: Standing, products: pd.DataFrame, columns: list[Column]
+) -> Metadata:
+    """A month's bill as it stands, and what fetching it did, or why not; `products` are as costs.PRODUCTS."""
+    moved = stored.moved if stored else None
+    return {
+        "total": dg.MetadataValue.text(f"{dollars(standing.total_cents)} USD, revision {standing.revision}"),
+        "this_run": dg.MetadataValue.text(f"fetched: {stored.outcome}" if stored else f"nothing fetched: {instead}"),
+        "source": dg.MetadataValue.text(f"{standing.source}, {standing.received_at:%Y-%m-%d %H:%M} UTC"),
+        "dagster/row_count": dg.MetadataValue.int(standing.item_count),
+        "products": table(_in_dollars(products)),
+        **({"moved": table(_in_dollars(moved))} if moved is not None else {}),
+        "total_usd_cents": dg.MetadataValue.int(standing.total_cents),
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def costs(
+    allocated: Allocated,
+    months: pd.DataFrame,
+    kinds: pd.DataFrame,
+    margins: pd.DataFrame,
+    unallocated: pd.DataFrame,
+    columns: list[Column],
+) -> Metadata:
+    """A month's bill allocated, beside its revenue.
+
+    `months` (to this one), `kinds`, `margins`, `unallocated`: as costs.MONTHS, KINDS, DEPLOYMENTS and UNALLOCATED.
+    """
+    this = months.iloc[-1]
+    known = allocated.aud_cents is not None
+    parts = {name: "" if pd.isna(this[f"{name}_cents"]) else dollars(int(this[f"{name}_cents"])) for name in _SIDES}
+    return {
+        "margin": dg.MetadataValue.text(
+            f"${parts['margin']} = revenue ${parts['revenue']} - cost ${parts['cost']}, AUD ex GST"
+            if known
+            else f"not known: {this['open_points']}"
+        ),
+        "reconciled": dg.MetadataValue.text(f"no: {this['open_points']}" if this["open_points"] else "yes"),
+        "dagster/row_count": dg.MetadataValue.int(len(allocated.rows)),
+        "lowest_margins": table(_in_dollars(margins)),
+        "unallocated": table(_in_dollars(unallocated)),
+        "cost_vs_revenue_by_kind": table(_in_dollars(kinds)),
+        "bill_usd_cents": dg.MetadataValue.int(allocated.usd_cents),
+        **{
+            f"{name}_cents": dg.MetadataValue.int(int(this[f"{name}_cents"]))
+            for name in _SIDES
+            if not pd.isna(this[f"{name}_cents"])
+        },
+        "dagster/column_schema": _table_schema(columns),
+    }
+
+
+def with_pictures(metadata: Metadata, drawn: Metadata, *names: str) -> Metadata:
+    """The metadata with some of the pictures, after what it says first."""
+    first = next(iter(metadata))
+    return {first: metadata[first], **{name: drawn[name] for name in names}, **metadata}
+
+
+def finding(found: Finding, remedy: str) -> Metadata:
+    """A check's offenders, worst first, and what to do about them."""
+    metadata: dict[str, dg.MetadataValue] = {"offenders": dg.MetadataValue.int(found.count)}
+    if found.count:
+        metadata["offenders_shown"] = table(_in_dollars(pd.DataFrame(found.offenders, dtype=object)))
+        metadata["what_to_do"] = dg.MetadataValue.text(remedy)
+    return metadata
+
+
+def frozen(differing: pd.DataFrame) -> Metadata:
+    """The frozen invoices that would be billed differently now, and what to do; rows of reconcile.plan."""
+    metadata: dict[str, dg.MetadataValue] = {"offenders": dg.MetadataValue.int(len(differing))}
+    if len(differing):
+        shown = differing[
+            ["tenant_id", "standing_cents", "recomputed_cents", "difference_cents", "status", "invoice_number"]
+        ].sort_values("difference_cents", key=abs, ascending=False, kind="stable")
+        metadata["differences"] = table(_in_dollars(shown))
+        metadata["difference_cents"] = dg.MetadataValue.int(_sum(differing["difference_cents"]))
+        metadata["what_to_do"] = dg.MetadataValue.text(FROZEN_REMEDY)
+    return metadata
+
+
+def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[str] = ()) -> Metadata:
+    """What an operator's job did to invoices (rows of operations.change)."""
+    months = sorted({f"{row['period_start']:%Y-%m}" for row in done})
+    total = sum(int(str(row["total_cents"])) for row in done)
+    summary = f"{number_of(len(done), 'invoices')} {what}"
+    if done:
+        summary += f", ${dollars(total)} with GST, of {', '.join(months)}"
+    if on_hold:
+        summary += f"; on hold, so left as drafts: {', '.join(on_hold)}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "invoices_changed": dg.MetadataValue.int(len(done)),
+        "changed": table(_in_dollars(pd.DataFrame(done, dtype=object))),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
+    """What an operator's job did to tenants, and the drafts that they have."""
+    months = sorted({f"{row['period_start']:%Y-%m}" for row in drafts})
+    summary = f"{number_of(len(tenants), 'tenants')} {what}: {', '.join(tenants)}"
+    if drafts:
+        summary += f"; {number_of(len(drafts), 'drafts')} of {', '.join(months)}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "tenants_changed": dg.MetadataValue.int(len(tenants)),
+        "drafts": table(_in_dollars(pd.DataFrame(drafts, dtype=object))),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
+    """What was accepted as lost; columns as usage.VANISHED."""
+    records = _sum(lost["frozen_records"]) - _sum(lost["remaining_records"])
+    summary = f"{number_of(records, 'records')} accepted as lost, of {number_of(len(lost), 'meters')}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary if len(lost) else "no frozen usage has vanished", dry_run)),
+        "records_lost": dg.MetadataValue.int(records),
+        "vanished": table(lost),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def unbilled(accepted: pd.DataFrame, dry_run: bool) -> Metadata:
+    """What nobody pays for, as accepted; columns as unbilled.UNBILLED."""
+    at_stake, unknown = _sum(accepted["at_stake_cents"].fillna(0)), int(accepted["at_stake_cents"].isna().sum())
+    summary = f"{number_of(len(accepted), 'rows')} of unbilled usage accepted, ${dollars(at_stake)} ex GST at stake"
+    if unknown:
+        summary += f", and {number_of(unknown, 'rows')} without a rate to tell by"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary if len(accepted) else "no unbilled usage is open", dry_run)),
+        "rows_accepted": dg.MetadataValue.int(len(accepted)),
+        "at_stake_cents": dg.MetadataValue.int(at_stake),
+        "accepted": table(_in_dollars(accepted)),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def missing(gone: pd.DataFrame, dry_run: bool) -> Metadata:
+    """Who was accepted as gone; columns as missing.MISSING."""
+    summary = (
+        f"{number_of(len(gone), 'tenants')} accepted as gone" if len(gone) else "no tenant that was invoiced is missing"
+    )
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "tenants_missing": dg.MetadataValue.int(len(gone)),
+        "missing": table(gone),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def _if_dry(summary: str, dry_run: bool) -> str:
+    return f"dry run, nothing is written: {summary}" if dry_run else summary
+
+
+def table(data: pd.DataFrame) -> dg.TableMetadataValue:
+    """The frame as an inline table; at most 20 rows."""
+    columns = {str(name): _cells(list(data[name].head(MOST_SHOWN))) for name in data.columns}
+    records = [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name, "string") for name in columns]))
+
+
+def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
+    return dg.MetadataValue.table_schema(
+        dg.TableSchema(
+            [dg.TableColumn(c.name, c.type, c.comment, dg.TableColumnConstraints(nullable=c.nullable)) for c in columns]
+        )
+    )
+
+
+def _sum(cents: Series) -> int:
+    """The exact sum of a column of cents, also past 64 bits."""
+    return int(cast(cents, WHOLE).sum())
+
+
+def _in_dollars(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows to show, with `*_cents` columns as dollars for people, without the suffix."""
+    shown = data.head(MOST_SHOWN)
+    money = [column for column in shown.columns if column.endswith("_cents")]
+    amounts = {name: ["" if pd.isna(cents) else dollars(int(cents)) for cents in shown[name]] for name in money}
+    return shown.assign(**amounts).rename(columns={column: column.removesuffix("_cents") for column in money})
+
+
+def _cells(values: list[object]) -> list[str]:
+    """A column of a table as text; numbers are lined up on the right by spaces that the browser keeps."""
+    cells = [_cell(value) for value in values]
+    if not all(re.fullmatch(r"-?[\d,.]*", cell) for cell in cells):
+        return cells
+    width = max(map(len, cells), default=0)
+    return [cell.rjust(width, "\N{NO-BREAK SPACE}") for cell in cells]
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA:
+        return ""
+    return f"{value:,}" if isinstance(value, int | decimal.Decimal) else str(value)

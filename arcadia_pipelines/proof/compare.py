@@ -1,0 +1,151 @@
+"""Two revisions of an invoice side by side: which lines differ, by how much, and why.
+
+Belongs here: matching lines and naming the cause. Does not: reading revisions (history.py), words for people
+(cli/history.py), whether a month's invoice is to be replaced (reconcile.py).
+"""
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+import pyarrow as pa
+
+from arcadia_pipelines.billing.money import CENTS, COUNT, QUANTITY, TEXT, Series, repeat, to_arrow, to_pandas
+
+_UNIT_PRICE = pa.decimal128(27, 8)  # as on invoice lines
+
+LINES = pa.schema(
+    [
+        ("line_no", COUNT),
+        ("deployment_id", TEXT),  # null: none, or deleted since
+        ("deployment_name", TEXT),
+        ("kind", TEXT),
+        ("resource_kind", TEXT),
+        ("description", TEXT),
+        ("qty", QUANTITY),
+        ("unit", TEXT),
+        ("unit_price_cents", _UNIT_PRICE),
+        ("amount_cents", CENTS),
+        ("meta", TEXT),
+        ("used", QUANTITY),  # these three are from the meta; null where the kind has none
+        ("included", QUANTITY),
+        ("effective_from", TEXT),
+    ]
+)
+"""One row per line of one invoice."""
+
+_VALUES = [
+    ("qty", QUANTITY),
+    ("unit", TEXT),
+    ("unit_price_cents", _UNIT_PRICE),
+    ("amount_cents", CENTS),
+    ("used", QUANTITY),
+    ("included", QUANTITY),
+    ("effective_from", TEXT),
+]
+CHANGES = pa.schema(
+    [
+        ("change", TEXT),  # changed, added or removed
+        ("cause", TEXT),
+        ("deployment_name", TEXT),
+        ("kind", TEXT),
+        ("resource_kind", TEXT),
+        ("description", TEXT),
+        ("difference_cents", CENTS),
+        *((f"{name}_{when}", of) for name, of in _VALUES for when in ("before", "after")),
+    ]
+)
+"""One row per line that differs, in the order of the later revision; a line that is not there has nulls."""
+
+_KEY = ["deployment", "kind", "resource_kind", "description", "nth"]
+
+
+def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """The lines (LINES) that differ between two revisions of one invoice, as CHANGES.
+
+    Lines are matched by deployment, kind, resource kind and description; several equal ones in order. Causes, more than
+    one with commas between:
+
+    - usage: the used quantity differs
+    - price: the unit price, the allowance or the effective_from differs
+    - subscription: a plan or addon came, went or has another quantity; so with overage whose plan was changed
+    - usage or price: an overage line came or went though its plan stayed; the revision without it does not say which
+    - correction: an adjustment or a credit
+    - tax: GST on another taxable sum, or GST came or went
+    - code: the same inputs and another outcome, so the engine was changed
+    """
+    both = _keyed(before, after).merge(_keyed(after, before), on=_KEY, how="outer", suffixes=("_before", "_after"))
+    matched = both["line_no_before"].notna() & both["line_no_after"].notna()
+    differs = _any_differs(both, "qty", "unit", "unit_price_cents", "amount_cents", "meta")
+    change = repeat("changed", TEXT, both)
+    change = change.mask(both["line_no_before"].isna(), "added").mask(both["line_no_after"].isna(), "removed")
+    changes = both.assign(
+        change=change,
+        cause=_causes(both, matched, taxed_alike=_taxable(before) == _taxable(after)),
+        deployment_name=both["deployment_name_after"].fillna(both["deployment_name_before"]),
+        difference_cents=both["amount_cents_after"].fillna(0) - both["amount_cents_before"].fillna(0),
+        place=both["line_no_after"].fillna(both["line_no_before"]),
+    )[differs | ~matched].sort_values(["place", "change"], ascending=[True, False], kind="stable", ignore_index=True)
+    for column in ("resource_kind", "deployment_name"):
+        changes[column] = changes[column].mask(changes[column] == "")
+    return to_pandas(to_arrow(changes, CHANGES))
+
+
+def unseen(before: Mapping[str, object], after: Mapping[str, object]) -> list[tuple[str, object, object]]:
+    """What the `meta` of two revisions tell differently, by name: what stands on the invoice and on none of its lines.
+
+    Among it the reason that there is no GST; None where a revision says nothing.
+    """
+    names = sorted(before.keys() | after.keys())
+    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
+
+
+def _keyed(lines: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The lines with the key to match them by. A deleted deployment is known by its name."""
+    known = pd.concat([lines, other]).dropna(subset=["deployment_id", "deployment_name"])
+    ids = known.drop_duplicates("deployment_name").set_index("deployment_name")["deployment_id"]
+    names = lines["deployment_name"].fillna("")
+    deployment = lines["deployment_id"].fillna(names.map(ids.to_dict()).astype(pd.ArrowDtype(TEXT))).fillna(names)
+    keyed = lines.assign(deployment=deployment, resource_kind=lines["resource_kind"].fillna("")).sort_values("line_no")
+    nth = keyed.groupby([key for key in _KEY if key != "nth"], sort=False).cumcount()
+    return keyed.assign(nth=nth)
+
+
+def _causes(both: pd.DataFrame, matched: Series, taxed_alike: bool) -> Series:
+    """Why each pair differs, if it does."""
+    kind = both["kind"]
+    overage = kind == "overage"
+    replanned = overage & both["deployment"].isin(both["deployment"][(kind == "plan_base") & ~matched])
+    price = kind.isin(["plan_base", "addon", "overage"]) & _any_differs(
+        both, "unit", "unit_price_cents", "included", "effective_from"
+    )
+    causes = {
+        "usage": overage & matched & _any_differs(both, "used"),
+        "price": price & matched & ~replanned,
+        "subscription": (kind.isin(["plan_base", "addon"]) & ~matched)
+        | ((kind == "addon") & _any_differs(both, "qty"))
+        | (replanned & (price | ~matched)),
+        "usage or price": overage & ~matched & ~replanned,
+        "correction": kind.isin(["adjustment", "credit"]),
+        "tax": (kind == "tax") & (~matched | (not taxed_alike)),
+    }
+    text = repeat("", TEXT, both)
+    for name, applies in causes.items():
+        text = text.mask(applies, text + ", " + name)
+    return text.mask(text == "", ", code").str.slice(2)
+
+
+def _any_differs(both: pd.DataFrame, *columns: str) -> Series:
+    """Whether one of the columns differs; null is a value like others."""
+    found = pd.Series(False, index=both.index)
+    for column in columns:
+        one, other = both[f"{column}_before"], both[f"{column}_after"]
+        found |= (one != other).fillna(False).astype(bool) | (one.isna() != other.isna())
+    return found
+
+
+def _taxable(lines: pd.DataFrame) -> int:
+    """The taxable cents: what the tax line says, or else the sum of the other lines."""
+    is_tax = lines["kind"] == "tax"
+    said = re.search(r'"taxable_cents": (-?\d+)', " ".join(lines["meta"][is_tax].dropna()))
+    return int(said[1]) if said else int(lines["amount_cents"][~is_tax].sum())

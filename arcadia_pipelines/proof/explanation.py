@@ -1,0 +1,280 @@
+"""An invoice's lines in words: the arithmetic, and whether what is behind a line still comes to what stands on it.
+
+Belongs here: comparing and wording what history.py has read. Does not: how it looks on a terminal
+(cli/history.py).
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from arcadia_pipelines.billing import gst
+from arcadia_pipelines.billing.money import dollars, number_of, plain
+from arcadia_pipelines.proof.history import Correction, Price, Subscription, Usage
+
+Line = Mapping[str, Any]
+"""A line as from history.worked_out."""
+
+
+@dataclass
+class Findings:
+    """What was found, in sentences; `disagreements` are those of them that tell of a sum that does not agree."""
+
+    sentences: list[str] = field(default_factory=list)
+    disagreements: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """A fact."""
+        self.sentences.append(text)
+
+    def object_to(self, text: str) -> None:
+        """A sum that does not agree."""
+        self.sentences.append(text)
+        self.disagreements.append(text)
+
+
+@dataclass
+class Explanation(Findings):
+    """A line, and what is behind it as far as its kind has such things."""
+
+    line: Line = field(default_factory=dict)
+    price: Price | None = None
+    subscription: Subscription | None = None
+    correction: Correction | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The records behind an overage line, none included; null where there is no subscription to look for."""
+        if self.subscription is None:
+            return None
+        return self.subscription.usage.get(self.line["resource_kind"], Usage())
+
+
+Prices = Mapping[tuple[str, str], Sequence[Price]]
+
+
+def explain(
+    invoice: Mapping[str, Any],
+    lines: Sequence[Line],
+    subscriptions: Sequence[Subscription],
+    prices: Prices,
+    corrections: Mapping[tuple[str, str], Correction],
+) -> list[Explanation]:
+    """Each line explained, in order; the facts are history.py's of the same names."""
+    owners = _owners(lines, subscriptions, prices)
+    explained = []
+    for line in lines:
+        found = Explanation(line=line, subscription=owners.get(line["line_no"]))
+        if line["kind"] == "overage":
+            _explain_allowance(found)
+        _explain_amount(found)
+        if line["kind"] in ("plan_base", "addon"):
+            code = code_of(line)
+            found.price = _price(line, prices.get((line["kind"], code), ()))
+            _explain_price(found, invoice, f"{line['kind'].removesuffix('_base')} {code}")
+        elif line["kind"] == "overage":
+            _explain_usage(found, invoice, prices)
+        elif line["kind"] in ("adjustment", "credit"):
+            meta = line["meta"]
+            found.correction = corrections.get((meta.get("corrects", ""), meta.get("invoice_number", "")))
+            _explain_correction(found)
+        explained.append(found)
+    return explained
+
+
+def code_of(line: Line) -> str:
+    """The plan's or the addon's code, of a plan_base or addon line."""
+    return str(line["description"]).partition(": ")[2]
+
+
+def totals(invoice: Mapping[str, Any], lines: Sequence[Line]) -> Findings:
+    """The invoice's own sums beside its lines'."""
+    found = Findings()
+    tax = sum(line["amount_cents"] for line in lines if line["kind"] == "tax")
+    subtotal = sum(line["amount_cents"] for line in lines) - tax
+    text = f"The lines sum to {dollars(subtotal)}, and {dollars(tax)} GST: {dollars(subtotal + tax)} AUD"
+    if (subtotal, tax) == (invoice["subtotal_cents"], invoice["tax_cents"]):
+        found.say(f"{text} in total, as on the invoice.")
+    else:
+        on_invoice = " + ".join(dollars(invoice[f"{part}_cents"]) for part in ("subtotal", "tax"))
+        found.object_to(f"{text}. On the invoice: {on_invoice} = {dollars(invoice['total_cents'])}.")
+    if "gst_free_reason" in invoice["meta"]:
+        taxed = any(line["kind"] == "tax" for line in lines)
+        what = "There is no GST but on what it corrects" if taxed else "There is no GST"
+        found.say(f"{what}: {invoice['meta']['gst_free_reason']}.")
+    if invoice["status"] == "void":
+        found.say("The invoice is void: nothing of it is owed.")
+    return found
+
+
+def _owners(lines: Sequence[Line], subscriptions: Sequence[Subscription], prices: Prices) -> dict[int, Subscription]:
+    """The subscription that each overage line bills, by line_no.
+
+    A deployment has one, nearly always. After a change of plan it has two, in the order of their lines: of those that
+    have no line of the kind yet, the first whose usage, or at least whose rate, is the line's.
+    """
+    owners, taken = dict[int, Subscription](), set[tuple[object, str]]()
+    for line in lines:
+        kind = line["resource_kind"]
+        left = [
+            subscription
+            for subscription in subscriptions
+            if line["kind"] == "overage"
+            and subscription.deployment_id == line["deployment_id"]
+            and (subscription.subscription_id, kind) not in taken
+        ]
+        if left:
+            likeness = [_likeness(line, subscription, prices) for subscription in left]
+            owners[line["line_no"]] = owner = left[likeness.index(max(likeness))]
+            taken.add((owner.subscription_id, kind))
+    return owners
+
+
+def _likeness(line: Line, subscription: Subscription, prices: Prices) -> tuple[bool, bool]:
+    kind = line["resource_kind"]
+    used = subscription.usage.get(kind, Usage()).quantity
+    return _meta_quantity(line, "used") == used, _is_billed(line, _rate(line, subscription, prices))
+
+
+def _price(line: Line, prices: Sequence[Price]) -> Price | None:
+    """The one that was billed, if a code is there twice; else the first."""
+    return next((price for price in prices if _is_billed(line, price)), next(iter(prices), None))
+
+
+def _rate(line: Line, subscription: Subscription, prices: Prices) -> Price | None:
+    return _price(line, prices.get(("overage", f"{subscription.plan_id}/{line['resource_kind']}"), ()))
+
+
+def _explain_amount(found: Explanation) -> None:
+    line = found.line
+    exact = f"{plain(line['exact_cents'])} c"
+    amount = dollars(int(line["rounded_cents"]))
+    if line["kind"] == "tax":
+        work = f"{dollars(int(line['taxable_cents']))} taxable x {plain(gst.RATE * 100)} %"
+    else:
+        quantity = f"{plain(line['qty'])} {line['unit'] or ''}".rstrip()
+        work = f"{quantity} x {plain(line['unit_price_cents'])} c"
+    if line["exact_cents"] == line["rounded_cents"]:
+        text = f"{work} = {amount}"
+    else:
+        text = f"{work} = {exact}, rounded half up to the cent: {amount}"
+    if line["rounded_cents"] == line["amount_cents"]:
+        found.say(text)
+    else:
+        found.object_to(f"{text}, but {dollars(line['amount_cents'])} stands on the line")
+    noted = line["meta"].get("taxable_cents", line["taxable_cents"])
+    if line["kind"] == "tax" and noted != line["taxable_cents"]:
+        which = "the lines but tax" if line["taxable_cents"] == line["before_tax_cents"] else "the taxable lines"
+        now = dollars(int(line["taxable_cents"]))
+        found.object_to(f"{which} sum to {now}; it was worked out on {dollars(noted)}")
+
+
+def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) -> None:
+    """The row of the price list, and whether it is the one that was billed."""
+    line, price = found.line, found.price
+    month = f"{invoice['period_start']:%B %Y}"
+    since = line["meta"].get("effective_from")
+    billed = _worded(line, line["unit_price_cents"], _meta_quantity(line, "included"), since)
+    if price is None:
+        found.object_to(f"{what} has no price for {month} now; billed was {billed}")
+        return
+    row = _worded(line, price.unit_price_cents, price.included, price.effective_from)
+    if _is_billed(line, price):
+        found.say(f"price of {what}: {row} ({price.table})")
+    else:
+        found.object_to(f"price of {what} for {month}: {row} now ({price.table}); billed was {billed}")
+
+
+def _worded(line: Line, cents: Decimal, included: Decimal | None, since: object) -> str:
+    allowance = "" if included is None else f" beyond {plain(included)}"
+    return f"{plain(cents)} c per {line['unit']}{allowance}, since {since}"
+
+
+def _is_billed(line: Line, price: Price | None) -> bool:
+    return price is not None and (price.unit_price_cents, price.included, price.effective_from) == (
+        line["unit_price_cents"],
+        _meta_quantity(line, "included"),
+        line["meta"].get("effective_from"),
+    )
+
+
+def _explain_allowance(found: Explanation) -> None:
+    line = found.line
+    used, included = _meta_quantity(line, "used"), _meta_quantity(line, "included")
+    if used is None or included is None:
+        found.object_to("the line does not tell what was used and included")
+        return
+    text = f"used {plain(used)} - included {plain(included)} = {plain(used - included)} {line['unit']}"
+    if used - included == line["qty"]:
+        found.say(text)
+    else:
+        found.object_to(f"{text}, but {plain(line['qty'])} stands on the line")
+
+
+def _explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Prices) -> None:
+    """The rate and the records behind an overage line."""
+    line, subscription, usage = found.line, found.subscription, found.usage
+    if subscription is None or usage is None:
+        found.object_to("its subscription is not there any more: neither its rate nor its usage can be found")
+        return
+    found.price = _rate(line, subscription, prices)
+    _explain_price(found, invoice, f"plan {subscription.plan}")
+    _list_records(found, usage, f"received by {invoice['usage_cutoff']:%Y-%m-%d %H:%M}")
+    used, unit = _meta_quantity(line, "used"), line["unit"]
+    total = f"the records sum to {plain(usage.quantity)} {unit}"
+    if usage.quantity == used:
+        found.say(f"{total}, as billed")
+    elif used is not None:
+        why = "late usage?" if usage.quantity > used else "were records removed or corrected?"
+        found.object_to(f"{total} now, {plain(used)} was billed: {why}")
+    if usage.unusable_records:
+        found.object_to(f"{usage.unusable_records:,} more cannot be summed: NaN, null, infinity, or 1e12 and more")
+    if usage.late_records:
+        late = f"{usage.late_records:,} more came later, {plain(usage.late_quantity)} {unit} in sum"
+        found.say(f"{late}: not on this invoice")
+
+
+def _list_records(found: Explanation, usage: Usage, received: str) -> None:
+    if not usage.records:
+        found.say(f"no usage records {received} UTC")
+        return
+    span = f"{usage.first_at:%Y-%m-%d %H:%M} to {usage.last_at:%Y-%m-%d %H:%M}"
+    found.say(f"{number_of(usage.records, 'usage records')}, {span} UTC, {received}:")
+    half = len(usage.shown) // 2
+    for number, record in enumerate(usage.shown):
+        if number == half and usage.records > len(usage.shown):
+            found.say(f"  ... {usage.records - len(usage.shown):,} more ...")
+        recorded_at = dt.datetime.fromisoformat(record["recorded_at"])
+        quantity = plain(Decimal(record["quantity"]))
+        found.say(f"  {recorded_at:%Y-%m-%d %H:%M:%S}  {quantity:>12} {found.line['unit']}  {record['id']}")
+
+
+def _explain_correction(found: Explanation) -> None:
+    meta, correction = found.line["meta"], found.correction
+    if correction is None:
+        found.say("which month it corrects is not noted on it")
+        return
+    month = dt.date.fromisoformat(meta["corrects"])
+    found.say(f"corrects {month:%B %Y}, invoice {meta['invoice_number']}, which stays as it is")
+    if "taxable" in meta:
+        found.say(f"{'with' if meta['taxable'] else 'without'} GST, as what it corrects")
+    if correction.billed_cents is None or correction.owed_cents is None:
+        found.say("invoice_corrections has nothing to correct there any more")
+    else:
+        found.say(
+            f"that month, ex GST: billed {dollars(correction.billed_cents)}, owed {dollars(correction.owed_cents)},"
+            f" difference {dollars(correction.difference_cents)} (invoice_corrections)"
+        )
+    rest = correction.difference_cents - correction.carried_cents
+    text = f"the lines that correct it sum to {dollars(correction.carried_cents)}"
+    if rest:
+        found.object_to(f"{text}, so {dollars(rest)} is for a later invoice")
+    else:
+        found.say(f"{text}: nothing is left to correct")
+
+
+def _meta_quantity(line: Line, name: str) -> Decimal | None:
+    value = line["meta"].get(name)
+    return None if value is None else Decimal(value)

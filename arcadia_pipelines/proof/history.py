@@ -1,0 +1,311 @@
+"""What is behind an invoice: its revisions, and the prices, usage records and corrections of its lines.
+
+Belongs here: reading them, for people who ask. Does not: the invoice as it stands (ledger.py), what the answers mean
+(compare.py, explanation.py). Nothing is written.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing import gst
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.proof.compare import LINES
+from arcadia_pipelines.storage import bulk, catalogue, ledger
+from arcadia_pipelines.storage.catalogue import bounds
+from arcadia_pipelines.storage.usage import ACTIVE, RECORDS, SPANS, USABLE
+
+RECORDS_SHOWN = 3
+"""Of each line's usage records, the first and the last so many."""
+
+_REPLACED = """
+    select (snapshot -> 'invoice' ->> 'revision')::integer as revision, revision as by_revision,
+           occurred_at as replaced_at, operator, reason, run_id
+    from billing.invoice_events where invoice_id = %(invoice)s and snapshot is not null order by 1
+"""
+_PAST = """
+    select i.* from billing.invoice_events e
+    cross join jsonb_populate_record(null::billing.tenant_invoices, e.snapshot -> 'invoice') i
+    where e.invoice_id = %(invoice)s and i.revision = %(revision)s
+"""
+_LINES = """
+    select l.* from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
+    where i.id = %(invoice)s and i.revision = %(revision)s and l.period_start = %(month)s
+    union all
+    select l.* from billing.invoice_events e
+    cross join jsonb_populate_recordset(null::billing.tenant_invoice_lines, e.snapshot -> 'lines') l
+    where e.invoice_id = %(invoice)s and (e.snapshot -> 'invoice' ->> 'revision')::integer = %(revision)s
+"""
+_COMPARED = f"""
+    select *, (meta ->> 'used')::numeric as used, (meta ->> 'included')::numeric as included,
+           meta ->> 'effective_from' as effective_from
+    from ({_LINES}) l
+"""
+
+
+class NoRevision(ledger.NotInvoiced):
+    """The invoice has no such revision; the message names those that it has."""
+
+
+class UnknownReference(ledger.NotInvoiced):
+    """No invoice and no line has this number or id."""
+
+
+def replaced(connection: Connection, invoice: object) -> dict[int, dict[str, Any]]:
+    """The invoice's replaced revisions in order: by_revision, replaced_at, operator, reason and run_id of each."""
+    rows = connection.exec_driver_sql(_REPLACED, {"invoice": invoice}).mappings()
+    return {row["revision"]: {name: row[name] for name in row if name != "revision"} for row in rows}
+
+
+def invoice_of(connection: Connection, tenant: str, month: BillingMonth, revision: int) -> dict[str, Any]:
+    """The revision of the tenant's invoice of the month, as ledger.invoice_of gives the standing one.
+
+    `replaced` is by what: as in replaced(), null for the one that stands. Raises ledger.NotInvoiced and NoRevision.
+    """
+    standing = ledger.invoice_of(connection, tenant, month)
+    past = replaced(connection, standing["id"])
+    if revision == standing["revision"]:
+        return {**standing, "replaced": None}
+    if revision not in past:
+        raise NoRevision(f"the invoice of {tenant!r} in {month} has no revision {revision}: {_known(past, standing)}")
+    parameters = {"invoice": standing["id"], "revision": revision, "month": month.start}
+    row = connection.exec_driver_sql(_PAST, parameters).mappings().one()
+    lines = connection.exec_driver_sql(f"{_LINES} order by line_no", parameters).mappings()
+    return {
+        **{name: row[name] for name in standing if name != "lines"},
+        "lines": [dict(line) for line in lines],
+        "replaced": past[revision],
+    }
+
+
+def _known(past: Collection[int], standing: dict[str, Any]) -> str:
+    *others, last = [*map(str, past), f"{standing['revision']}, which stands"]
+    return f"there are {', '.join(others)} and {last}" if others else f"there is only {last}"
+
+
+def lines_of(connection: Connection, invoice: dict[str, Any]) -> pd.DataFrame:
+    """The lines of the revision (as from invoice_of), to be compared: compare.LINES."""
+    parameters = {"invoice": invoice["id"], "revision": invoice["revision"], "month": invoice["period_start"]}
+    return bulk.read(connection, _COMPARED, LINES, parameters)
+
+
+_FIND = """
+    select * from (
+        select tenant_id, period_start, null::integer as line_no, invoice_number from billing.tenant_invoices
+        where invoice_number in (%(reference)s, upper(%(reference)s)) or id = %(id)s
+        union all
+        select i.tenant_id, i.period_start, l.line_no, null
+        from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id where l.id = %(id)s
+    ) found
+    order by invoice_number = %(reference)s desc nulls last
+"""
+
+
+def find(connection: Connection, reference: str) -> tuple[str, BillingMonth, int | None]:
+    """The tenant and month of an invoice by its number or id, or of a line by its id, and then its line_no.
+
+    Raises UnknownReference.
+    """
+    try:
+        by_id = uuid.UUID(reference)
+    except ValueError:
+        by_id = None
+    found = connection.exec_driver_sql(_FIND, {"reference": reference, "id": by_id}).first()
+    if found is None:
+        raise UnknownReference(
+            f"no invoice and no line {reference!r}: give a number like INV-202604-00010, or the id of an invoice or of"
+            " a line that stands"
+        )
+    return found.tenant_id, BillingMonth(found.period_start), found.line_no
+
+
+# PostgreSQL multiplies and rounds on its own here: a second opinion on what the engine put on the line.
+_WORKED_OUT = """
+    with lines as (
+        select *, coalesce(sum(amount_cents) filter (
+                      where kind <> 'tax' and coalesce(meta ->> 'taxable' = 'true', not %(is_free)s)) over (), 0
+                  ) as taxable_cents,
+               coalesce(sum(amount_cents) filter (where kind <> 'tax') over (), 0) as before_tax_cents
+        from billing.tenant_invoice_lines where invoice_id = %(invoice)s and period_start = %(month)s
+    ),
+    exact as (
+        select *, case kind when 'tax' then taxable_cents * %(rate)s else qty * unit_price_cents end as exact_cents
+        from lines
+    )
+    select line_no, id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents, deployment_id,
+           deployment_name, meta, taxable_cents, before_tax_cents, exact_cents, round(exact_cents) as rounded_cents
+    from exact order by line_no
+"""
+
+
+def worked_out(connection: Connection, invoice: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of the standing invoice in order, each with its amount worked out again: exact and rounded cents.
+
+    `before_tax_cents` is the sum of the invoice's lines but tax, `taxable_cents` of those that GST applies to.
+    """
+    parameters = {
+        "invoice": invoice["id"],
+        "month": invoice["period_start"],
+        "rate": gst.RATE,
+        "is_free": "gst_free_reason" in invoice["meta"],
+    }
+    return [dict(line) for line in connection.exec_driver_sql(_WORKED_OUT, parameters).mappings()]
+
+
+@dataclass(frozen=True)
+class Price:
+    """A row of the price list, in effect in a month: cents a unit, and for a rate the allowance, in its unit."""
+
+    table: str
+    code: str
+    effective_from: str
+    unit_price_cents: Decimal
+    included: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The usable records of a subscription and resource kind up to a cut-off, and what came after it."""
+
+    records: int = 0
+    quantity: Decimal = Decimal(0)
+    first_at: dt.datetime | None = None
+    last_at: dt.datetime | None = None
+    shown: tuple[dict[str, str], ...] = ()
+    """The first and the last: recorded_at, quantity, id, in order."""
+    unusable_records: int = 0
+    late_records: int = 0
+    late_quantity: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A subscription that the month bills: its plan by id and code, and its usage by resource kind."""
+
+    subscription_id: uuid.UUID
+    deployment_id: uuid.UUID
+    plan_id: uuid.UUID
+    plan: str
+    usage: dict[str, Usage]
+
+
+_SUBSCRIPTIONS = f"""
+    select distinct on (s.subscription_id) s.subscription_id, s.deployment_id, own.plan_id,
+           coalesce(p.code, own.plan_id::text) as plan
+    from ({SPANS}) s
+    join cloud.subscriptions own on own.id = s.subscription_id
+    left join cloud.plans p on p.id = own.plan_id
+    where own.tenant_id = %(tenant)s and s.deployment_id = any(%(deployments)s::uuid[])
+    order by s.subscription_id
+"""
+_USAGE = f"""
+    with records as (
+        select s.subscription_id, r.resource_kind, r.id, r.recorded_at, r.quantity, {USABLE} is true as usable,
+               coalesce(a.received_at, r.ingested_at, '-infinity') > %(billed_until)s as late
+        from ({RECORDS}) r join ({SPANS}) s on {ACTIVE}
+        left join billing.usage_ahead a on a.period_start = %(month)s and a.record_id = r.id
+        where r.deployment_id = any(%(deployments)s::uuid[])
+    ),
+    numbered as (
+        select *, row_number() over (of_line order by recorded_at, id) as nth, count(*) over of_line as of_them
+        from records window of_line as (partition by subscription_id, resource_kind, usable, late)
+    )
+    select subscription_id, resource_kind,
+           count(*) filter (where usable and not late) as records,
+           coalesce(sum(quantity) filter (where usable and not late), 0) as quantity,
+           min(recorded_at) filter (where usable and not late) as first_at,
+           max(recorded_at) filter (where usable and not late) as last_at,
+           coalesce(
+               jsonb_agg(jsonb_build_object('recorded_at', recorded_at, 'quantity', quantity::text, 'id', id)
+                         order by recorded_at, id)
+               filter (where usable and not late and (nth <= %(shown)s or nth > of_them - %(shown)s)), '[]') as shown,
+           count(*) filter (where not usable) as unusable_records,
+           count(*) filter (where usable and late) as late_records,
+           coalesce(sum(quantity) filter (where usable and late), 0) as late_quantity
+    from numbered group by subscription_id, resource_kind
+"""
+
+
+def subscriptions(
+    connection: Connection, invoice: dict[str, Any], deployments: Collection[uuid.UUID]
+) -> list[Subscription]:
+    """The tenant's subscriptions of these deployments that the invoice's month bills, by id, with their usage.
+
+    Records count up to the invoice's usage_cutoff; later ones are counted apart.
+    """
+    if not deployments:
+        return []
+    parameters = {
+        **bounds(BillingMonth(invoice["period_start"])),
+        "billed_until": invoice["usage_cutoff"],
+        "tenant": invoice["tenant_id"],
+        "deployments": list(deployments),
+        "shown": RECORDS_SHOWN,
+    }
+    usage: dict[uuid.UUID, dict[str, Usage]] = {}
+    for subscription, kind, *sums in connection.exec_driver_sql(_USAGE, parameters):
+        records, quantity, first_at, last_at, shown, *others = sums
+        usage.setdefault(subscription, {})[kind] = Usage(records, quantity, first_at, last_at, tuple(shown), *others)
+    return [
+        Subscription(subscription, deployment, plan_id, plan, usage.get(subscription, {}))
+        for subscription, deployment, plan_id, plan in connection.exec_driver_sql(_SUBSCRIPTIONS, parameters)
+    ]
+
+
+def prices(connection: Connection, month: BillingMonth) -> dict[tuple[str, str], list[Price]]:
+    """The prices in effect in the month, by kind of line and code; more than one where a code is there twice.
+
+    Rates are by ("overage", "<id of the plan>/<resource kind>"). What has no price is not there.
+    """
+    found: dict[tuple[str, str], list[Price]] = {}
+    for kind, table, listed in (
+        ("plan_base", "plan_prices", catalogue.plan_prices(connection, month)),
+        ("addon", "addon_prices", catalogue.addon_prices(connection, month)),
+    ):
+        for code, _, cents, since in listed:
+            found.setdefault((kind, code), []).append(Price(table, code, since.isoformat(), Decimal(cents)))
+    rates: list[dict[Any, Any]] = catalogue.rates(connection, month).to_dict("records")
+    for rate in rates:
+        key = f"{rate['plan_id']}/{rate['resource_kind']}"
+        price = Price("plan_rates", key, rate["effective_from"], rate["unit_price_cents"], rate["included"])
+        found["overage", key] = [price]
+    return found
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A corrected month: what its invoice billed and what is owed now (null: nothing is to be corrected), ex GST.
+
+    `carried_cents` is the sum of the lines that correct it, on all the tenant's invoices but void ones.
+    """
+
+    billed_cents: int | None
+    owed_cents: int | None
+    difference_cents: int
+    carried_cents: int
+
+
+_CORRECTIONS = """
+    select l.corrects, l.invoice_number, c.billed_cents, c.owed_cents, coalesce(c.difference_cents, 0), l.cents
+    from (
+        select l.meta ->> 'corrects' as corrects, l.meta ->> 'invoice_number' as invoice_number,
+               coalesce(sum(l.amount_cents) filter (where i.status <> 'void'), 0)::bigint as cents
+        from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
+        where i.tenant_id = %(tenant)s and l.kind in ('credit', 'adjustment') and l.meta ? 'corrects'
+        group by 1, 2
+    ) l
+    left join billing.invoice_corrections c on c.tenant_id = %(tenant)s and c.period_start::text = l.corrects
+    order by 1, 2
+"""
+
+
+def corrections(connection: Connection, tenant: str) -> dict[tuple[str, str], Correction]:
+    """What the tenant's adjustments and credits correct, by month (its first day) and number of its invoice."""
+    rows = connection.exec_driver_sql(_CORRECTIONS, {"tenant": tenant})
+    return {(month, number): Correction(*cents) for month, number, *cents in rows}
