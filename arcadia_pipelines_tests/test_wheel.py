@@ -55,7 +55,7 @@ def test_it_has_all_that_the_program_reads_and_nothing_else(wheel: Path) -> None
     """Every file of sql/ and of the package, Dagster's settings; no tests, no caches."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = files(PROJECT / "arcadia_pipelines")
-    assert package >= {"cli.py", "renderer.py", "api/static/dashboard.html"}
+    assert package >= {"cli/main.py", "pipeline/renderer.py", "api/static/dashboard.html"}
     shipped = {"dagster.yaml", "workspace.yaml", *(f"sql/{name}" for name in files(PROJECT / "sql"))}
     assert names == {f"arcadia_pipelines/{name}" for name in package | shipped}
 

@@ -76,6 +76,17 @@ _REMEMBER_ROWS = """
     update billing.billing_months set frozen_rows = %(frozen)s, quoted_rows = %(quoted)s
     where period_start = %(month)s and (frozen_rows, quoted_rows) is distinct from (%(frozen)s, %(quoted)s)
 """
+# The tenants whose frozen usage changed are quoted again, and so is the usage of nobody.
+_FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
+_OF_DIFFERING = """
+      and tenant_id in (
+          select '' union select s.tenant_id from {0} d join cloud.subscriptions s on s.id = d.subscription_id
+      )
+"""
+_REMEMBER_FROZEN = """
+    update billing.billing_months set frozen_rows = %(rows)s
+    where period_start = %(month)s and frozen_rows is distinct from %(rows)s
+"""
 _IS_KNOWN = "select exists (select from billing.quoted_tenants where period_start = %(month)s and tenant_id = '')"
 _ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
 
@@ -136,14 +147,19 @@ _OF = {"frozen": ["metered_usage"], "quoted": ["deployment_quote_lines", "unbill
 
 
 @dataclass(frozen=True)
-class Stale:
+class Scope:
     """Whom to compute; None: everybody. How many invoices are left alone."""
 
     tenants: list[str] | None
     settled: int = 0
 
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing has to be computed."""
+        return self.tenants == []
 
-def to_quote(connection: Connection, month: BillingMonth) -> Stale:
+
+def scope_for_quotes(connection: Connection, month: BillingMonth) -> Scope:
     """The tenants that have to be quoted, and '' if the usage of nobody is another.
 
     What they are quoted from is kept for remember_quoted() in the same transaction.
@@ -153,20 +169,38 @@ def to_quote(connection: Connection, month: BillingMonth) -> Stale:
         connection.exec_driver_sql(statement, parameters)
     known = connection.exec_driver_sql(_IS_KNOWN, parameters).scalar_one()
     if not known or not quotes.is_quoted(connection, month) or not _stands(connection, month, "frozen", "quoted"):
-        return Stale(None)
+        return Scope(None)
     connection.exec_driver_sql("analyze quotable")
-    return Stale(_unless_most(connection, _TO_QUOTE, parameters))
+    return Scope(_unless_most(connection, _TO_QUOTE, parameters))
 
 
-def remember_quoted(connection: Connection, month: BillingMonth, stale: Stale) -> None:
+def forget_quoted(connection: Connection, month: BillingMonth, differing: str | None = None) -> None:
+    """Have those quoted again whose frozen usage changed: a table of subscription_id; None: everybody."""
+    of_whom = _OF_DIFFERING.format(differing) if differing else ""
+    connection.exec_driver_sql(_FORGET_QUOTED + of_whom, {"month": month.start})
+
+
+def forget_what_was_changed_by_hand(connection: Connection, month: BillingMonth) -> None:
+    """Have everybody quoted again if the frozen usage is not what the pipeline left."""
+    if not _stands(connection, month, "frozen"):
+        forget_quoted(connection, month)
+
+
+def remember_frozen(connection: Connection, month: BillingMonth) -> None:
+    """Remember the rows of the frozen usage, now that it is written."""
+    rows = months.rows_as_they_are(connection, month, *_OF["frozen"])
+    connection.exec_driver_sql(_REMEMBER_FROZEN, {"month": month.start, "rows": rows})
+
+
+def remember_quoted(connection: Connection, month: BillingMonth, scope: Scope) -> None:
     """Remember from what these tenants have been quoted, now that their lines are written."""
     rows = {column: months.rows_as_they_are(connection, month, *tables) for column, tables in _OF.items()}
-    parameters = {"month": month.start, "tenants": stale.tenants, **rows}
+    parameters = {"month": month.start, "tenants": scope.tenants, **rows}
     for statement in (_FORGET, _REMEMBER, _REMEMBER_ROWS):
         connection.exec_driver_sql(statement, parameters)
 
 
-def to_invoice(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Stale:
+def scope_for_invoices(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Scope:
     """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
 
     Those that are `distrusted` are computed in any case.
@@ -180,16 +214,16 @@ def to_invoice(connection: Connection, month: BillingMonth, distrusted: Sequence
         connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql("analyze billable")
     if not ledger.is_invoiced(connection, month):
-        return Stale(None)
+        return Scope(None)
     settled = connection.exec_driver_sql(_SETTLED, parameters).rowcount
     connection.exec_driver_sql("analyze settled")
     tenants = _unless_most(connection, _TO_INVOICE, parameters)
-    return Stale(tenants, 0 if tenants is None else settled)
+    return Scope(tenants, 0 if tenants is None else settled)
 
 
-def remember_invoiced(connection: Connection, month: BillingMonth, stale: Stale, left: Sequence[str]) -> None:
+def remember_invoiced(connection: Connection, month: BillingMonth, scope: Scope, left: Sequence[str]) -> None:
     """Remember from what these tenants' invoices are made; not of those that are `left` otherwise, or void."""
-    parameters = {"month": month.start, "tenants": stale.tenants, "left": left}
+    parameters = {"month": month.start, "tenants": scope.tenants, "left": left}
     for statement in (_LEFT, _FORGET_INVOICED, _REMEMBER_INVOICED):
         connection.exec_driver_sql(statement, parameters)
 

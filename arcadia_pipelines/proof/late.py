@@ -23,8 +23,7 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
     late = usage.late(connection, month)
     if late.empty:
         return Finding(0, [])
-    usage.count(connection, month)
-    counted = usage.counted(connection)
+    counted = usage.read(connection, usage.count(connection, month))
     meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
     tenants = _by_tenant(connection, month, meters, meters=("deployment_id", "count"))
     return _found(connection, month, tenants, counted, _frozen(connection, month))

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.again import stale
 from arcadia_pipelines.billing.money import TEXT, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import QUOTE_LINES, UNBILLED, Quotes
@@ -88,8 +89,8 @@ def _quoted(
     frozen = streams.whole(connection, catalogue.bounds(month), usage.FROZEN, only)
     yield "the frozen usage", recompute.quotes_of(connection, month, frozen, only).lines
     for cutoff in sorted({invoice.usage_cutoff for invoice in lost}):
-        usage.count_received(connection, month, cutoff)
-        yield "the usage records", recompute.quotes_of(connection, month, usage.counted(connection), only).lines
+        counted = usage.read(connection, usage.count_received(connection, month, cutoff))
+        yield "the usage records", recompute.quotes_of(connection, month, counted, only).lines
 
 
 def _take_proven(connection: Connection, month: BillingMonth, lost: Sequence[Lost], invoiced: Invoiced) -> list[UUID]:
@@ -110,14 +111,15 @@ def _usage_part(connection: Connection, month: BillingMonth) -> Part:
     cutoff = usage.cutoff_of(connection, month)
     if cutoff is None:
         return Part("the frozen usage", None, why_not="billing_months does not say until when usage counted")
-    usage.count_received(connection, month, cutoff)
-    quoted = recompute.quotes_of(connection, month, usage.counted(connection))
-    if not usage.has_as_many(connection, month):
+    counted = usage.count_received(connection, month, cutoff)
+    quoted = recompute.quotes_of(connection, month, usage.read(connection, counted))
+    if not usage.has_as_many(connection, month, counted):
         return Part("the frozen usage", None, why_not="the usage records up to its cut-off make other rows")
     proof = _makes_the_quotes if quotes.is_quoted(connection, month) else _makes_the_invoices
     if not proof(connection, month, quoted):
         return Part("the frozen usage", None, why_not="the usage records up to its cut-off make other quotes")
-    usage.put_back(connection, month)
+    usage.put_back(connection, month, counted)
+    stale.remember_frozen(connection, month)
     return Part("the frozen usage", None, "the usage records")
 
 

@@ -290,8 +290,7 @@ def accept_vanished(connection: Connection, month: BillingMonth, author: Author)
     The next month end counts what is left. The transaction must hold the month's lock.
     """
     refuse_partial_view(connection)
-    usage.count(connection, month)
-    vanished = usage.vanished(connection, month)
+    vanished = usage.vanished(connection, month, usage.count(connection, month))
     for row in vanished.to_dict("records"):
         connection.exec_driver_sql(
             _ACCEPT,

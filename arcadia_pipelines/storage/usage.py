@@ -20,19 +20,19 @@ from arcadia_pipelines.storage.streams import Query
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 """Stands for an id of null where ids are compared."""
 
-_OF_THE_MONTH = "recorded_at >= %(start)s and recorded_at < %(end)s"
-RECORDS = f"select * from cloud.usage_records where {_OF_THE_MONTH}"
+OF_THE_MONTH = "recorded_at >= %(start)s and recorded_at < %(end)s"
+RECORDS = f"select * from cloud.usage_records where {OF_THE_MONTH}"
 """The raw records of a month, all that there are. Takes `start` and `end`."""
 
 # A record whose ingested_at is still to come has come all the same, and its month is over: it counts as received at the
 # cut-off of the freezing that finds it, and that is remembered, for the time of its stamp will come too.
-_WAS_AHEAD = f"""
+WAS_AHEAD = f"""
     exists (select from billing.usage_ahead a
             where a.period_start = %(month)s and a.record_id = coalesce(r.id, '{_NOBODY}'))
 """
 RECEIVED = f"""
     select r.* from cloud.usage_records r
-    where {_OF_THE_MONTH} and (coalesce(ingested_at, '-infinity') <= %(cutoff)s or {_WAS_AHEAD})
+    where {OF_THE_MONTH} and (coalesce(ingested_at, '-infinity') <= %(cutoff)s or {WAS_AHEAD})
 """
 """The raw records of a month up to its cut-off. Takes `start`, `end`, `month` and `cutoff`."""
 
@@ -57,22 +57,22 @@ Takes the table's name with a point, or nothing. If the sums of one deployment a
 equal once in some 10^18 times.
 """
 _WEIGHT = WEIGHT.format("")
-_FROZEN_SUMS = f"""
+FROZEN_SUMS = f"""
     select (sum(w::numeric * record_count), sum(w * quantity))
     from (select record_count, quantity, {_WEIGHT} as w from billing.metered_usage where period_start = %(month)s) m
 """
 EQUALS_RAW_RECORDS = f"""
     select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECEIVED}) r) r)
-           is not distinct from ({_FROZEN_SUMS})
+           is not distinct from ({FROZEN_SUMS})
 """
 """Whether the frozen usage is that of the raw records, per deployment and kind. Takes as RECEIVED."""
 
-_PAYERS = f"""
+LAST_SUBSCRIPTIONS = f"""
     select distinct on (deployment_id) deployment_id, id as subscription_id
     from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc nulls last, id desc
 """
 """Whose the usage of a deployment is if no subscription of it begins or ends within the month."""
-_PART_MONTHS = f"""
+PART_MONTHS = f"""
     select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
     where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
 """
@@ -90,12 +90,12 @@ _QUICKLY = f"""
                count(*) as record_count, count(quantity) as known
         from ({RECORDS}) r group by 1, 2
     ) r
-    left join ({_PAYERS}) s using (deployment_id)
+    left join ({LAST_SUBSCRIPTIONS}) s using (deployment_id)
 """
 _SECOND_LOOK = f"""
     create temporary table second_look on commit drop as
     select deployment_id from counted where quantity = 'NaN' or unusable_records > 0
-    union {_PART_MONTHS}
+    union {PART_MONTHS}
 """
 _DROP_LOOKED_AT = "delete from counted c using second_look l where l.deployment_id = c.deployment_id"
 _THOROUGHLY = f"""
@@ -134,43 +134,52 @@ _COLUMNS_FIT = """
 """
 
 
-def count(connection: Connection, month: BillingMonth) -> None:
-    """Count the month's usage that has come by now, into the temporary table `counted`.
+@dataclass(frozen=True)
+class Counted:
+    """Usage that PostgreSQL has grouped, and keeps until the transaction ends or something else is counted.
 
-    It has a row per deployment, resource kind and the subscription active when it was recorded, metered_usage's columns
-    but the month. PostgreSQL groups; nothing of it comes here.
+    One row per deployment, resource kind and the subscription active when it was recorded; the columns of metered_usage
+    but the month.
     """
+
+    table: str = "pg_temp.counted"
+
+
+def count(connection: Connection, month: BillingMonth) -> Counted:
+    """Count the month's usage that has come by now."""
     parameters = bounds(month)
     connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
     connection.exec_driver_sql(_SENT_BY_FEWER)
-    if _is_plain(connection):
+    if is_plain(connection):
         connection.exec_driver_sql(_QUICKLY, parameters)
         if connection.exec_driver_sql(_SECOND_LOOK, parameters).rowcount:
             connection.exec_driver_sql(_DROP_LOOKED_AT)
             thoroughly = _thoroughly("r.deployment_id in (select deployment_id from second_look)", ids_are_unique=True)
             connection.exec_driver_sql(f"insert into counted {thoroughly}", parameters)
-    else:
-        _count_thoroughly(connection, "true", parameters)
+        return Counted()
+    return count_thoroughly(connection, "true", parameters)
 
 
-def _is_plain(connection: Connection) -> bool:
+def is_plain(connection: Connection) -> bool:
     """Whether ids are unique, quantities fit, and each record is of a deployment and kind. A view may show anything."""
     return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _COLUMNS_FIT))
 
 
-def _count_thoroughly(
+def count_thoroughly(
     connection: Connection, which: str, parameters: Mapping[str, object], records: str = RECORDS
-) -> None:
-    """Count some records one by one, into the table `counted`; making it with them is what is done in parallel."""
+) -> Counted:
+    """Count some records one by one. Takes what RECORDS and `which`, a condition on a record r, take."""
+    connection.exec_driver_sql("drop table if exists pg_temp.counted")
     ids_are_unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
     thoroughly = _thoroughly(which, ids_are_unique, records)
+    # A table that is made with its rows is filled in parallel.
     connection.exec_driver_sql(f"create temporary table counted on commit drop as {thoroughly}", parameters)
+    return Counted()
 
 
-def count_received(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> None:
+def count_received(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Counted:
     """Count the month's usage that had come by the cut-off, as count() does."""
-    connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
-    _count_thoroughly(connection, "true", {**bounds(month), "cutoff": cutoff}, RECEIVED)
+    return count_thoroughly(connection, "true", {**bounds(month), "cutoff": cutoff}, RECEIVED)
 
 
 def _thoroughly(which: str, ids_are_unique: bool, records: str = RECORDS) -> str:
@@ -183,7 +192,7 @@ def _thoroughly(which: str, ids_are_unique: bool, records: str = RECORDS) -> str
 
 
 _UNASSIGNABLE = """
-    select coalesce(sum(record_count), 0) from counted where deployment_id is null or resource_kind is null
+    select coalesce(sum(record_count), 0) from {counted} where deployment_id is null or resource_kind is null
 """
 
 
@@ -197,11 +206,11 @@ class UsageVanished(Exception):
 
 _COLUMNS = """deployment_id, resource_kind, quantity, subscription_id, record_count, unusable_records,
               duplicate_records"""
-_FREEZE = f"insert into {{partition}} (period_start, {_COLUMNS}) select %(month)s, {_COLUMNS} from counted"
+_FREEZE = f"insert into {{partition}} (period_start, {_COLUMNS}) select %(month)s, {_COLUMNS} from {{counted}}"
 _DIFFERING = f"""
     create temporary table differing on commit drop as
     select deployment_id, resource_kind, nullif(payer, '{_NOBODY}') as subscription_id
-    from (select *, coalesce(subscription_id, '{_NOBODY}') as payer from counted) c
+    from (select *, coalesce(subscription_id, '{_NOBODY}') as payer from {{counted}}) c
     full join (
         select *, coalesce(subscription_id, '{_NOBODY}') as payer
         from billing.metered_usage where period_start = %(month)s and {{which}}
@@ -218,19 +227,7 @@ _THAW = f"""
 """
 _FREEZE_DIFFERING = f"""
     insert into billing.metered_usage (period_start, {_COLUMNS})
-    select %(month)s, {_COLUMNS} from counted u where exists (select from differing d where {_IS_DIFFERING})
-"""
-# The tenants whose frozen usage is another are quoted again (again/stale.py), and so is the usage of nobody.
-_FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
-_OF_DIFFERING = """
-      and tenant_id in (
-          select '' union select s.tenant_id from differing d join cloud.subscriptions s on s.id = d.subscription_id
-      )
-"""
-_FROZEN_ROWS = "select frozen_rows from billing.billing_months where period_start = %(month)s"
-_REMEMBER_FROZEN = """
-    update billing.billing_months set frozen_rows = %(rows)s
-    where period_start = %(month)s and frozen_rows is distinct from %(rows)s
+    select %(month)s, {_COLUMNS} from {{counted}} u where exists (select from differing d where {_IS_DIFFERING})
 """
 _TABLE = "metered_usage"
 _WRITTEN = r"""
@@ -239,122 +236,99 @@ _WRITTEN = r"""
 """
 _THERE = f"select count(*) from billing.{_TABLE} where period_start = %(month)s"
 _DROP_THE_REST = f"delete from billing.{_TABLE} where period_start = %(month)s"
-_IS_NEWER = f"""
-    (coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s), false)
-     and not {_WAS_AHEAD})
-"""
-# Newer records lie together at the end of the table, as a rule: to find them takes no second look at all others.
-_SUM_RAW = f"""
-    create temporary table raw_sums on commit drop as
-    select newer, min(ctid)::text as first, sum(w) as records, sum(w * quantity) as quantity
-    from (
-        select {_IS_NEWER} as newer, ctid, quantity, {_WEIGHT} as w from cloud.usage_records r where {_OF_THE_MONTH}
-    ) r
-    group by newer
-"""
-_FIRST_NEWER = "select first from raw_sums where newer"
-_SUM_NEWER = f"""
-    create temporary table newer on commit drop as
-    select deployment_id, resource_kind, sum(quantity) as quantity, count(*) as record_count, count(quantity) as known
-    from cloud.usage_records r where {_OF_THE_MONTH} and {_IS_NEWER} and ctid >= %(first)s::tid group by 1, 2
-"""
-_EQUALS_RAW_SUMS = f"select (select (sum(records), sum(quantity)) from raw_sums) is not distinct from ({_FROZEN_SUMS})"
-_SUSPECTS = f"""
-    select deployment_id, bool_or(recounted) as recounted
-    from (
-        select deployment_id, quantity = 'NaN' or known < record_count as recounted from newer
-        union all
-        select deployment_id, true from ({_PART_MONTHS}) p
-        union all
-        select m.deployment_id, true from billing.metered_usage m left join ({_PAYERS}) s using (deployment_id)
-        where m.period_start = %(month)s
-          and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
-    ) s
-    group by deployment_id limit %(most)s
-"""
-_ADD_NEWER = f"""
-    insert into counted
-    select deployment_id, resource_kind, sum(quantity), subscription_id, sum(record_count), 0, 0
-    from (
-        select deployment_id, resource_kind, quantity, record_count from newer
-        union all
-        select deployment_id, resource_kind, quantity, record_count from billing.metered_usage
-        where period_start = %(month)s and deployment_id in (select deployment_id from newer)
-    ) u
-    left join ({_PAYERS}) s using (deployment_id)
-    group by deployment_id, resource_kind, subscription_id
-"""
 # In two statements, of which the first is done in parallel.
 _FIND_AHEAD = f"""
     create temporary table ahead on commit drop as
     select distinct coalesce(r.id, '{_NOBODY}') as record_id from cloud.usage_records r
-    where {_OF_THE_MONTH} and r.ingested_at > %(cutoff)s and not {_WAS_AHEAD} and {{where}}
+    where {OF_THE_MONTH} and r.ingested_at > %(cutoff)s and not {WAS_AHEAD} and {{where}}
 """
 _REMEMBER_AHEAD = """
     insert into billing.usage_ahead (period_start, record_id, received_at)
     select b.period_start, a.record_id, b.usage_cutoff
     from ahead a join billing.billing_months b on b.period_start = %(month)s
 """
-_MOST_SUSPECTS = 50_000
-"""If there are so many, all are counted."""
-_ARE_RECOUNTED = "deployment_id = any(%(recounted)s::uuid[])"
-_ARE_SUSPECTS = "deployment_id = any(%(suspects)s::uuid[])"
 
 
 @dataclass(frozen=True)
-class Freeze:
-    """Whether the month's frozen usage was written, and whether it was compared with all raw records a second time."""
+class Replaced:
+    """Whether frozen usage was written, and whose: a temporary table of subscription_id, or None for everybody's."""
 
     changed: bool
-    compared: bool = False
+    differing: str | None = None
 
 
-def freeze(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> Freeze:
-    """Make the usage that has come the month's frozen usage. Raises UsageVanished and UnassignableUsage.
+def next_cutoff(connection: Connection, month: BillingMonth) -> dt.datetime:
+    """The database's clock, and always later than the month's last cut-off.
 
-    The cut-off is now, and always later than the last one: a clock that was set back neither takes back what has come
-    nor lets an acceptance, which is of one cut-off, cover another freezing. To a month that is frozen newer records are
-    added, deployments that may need it are counted again, and all is compared with the raw records as a whole; only if
-    they differ is all of it counted again. Only rows that differ are written. An unchanged month keeps its earlier
-    cut-off: no record has come since. A record that is stamped ahead of the clock counts as received at the cut-off.
-
-    The transaction must be database.month_at_an_instant(): records and subscriptions are looked at more than once.
+    A clock that was set back neither takes back what has come nor lets an acceptance, which is of one cut-off, cover
+    another freezing.
     """
-    parameters = {**bounds(month), "cutoff": _after_the_last(connection, month, cutoff), "run": run_id}
-    if not months.has_partition(connection, _TABLE, month):
-        if cutoff_of(connection, month) is not None:  # of usage that has vanished since, nobody would hear
-            raise LostRows(
-                f"the frozen usage of {month} is lost: run `arcadia rebuild {month}`, or restore it from a backup"
-            )
-        _count_all(connection, month)
-        with months.new_partition(connection, _TABLE, month) as partition:
-            connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
-        connection.exec_driver_sql(_FORGET_QUOTED, parameters)
-        done = Freeze(changed=True)
-    else:
-        if connection.exec_driver_sql(_FROZEN_ROWS, parameters).scalar() != _rows(connection, month):
-            connection.exec_driver_sql(_FORGET_QUOTED, parameters)  # somebody has changed the frozen usage by hand
-        done = _freeze_suspects(connection, month, parameters)
-        if not done.compared:
-            _count_all(connection, month)
-            done = Freeze(changed=_freeze_differing(connection, month, "true", parameters))
-    if done.changed:
-        connection.exec_driver_sql(
-            "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
-            " values (%(month)s, %(cutoff)s, %(run)s)"
-            " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
-            parameters,
-        )
-    among = "ctid >= (select first::tid from raw_sums where newer)" if done.compared else "true"
-    _remember_ahead(connection, parameters, among)
-    connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
-    return done
-
-
-def _after_the_last(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> dt.datetime:
-    """The later of the cut-off and the instant after the last one."""
+    now = cast("dt.datetime", connection.exec_driver_sql("select clock_timestamp()").scalar_one())
     last = cutoff_of(connection, month)
-    return max(cutoff, last + dt.timedelta(microseconds=1)) if last else cutoff
+    return max(now, last + dt.timedelta(microseconds=1)) if last else now
+
+
+def is_frozen(connection: Connection, month: BillingMonth) -> bool:
+    """Whether the month has frozen usage. Raises LostRows if it had."""
+    if months.has_partition(connection, _TABLE, month):
+        return True
+    if cutoff_of(connection, month) is not None:  # of usage that has vanished since, nobody would hear
+        raise LostRows(
+            f"the frozen usage of {month} is lost: run `arcadia rebuild {month}`, or restore it from a backup"
+        )
+    return False
+
+
+def replace(connection: Connection, month: BillingMonth, counted: Counted) -> Replaced:
+    """Make what was counted the month's frozen usage; rows that are the same are left alone.
+
+    Raises UsageVanished and UnassignableUsage.
+    """
+    if records := connection.exec_driver_sql(_UNASSIGNABLE.format(counted=counted.table)).scalar_one():
+        raise UnassignableUsage(
+            f"usage records of {month} without a deployment or a resource kind: {records}. Nobody could be billed for"
+            " them: complete or remove them in cloud.usage_records, then materialise the month again"
+        )
+    if not is_frozen(connection, month):
+        _fill_new_partition(connection, month, counted)
+        return Replaced(changed=True)
+    return replace_part(connection, month, counted, "true", {})
+
+
+def replace_part(
+    connection: Connection, month: BillingMonth, counted: Counted, which: str, parameters: Mapping[str, object]
+) -> Replaced:
+    """Write what differs between what was counted, all usage of some deployments, and their frozen usage.
+
+    `which` is a condition on the deployment_id, and takes `parameters`. Raises UsageVanished.
+    """
+    parameters = {**parameters, **bounds(month)}
+    connection.exec_driver_sql("drop table if exists pg_temp.differing")
+    differing = _DIFFERING.format(counted=counted.table, which=which)
+    if not connection.exec_driver_sql(differing, parameters).rowcount:
+        return Replaced(changed=False)
+    _refuse_vanished(vanished(connection, month, counted, which, parameters), month)
+    for statement in ("analyze differing", _THAW, _FREEZE_DIFFERING.format(counted=counted.table)):
+        connection.exec_driver_sql(statement, parameters)
+    return Replaced(changed=True, differing="pg_temp.differing")
+
+
+def record_freezing(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> None:
+    """Record up to when the frozen usage, which was written, counts what has come."""
+    connection.exec_driver_sql(
+        "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
+        " values (%(month)s, %(cutoff)s, %(run)s)"
+        " on conflict (period_start) do update set usage_cutoff = excluded.usage_cutoff, run_id = excluded.run_id",
+        {"month": month.start, "cutoff": cutoff, "run": run_id},
+    )
+
+
+def record_ahead(connection: Connection, month: BillingMonth, cutoff: dt.datetime, where: str = "true") -> None:
+    """Remember what the frozen usage counts though it is stamped ahead of the clock; it lies `where`, a condition."""
+    parameters = {**bounds(month), "cutoff": cutoff}
+    connection.exec_driver_sql("drop table if exists pg_temp.ahead")
+    if connection.exec_driver_sql(_FIND_AHEAD.format(where=where), parameters).rowcount:
+        connection.exec_driver_sql(_REMEMBER_AHEAD, parameters)
 
 
 def is_lost(connection: Connection, month: BillingMonth) -> bool:
@@ -365,83 +339,25 @@ def is_lost(connection: Connection, month: BillingMonth) -> bool:
     return bool(connection.exec_driver_sql(_THERE, {"month": month.start}).scalar_one() < (written or 0))
 
 
-def has_as_many(connection: Connection, month: BillingMonth) -> bool:
-    """Whether `counted` has as many rows as the month's frozen usage had, as far as that is known."""
+def has_as_many(connection: Connection, month: BillingMonth, counted: Counted) -> bool:
+    """Whether what was counted has as many rows as the month's frozen usage had, as far as that is known."""
     written = connection.exec_driver_sql(_WRITTEN, {"month": month.start}).scalar()
-    return written in (None, connection.exec_driver_sql("select count(*) from pg_temp.counted").scalar_one())
+    return written in (None, connection.exec_driver_sql(f"select count(*) from {counted.table}").scalar_one())
 
 
-def put_back(connection: Connection, month: BillingMonth) -> None:
+def put_back(connection: Connection, month: BillingMonth, counted: Counted) -> None:
     """Make what was counted the month's frozen usage, which was lost; its cut-off stays."""
-    parameters = {"month": month.start}
     if not months.has_partition(connection, _TABLE, month):
-        with months.new_partition(connection, _TABLE, month) as partition:
-            connection.exec_driver_sql(_FREEZE.format(partition=partition), parameters)
-    else:
-        connection.exec_driver_sql(_DROP_THE_REST, parameters)
-        connection.exec_driver_sql(_FREEZE.format(partition=f"billing.{_TABLE}"), parameters)
-    connection.exec_driver_sql(_REMEMBER_FROZEN, {**parameters, "rows": _rows(connection, month)})
+        _fill_new_partition(connection, month, counted)
+        return
+    for statement in (_DROP_THE_REST, _FREEZE.format(partition=f"billing.{_TABLE}", counted=counted.table)):
+        connection.exec_driver_sql(statement, {"month": month.start})
 
 
-def _count_all(connection: Connection, month: BillingMonth) -> None:
-    count(connection, month)
-    if records := connection.exec_driver_sql(_UNASSIGNABLE).scalar_one():
-        raise UnassignableUsage(
-            f"usage records of {month} without a deployment or a resource kind: {records}. Nobody could be billed for"
-            " them: complete or remove them in cloud.usage_records, then materialise the month again"
-        )
-
-
-def _remember_ahead(connection: Connection, parameters: Mapping[str, object], where: str) -> None:
-    """Remember what the frozen usage counts though it is stamped ahead of the clock: it lies `where`."""
-    connection.exec_driver_sql("drop table if exists pg_temp.ahead")
-    if connection.exec_driver_sql(_FIND_AHEAD.format(where=where), parameters).rowcount:
-        connection.exec_driver_sql(_REMEMBER_AHEAD, parameters)
-
-
-def _rows(connection: Connection, month: BillingMonth) -> str:
-    return months.rows_as_they_are(connection, month, _TABLE)
-
-
-def _freeze_suspects(connection: Connection, month: BillingMonth, parameters: Mapping[str, object]) -> Freeze:
-    """Add newer records to the frozen usage, count deployments anew that may need it, and see whether that was all.
-
-    If it was not, nothing is written: a newer record may have taken the place of one that the frozen usage counts.
-    """
-    if not _is_plain(connection):
-        return Freeze(changed=False)
-    connection.exec_driver_sql(_SUM_RAW, parameters)
-    first = connection.exec_driver_sql(_FIRST_NEWER).scalar()
-    connection.exec_driver_sql(_SUM_NEWER, {**parameters, "first": first})
-    found = connection.exec_driver_sql(_SUSPECTS, {**parameters, "most": _MOST_SUSPECTS}).all()
-    if len(found) == _MOST_SUSPECTS:
-        return Freeze(changed=False)
-    attempt = connection.begin_nested()
-    recounted = [deployment for deployment, is_recounted in found if is_recounted]
-    parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}
-    connection.exec_driver_sql("drop table if exists pg_temp.counted")
-    _count_thoroughly(connection, f"r.{_ARE_RECOUNTED}" if recounted else "false", parameters)
-    connection.exec_driver_sql(f"delete from newer where {_ARE_RECOUNTED}", parameters)
-    connection.exec_driver_sql(_ADD_NEWER, parameters)
-    changed = _freeze_differing(connection, month, _ARE_SUSPECTS, parameters)
-    if connection.exec_driver_sql(_EQUALS_RAW_SUMS, parameters).scalar_one():
-        attempt.commit()
-        return Freeze(changed, compared=True)
-    attempt.rollback()
-    return Freeze(changed=False)
-
-
-def _freeze_differing(
-    connection: Connection, month: BillingMonth, which: str, parameters: Mapping[str, object]
-) -> bool:
-    """Write what differs between `counted`, which has all usage of these deployments, and the frozen usage of them."""
-    connection.exec_driver_sql("drop table if exists pg_temp.differing")
-    if not connection.exec_driver_sql(_DIFFERING.format(which=which), parameters).rowcount:
-        return False
-    _refuse_vanished(vanished(connection, month, which, parameters), month)
-    for statement in ("analyze differing", _THAW, _FREEZE_DIFFERING, _FORGET_QUOTED + _OF_DIFFERING):
-        connection.exec_driver_sql(statement, parameters)
-    return True
+def _fill_new_partition(connection: Connection, month: BillingMonth, counted: Counted) -> None:
+    with months.new_partition(connection, _TABLE, month) as partition:
+        statement = _FREEZE.format(partition=partition, counted=counted.table)
+        connection.exec_driver_sql(statement, {"month": month.start})
 
 
 KINDS = pa.schema([("resource_kind", TEXT), ("quantity", QUANTITY_SUM), ("record_count", COUNT), ("meters", COUNT)])
@@ -477,7 +393,7 @@ _VANISHED = """
         from billing.metered_usage where period_start = %(month)s and {which} group by 1, 2
     ) m
     left join (
-        select deployment_id, resource_kind, sum(record_count)::bigint as records from counted group by 1, 2
+        select deployment_id, resource_kind, sum(record_count)::bigint as records from {counted} group by 1, 2
     ) c using (deployment_id, resource_kind)
     left join (
         select distinct on (deployment_id, resource_kind) * from billing.usage_acceptances
@@ -491,14 +407,19 @@ _VANISHED = """
 
 
 def vanished(
-    connection: Connection, month: BillingMonth, which: str = "true", parameters: Mapping[str, object] | None = None
+    connection: Connection,
+    month: BillingMonth,
+    counted: Counted,
+    which: str = "true",
+    parameters: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
-    """What `counted` lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
+    """What was counted lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
 
     Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged. Records
     that could not be used may go: removing them is how such a fault is mended.
     """
-    return bulk.read(connection, _VANISHED.format(which=which), VANISHED, {**(parameters or {}), "month": month.start})
+    query = _VANISHED.format(which=which, counted=counted.table)
+    return bulk.read(connection, query, VANISHED, {**(parameters or {}), "month": month.start})
 
 
 def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
@@ -579,14 +500,9 @@ FROZEN = Query(
 """The month's frozen usage. Takes `start` and `end`."""
 
 
-def counted(connection: Connection) -> pd.DataFrame:
+def read(connection: Connection, counted: Counted) -> pd.DataFrame:
     """What was counted, as quote.USAGE."""
-    return bulk.read(connection, "select * from counted", quote.USAGE, {})
-
-
-def now(connection: Connection) -> dt.datetime:
-    """The database's clock, which stamps ingested_at too."""
-    return cast("dt.datetime", connection.exec_driver_sql("select clock_timestamp()").scalar_one())
+    return bulk.read(connection, f"select * from {counted.table}", quote.USAGE, {})
 
 
 def cutoff_of(connection: Connection, month: BillingMonth) -> dt.datetime | None:

@@ -28,6 +28,7 @@ from arcadia_pipelines_tests.world import World, uid
 TENANTS = [f"tenant-{number}" for number in range(8)]
 KNOWN = ("quoted_tenants", "invoiced_tenants")
 """What is known of earlier runs, which a run that forgets it has not."""
+WRITTEN = ("tenant_invoices", "tenant_invoice_lines", "invoice_events")
 
 
 def platform(world: World) -> None:
@@ -233,6 +234,28 @@ def test_another_engine_computes_everybody_once(world: World, monkeypatch: pytes
     monkeypatch.setattr(stale, "ENGINE", 1)
     assert quoted(world, monkeypatch) == (set(TENANTS), BILLED)
     assert quoted(world, monkeypatch) == (set(), set())
+
+
+def test_an_upgrade_of_the_engine_and_its_downgrade_reissue_nothing_of_a_year(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten months, each computed for everybody by two other engines in turn: the same invoices, lines and events."""
+    world.plan("studio", 5000, {"droplet_hours": (100, 1)})
+    months = [f"2026-{number:02d}" for number in range(1, 11)]
+    for tenant in ("acme", "bolt"):
+        world.tenant(tenant)
+        world.deployment(tenant, f"{tenant}-web", "studio")
+        for month in months:
+            world.use(f"{tenant}-web", "droplet_hours", 150, at=f"{month}-15")
+    for month in months:
+        world.publish(month)
+    written = [world.query(f"select * from billing.{table} order by 1, 2") for table in WRITTEN]
+    assert [len(rows) for rows in written] == [20, 60, 20]
+    for engine in (1, stale.ENGINE):
+        monkeypatch.setattr(stale, "ENGINE", engine)
+        for month in months:
+            world.publish(month)
+        assert [world.query(f"select * from billing.{table} order by 1, 2") for table in WRITTEN] == written
 
 
 def test_the_engine_is_another_one_when_its_text_is(tmp_path: Path) -> None:

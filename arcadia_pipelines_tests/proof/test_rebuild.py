@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.month import steps
 from arcadia_pipelines.proof import audit, rebuild
 from arcadia_pipelines.proof.rebuild import Part
-from arcadia_pipelines.storage import database, losses, usage
+from arcadia_pipelines.storage import database, losses
 from arcadia_pipelines.storage.ledger import Author
 from arcadia_pipelines.storage.months import LostRows
 from arcadia_pipelines_tests.cli import test_cli
@@ -233,8 +234,7 @@ def test_a_detached_partition_is_left_to_its_owner(books: World) -> None:
 
 def begin(connection: Connection) -> None:
     """What a month end does first."""
-    losses.refuse(connection, APRIL_MONTH)
-    usage.freeze(connection, APRIL_MONTH, usage.now(connection), "run")
+    steps.freeze(connection, APRIL_MONTH, "run")
 
 
 def test_an_erased_month_is_neither_clean_nor_invoiced_as_if_it_had_never_been(books: World) -> None:

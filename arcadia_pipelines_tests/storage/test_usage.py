@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.month import steps
 from arcadia_pipelines.storage import database, usage
 from arcadia_pipelines_tests.world import World, uid
 
@@ -56,10 +57,11 @@ def test_the_quick_count_is_the_thorough_one(world: World, monkeypatch: pytest.M
 APRIL = BillingMonth.parse("2026-04")
 
 
-def freeze(world: World) -> usage.Freeze:
-    """April's usage frozen now."""
+def freeze(world: World) -> tuple[bool, bool]:
+    """April's usage frozen now: whether anything was written, and whether newer records were added to it."""
     with database.month_at_an_instant(database.engine(world.url), APRIL) as connection:
-        return usage.freeze(connection, APRIL, usage.now(connection), "run")
+        frozen = steps.freeze(connection, APRIL, "run")
+    return frozen.changed, frozen.compared
 
 
 def one_deployment(world: World) -> None:
@@ -80,12 +82,12 @@ def test_newer_records_are_added_to_the_frozen_usage(world: World, monkeypatch: 
         world.deployment("a", name, "small", start=start)
     for name, quantity in (("whole", 10), ("idle", 5), ("part", 3)):
         world.use(name, "x", quantity)
-    assert freeze(world) == usage.Freeze(changed=True, compared=False)
+    assert freeze(world) == (True, False)
     for name, kind, quantity in (("whole", "x", 4), ("whole", "x", -1), ("whole", "y", 2), ("part", "x", 6)):
         world.use(name, kind, quantity, ingested_at="now")
     world.use("nobody's", "x", 8, ingested_at="now")
     monkeypatch.delattr(usage, "count")
-    assert freeze(world) == usage.Freeze(changed=True, compared=True)
+    assert freeze(world) == (True, True)
     frozen = world.query(
         "select deployment_id, resource_kind, subscription_id, quantity, record_count from billing.metered_usage"
     )
@@ -96,18 +98,18 @@ def test_newer_records_are_added_to_the_frozen_usage(world: World, monkeypatch: 
         (uid("part"), "x"): (uid("part"), 9, 2),
         (uid("nobody's"), "x"): (None, 8, 1),
     }
-    assert freeze(world) == usage.Freeze(changed=False, compared=True)
+    assert freeze(world) == (False, True)
 
 
 def test_newer_records_are_found_wherever_they_lie(world: World) -> None:
     """One before the record that is frozen and one behind it, in a table that is sorted by time: 2, and 1 + 2 + 4."""
     one_deployment(world)
     world.use("web", "x", 2, "2026-04-15")
-    assert freeze(world).changed
+    assert freeze(world)[0]
     world.use("web", "x", 1, "2026-04-02", ingested_at="now")
     world.use("web", "x", 4, "2026-04-28", ingested_at="now")
     world.query("cluster cloud.usage_records using usage_records_recorded_at_idx")
-    assert freeze(world) == usage.Freeze(changed=True, compared=True)
+    assert freeze(world) == (True, True)
     assert world.query("select quantity, record_count from billing.metered_usage") == [(7, 3)]
 
 
@@ -123,7 +125,7 @@ def test_a_record_that_comes_in_the_place_of_an_older_one_is_counted_once(world:
         world.use("web", "x", quantity)
     freeze(world)
     world.query(change)
-    assert freeze(world) == usage.Freeze(changed=True, compared=False)
+    assert freeze(world) == (True, False)
     assert world.query("select quantity, record_count from billing.metered_usage") == [(8, 3)]
 
 
@@ -151,17 +153,18 @@ def test_usage_is_frozen_as_of_one_instant(world: World, monkeypatch: pytest.Mon
         world.use(name, "x", quantity, day)
     freeze(world)
     world.use("web", "x", 100, "2026-04-03", ingested_at="now")
-    recount = usage._count_thoroughly
+    recount = usage.count_thoroughly
 
-    def recounted(*arguments: Any) -> None:
-        recount(*arguments)
+    def recounted(*arguments: Any) -> usage.Counted:
+        counted = recount(*arguments)
         world.query("update cloud.subscriptions set ended_at = '2026-04-10' where id = %s", uid("web"))
         world.subscribe("web of b", "b", "web", "small", "2026-04-10")
+        return counted
 
     payers = "select subscription_id, quantity from billing.metered_usage where deployment_id = %s order by 2"
     with monkeypatch.context() as patched:
-        patched.setattr(usage, "_count_thoroughly", recounted)
-        assert freeze(world) == usage.Freeze(changed=True, compared=True)
+        patched.setattr(usage, "count_thoroughly", recounted)
+        assert freeze(world) == (True, True)
     assert world.query(payers, uid("web")) == [(uid("web"), 111)]
     freeze(world)
     assert world.query(payers, uid("web")) == [(uid("web of b"), 1), (uid("web"), 110)]

@@ -2,15 +2,14 @@
 
 import dagster as dg
 
-from arcadia_pipelines.again import intact, stale
-from arcadia_pipelines.month import recompute
+from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
-from arcadia_pipelines.storage import columns, losses, quotes
+from arcadia_pipelines.storage import columns, quotes
 
 _PRICED_BY = (
     "subscriptions",
@@ -39,19 +38,11 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     Materialising it again quotes those tenants again for whom something has changed. A tenant with a fault (see the
     check no_tenant_is_held_back) is not quoted; usage on no line is in unbilled_usage.
     """
-    month = month_of(context)
+    month, run_id = month_of(context), context.run.run_id
     with database.month_at_an_instant(month) as connection:
-        losses.refuse(connection, month)
-        who = stale.to_quote(connection, month)
-        changed = False
-        if who.tenants != []:
-            quoted = recompute.month_quotes(connection, month, quotes.LINES, only=who.tenants)
-            changed = quotes.replace(connection, month, quoted, who.tenants)
-            if changed:
-                intact.to_make_again(connection, month)  # as when it is frozen
-            stale.remember_quoted(connection, month, who)
+        changed = steps.quote(connection, month)
         # At the same instant: the platform may change a plan before the check comes to it.
-        controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, context.run.run_id)
+        controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, run_id)
         return dg.MaterializeResult(
             metadata=reporting.quotes(
                 quotes.by_kind(connection, month),

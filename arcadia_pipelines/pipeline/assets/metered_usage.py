@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from arcadia_pipelines.again import intact
+from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
-from arcadia_pipelines.storage import columns, losses, migrations, usage
+from arcadia_pipelines.storage import columns, usage
 
 
 @dg.asset(
@@ -25,18 +25,10 @@ def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) 
     Materialising it again compares it with the raw records: late ones come in, and nothing is written if all is the
     same.
     """
-    month = month_of(context)
+    month, run_id = month_of(context), context.run.run_id
     with database.month_at_an_instant(month) as connection:
-        migrations.refuse_newer(connection)
-        losses.refuse(connection, month)
-        cutoff = usage.now(connection)
-        frozen = usage.freeze(connection, month, cutoff, context.run.run_id)
-        if frozen.compared:
-            control = controls.USAGE_EQUALS_RAW_RECORDS
-            rows = controls.rows_of(connection, control, month)
-            controls.record_passed(connection, control, month, rows, context.run.run_id)
-        if frozen.changed:
-            intact.to_make_again(connection, month)  # what a locked invoice has lost is rebuilt from what was frozen
-        kinds = usage.by_kind(connection, month)
-        schema = columns.of(connection, "metered_usage")
-        return dg.MaterializeResult(metadata=reporting.usage(kinds, cutoff, frozen.changed, schema))
+        frozen = steps.freeze(connection, month, run_id)
+        # At the same instant: a record that is committed later with an earlier stamp is late, and no fault.
+        controls.pass_if_clean(connection, controls.USAGE_EQUALS_RAW_RECORDS, month, run_id, is_clean=frozen.compared)
+        kinds, schema = usage.by_kind(connection, month), columns.of(connection, "metered_usage")
+        return dg.MaterializeResult(metadata=reporting.usage(kinds, frozen.cutoff, frozen.changed, schema))

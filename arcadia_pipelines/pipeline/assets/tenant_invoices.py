@@ -5,31 +5,14 @@ from collections.abc import Iterator
 import dagster as dg
 import pandas as pd
 
-from arcadia_pipelines.again import intact, stale
-from arcadia_pipelines.billing import reconcile
-from arcadia_pipelines.month import recompute
+from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline import pictures, reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.pipeline.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.storage import (
-    billed,
-    chain,
-    columns,
-    corrections,
-    ledger,
-    losses,
-    missing,
-    operations,
-    quotes,
-    usage,
-)
-
-
-class NotQuoted(Exception):
-    """The month has no quotes to invoice."""
+from arcadia_pipelines.storage import chain, columns, ledger
 
 
 def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
@@ -75,35 +58,14 @@ def publish_invoices(
     context: dg.AssetExecutionContext, database: BillingDatabase
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Turn the month's quotes into invoices, reconcile them with those that stand, and publish what differs."""
-    month = month_of(context)
+    month, run_id = month_of(context), context.run.run_id
     with database.month_at_an_instant(month, publishes=True) as connection:
-        losses.refuse(connection, month)
-        intact.refuse_lost_corrections(connection, corrections.carried_by(connection, month)["tenant_id"].tolist())
-        cutoff = usage.cutoff_of(connection, month)
-        if cutoff is None or not quotes.is_quoted(connection, month):
-            raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
+        cutoff = steps.refuse_unless_quoted(connection, month)
         pass_gate(context, connection, month)
-        held_back = quotes.faults(connection, month)["tenant_id"]
-        on_hold = operations.on_hold(connection)
-        missing.refuse_many(connection, month)
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
-        distrusted = intact.to_make_again(connection, month)
-        who = stale.to_invoice(connection, month, [invoice.tenant_id for invoice in distrusted])
-        lost_lines = {invoice.tenant_id: invoice.lines_sha256 for invoice in distrusted if invoice.lines_differ}
-        plans = (
-            (reconcile.plan(standing, invoices, held_back, on_hold, lost_lines), invoices, lines)
-            for invoices, lines, standing in recompute.month_invoices(
-                connection, month, ledger.STANDING, only=who.tenants
-            )
-        )
-        publication = ledger.Publication(month, cutoff, context.run.run_id)
-        published = ledger.publish(connection, publication, plans, kept=who.settled)
-        stale.remember_invoiced(connection, month, who, list(published.left["tenant_id"]))
-        as_they_were = published.left[published.left["action"] != "frozen"]["tenant_id"]
-        billed.record(connection, month, [*held_back.dropna(), *as_they_were])
-        corrections.find(connection, month, context.run.run_id)
-        if len(published.changed):
-            intact.remember(connection, month)
+        invoiced = steps.invoice(connection, month, cutoff)
+        published = steps.publish(connection, month, invoiced, run_id)
+        steps.correct(connection, month, run_id)
         revenue = ledger.revenue_of(connection, month)
         of_lines = reporting.invoice_lines(
             ledger.line_count(connection, month), revenue, columns.of(connection, "tenant_invoice_lines")
@@ -115,7 +77,6 @@ def publish_invoices(
             chain.head(connection, month),
             columns.of(connection, "tenant_invoices"),
         )
-        frozen = _frozen_result(published.frozen)
     drawn = pictures.drawn(
         {
             "revenue_by_kind_picture": lambda: pictures.revenue_by_kind(revenue),
@@ -129,7 +90,7 @@ def publish_invoices(
     yield dg.MaterializeResult(
         asset_key="tenant_invoices",
         metadata=reporting.with_pictures(of_invoices, drawn, "revenue_by_month_picture"),
-        check_results=[frozen],
+        check_results=[_frozen_result(published.frozen)],
     )
 
 

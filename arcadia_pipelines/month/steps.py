@@ -1,0 +1,139 @@
+"""The month end as five plain functions, in order: freeze, quote, invoice, publish, correct.
+
+Each reads what the one before has written, computes, and writes its own tables. The first two have a transaction each,
+the last three one together: database.month_at_an_instant(). What need not be done again is asked of again/; without it
+the rows are the same.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pandas as pd
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.again import intact, newer, stale
+from arcadia_pipelines.again.stale import Scope
+from arcadia_pipelines.billing import reconcile
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.month import recompute
+from arcadia_pipelines.storage import (
+    billed,
+    corrections,
+    ledger,
+    losses,
+    migrations,
+    missing,
+    operations,
+    quotes,
+    usage,
+)
+
+
+class NotQuoted(Exception):
+    """The month has no quotes to invoice."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What freezing did: the cut-off, whether anything was written, and if all raw records were looked at twice."""
+
+    cutoff: dt.datetime
+    changed: bool
+    compared: bool
+
+
+def freeze(connection: Connection, month: BillingMonth, run_id: str) -> Frozen:
+    """Make the usage that has come by now the month's frozen usage; only rows that differ are written.
+
+    An unchanged month keeps its cut-off: no record has come since. Raises usage.UsageVanished and
+    usage.UnassignableUsage, and months.LostRows if rows of ours are gone.
+    """
+    migrations.refuse_newer(connection)
+    losses.refuse(connection, month)
+    cutoff = usage.next_cutoff(connection, month)
+    stale.forget_what_was_changed_by_hand(connection, month)
+    added = newer.add(connection, month, cutoff)
+    replaced = added.replaced if added else usage.replace(connection, month, usage.count(connection, month))
+    if replaced.changed:
+        usage.record_freezing(connection, month, cutoff, run_id)
+        stale.forget_quoted(connection, month, replaced.differing)
+        intact.to_make_again(connection, month)  # what a locked invoice has lost is rebuilt from what was frozen
+    usage.record_ahead(connection, month, cutoff, added.among if added else "true")
+    stale.remember_frozen(connection, month)
+    return Frozen(cutoff, replaced.changed, compared=added is not None)
+
+
+def quote(connection: Connection, month: BillingMonth) -> bool:
+    """Quote the month's frozen usage by the prices in effect; returns whether anything was written.
+
+    A tenant with a fault is not quoted; usage on no line is in unbilled_usage. Raises months.LostRows.
+    """
+    losses.refuse(connection, month)
+    scope = stale.scope_for_quotes(connection, month)
+    if scope.is_nobody:
+        return False
+    quoted = recompute.month_quotes(connection, month, quotes.LINES, only=scope.tenants)
+    changed = quotes.replace(connection, month, quoted, scope.tenants)
+    if changed:
+        intact.to_make_again(connection, month)  # as when it is frozen
+    stale.remember_quoted(connection, month, scope)
+    return changed
+
+
+@dataclass(frozen=True)
+class Invoiced:
+    """A month's invoices as they would be, beside those that stand; computed chunk by chunk as they are published."""
+
+    plans: ledger.Chunks
+    """For some tenants: what is to become of each invoice (reconcile.plan), the invoices, and their lines."""
+    usage_cutoff: dt.datetime
+    held_back: pd.Series
+    """The tenants with a fault."""
+    scope: Scope
+
+
+def refuse_unless_quoted(connection: Connection, month: BillingMonth) -> dt.datetime:
+    """The cut-off of a month that may be invoiced. Raises NotQuoted, and months.LostRows if rows of ours are gone."""
+    losses.refuse(connection, month)
+    intact.refuse_lost_corrections(connection, corrections.carried_by(connection, month)["tenant_id"].tolist())
+    cutoff = usage.cutoff_of(connection, month)
+    if cutoff is None or not quotes.is_quoted(connection, month):
+        raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
+    return cutoff
+
+
+def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Invoiced:
+    """Turn the month's quotes into invoices, with GST, and reconcile them with those that stand.
+
+    The cut-off is that of refuse_unless_quoted(), which comes first. Raises missing.TenantsMissing if many tenants have
+    nothing to bill any more, and months.LostRows.
+    """
+    missing.refuse_many(connection, month)
+    held_back = quotes.faults(connection, month)["tenant_id"]
+    on_hold = operations.on_hold(connection)
+    distrusted = intact.to_make_again(connection, month)
+    scope = stale.scope_for_invoices(connection, month, [invoice.tenant_id for invoice in distrusted])
+    lost_lines = {invoice.tenant_id: invoice.lines_sha256 for invoice in distrusted if invoice.lines_differ}
+    computed = recompute.month_invoices(connection, month, ledger.STANDING, only=scope.tenants)
+    plans = (
+        (reconcile.plan(standing, invoices, held_back, on_hold, lost_lines), invoices, lines)
+        for invoices, lines, standing in computed
+    )
+    return Invoiced(plans, cutoff, held_back, scope)
+
+
+def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run_id: str) -> ledger.Published:
+    """Write the invoices that differ, their lines and their events; what each bills is recorded."""
+    publication = ledger.Publication(month, invoiced.usage_cutoff, run_id)
+    published = ledger.publish(connection, publication, invoiced.plans, kept=invoiced.scope.settled)
+    stale.remember_invoiced(connection, month, invoiced.scope, list(published.left["tenant_id"]))
+    as_they_were = published.left[published.left["action"] != "frozen"]["tenant_id"]
+    billed.record(connection, month, [*invoiced.held_back.dropna(), *as_they_were])
+    if len(published.changed):
+        intact.remember(connection, month)
+    return published
+
+
+def correct(connection: Connection, month: BillingMonth, run_id: str) -> None:
+    """Find what the month's locked invoices bill too little or too much, for later invoices to carry."""
+    corrections.find(connection, month, run_id)
