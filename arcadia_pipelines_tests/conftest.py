@@ -64,7 +64,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def server_url() -> str:
     """The URL of the run's PostgreSQL, whose database nobody writes to."""
-    return os.environ.get(_SECOND_SERVER) or embedded.start(Path(os.environ[_TEST_HOME]))
+    if second := os.environ.get(_SECOND_SERVER):
+        return second
+    url = embedded.start(Path(os.environ[_TEST_HOME]))
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):  # it is thrown away
+            connection.execute(f"alter system set {name} = off")
+        connection.execute("select pg_reload_conf()")
+    return url
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +100,7 @@ def url(server_url: str, migrated: str) -> Iterator[str]:
     """The URL of a fresh, migrated database."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {migrated}")
+        connection.execute(f"create database {name} template {migrated} strategy file_copy")
         connection.execute(f"alter database {name} set search_path = billing, cloud, public")
     yield _in(server_url, name)
     _drop(server_url, name)
