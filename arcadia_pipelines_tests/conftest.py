@@ -18,7 +18,7 @@ from sqlalchemy.engine import Engine
 from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import second_server
-from arcadia_pipelines_tests.world import World, connect
+from arcadia_pipelines_tests.world import World, connect, shared_instance
 
 _TEST_HOME = "TEST_HOME_OF_ARCADIA"
 _SECOND_SERVER = "TEST_SERVER_OF_ARCADIA"
@@ -72,6 +72,13 @@ def server_url() -> str:
             connection.execute(f"alter system set {name} = off")
         connection.execute("select pg_reload_conf()")
     return url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_instance() -> Iterator[None]:
+    yield
+    if shared_instance.cache_info().currsize:
+        shared_instance().dispose()
 
 
 @pytest.fixture(scope="session")

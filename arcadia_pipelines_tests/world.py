@@ -5,9 +5,12 @@ Ids are the md5 of a name, so that a test can name a deployment `web` and find i
 
 import csv
 import datetime as dt
+import functools
 import hashlib
 import io
+import os
 import re
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -185,13 +188,7 @@ class World:
         self, month: str, instance: dg.DagsterInstance | None = None, succeed: bool = True
     ) -> dg.ExecuteInProcessResult:
         """Run the month-end job for a month like 2026-04; expects it to succeed unless told otherwise."""
-        job = build_defs(BillingDatabase(url=self.url)).resolve_job_def("month_end")
-        result = job.execute_in_process(
-            partition_key=f"{month}-01",
-            instance=instance,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
+        result = run(self, "month_end", instance, partition_key=f"{month}-01")
         assert result.success is succeed, failures(result)
         return result
 
@@ -242,34 +239,14 @@ class World:
 
     def month_costs(self, month: str, instance: dg.DagsterInstance | None = None) -> dg.ExecuteInProcessResult:
         """Run the job of a month's costs."""
-        return (
-            build_defs(BillingDatabase(url=self.url))
-            .resolve_job_def("month_costs")
-            .execute_in_process(
-                partition_key=f"{month}-01",
-                instance=instance,
-                raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        )
+        return run(self, "month_costs", instance, partition_key=f"{month}-01")
 
     def operate(
         self, operation: str, instance: dg.DagsterInstance | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
         """Run an operator's job as Ada, for real unless told otherwise."""
         who = {"operator": "ada", "reason": "asked by the tenant", "dry_run": False}
-        return (
-            build_defs(BillingDatabase(url=self.url))
-            .resolve_job_def(operation)
-            .execute_in_process(
-                instance=instance,
-                raise_on_error=False,
-                run_config={
-                    "ops": {step_of(operation): {"config": {**who, **config}}},
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                },
-            )
-        )
+        return run(self, operation, instance, {"ops": {step_of(operation): {"config": {**who, **config}}}})
 
     def done(self, operation: str, **config: Any) -> str:
         """Run an operator's job that succeeds; what it says it did."""
@@ -325,15 +302,42 @@ class World:
         ]
 
 
+QUIETLY = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run config: what goes wrong is looked at, not printed."""
+
+
+@functools.cache
+def shared_instance() -> dg.DagsterInstance:
+    """An instance in memory that tests share, for the main thread: making one takes as long as a small run."""
+    return dg.DagsterInstance.ephemeral(tempdir=os.environ["ARCADIA_HOME"])
+
+
+def run(
+    world: World,
+    job: str,
+    instance: dg.DagsterInstance | None = None,
+    run_config: Mapping[str, object] | None = None,
+    **how: Any,
+) -> dg.ExecuteInProcessResult:
+    """Run a job of ours, or all assets' implicit one, in this process; whatever comes of it."""
+    if instance is None and threading.current_thread() is threading.main_thread():
+        instance = shared_instance()
+    return (
+        build_defs(BillingDatabase(url=world.url))
+        .resolve_job_def(job)
+        .execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config={**QUIETLY, **(run_config or {})},
+            **how,
+        )
+    )
+
+
 def materialize(world: World, month: str, *assets: str) -> dg.ExecuteInProcessResult:
     """Materialise some assets of a month, as from the UI."""
-    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(
-        partition_key=f"{month}-01",
-        asset_selection=[dg.AssetKey(asset) for asset in assets],
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-    )
+    selected = [dg.AssetKey(asset) for asset in assets]
+    return run(world, "__ASSET_JOB", partition_key=f"{month}-01", asset_selection=selected)
 
 
 def failures(result: dg.ExecuteInProcessResult) -> list[str]:

@@ -36,12 +36,11 @@ from arcadia_pipelines.storage.database import StorageError, StorageInterrupted
 from arcadia_pipelines_tests.cli import test_cli
 from arcadia_pipelines_tests.cli.test_cli import Call, refused
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
-from arcadia_pipelines_tests.world import World, failures
+from arcadia_pipelines_tests.world import QUIETLY, World, failures
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["arcadia_pipelines_tests.world"])
 ASSETS = [metered_usage, deployment_quotes, publish_invoices]
-QUIETLY = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 arcadia = test_cli.arcadia  # the fixture
 

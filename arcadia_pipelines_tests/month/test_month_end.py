@@ -10,7 +10,7 @@ from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.storage import database, ledger, streams
-from arcadia_pipelines_tests.world import World, failed_checks, failures, materialize, uid
+from arcadia_pipelines_tests.world import QUIETLY, World, failed_checks, failures, materialize, shared_instance, uid
 
 WRITTEN = """
     select 'usage', ctid::text, xmin::text from billing.metered_usage
@@ -587,7 +587,8 @@ def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str,
     result = job.get_subset(asset_selection=set(), asset_check_selection={keys[control]}).execute_in_process(
         partition_key="2026-04-01",
         raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config=QUIETLY,
+        instance=shared_instance(),
     )
     [check] = result.get_asset_check_evaluations()
     assert (check.check_name, check.passed) == (control, False)

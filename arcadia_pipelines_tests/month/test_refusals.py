@@ -14,9 +14,8 @@ from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.pipeline.sensors import alert_on_late_usage, alert_on_missing_invoices
 from arcadia_pipelines.proof import audit
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.world import World, failures, uid
+from arcadia_pipelines_tests.world import QUIETLY, World, failures, uid
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 RUNNING = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
 NEXT = BillingMonth(RUNNING.end)
 
@@ -26,7 +25,7 @@ def by_tag(world: World, job: str, partition: str) -> list[str]:
     tagged = build_defs(BillingDatabase(url=world.url)).resolve_job_def(job)
     with dg.DagsterInstance.ephemeral() as instance:
         tags = {"dagster/partition": partition}
-        result = tagged.execute_in_process(tags=tags, raise_on_error=False, run_config=QUIET, instance=instance)
+        result = tagged.execute_in_process(tags=tags, raise_on_error=False, run_config=QUIETLY, instance=instance)
     assert not result.success
     return failures(result)
 

@@ -6,9 +6,7 @@ from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines_tests.world import World
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+from arcadia_pipelines_tests.world import QUIETLY, World
 
 
 def execute_all(world: World) -> dg.ExecuteInProcessResult:
@@ -16,13 +14,13 @@ def execute_all(world: World) -> dg.ExecuteInProcessResult:
     job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
     keys = {key for checks in CHECKS for key in checks.check_keys}
     selected = job.get_subset(asset_selection=set(), asset_check_selection=keys)
-    return selected.execute_in_process(raise_on_error=False, run_config=QUIET)
+    return selected.execute_in_process(raise_on_error=False, run_config=QUIETLY)
 
 
 def check_month(world: World, month: str) -> dg.ExecuteInProcessResult:
     """The job of that name."""
     job = build_defs(BillingDatabase(url=world.url)).resolve_job_def("check_month")
-    return job.execute_in_process(partition_key=f"{month}-01", raise_on_error=False, run_config=QUIET)
+    return job.execute_in_process(partition_key=f"{month}-01", raise_on_error=False, run_config=QUIETLY)
 
 
 def failed(result: dg.ExecuteInProcessResult) -> dict[str, tuple[str, str]]:
