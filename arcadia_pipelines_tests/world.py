@@ -20,8 +20,8 @@ import dagster as dg
 import psycopg
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import bill, bills
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline.jobs import step_of
@@ -204,7 +204,7 @@ class World:
             steps.publish(connection, of, invoiced, run_id)
             steps.correct(connection, of, run_id)
 
-    def bill(self, month: str, *items: dict[str, str], total: int | None = None) -> costs.Stored:
+    def bill(self, month: str, *items: dict[str, str], total: int | None = None) -> bills.Stored:
         """Import a bill of the month as a CSV of these items, and allocate it."""
         out = io.StringIO(newline="")
         writer = csv.DictWriter(out, bill.RECEIVED)
@@ -212,8 +212,8 @@ class World:
         writer.writerows(items)
         received = bill.read_csv(out.getvalue().encode(), "bill.csv", BillingMonth.parse(month), total)
         with database.month_transaction(database.engine(self.url), received.month) as connection:
-            stored = costs.store(connection, received)
-            costs.allocate(connection, received.month)
+            stored = bills.store(connection, received)
+            month_costs.allocate(connection, received.month)
         return stored
 
     def owns(

@@ -19,8 +19,8 @@ import psycopg
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import bill, bills
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.storage import database, migrations
 
 MONTH = BillingMonth.parse("2026-04")
@@ -106,8 +106,8 @@ def _measure(url: str, document: bytes) -> dict[str, float]:
     received = timed("read", lambda: bill.read_csv(document, "bill.csv"))
     for run in ("first", "unchanged"):
         with database.month_transaction(engine, MONTH) as connection:
-            timed(f"store, {run}", lambda on=connection: costs.store(on, received))
-            timed(f"allocate, {run}", lambda on=connection: costs.allocate(on, MONTH))
+            timed(f"store, {run}", lambda on=connection: bills.store(on, received))
+            timed(f"allocate, {run}", lambda on=connection: month_costs.allocate(on, MONTH))
     with psycopg.connect(url, autocommit=True) as connection:
         queries = {"floor": FLOOR} | {
             f"by {by}": f"select count(*), sum(margin_cents) from billing.cost_vs_revenue_by_{by}"

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Engine
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, print_table, say, to_json
-from arcadia_pipelines.costs import bill, digitalocean, exchange
-from arcadia_pipelines.costs import tables as storage
+from arcadia_pipelines.costs import bill, bills, digitalocean, exchange, fx_rates, margins
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.costs.bill import Bill
 from arcadia_pipelines.costs.exchange import Rate
 from arcadia_pipelines.settings import Settings
@@ -151,7 +151,7 @@ def rate(month: BillingMonth, usd_per_aud: str, source: str, reason: str | None)
 def show(month: BillingMonth | None, as_json: bool) -> None:
     """Show revenue beside cost by month, or MONTH by deployment, the lowest margin first."""
     with database.transaction(_engine()) as connection:
-        rows = storage.month_by_deployment(connection, month) if month else storage.month_by_month(connection)
+        rows = margins.month_by_deployment(connection, month) if month else margins.month_by_month(connection)
     if month and not rows:
         raise CommandError(f"there is nothing of {month}: neither an invoice nor a bill of the provider's")
     if as_json:
@@ -179,12 +179,12 @@ def _take(received: Bill, as_json: bool) -> None:
         raise CommandError(f"{month} has no bill to take: bills are accepted for months from {first} that have ended")
     with database.month_transaction(_engine(), month) as connection:
         try:
-            stored = storage.store(connection, received)
-        except storage.BilledTwice as error:
+            stored = bills.store(connection, received)
+        except bills.BilledTwice as error:
             raise CommandError(f"{received.source} is not imported: {error}") from error
-        storage.allocate(connection, month)
-        [standing] = [row for row in storage.month_by_month(connection) if row["period_start"] == month.start]
-        unmapped = storage.unmapped_products(connection, month)
+        month_costs.allocate(connection, month)
+        [standing] = [row for row in margins.month_by_month(connection) if row["period_start"] == month.start]
+        unmapped = bills.unmapped_products(connection, month)
     moved = [
         {str(name): value for name, value in row.items()} for row in stored.moved.astype(object).to_dict("records")
     ]
@@ -215,14 +215,14 @@ def _rate(entered: list[Rate], source: str, reason: str | None, beside: Sequence
         raise CommandError("--reason is empty: say why the rate is right")
     with database.month_transaction(_engine(), *(one.month for one in entered)) as connection:
         try:
-            changed = storage.set_rates(connection, entered, source, reason and reason.strip(), beside)
-        except storage.DoubtfulRate as error:
+            changed = fx_rates.enter(connection, entered, source, reason and reason.strip(), beside)
+        except fx_rates.DoubtfulRate as error:
             raise CommandError(
                 f"{error}. A rate is US dollars for one Australian one: correct it, or say why it is right (--reason)"
             ) from error
-        for month in storage.billed_months(connection):
+        for month in bills.billed_months(connection):
             if month in changed:
-                storage.allocate(connection, month)
+                month_costs.allocate(connection, month)
     for one in entered:
         if one.month in changed:
             now = changed[one.month]

@@ -35,8 +35,8 @@ from arcadia_pipelines.cli.console import (
     shown,
     to_json,
 )
-from arcadia_pipelines.costs import bill
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import bill, bills, margins
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.proof import history
 from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings, SettingsError
 from arcadia_pipelines.storage import backup, database, ledger, migrations
@@ -258,7 +258,7 @@ def demo() -> None:
     with database.month_transaction(engine, *months) as connection:
         for month in months:
             _import_sample_bill(connection, month)
-        cost_commands.print_months(costs.month_by_month(connection))
+        cost_commands.print_months(margins.month_by_month(connection))
     say(_NEXT.format(**_commands()))
 
 
@@ -362,8 +362,8 @@ def _load_sample(connection: Connection) -> None:
 
 def _import_sample_bill(connection: Connection, month: BillingMonth) -> None:
     file = migrations.SQL / "sample_bills" / f"{month}.csv"
-    costs.store(connection, bill.read_csv(file.read_bytes(), file.name))
-    costs.allocate(connection, month)
+    bills.store(connection, bill.read_csv(file.read_bytes(), file.name))
+    month_costs.allocate(connection, month)
 
 
 def _print_outcomes(outcomes: list[Any]) -> None:

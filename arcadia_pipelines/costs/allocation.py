@@ -1,6 +1,6 @@
 """To whom each item of the provider's bill goes, to the cent, in USD and in AUD.
 
-Belongs here: splitting cents by weights. Does not: whose a resource was and with which weight (costs/tables.py),
+Belongs here: splitting cents by weights. Does not: whose a resource was and with which weight (claims.py),
 reading the bill (bill.py), rates of exchange (exchange.py).
 """
 

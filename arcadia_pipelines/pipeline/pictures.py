@@ -188,7 +188,7 @@ def revenue_by_kind(revenue: pd.DataFrame) -> "alt.LayerChart":
 
 
 def cost_vs_revenue_by_month(months: pd.DataFrame) -> "alt.LayerChart":
-    """Two bars a month, and what is left in words. Columns as costs.MONTHS."""
+    """Two bars a month, and what is left in words. Columns as margins.MONTHS."""
     import altair as alt
 
     drawn = _sides(months.assign(month=months["period_start"].astype(str).str[:7]), "month")
@@ -211,13 +211,13 @@ def cost_vs_revenue_by_month(months: pd.DataFrame) -> "alt.LayerChart":
 
 
 def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> "alt.LayerChart":
-    """Two bars a kind, in the order given. Columns as costs.KINDS."""
+    """Two bars a kind, in the order given. Columns as margins.KINDS."""
     title = _of_most("Revenue and cost of the month by kind, AUD ex GST", kinds)
     return _two_bars(_sides(kinds.head(MOST_SHOWN), "resource_kind"), "resource_kind", title)
 
 
 def lowest_margins(margins: pd.DataFrame) -> "alt.LayerChart":
-    """Two bars a deployment, the lowest margin first. Columns as costs.DEPLOYMENTS."""
+    """Two bars a deployment, the lowest margin first. Columns as margins.DEPLOYMENTS."""
     name, tenant = margins["deployment_name"], margins["tenant_id"].fillna("no tenant")
     named = margins.assign(deployment=name.where(~name.duplicated(keep=False), name + ", " + tenant))
     return _two_bars(_sides(named, "deployment"), "deployment", "The lowest margins of the month, AUD ex GST")

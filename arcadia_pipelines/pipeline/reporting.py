@@ -14,7 +14,7 @@ import pandas as pd
 
 from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars, number_of
 from arcadia_pipelines.costs.allocation import Allocated
-from arcadia_pipelines.costs.tables import Standing, Stored
+from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.ledger import Published
@@ -119,7 +119,7 @@ def invoices(
 def bill(
     stored: Stored | None, instead: str, standing: Standing, products: pd.DataFrame, columns: list[Column]
 ) -> Metadata:
-    """A month's bill as it stands, and what fetching it did, or why not; `products` are as costs.PRODUCTS."""
+    """A month's bill as it stands, and what fetching it did, or why not; `products` are as bills.PRODUCTS."""
     moved = stored.moved if stored else None
     return {
         "total": dg.MetadataValue.text(f"{dollars(standing.total_cents)} USD, revision {standing.revision}"),

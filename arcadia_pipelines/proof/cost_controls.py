@@ -1,6 +1,6 @@
 """Controls of the cost side: what must not be in the provider's bills and their allocation. See controls.py."""
 
-from arcadia_pipelines.costs.tables import CLAIMS
+from arcadia_pipelines.costs.claims import CLAIMS
 from arcadia_pipelines.proof.controls import Control
 
 CONTROLS = [

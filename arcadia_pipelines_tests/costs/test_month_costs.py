@@ -328,7 +328,7 @@ def test_a_month_without_a_bill_shows_no_margin(billed: World) -> None:
     assert by_deployment(billed) == {"web": (6422, None, None, None, False), "db": (2000, None, None, None, False)}
     assert april(billed)["open_points"] == "no bill of the provider's"
     assert failures(billed.month_costs("2026-04"))[0].startswith(
-        "arcadia_pipelines.costs.tables.NoBill: there is no bill of 2026-04: set ARCADIA_DIGITALOCEAN_TOKEN"
+        "arcadia_pipelines.costs.bills.NoBill: there is no bill of 2026-04: set ARCADIA_DIGITALOCEAN_TOKEN"
     )
 
 

@@ -19,8 +19,8 @@ import pyarrow.parquet
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import bill, bills
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.exports import focus
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
@@ -101,8 +101,8 @@ def with_bill(world: World, month: str) -> None:
     """The month's sample bill, imported and allocated."""
     file = migrations.SQL / "sample_bills" / f"{month}.csv"
     with database.transaction(database.engine(world.url)) as connection:
-        costs.store(connection, bill.read_csv(file.read_bytes(), file.name))
-        costs.allocate(connection, BillingMonth.parse(month))
+        bills.store(connection, bill.read_csv(file.read_bytes(), file.name))
+        month_costs.allocate(connection, BillingMonth.parse(month))
 
 
 def small_bill(world: World) -> None:

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.pipeline.sensors import alert_on_late_usage, alert_on_missing_invoices
@@ -54,7 +54,7 @@ def test_no_function_freezes_quotes_publishes_or_allocates_a_month_that_is_not_o
             with database.month_at_an_instant(engine, RUNNING, publishes):
                 pass
     with database.month_transaction(engine, NEXT) as connection, pytest.raises(database.MonthNotOver):
-        costs.allocate(connection, NEXT)
+        month_costs.allocate(connection, NEXT)
 
 
 @pytest.fixture

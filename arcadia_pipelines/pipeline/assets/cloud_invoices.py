@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from arcadia_pipelines.costs import digitalocean
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import bills, digitalocean
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
@@ -30,14 +30,14 @@ def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase)
             fetched = digitalocean.fetch(month, settings)
         except digitalocean.NotBilled as error:  # a bill that was imported does
             with database.transaction() as connection:
-                if not costs.has_bill(connection, month):
+                if not bills.has_bill(connection, month):
                     raise
             instead = str(error)
     with database.month(month) as connection:
-        stored = costs.store(connection, fetched, context.run.run_id) if fetched else None
+        stored = bills.store(connection, fetched, context.run.run_id) if fetched else None
         if stored and stored.outcome != "unchanged":
-            costs.allocate(connection, month)  # the month is at no instant without its costs
-        standing = costs.standing(connection, month)
-        products = costs.by_product(connection, month)
+            month_costs.allocate(connection, month)  # the month is at no instant without its costs
+        standing = bills.standing(connection, month)
+        products = bills.by_product(connection, month)
         schema = columns.of(connection, "cloud_invoice_items")
         return dg.MaterializeResult(metadata=reporting.bill(stored, instead, standing, products, schema))

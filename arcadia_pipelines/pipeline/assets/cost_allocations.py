@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from arcadia_pipelines.costs import tables as costs
+from arcadia_pipelines.costs import margins
+from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.pipeline import pictures, reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.assets.cloud_invoices import cloud_invoices
@@ -33,23 +34,23 @@ def cost_allocations(context: dg.AssetExecutionContext, database: BillingDatabas
     the revenue: the views cost_vs_revenue_by_month, _by_deployment, _by_kind and _by_tenant.
     """
     month = month_of(context)
-    with database.month(month) as connection:
-        allocated = costs.allocate(connection, month)
-        months, kinds = costs.by_month(connection, month), costs.by_kind(connection, month)
-        margins = costs.lowest_margins(connection, month)
+    with database.month_at_an_instant(month) as connection:
+        allocated = month_costs.allocate(connection, month)
+        months, kinds = margins.by_month(connection, month), margins.by_kind(connection, month)
+        lowest = margins.lowest_margins(connection, month)
         metadata = reporting.costs(
             allocated,
             months,
             kinds,
-            margins,
-            costs.unallocated(connection, month),
+            lowest,
+            margins.unallocated(connection, month),
             columns.of(connection, "cost_allocations"),
         )
     drawn = pictures.drawn(
         {
             "cost_vs_revenue_by_month_picture": lambda: pictures.cost_vs_revenue_by_month(months),
             "cost_vs_revenue_by_kind_picture": lambda: pictures.cost_vs_revenue_by_kind(kinds),
-            "lowest_margins_picture": lambda: pictures.lowest_margins(margins),
+            "lowest_margins_picture": lambda: pictures.lowest_margins(lowest),
         }
     )
     return dg.MaterializeResult(metadata=reporting.with_pictures(metadata, drawn, *drawn))
