@@ -15,7 +15,7 @@ EXISTING = pa.schema(
         ("id", TEXT),
         ("tenant_id", TEXT),
         ("status", TEXT),
-        ("pushed", FLAG),  # already in the finance system
+        ("locked", FLAG),  # paid, void, or with finance
         ("total_cents", CENTS),
         ("content_sha256", TEXT),
         ("invoice_number", TEXT),
@@ -59,7 +59,7 @@ def plan(
     stands, computed = both["id"].notna(), both["id_new"].notna()
     status = both["status"].fillna("")
     owed = stands & (status != "void")
-    frozen = stands & (status.isin(["paid", "void"]) | both["pushed"].fillna(False))
+    frozen = stands & both["locked"].fillna(False)
     waits = both["tenant_id"].isin(on_hold)
     issue = (status == "draft") & computed & ~waits & ~frozen
     content_is_same = (both["content_sha256"] == both["content_sha256_new"]).fillna(False)
@@ -68,17 +68,18 @@ def plan(
     has_lost = lost.notna() & owed & ~frozen
     restores = has_lost & same & (lost == both["lines_sha256"]).fillna(False)
     same &= ~has_lost | restores
-    action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
-    for name, applies in {
-        "add": ~stands,
-        "draft": ~stands & waits,
-        "issue": issue,
-        "void": ~computed,
-        "on_hold": (status == "issued") & waits & ~restores,
-        "frozen": frozen,
-        "keep": same & ~issue & ~restores | both["voided_by_an_operator"].fillna(False),
+    rules = {  # the first that applies wins
         "held_back": both["tenant_id"].isin(held_back),
-    }.items():  # the last that applies is the action
+        "keep": same & ~issue & ~restores | both["voided_by_an_operator"].fillna(False),
+        "frozen": frozen,
+        "on_hold": (status == "issued") & waits & ~restores,
+        "void": ~computed,
+        "issue": issue,
+        "draft": ~stands & waits,
+        "add": ~stands,
+    }
+    action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
+    for name, applies in reversed(rules.items()):
         action = action.mask(applies, name)
     standing = both["total_cents"].where(owed, 0).where(stands)
     return pd.DataFrame(

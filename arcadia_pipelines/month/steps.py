@@ -136,4 +136,4 @@ def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run
 
 def correct(connection: Connection, month: BillingMonth, run_id: str) -> None:
     """Find what the month's locked invoices bill too little or too much, for later invoices to carry."""
-    corrections.find(connection, month, run_id)
+    corrections.record(connection, month, run_id)

@@ -155,7 +155,7 @@ GST_FREE = """(
             where tax.invoice_id = {0}.id and tax.period_start = {0}.period_start and tax.kind = 'tax') = 0
        and (exists (select from cloud.tenants t where t.id = {0}.tenant_id and btrim(t.gst_free_reason) <> '')
             or abs({0}.subtotal_cents) >= 5
-               and ({0}.status = 'paid' or num_nonnulls({0}.finance_invoice_id, {0}.pushed_to_finance_at) > 0)
+               and billing.is_locked({0}) and {0}.status <> 'void'
                and (select count(*) from billing.invoice_events made
                     where made.invoice_id = {0}.id and made.event in ('issued', 'drafted')) = 0)
 )"""

@@ -29,8 +29,7 @@ _FIND = """
         select tenant_id, sum(amount_cents) as cents from billing.deployment_quote_lines
         where period_start = %(month)s group by 1
     ) owed on owed.tenant_id = i.tenant_id
-    where i.period_start = %(month)s and i.status in ('issued', 'paid') and i.invoice_number is not null
-      and (i.status = 'paid' or i.finance_invoice_id is not null or i.pushed_to_finance_at is not null)
+    where i.period_start = %(month)s and billing.is_correctable(i)
       and coalesce(billed.cents, 0) <> coalesce(owed.cents, 0)
 """
 # Of a tenant that is held back nobody knows what it owes: its correction stays as it was.
@@ -94,9 +93,9 @@ _OUTSTANDING = f"""
 # What a line of an issued invoice carries is carried as it was written while it is as much.
 _CARRIED_BY = f"""
     with kept as (
-        select tenant_id from billing.tenant_invoices
+        select tenant_id from billing.tenant_invoices i
         where period_start = %(month)s
-          and (status in ('paid', 'void') or finance_invoice_id is not null or pushed_to_finance_at is not null
+          and (billing.is_locked(i)
                or status = 'issued' and exists (select from billing.tenant_invoices where period_start > %(month)s))
     ),
     standing as (select * from ({_STANDING_LINES}) l where period_start = %(month)s),
@@ -152,7 +151,7 @@ def outdated(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str
     return [(invoice, tenant, BillingMonth(start)) for invoice, tenant, start in rows]
 
 
-def find(connection: Connection, month: BillingMonth, run_id: str) -> None:
+def record(connection: Connection, month: BillingMonth, run_id: str) -> None:
     """Bring invoice_corrections up to date with the month's quotes; nothing is written if nothing has changed."""
     parameters = {"month": month.start, "run": run_id}
     for statement in (_FIND, _DROP_OTHERS, _ADD):

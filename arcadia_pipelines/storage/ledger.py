@@ -137,7 +137,7 @@ VOIDED_BY_AN_OPERATOR = """
 """Whether the invoice i is void because somebody decided so, and gave a reason: that needs no attention."""
 STANDING = Query(
     f"""
-    select i.*, pushed_to_finance_at is not null or finance_invoice_id is not null as pushed,
+    select i.*, billing.is_locked(i) as locked,
            {VOIDED_BY_AN_OPERATOR} as voided_by_an_operator
     from billing.tenant_invoices i where period_start = %(month)s
     """,

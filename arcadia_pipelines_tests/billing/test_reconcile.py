@@ -21,7 +21,8 @@ def standing(
     tenant: str, status: str = "issued", pushed: bool = False, content: str = "old", by_operator: bool = False
 ) -> Row:
     """An invoice as it stands."""
-    return (f"{tenant}-id", tenant, status, pushed, CENTS[content], content, f"INV-{tenant}", by_operator)
+    locked = pushed or status in ("paid", "void")
+    return (f"{tenant}-id", tenant, status, locked, CENTS[content], content, f"INV-{tenant}", by_operator)
 
 
 def due(tenant: str, content: str = "old") -> Row:
