@@ -1,0 +1,357 @@
+"""That a month bills what follows from its usage and prices, each line once, with its GST."""
+
+from arcadia_pipelines.proof.audits.kinds import CHANGED, TAMPERED, applied, audit
+from arcadia_pipelines.storage import losses
+
+# What the month owes by the rules of the money, as CTEs that end in `owed`: one row per line, before GST.
+_OWED = """
+    billed as (
+        select id, tenant_id, deployment_id, plan_id, started_at, ended_at from cloud.subscriptions
+        where status <> 'pending' and started_at < %(end)s
+          and (ended_at is null or ended_at > %(start)s and ended_at > started_at)
+    ),
+    plan_price as (
+        select plan_id, base_price_cents, effective_from
+        from (select *, lead(effective_from) over (partition by plan_id order by effective_from) as until
+              from cloud.plan_prices) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    ),
+    plan_rate as (
+        select plan_id, resource_kind, included_quantity, unit, unit_price_cents, effective_from
+        from (select *, lead(effective_from) over (partition by plan_id, resource_kind order by effective_from) as until
+              from cloud.plan_rates) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    ),
+    addon_price as (
+        select addon_id, price_cents, effective_from
+        from (select *, lead(effective_from) over (partition by addon_id order by effective_from) as until
+              from cloud.addon_prices) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    ),
+    used as (
+        select s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind, sum(u.quantity) as quantity
+        from billing.metered_usage u join billed s on s.id = u.subscription_id
+        where u.period_start = %(month)s group by s.id, s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind
+    ),
+    priced as (
+        select s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
+               'Plan: ' || plans.code as description, 1::numeric as qty, 'month' as unit,
+               p.base_price_cents::numeric as unit_price_cents, p.effective_from
+        from billed s join cloud.plans on plans.id = s.plan_id join plan_price p on p.plan_id = s.plan_id
+        union all
+        select s.tenant_id, s.deployment_id, 'addon', null, 'Addon: ' || addons.code, a.quantity, 'month',
+               p.price_cents, p.effective_from
+        from billed s
+        join cloud.subscription_addons a on a.subscription_id = s.id
+        join cloud.addons on addons.id = a.addon_id
+        join addon_price p on p.addon_id = a.addon_id
+        where a.quantity <> 0 and a.started_at < %(end)s and (s.ended_at is null or s.ended_at > a.started_at)
+          and (a.ended_at is null
+               or a.ended_at > %(start)s and a.ended_at > a.started_at and a.ended_at > s.started_at)
+        union all
+        select u.tenant_id, u.deployment_id, 'overage', u.resource_kind, 'Overage: ' || u.resource_kind,
+               u.quantity - r.included_quantity, r.unit, r.unit_price_cents, r.effective_from
+        from used u join plan_rate r on r.plan_id = u.plan_id and r.resource_kind = u.resource_kind
+        where u.quantity > r.included_quantity
+    ),
+    owed as (
+        select *, sign(qty * unit_price_cents) * floor(abs(qty * unit_price_cents) + 0.5) as amount_cents from priced
+    )
+"""
+
+# How each invoice of the month is compared with what is owed. One that is paid or pushed keeps its lines whatever
+# happens since; of one whose deployment is deleted, nobody knows any more which line was for what.
+STANDING = """
+    held as (
+        select tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
+        union select tenant_id from billing.tenant_holds
+    ),
+    orphaned as (
+        select distinct invoice_id from billing.tenant_invoice_lines
+        where period_start = %(month)s and deployment_id is null and kind in ('plan_base', 'addon', 'overage')
+    ),
+    standing as (
+        select i.*, is_void, is_held, is_frozen, is_orphaned,
+               not (is_void or is_held or is_frozen or is_orphaned) as by_line,
+               (is_frozen or is_orphaned) and not (is_void or is_held) as by_sum
+        from billing.tenant_invoices i
+        left join held on held.tenant_id = i.tenant_id
+        left join orphaned on orphaned.invoice_id = i.id
+        cross join lateral (
+            select i.status = 'void' as is_void, held.tenant_id is not null as is_held,
+                   i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen,
+                   orphaned.invoice_id is not null as is_orphaned
+        ) flags
+        where i.period_start = %(month)s
+    )
+"""
+
+# Whether the invoice v has no GST: it says why; or it has none and no line for it, and either its tenant has none now,
+# or it is settled, did not begin here, and is so large that there would be some.
+WITHOUT_GST = """
+    (case when v.meta ? 'gst_free_reason' then true
+          when v.tax_cents <> 0 then false
+          when 'tax' in (select kind from billing.tenant_invoice_lines
+                         where invoice_id = v.id and period_start = v.period_start) then false
+          when (select max(nullif(btrim(gst_free_reason), '')) from cloud.tenants where id = v.tenant_id) is not null
+              then true
+          else (v.status = 'paid' or v.finance_invoice_id is not null or v.pushed_to_finance_at is not null)
+               and v.subtotal_cents not between -4 and 4
+               and not coalesce((select bool_or(event in ('issued', 'drafted')) from billing.invoice_events
+                                 where invoice_id = v.id), false) end)
+"""
+
+# What is left when every line on one side is struck out against its equal on the other: +1 is owed, -1 stands.
+_LINES = """
+    apart as (
+        select tenant_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
+               effective_from, sum(side) as side
+        from sides
+        group by tenant_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
+                 effective_from
+        having sum(side) <> 0
+    ),
+    paired as (
+        select *, side > 0 as is_owed,
+               row_number() over (partition by tenant_id, deployment_id, kind, resource_kind, description, side > 0
+                                  order by amount_cents, qty, unit_price_cents, effective_from) as place
+        from apart
+    ),
+    differing as (
+        select tenant_id, deployment_id, kind, resource_kind, description,
+               case when not bool_or(is_owed) then 'unexpected' when bool_and(is_owed) then 'missing' else 'different'
+               end as found,
+               max(qty) filter (where not is_owed) as standing_qty, max(qty) filter (where is_owed) as owed_qty,
+               max(unit) filter (where not is_owed) as standing_unit, max(unit) filter (where is_owed) as owed_unit,
+               max(unit_price_cents) filter (where not is_owed) as standing_unit_price_cents,
+               max(unit_price_cents) filter (where is_owed) as owed_unit_price_cents,
+               max(effective_from) filter (where not is_owed) as standing_effective_from,
+               max(effective_from) filter (where is_owed) as owed_effective_from,
+               max(amount_cents) filter (where not is_owed) as standing_amount_cents,
+               max(amount_cents) filter (where is_owed) as owed_amount_cents
+        from paired group by tenant_id, deployment_id, kind, resource_kind, description, place
+    )
+    select i.invoice_number, d.*
+    from differing d
+    left join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = %(month)s
+    order by abs(coalesce(standing_amount_cents, 0) - coalesce(owed_amount_cents, 0)) desc, d.tenant_id,
+             d.deployment_id, d.description
+"""
+
+
+AUDITS = [
+    audit(
+        "tables",
+        "nothing_is_missing",
+        "Each table has what the others tell of the month: its partition, attached; the rows that were written; the "
+        "invoice of each tenant that was invoiced.",
+        "`arcadia rebuild MONTH` puts lost invoice lines and frozen usage back as far as that can be proved; quote "
+        "lines come back when the month is materialised again; all else has to come from a backup.",
+        losses.MISSING,
+    ),
+    applied("usage_records", "usage_equals_raw_records"),
+    applied("usage_rows", "usage_is_conserved"),
+    audit(
+        "quote_lines",
+        "quotes_are_invoiced",
+        "Each quote line is on its tenant's invoice and each supply line was quoted; not of invoices that are void, "
+        "held back, paid or pushed, or whose deployment is deleted.",
+        "The month was quoted again since it was invoiced, or lines were changed: materialise it again.",
+        f"""
+            with {STANDING},
+            sides as (
+                select q.tenant_id, q.deployment_id, q.kind, q.resource_kind, q.description, q.qty, q.unit,
+                       q.unit_price_cents, q.amount_cents, q.meta ->> 'effective_from' as effective_from, 1 as side
+                from billing.deployment_quote_lines q left join standing s on s.tenant_id = q.tenant_id
+                where q.period_start = %(month)s and coalesce(s.by_line, true)
+                union all
+                select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
+                       l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
+                from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
+            ),
+            {_LINES}
+        """,
+    ),
+    audit(
+        "supply_lines",
+        "lines_follow_from_usage_and_prices",
+        "The plan_base, addon and overage lines are those that frozen usage, subscriptions and prices make; not of "
+        "invoices that are void, held back, paid or pushed, or whose deployment is deleted.",
+        CHANGED,
+        f"""
+            with {_OWED}, {STANDING},
+            sides as (
+                select o.tenant_id, o.deployment_id, o.kind, o.resource_kind, o.description, o.qty, o.unit,
+                       o.unit_price_cents, o.amount_cents, o.effective_from::text as effective_from, 1 as side
+                from owed o
+                left join standing s on s.tenant_id = o.tenant_id
+                left join held on held.tenant_id = o.tenant_id
+                where coalesce(s.by_line, held.tenant_id is null)
+                union all
+                select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
+                       l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
+                from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
+            ),
+            {_LINES}
+        """,
+    ),
+    audit(
+        "sums",
+        "frozen_sums_and_corrections_agree",
+        "The supply lines of each invoice that is paid or pushed, or whose deployment is deleted, and its difference "
+        "in invoice_corrections sum to what usage, subscriptions and prices make.",
+        "Materialise the month again, which finds the difference and puts it on the tenant's next invoice.",
+        f"""
+            with {_OWED}, {STANDING},
+            sums as (select tenant_id, sum(amount_cents) as cents from owed group by 1),
+            billed_sums as (
+                select invoice_id, sum(amount_cents) as cents from billing.tenant_invoice_lines
+                where period_start = %(month)s and kind in ('plan_base', 'addon', 'overage') group by 1
+            )
+            select invoice_number, tenant_id, status, billed_cents, correction_cents, owed_cents
+            from (
+                select s.*, coalesce(b.cents, 0) as billed_cents, coalesce(c.difference_cents, 0) as correction_cents,
+                       coalesce(o.cents, 0) as owed_cents
+                from standing s
+                left join sums o on o.tenant_id = s.tenant_id
+                left join billed_sums b on b.invoice_id = s.id
+                left join billing.invoice_corrections c on c.tenant_id = s.tenant_id and c.period_start = %(month)s
+                where s.by_sum
+            ) s
+            where billed_cents + correction_cents <> owed_cents
+            order by abs(billed_cents + correction_cents - owed_cents) desc, tenant_id
+        """,
+    ),
+    audit(
+        "lines",
+        "lines_multiply_out",
+        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included.",
+        TAMPERED,
+        r"""
+            select i.invoice_number, i.tenant_id, l.line_no, l.description, l.qty, l.unit_price_cents, l.amount_cents,
+                   l.exact_cents, l.used - l.included as used_less_included
+            from (
+                select *, qty * unit_price_cents as exact_cents,
+                       case when meta ->> 'used' ~ '^-?\d+(\.\d+)?(E[+-]?\d{1,3})?$'
+                            then (meta ->> 'used')::numeric end as used,
+                       case when meta ->> 'included' ~ '^-?\d+(\.\d+)?(E[+-]?\d{1,3})?$'
+                            then (meta ->> 'included')::numeric end as included
+                from billing.tenant_invoice_lines where period_start = %(month)s
+            ) l
+            left join billing.tenant_invoices i on i.id = l.invoice_id
+            where l.amount_cents <> sign(l.exact_cents) * floor(abs(l.exact_cents) + 0.5)
+               or l.kind = 'overage' and l.used - l.included is distinct from l.qty
+            order by abs(l.amount_cents - l.exact_cents) desc, i.tenant_id, l.line_no
+        """,
+    ),
+    audit(
+        "lines",
+        "lines_are_numbered_in_order",
+        "Each line is on an invoice of its month; its number counts from 1: by deployment, plan_base, addon, overage, "
+        "then credits and adjustments, then tax.",
+        TAMPERED,
+        """
+            with placed as (
+                select l.*,
+                       case when kind = 'tax' then 3 when kind in ('credit', 'adjustment') then 2 else 1 end as part,
+                       case kind when 'plan_base' then 1 when 'addon' then 2 when 'overage' then 3 end as kind_order
+                from billing.tenant_invoice_lines l where period_start = %(month)s
+            ),
+            ordered as (
+                select p.*, row_number() over of_invoice as place, lag(part) over of_invoice as part_before,
+                       lag(deployment_name) over of_invoice as name_before,
+                       lag(deployment_id) over of_invoice as deployment_before,
+                       lag(kind_order) over of_invoice as kind_before
+                from placed p window of_invoice as (partition by invoice_id order by line_no)
+            )
+            select i.invoice_number, i.tenant_id, o.line_no, o.place, o.kind, o.description, o.deployment_name,
+                   o.invoice_id
+            from ordered o
+            left join billing.tenant_invoices i on i.id = o.invoice_id and i.period_start = %(month)s
+            where i.id is null or o.line_no <> o.place or o.part < o.part_before
+               or o.part = 1 and o.part_before = 1
+                  and (o.deployment_name collate "C" < o.name_before collate "C"
+                       or o.deployment_name = o.name_before
+                          and (o.deployment_id < o.deployment_before
+                               or o.deployment_id = o.deployment_before and o.kind_order < o.kind_before))
+            order by i.tenant_id, o.invoice_id, o.place
+        """,
+    ),
+    audit(
+        "invoices",
+        "subscriptions_are_billed_once",
+        "No subscription is billed by two tenants' invoices that are issued or paid, and billed_subscriptions has one "
+        "for each plan line of an invoice that can still change.",
+        "Void one of the two invoices. If the numbers differ: materialise the month again.",
+        f"""
+            with {STANDING},
+            billed as (
+                select b.*, s.invoice_number, s.by_line, s.status in ('issued', 'paid') as is_owed
+                from billing.billed_subscriptions b join standing s on s.tenant_id = b.tenant_id
+                where b.period_start = %(month)s
+            ),
+            twice as (
+                select subscription_id from billed where is_owed group by 1 having count(*) > 1
+            ),
+            counted as (
+                select tenant_id, deployment_id, sum(lines) as plan_lines, sum(subscriptions) as subscriptions
+                from (
+                    select s.tenant_id, l.deployment_id, 1 as lines, 0 as subscriptions
+                    from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+                    where l.period_start = %(month)s and l.kind = 'plan_base' and s.by_line
+                    union all
+                    select tenant_id, deployment_id, 0, 1 from billed where by_line
+                ) sides
+                group by 1, 2 having sum(lines) <> sum(subscriptions)
+            )
+            select invoice_number, tenant_id, deployment_id, subscription_id, null::bigint as plan_lines,
+                   null::bigint as subscriptions
+            from billed join twice using (subscription_id) where is_owed
+            union all
+            select s.invoice_number, c.tenant_id, c.deployment_id, null, c.plan_lines, c.subscriptions
+            from counted c join standing s on s.tenant_id = c.tenant_id
+            order by subscription_id, tenant_id, deployment_id
+        """,
+    ),
+    applied("invoices", "totals_equal_lines"),
+    applied("invoices", "gst_recomputed_a_second_way"),
+    audit(
+        "invoices",
+        "tax_lines_fit_the_gst_status",
+        "A GST-free invoice that carries no taxed correction has no tax line, every other one, which says the taxable "
+        "cents; a draft of a tenant that is not held back has its tenant's GST status.",
+        "Of a draft, the tenant's GST status was changed since: materialise the month again. Else compare with "
+        "invoice_events.",
+        f"""
+            with {STANDING},
+            tax as (
+                select invoice_id, count(*) as lines, max(meta ->> 'taxable_cents') as taxable
+                from billing.tenant_invoice_lines where period_start = %(month)s and kind = 'tax' group by 1
+            ),
+            otherwise as (
+                select invoice_id, count(*) filter (where meta ->> 'taxable' = 'true') as taxed_lines,
+                       sum(amount_cents) filter (where meta ->> 'taxable' = 'true') as taxed_cents,
+                       sum(amount_cents) filter (where meta ->> 'taxable' = 'false') as free_cents
+                from billing.tenant_invoice_lines
+                where period_start = %(month)s and kind in ('credit', 'adjustment') and meta ? 'taxable' group by 1
+            )
+            select s.invoice_number, s.tenant_id, s.status, s.meta ->> 'gst_free_reason' as invoice_reason,
+                   t.gst_free_reason as tenant_reason, coalesce(tax.lines, 0) as tax_lines, s.subtotal_cents,
+                   tax.taxable as taxable_cents
+            from standing s
+            left join tax on tax.invoice_id = s.id
+            left join otherwise o on o.invoice_id = s.id
+            left join cloud.tenants t on t.id = s.tenant_id
+            cross join lateral (select {WITHOUT_GST} as is_free from billing.tenant_invoices v where v.id = s.id) gst
+            where coalesce(tax.lines, 0) <> case when gst.is_free
+                                                 then least(coalesce(o.taxed_lines, 0), 1) else 1 end
+               or tax.taxable <> (case when gst.is_free then coalesce(o.taxed_cents, 0)
+                                       else s.subtotal_cents - coalesce(o.free_cents, 0) end)::text
+               or s.status = 'draft' and s.by_line
+                  and s.meta ->> 'gst_free_reason' is distinct from nullif(btrim(t.gst_free_reason), '')
+            order by s.tenant_id
+        """,
+    ),
+]
