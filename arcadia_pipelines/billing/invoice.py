@@ -1,7 +1,7 @@
 """Invoices from quote lines: their order, their GST line, their totals and their hashes.
 
 Belongs here: what stands on an invoice. Does not: what a deployment costs (quote.py), what becomes of an invoice that
-exists already (reconcile.py), numbers and dates (storage/ledger.py).
+exists already (reconcile.py), numbers and dates (storage/publication.py).
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """What becomes of each invoice of a month when the month is computed again.
 
-Belongs here: the decision, per tenant. Does not: carrying it out (storage/ledger.py).
+Belongs here: the decision, per tenant. Does not: carrying it out (storage/publication.py).
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from arcadia_pipelines.proof.rebuild import rebuild as rebuild_month
 from arcadia_pipelines.proof.replay import Difference, Line, Replay
 from arcadia_pipelines.proof.replay import replay as replay_month
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import chain, database, ledger
+from arcadia_pipelines.storage import acts, chain, database, ledger
 
 _LEFT_OUT = {
     "void": "void: nothing is owed",
@@ -103,7 +103,7 @@ def rebuild(month: BillingMonth, operator: str, reason: str, as_json: bool) -> N
         ERR.status(f"rebuilding {month}"),
         database.month_at_an_instant(_engine(), month, publishes=True) as connection,
     ):
-        author = ledger.Author(operator.strip() or database.login(connection), reason.strip(), "arcadia rebuild")
+        author = acts.Author(operator.strip() or database.login(connection), reason.strip(), "arcadia rebuild")
         parts = rebuild_month(connection, month, author)
     back, left = [part for part in parts if not part.why_not], [part for part in parts if part.why_not]
     if as_json:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, quotes, streams, usage
+from arcadia_pipelines.storage import billed, catalogue, corrections, publication, quotes, streams, usage
 from arcadia_pipelines.storage.streams import Query, ahead
 
 
@@ -61,7 +61,7 @@ def invoices(
 
 def month_invoices(
     connection: Connection, month: BillingMonth, *beside: Query, only: Sequence[str] | None = None
-) -> ledger.Chunks:
+) -> publication.Chunks:
     """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
 
     They carry the corrections of earlier months that are theirs to carry (storage/corrections.py). With each chunk come

@@ -24,6 +24,7 @@ from arcadia_pipelines.storage import (
     migrations,
     missing,
     operations,
+    publication,
     quotes,
     usage,
 )
@@ -84,7 +85,7 @@ def quote(connection: Connection, month: BillingMonth) -> bool:
 class Invoiced:
     """A month's invoices as they would be, beside those that stand; computed chunk by chunk as they are published."""
 
-    plans: ledger.Chunks
+    plans: publication.Chunks
     """For some tenants: what is to become of each invoice (reconcile.plan), the invoices, and their lines."""
     usage_cutoff: dt.datetime
     held_back: pd.Series
@@ -122,10 +123,10 @@ def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) ->
     return Invoiced(plans, cutoff, held_back, scope)
 
 
-def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run_id: str) -> ledger.Published:
+def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run_id: str) -> publication.Published:
     """Write the invoices that differ, their lines and their events; what each bills is recorded."""
-    publication = ledger.Publication(month, invoiced.usage_cutoff, run_id)
-    published = ledger.publish(connection, publication, invoiced.plans, kept=invoiced.scope.settled)
+    of = publication.Publication(month, invoiced.usage_cutoff, run_id)
+    published = publication.publish(connection, of, invoiced.plans, kept=invoiced.scope.settled)
     stale.remember_invoiced(connection, month, invoiced.scope, list(published.left["tenant_id"]))
     as_they_were = published.left[published.left["action"] != "frozen"]["tenant_id"]
     billed.record(connection, month, [*invoiced.held_back.dropna(), *as_they_were])

@@ -22,7 +22,7 @@ from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.storage import missing, operations, quotes, unbilled
-from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 
 MONTH_END = "month_end"

@@ -17,8 +17,8 @@ from arcadia_pipelines.costs.allocation import Allocated
 from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.columns import Column
-from arcadia_pipelines.storage.ledger import Published
 from arcadia_pipelines.storage.operations import Row
+from arcadia_pipelines.storage.publication import Published
 
 Metadata = Mapping[str, dg.MetadataValue]
 """In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""

@@ -16,7 +16,8 @@ from arcadia_pipelines.again import intact
 from arcadia_pipelines.billing.invoice import INVOICE_LINES
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import months
-from arcadia_pipelines.storage.ledger import LINES_SHA256, Author
+from arcadia_pipelines.storage.acts import Author
+from arcadia_pipelines.storage.ledger import LINES_SHA256
 
 _TABLE = "tenant_invoice_lines"
 

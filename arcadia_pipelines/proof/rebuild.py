@@ -21,7 +21,7 @@ from arcadia_pipelines.month.recompute import Invoiced
 from arcadia_pipelines.proof import lost_rows as storage
 from arcadia_pipelines.proof.lost_rows import Lost
 from arcadia_pipelines.storage import catalogue, corrections, ledger, losses, quotes, streams, usage
-from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.acts import Author
 
 
 @dataclass(frozen=True)

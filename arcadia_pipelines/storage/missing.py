@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import CENTS, TEXT, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
-from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.acts import Author
 
 LEAST, ONE_IN = 5, 5
 """So many tenants at least, and more than one in five of those invoiced, are many."""

@@ -1,7 +1,7 @@
 """What operators do to invoices and tenants: void, pay, reopen, withdraw, issue, hold, release, accept usage as lost.
 
 Belongs here: the acts, each in the transaction that it is given, with its events. Does not: how they are asked for
-(pipeline/jobs.py), what a month end does to invoices (ledger.py).
+(pipeline/jobs.py), what a month end does to invoices (publication.py).
 """
 
 import datetime as dt
@@ -16,16 +16,9 @@ from sqlalchemy.engine import Connection, RowMapping
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import billed, bulk, corrections, usage
+from arcadia_pipelines.storage.acts import CHANGE_STATUS, CHANGES, RECORD, Author, act_parameters, numbers
 from arcadia_pipelines.storage.catalogue import GST_FREE
 from arcadia_pipelines.storage.database import refuse_partial_view
-from arcadia_pipelines.storage.ledger import (
-    CHANGE_STATUS,
-    CHANGES,
-    RECORD,
-    Author,
-    act_parameters,
-    numbers,
-)
 
 Row = Mapping[str, object]
 

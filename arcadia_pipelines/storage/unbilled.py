@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import QUANTITY_SUM, TEXT, WHOLE
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
+from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.catalogue import EVERY_DEPLOYMENT, bounds
-from arcadia_pipelines.storage.ledger import Author
 
 UNBILLED = pa.schema(
     [

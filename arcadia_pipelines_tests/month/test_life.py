@@ -9,7 +9,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.pipeline import jobs
 from arcadia_pipelines.storage import database, operations
-from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines_tests.cli.test_cli import contents
 from arcadia_pipelines_tests.storage.test_roles import login
 from arcadia_pipelines_tests.world import World, failed_checks, uid

@@ -9,7 +9,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
-from arcadia_pipelines.storage import database, ledger, streams
+from arcadia_pipelines.storage import acts, database, streams
 from arcadia_pipelines_tests.world import QUIETLY, World, failed_checks, failures, materialize, shared_instance, uid
 
 WRITTEN = """
@@ -396,7 +396,7 @@ def test_the_next_chunk_goes_on_after_the_last_number_that_was_given(
     count: int, last: int, taken: tuple[int, ...]
 ) -> None:
     """00002 is the last, others have 3, 4 and 7: 5, 6 and 8 are given."""
-    assert ledger.Numbers(2, (3, 4, 7)).after(count) == ledger.Numbers(last, taken)
+    assert acts.Numbers(2, (3, 4, 7)).after(count) == acts.Numbers(last, taken)
 
 
 def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:

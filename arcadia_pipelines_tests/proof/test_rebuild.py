@@ -14,7 +14,7 @@ from arcadia_pipelines.month import steps
 from arcadia_pipelines.proof import audit, rebuild
 from arcadia_pipelines.proof.rebuild import Part
 from arcadia_pipelines.storage import database, losses
-from arcadia_pipelines.storage.ledger import Author
+from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.months import LostRows
 from arcadia_pipelines_tests.cli import test_cli
 from arcadia_pipelines_tests.cli.test_cli import Call, refused
