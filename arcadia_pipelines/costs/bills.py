@@ -42,14 +42,60 @@ class Stored:
     """As bill.MOVED; empty unless it is restated."""
 
 
+# What was the sum of its items may be the bill's own word now.
+_LEAVE = """
+    update billing.cloud_invoices set items_sha256 = coalesce(%(items_sha256)s, items_sha256),
+        total_from = case total_from when 'sum' then %(total_from)s else total_from end
+    where period_start = %(month)s
+      and (total_from = 'sum' and %(total_from)s <> 'sum' or items_sha256 is distinct from %(items_sha256)s)
+"""
+_REPLACE = """
+    insert into billing.cloud_invoices
+        (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, items_sha256, run_id, revision)
+    select %(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(items_sha256)s, %(run_id)s,
+           coalesce(max(revision), 0) + 1
+    from billing.cloud_invoice_documents where period_start = %(month)s
+    on conflict (period_start) do update set
+        invoice_uuid = excluded.invoice_uuid, total_cents = excluded.total_cents, total_from = excluded.total_from,
+        item_count = excluded.item_count, content_sha256 = excluded.content_sha256,
+        items_sha256 = excluded.items_sha256, run_id = excluded.run_id, received_at = now(),
+        revision = excluded.revision
+    returning revision
+"""
+_KEEP_DOCUMENT = """
+    insert into billing.cloud_invoice_documents (period_start, revision, source, media_type, document, total_cents)
+    values (%(month)s, %(revision)s, %(source)s, %(media_type)s, %(document)s, %(total)s)
+"""
+_KNOWN = """
+    select revision, total_cents, item_count, content_sha256 from billing.cloud_invoices
+    where period_start = %(month)s
+"""
+
+
 def store(connection: Connection, received: Bill, run_id: str | None = None) -> Stored:
     """Make the bill the month's. One with the same content is left alone; another one replaces it.
 
-    A new revision leaves the month without allocations: allocate() comes next. Raises BilledTwice.
+    A new revision leaves the month without allocations: month.allocate() comes next. Raises BilledTwice.
     """
     refuse_unless_over(connection, received.month)
     _refuse_another_months(connection, received)
-    parameters = {
+    parameters = _parameters(received, run_id)
+    known = connection.exec_driver_sql(_KNOWN, parameters).first()
+    before = items(connection, received.month)
+    if known and _is_the_same(known, before, received):
+        connection.exec_driver_sql(_LEAVE, parameters)
+        return Stored("unchanged", known.revision, frame(bill.MOVED))
+    moved = bill.moved(before, received.items) if known else frame(bill.MOVED)
+    for table in ("cost_allocations", "month_costs", "cloud_invoice_items"):
+        connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
+    revision = connection.exec_driver_sql(_REPLACE, parameters).scalar_one()
+    connection.exec_driver_sql(_KEEP_DOCUMENT, {**parameters, "revision": revision})
+    months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
+    return Stored("restated" if known else "new", revision, moved)
+
+
+def _parameters(received: Bill, run_id: str | None) -> dict[str, object]:
+    return {
         "month": received.month.start,
         "uuid": received.invoice_uuid,
         "total": received.total_cents,
@@ -62,57 +108,13 @@ def store(connection: Connection, received: Bill, run_id: str | None = None) -> 
         "media_type": received.media_type,
         "document": received.document,
     }
-    known = connection.exec_driver_sql(
-        "select revision, total_cents, item_count, content_sha256 from billing.cloud_invoices"
-        " where period_start = %(month)s",
-        parameters,
-    ).first()
-    before = items(connection, received.month)
-    # As it says it is, and as its items are: what was changed by hand is replaced.
-    if (
-        known
-        and (known.item_count, known.content_sha256) == (parameters["items"], parameters["sha256"])
-        and replace(received, items=before, total_cents=known.total_cents).sha256 == parameters["sha256"]
-    ):
-        # What was the sum of its items may be the bill's own word now.
-        connection.exec_driver_sql(
-            """
-            update billing.cloud_invoices set items_sha256 = coalesce(%(items_sha256)s, items_sha256),
-                total_from = case total_from when 'sum' then %(total_from)s else total_from end
-            where period_start = %(month)s
-              and (total_from = 'sum' and %(total_from)s <> 'sum' or items_sha256 is distinct from %(items_sha256)s)
-            """,
-            parameters,
-        )
-        return Stored("unchanged", known.revision, frame(bill.MOVED))
-    moved = bill.moved(before, received.items) if known else frame(bill.MOVED)
-    for table in ("cost_allocations", "month_costs", "cloud_invoice_items"):
-        connection.exec_driver_sql(f"delete from billing.{table} where period_start = %(month)s", parameters)
-    revision = connection.exec_driver_sql(
-        """
-        insert into billing.cloud_invoices
-            (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, items_sha256, run_id,
-             revision)
-        select %(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(items_sha256)s, %(run_id)s,
-               coalesce(max(revision), 0) + 1
-        from billing.cloud_invoice_documents where period_start = %(month)s
-        on conflict (period_start) do update set
-            invoice_uuid = excluded.invoice_uuid, total_cents = excluded.total_cents,
-            total_from = excluded.total_from, item_count = excluded.item_count,
-            content_sha256 = excluded.content_sha256, items_sha256 = excluded.items_sha256,
-            run_id = excluded.run_id, received_at = now(), revision = excluded.revision
-        returning revision
-        """,
-        parameters,
-    ).scalar_one()
-    connection.exec_driver_sql(
-        "insert into billing.cloud_invoice_documents"
-        " (period_start, revision, source, media_type, document, total_cents)"
-        " values (%(month)s, %(revision)s, %(source)s, %(media_type)s, %(document)s, %(total)s)",
-        {**parameters, "revision": revision},
-    )
-    months.append(connection, "billing.cloud_invoice_items", received.month, received.items, bill.ITEMS)
-    return Stored("restated" if known else "new", revision, moved)
+
+
+def _is_the_same(known: Row[Any], before: pd.DataFrame, received: Bill) -> bool:
+    """Whether the bill is as it says it is, and its items, which somebody may have changed by hand, are as it is."""
+    return (known.item_count, known.content_sha256) == (len(received.items), received.sha256) and replace(
+        received, items=before, total_cents=known.total_cents
+    ).sha256 == received.sha256
 
 
 def _refuse_another_months(connection: Connection, received: Bill) -> None:
