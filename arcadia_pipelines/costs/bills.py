@@ -51,7 +51,8 @@ _LEAVE = """
 """
 _REPLACE = """
     insert into billing.cloud_invoices
-        (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, items_sha256, run_id, revision)
+        (period_start, invoice_uuid, total_cents, total_from, item_count, content_sha256, items_sha256, run_id,
+         revision)
     select %(month)s, %(uuid)s, %(total)s, %(total_from)s, %(items)s, %(sha256)s, %(items_sha256)s, %(run_id)s,
            coalesce(max(revision), 0) + 1
     from billing.cloud_invoice_documents where period_start = %(month)s
