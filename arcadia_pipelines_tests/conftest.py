@@ -120,9 +120,10 @@ def engine(url: str) -> Engine:
 
 
 @pytest.fixture
-def world(url: str) -> World:
+def world(url: str) -> Iterator[World]:
     """What the platform sells and meters, to be filled by the test."""
-    return World(url)
+    with World(url).connected() as world:
+        yield world
 
 
 @pytest.fixture

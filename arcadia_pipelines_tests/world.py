@@ -12,9 +12,10 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 import psycopg
@@ -50,17 +51,52 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     return psycopg.connect(url, options="-c TimeZone=UTC -c DateStyle=ISO,MDY")
 
 
+def _rows(
+    connection: "psycopg.Connection[tuple[Any, ...]]", sql: str, parameters: tuple[object, ...]
+) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(sql.encode(), parameters or None)
+    return cursor.fetchall() if cursor.description else []
+
+
 class World:
     """The platform, and the month end over it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._kept: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._keeper: threading.Thread | None = None
+
+    @contextmanager
+    def connected(self) -> Iterator[Self]:
+        """Keep a connection for the queries of this thread: to connect takes longer than most of them."""
+        self._keeper = threading.current_thread()
+        try:
+            yield self
+        finally:
+            self._keeper = None
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the connection that is kept; the next query has another."""
+        if self._kept:
+            self._kept.close()
+            self._kept = None
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; its rows, if it has any."""
-        with connect(self.url) as connection:
-            cursor = connection.execute(sql.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        if threading.current_thread() is not self._keeper:
+            with connect(self.url) as connection:
+                return _rows(connection, sql, parameters)
+        if self._kept:
+            try:
+                return _rows(self._kept, sql, parameters)
+            except psycopg.OperationalError:
+                if not self._kept.closed:
+                    raise
+        self._kept = connect(self.url)  # the first one, or in the place of one that was terminated
+        self._kept.autocommit = True
+        self._kept.prepare_threshold = None  # a plan may be older than the schema
+        return _rows(self._kept, sql, parameters)
 
     def tamper(self, sql: str) -> None:
         """Run one statement as somebody who has switched the database's own guards off."""

@@ -76,7 +76,11 @@ def copy_of(server_url: str, template: str) -> Iterator[str]:
     url = f"{server_url.rpartition('/')[0]}/copy_{uuid.uuid4().hex}"
     name = url.rpartition("/")[2]
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
+        # A world keeps a connection, and has another when it is asked again.
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template]
+        )
+        connection.execute(f"create database {name} template {template} strategy file_copy".encode())
     try:
         yield url
     finally:

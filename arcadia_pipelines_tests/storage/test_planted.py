@@ -214,6 +214,17 @@ def april(server_url: str, migrated: str) -> Iterator[tuple[World, World]]:
         yield owner, pipeline
 
 
+def test_every_function_of_ours_that_runs_by_itself_names_its_search_path(world: World) -> None:
+    """But for SQL that is parsed when it is made: its names are resolved then, by the owner."""
+    functions = world.query("""
+        select p.oid::regprocedure::text from pg_proc p
+        join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+        where nspname in ('billing', 'cloud', 'dagster') and prokind <> 'a' and prosqlbody is null
+          and coalesce(array_to_string(proconfig, ' '), '') !~ 'search_path=pg_catalog, pg_temp'
+    """)
+    assert functions == []
+
+
 def test_the_pipelines_login_plants_nothing_in_any_schema_or_on_any_table(april: tuple[World, World]) -> None:
     """Whatever it tries, as its role and as itself: partitions and Dagster's tables are no exception."""
     owner, pipeline = april
