@@ -42,3 +42,29 @@ def test_what_the_platform_changes_in_place_at_any_instant_does_not_fail_the_mon
             assert failed_checks(result) == {}
             whole(world)
     assert turns > 200
+
+
+def test_usage_that_is_committed_with_an_earlier_stamp_while_a_month_runs_fails_no_check(world: World) -> None:
+    """Before every statement of a run an hour more is committed, stamped an hour ago: what had come when the usage was
+    frozen is billed, and the rest by the next run."""
+    world.pilot()
+    line, records = Line(world.url), 0
+    with psycopg.connect(world.url, autocommit=True) as platform:
+
+        def meter(_: object) -> None:
+            nonlocal records
+            platform.execute(
+                "insert into cloud.usage_records values (gen_random_uuid(), %s, 'droplet_hours', 1,"
+                " '2026-04-20', now() - interval '1 hour')",
+                [uid("web")],
+            )
+            records, line.struck = records + 1, None
+
+        line.expect(lambda _: True, meter)
+        assert failed_checks(world.month_end("2026-04")) == {}
+    line.expect(lambda _: False, meter)
+    billed = "select sum(quantity)::int from billing.metered_usage where period_start = '2026-04-01'"
+    [(first,)] = world.query(billed)
+    assert 2160 <= first < 2160 + records
+    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.query(billed) == [(2160 + records,)]
