@@ -230,7 +230,7 @@ class World:
 
     def publish(self, month: str) -> None:
         """Take the month's five steps as the assets do, without Dagster, its record and the checks beside them."""
-        of, run_id, engine = BillingMonth.parse(month), str(uuid.uuid4()), database.engine(self.url)
+        of, run_id, engine = BillingMonth.parse(month), str(uuid.uuid4()), BillingDatabase(url=self.url).engine()
         with database.month_at_an_instant(engine, of) as connection:
             steps.freeze(connection, of, run_id)
         with database.month_at_an_instant(engine, of) as connection:
