@@ -1,4 +1,4 @@
-# make demo | test | test-postgres | test-ui | check | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | test | test-postgres | test-ui | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo test test-postgres test-ui check audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
+.PHONY: demo test test-postgres test-ui check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -36,6 +36,15 @@ check: $(INSTALLED)
 	@home=$$(mktemp -d); echo 'telemetry: {enabled: false}' > $$home/dagster.yaml; \
 	DAGSTER_HOME=$$home $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning; \
 	status=$$?; rm -rf $$home; exit $$status
+	@$(BIN)/python docs/generate.py check
+
+# docs/cli.md from the commands' help, and the reference in docs/tables.md from the database's comments.
+docs: $(INSTALLED)
+	@$(BIN)/python docs/generate.py docs
+
+# sql/schema.sql: the schema as all migrations leave it.
+schema: $(INSTALLED)
+	@$(BIN)/python docs/generate.py schema
 
 # Whether advisories are known against what any lock pins. OSV is asked, or a copy of it: OSV=https://.../v1/query.
 audit-deps: $(SUPPLY_CHAIN)/.installed

@@ -1,4 +1,4 @@
-"""What the environment configures, read in one place. README.md documents each variable.
+"""What the environment configures, read in one place. docs/deployment.md documents each variable.
 
 Belongs here: names of environment variables, their defaults, and the forms of the database URL that each driver wants.
 Does not: connections (pipeline/resources.py), the embedded server's life (embedded.py).
@@ -159,7 +159,9 @@ def _refuse_unknown(environment: Iterable[str]) -> None:
         is_ours = name.upper().startswith("ARCADIA_") and not re.fullmatch(_OF_OTHERS, name)
         if is_ours and name not in VARIABLES:
             [nearest] = difflib.get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0)
-            raise SettingsError(f"{name} is no variable of Arcadia's: did you mean {nearest}? README.md lists them")
+            raise SettingsError(
+                f"{name} is no variable of Arcadia's: did you mean {nearest}? docs/deployment.md lists them"
+            )
 
 
 def canonical(url: str) -> str:

@@ -33,8 +33,8 @@ _DAEMON_SECONDS = 60  # for the daemon to end, as `dagster dev` has it
 def ui(port: int, no_daemon: bool, read_only: bool) -> None:
     """Serve Dagster's UI on 127.0.0.1 until Ctrl-C or SIGTERM, with its daemon.
 
-    Other web pages cannot make a browser launch or change anything in it. It has no login of its own: see README.md,
-    "Deploying it", for the proxy that others reach it through.
+    Other web pages cannot make a browser launch or change anything in it. It has no login of its own: see
+    docs/deployment.md for the proxy that others reach it through.
     """
     with listen(port) as listening:
         signal.signal(signal.SIGTERM, signal.default_int_handler)

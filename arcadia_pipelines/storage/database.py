@@ -41,7 +41,7 @@ _MONTHS = "the months that are under way"
 _STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
 _TOO_MANY = ("too many clients", "too many connections", "remaining connection slots")
 TOO_MANY_REMEDY = (
-    "a month that runs needs up to ten, see README.md under Size: end what idles (pg_stat_activity), raise"
+    "a month that runs needs up to ten, see docs/performance.md: end what idles (pg_stat_activity), raise"
     " max_connections or the connection limit of the role or the database, or run fewer months at once"
 )
 """What to do where PostgreSQL has no connection left."""

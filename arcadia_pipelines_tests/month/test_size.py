@@ -123,11 +123,15 @@ def test_a_rerun_writes_what_changed_and_no_more(world: World) -> None:
     )
 
 
-def test_a_month_has_as_many_connections_as_the_readme_says(world: World, server_url: str, tmp_path: Path) -> None:
+def test_a_month_has_as_many_connections_as_the_documentation_says(
+    world: World, server_url: str, tmp_path: Path
+) -> None:
     """Counted while the command runs: nine, and for moments a tenth, which looks whom the month waits for."""
     world.pilot()
     world.disconnect()
-    [said] = re.findall(r"a running month has up to (\w+) to the database", (PROJECT / "README.md").read_text())
+    [said] = re.findall(
+        r"a running month has up to (\w+) to the database", (PROJECT / "docs/performance.md").read_text()
+    )
     count = "select count(*) from pg_stat_activity where datname = %s and backend_type = 'client backend'"
     most, running = 0, start("arcadia", "invoice", "2026-04", url=world.url, folder=tmp_path)
     with psycopg.connect(server_url, autocommit=True) as connection:
