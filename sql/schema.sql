@@ -1213,6 +1213,14 @@ CREATE TABLE cloud.cloud_deployments (
     name text NOT NULL
 );
 
+COMMENT ON TABLE cloud.cloud_deployments IS 'One row per deployment: what a tenant runs.';
+
+COMMENT ON COLUMN cloud.cloud_deployments.id IS 'Its id.';
+
+COMMENT ON COLUMN cloud.cloud_deployments.tenant_id IS 'Whose it is. Who pays for it is in subscriptions.';
+
+COMMENT ON COLUMN cloud.cloud_deployments.name IS 'As it stands on quotes and invoices, whose lines are ordered by it.';
+
 CREATE VIEW billing.cost_vs_revenue_by_deployment AS
  SELECT s.period_start,
     s.tenant_id,
@@ -1387,6 +1395,16 @@ CREATE TABLE cloud.tenants (
     gst_free_reason text,
     CONSTRAINT tenants_id_check CHECK ((id <> ''::text))
 );
+
+COMMENT ON TABLE cloud.tenants IS 'One row per tenant: who pays.';
+
+COMMENT ON COLUMN cloud.tenants.id IS 'A name that stays, like pilot. It is on every invoice.';
+
+COMMENT ON COLUMN cloud.tenants.name IS 'As it stands on the tax invoice.';
+
+COMMENT ON COLUMN cloud.tenants.abn IS 'Australian Business Number; null if the tenant has none.';
+
+COMMENT ON COLUMN cloud.tenants.gst_free_reason IS 'Why no GST is charged, in words for the invoice; null or blank: GST is charged.';
 
 CREATE VIEW billing.cost_vs_revenue_by_tenant AS
  SELECT s.period_start,
@@ -1849,6 +1867,14 @@ CREATE TABLE billing.schema_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+COMMENT ON TABLE billing.schema_migrations IS 'One row per migration that was applied.';
+
+COMMENT ON COLUMN billing.schema_migrations.name IS 'Its file in sql/migrations.';
+
+COMMENT ON COLUMN billing.schema_migrations.sha256 IS 'The hash of the file as it was applied: an edited one is refused.';
+
+COMMENT ON COLUMN billing.schema_migrations.applied_at IS 'When.';
+
 CREATE TABLE billing.tenant_holds (
     tenant_id text NOT NULL,
     operator text NOT NULL,
@@ -2016,11 +2042,27 @@ CREATE TABLE cloud.addon_prices (
     CONSTRAINT addon_prices_price_cents_check CHECK ((price_cents >= 0))
 );
 
+COMMENT ON TABLE cloud.addon_prices IS 'One row per addon and first day of a month on which its price changed. The price of a month is the newest one not after its first day.';
+
+COMMENT ON COLUMN cloud.addon_prices.addon_id IS 'The addon.';
+
+COMMENT ON COLUMN cloud.addon_prices.effective_from IS 'First day of the first month at this price, UTC.';
+
+COMMENT ON COLUMN cloud.addon_prices.price_cents IS 'A month of one of it, whole cents AUD ex GST.';
+
 CREATE TABLE cloud.addons (
     id uuid NOT NULL,
     code text NOT NULL,
     name text NOT NULL
 );
+
+COMMENT ON TABLE cloud.addons IS 'One row per addon that is, or was, for sale beside plans.';
+
+COMMENT ON COLUMN cloud.addons.id IS 'Its id.';
+
+COMMENT ON COLUMN cloud.addons.code IS 'Its name in quotes and on invoice lines, like storage_50gb.';
+
+COMMENT ON COLUMN cloud.addons.name IS 'Its name for people.';
 
 CREATE TABLE cloud.plan_prices (
     plan_id uuid NOT NULL,
@@ -2029,6 +2071,14 @@ CREATE TABLE cloud.plan_prices (
     CONSTRAINT plan_prices_base_price_cents_check CHECK ((base_price_cents >= 0)),
     CONSTRAINT plan_prices_effective_from_check CHECK ((((effective_from >= '0001-01-01'::date) AND (effective_from <= '9999-12-01'::date)) AND (EXTRACT(day FROM effective_from) = (1)::numeric)))
 );
+
+COMMENT ON TABLE cloud.plan_prices IS 'One row per plan and first day of a month on which its base price changed. The price of a month is the newest one not after its first day.';
+
+COMMENT ON COLUMN cloud.plan_prices.plan_id IS 'The plan.';
+
+COMMENT ON COLUMN cloud.plan_prices.effective_from IS 'First day of the first month at this price, UTC.';
+
+COMMENT ON COLUMN cloud.plan_prices.base_price_cents IS 'A month of the plan, whole cents AUD ex GST.';
 
 CREATE TABLE cloud.plan_rates (
     plan_id uuid NOT NULL,
@@ -2042,11 +2092,33 @@ CREATE TABLE cloud.plan_rates (
     CONSTRAINT plan_rates_unit_price_cents_check CHECK (((unit_price_cents >= (0)::numeric) AND (unit_price_cents <> 'NaN'::numeric)))
 );
 
+COMMENT ON TABLE cloud.plan_rates IS 'One row per plan, resource kind and first day of a month on which the rate changed. The rate of a month is the newest one not after its first day.';
+
+COMMENT ON COLUMN cloud.plan_rates.plan_id IS 'The plan.';
+
+COMMENT ON COLUMN cloud.plan_rates.resource_kind IS 'What is metered, like droplet_hours.';
+
+COMMENT ON COLUMN cloud.plan_rates.effective_from IS 'First day of the first month at this rate, UTC.';
+
+COMMENT ON COLUMN cloud.plan_rates.included_quantity IS 'The allowance of each subscription and month, in units.';
+
+COMMENT ON COLUMN cloud.plan_rates.unit IS 'What one of it is called, in the singular, like hour.';
+
+COMMENT ON COLUMN cloud.plan_rates.unit_price_cents IS 'A unit beyond the allowance, cents AUD ex GST, to 8 decimals.';
+
 CREATE TABLE cloud.plans (
     id uuid NOT NULL,
     code text NOT NULL,
     name text NOT NULL
 );
+
+COMMENT ON TABLE cloud.plans IS 'One row per plan that is, or was, for sale.';
+
+COMMENT ON COLUMN cloud.plans.id IS 'Its id.';
+
+COMMENT ON COLUMN cloud.plans.code IS 'Its name in quotes and on invoice lines, like studio.';
+
+COMMENT ON COLUMN cloud.plans.name IS 'Its name for people.';
 
 CREATE TABLE cloud.subscription_addons (
     id uuid NOT NULL,
@@ -2057,6 +2129,20 @@ CREATE TABLE cloud.subscription_addons (
     ended_at timestamp with time zone,
     CONSTRAINT subscription_addons_quantity_check CHECK ((quantity >= 0))
 );
+
+COMMENT ON TABLE cloud.subscription_addons IS 'One row per subscription, addon and time. A month bills each that was active at some instant of it while its subscription was, as a whole month.';
+
+COMMENT ON COLUMN cloud.subscription_addons.id IS 'Its id.';
+
+COMMENT ON COLUMN cloud.subscription_addons.subscription_id IS 'Whose addon it is.';
+
+COMMENT ON COLUMN cloud.subscription_addons.addon_id IS 'Which addon.';
+
+COMMENT ON COLUMN cloud.subscription_addons.quantity IS 'How many; 0 makes no line.';
+
+COMMENT ON COLUMN cloud.subscription_addons.started_at IS 'The first instant that is billed.';
+
+COMMENT ON COLUMN cloud.subscription_addons.ended_at IS 'The first instant that is not billed any more; null: it goes on.';
 
 CREATE TABLE cloud.subscriptions (
     id uuid NOT NULL,
@@ -2069,6 +2155,22 @@ CREATE TABLE cloud.subscriptions (
     CONSTRAINT subscriptions_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'active'::text, 'suspended'::text, 'cancelled'::text])))
 );
 
+COMMENT ON TABLE cloud.subscriptions IS 'One row per deployment, plan and time. A month bills each that was active at some instant of it, as a whole month. A deployment has one at a time.';
+
+COMMENT ON COLUMN cloud.subscriptions.id IS 'Its id, which stays when the status changes.';
+
+COMMENT ON COLUMN cloud.subscriptions.tenant_id IS 'Who pays.';
+
+COMMENT ON COLUMN cloud.subscriptions.deployment_id IS 'What runs.';
+
+COMMENT ON COLUMN cloud.subscriptions.plan_id IS 'What it is billed by.';
+
+COMMENT ON COLUMN cloud.subscriptions.status IS 'pending, active, suspended or cancelled. Only pending matters: it is not billed.';
+
+COMMENT ON COLUMN cloud.subscriptions.started_at IS 'The first instant that is billed.';
+
+COMMENT ON COLUMN cloud.subscriptions.ended_at IS 'The first instant that is not billed any more; null: it goes on.';
+
 CREATE TABLE cloud.usage_records (
     id uuid NOT NULL,
     deployment_id uuid NOT NULL,
@@ -2077,6 +2179,20 @@ CREATE TABLE cloud.usage_records (
     recorded_at timestamp with time zone NOT NULL,
     ingested_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+COMMENT ON TABLE cloud.usage_records IS 'One row per reading of a meter. Rows may be added late; a row that has been billed is not changed or removed.';
+
+COMMENT ON COLUMN cloud.usage_records.id IS 'Its id. Two records with one id hold their tenant back.';
+
+COMMENT ON COLUMN cloud.usage_records.deployment_id IS 'What was metered. It may be gone from cloud_deployments.';
+
+COMMENT ON COLUMN cloud.usage_records.resource_kind IS 'What was metered of it, like droplet_hours.';
+
+COMMENT ON COLUMN cloud.usage_records.quantity IS 'How much, in the unit of plan_rates. Below 0 takes back.';
+
+COMMENT ON COLUMN cloud.usage_records.recorded_at IS 'When it was used: this instant decides the month and the subscription.';
+
+COMMENT ON COLUMN cloud.usage_records.ingested_at IS 'When the record arrived, by the database''s clock. After a month''s cut-off it is late.';
 
 ALTER TABLE ONLY billing.billed_subscriptions
     ADD CONSTRAINT billed_subscriptions_pkey PRIMARY KEY (period_start, subscription_id, tenant_id);
