@@ -622,6 +622,12 @@ CREATE FUNCTION billing.is_locked(i billing.tenant_invoices) RETURNS boolean
 
 COMMENT ON FUNCTION billing.is_locked(i billing.tenant_invoices) IS 'Whether the invoice is paid, void or with finance: then its content and its lines stay as they are.';
 
+CREATE FUNCTION billing.is_correctable(i billing.tenant_invoices) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (billing.is_locked(i) AND ((i).status = ANY (ARRAY['issued'::text, 'paid'::text])) AND ((i).invoice_number IS NOT NULL));
+
+COMMENT ON FUNCTION billing.is_correctable(i billing.tenant_invoices) IS 'Whether the invoice is locked and owed: what it bills too little or too much is carried by the tenant''s next invoice.';
+
 CREATE FUNCTION billing.line_text(line billing.tenant_invoice_lines) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((((((((((((((((((((((((line).line_no)::text || chr(31)) || (line).kind) || chr(31)) || (trunc(((line).qty * (1000000)::numeric)))::text) || chr(31)) || (trunc(((line).unit_price_cents * (100000000)::numeric)))::text) || chr(31)) || ((line).amount_cents)::text) || chr(31)) || ((line).meta)::text) || chr(31)) || COALESCE((length((line).resource_kind))::text, ''::text)) || chr(31)) || (length((line).description))::text) || chr(31)) || COALESCE((length((line).unit))::text, ''::text)) || chr(31)) || COALESCE((length((line).deployment_name))::text, ''::text)) || chr(31)) || COALESCE((line).resource_kind, ''::text)) || (line).description) || COALESCE((line).unit, ''::text)) || COALESCE((line).deployment_name, ''::text));
