@@ -10,7 +10,7 @@ from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
 from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.jobs import OPERATIONS, check_month, month_costs, month_end
-from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
 from arcadia_pipelines.pipeline.schedules import month_costs_schedule, month_end_schedule
 from arcadia_pipelines.pipeline.sensors import SENSORS
 
@@ -30,7 +30,7 @@ def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
         jobs=[month_end, month_costs, check_month, *OPERATIONS],
         schedules=[month_end_schedule, month_costs_schedule],
         sensors=SENSORS,
-        resources={"database": database or BillingDatabase()},
+        resources={"database": database or BillingDatabase(), "results": Results()},
         executor=dg.in_process_executor,  # a month takes seconds; a process per step would take longer to start
     )
 

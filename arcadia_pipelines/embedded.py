@@ -30,6 +30,8 @@ import psutil
 import psycopg
 from filelock import FileLock, Timeout
 
+from arcadia_pipelines.errors import ArcadiaError
+
 START_SECONDS = 120.0  # long enough to replay max_wal_size after a crash
 STOP_SECONDS = 60.0
 LOCK_SECONDS = START_SECONDS + 2 * STOP_SECONDS
@@ -84,7 +86,7 @@ _PRIVATE = ("postgres.log", "postgres.lock", "postgres.serving", "password", "po
 """Files of the home that nobody else may read: the log has statements; who can open a lock can hold it."""
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(ArcadiaError):
     """The embedded PostgreSQL cannot do as asked: one line on what is wrong, where, and what to do."""
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.errors import ArcadiaError
 
 DAGSTER_SCHEMA = "dagster"
 USER_AGENT = "arcadia-pipelines"
@@ -54,7 +55,7 @@ VARIABLES = (
 registry.register("postgresql.arcadia", "arcadia_pipelines.pipeline.instance", "SettledDialect")
 
 
-class SettingsError(Exception):
+class SettingsError(ArcadiaError):
     """An environment variable has a name that nobody knows, or a value that cannot be used."""
 
 

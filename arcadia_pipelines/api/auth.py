@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 import jwt
 
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import USER_AGENT, Settings, SettingsError
 
 EMBEDDED_ISSUER = "arcadia"
@@ -47,11 +48,11 @@ LARGEST_KEY_SET = 2**20  # bytes
 _LOG = logging.getLogger("arcadia.api")
 
 
-class InvalidToken(Exception):
+class InvalidToken(ArcadiaError):
     """There is no token, or not one of ours; the message may be told to whoever sent it."""
 
 
-class KeysUnavailable(Exception):
+class KeysUnavailable(ArcadiaError):
     """The key set cannot be read, so that no token can be judged."""
 
 

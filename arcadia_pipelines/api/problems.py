@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from arcadia_pipelines.api.auth import InvalidToken, KeysUnavailable
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.storage.database import StorageError, is_too_many
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,7 +36,7 @@ READING = ("invalid-token", "too-many-requests", "invalid-request", "unavailable
 """The problems of every route that reads, as told() takes them."""
 
 
-class Problem(Exception):
+class Problem(ArcadiaError):
     """An answer other than the one asked for; `kind` is a key of TITLES."""
 
     def __init__(self, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:

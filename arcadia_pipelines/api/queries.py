@@ -22,6 +22,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.errors import InvalidInput
 from arcadia_pipelines.storage import session
 
 WAIT_SECONDS = 5.0  # for a free connection
@@ -79,7 +80,7 @@ _STATUS: dict[str, LiteralString] = {
 }
 
 
-class InvalidCursor(ValueError):
+class InvalidCursor(InvalidInput):
     """The text is no cursor that a page came with."""
 
 

@@ -32,6 +32,7 @@ from arcadia_pipelines.billing.money import (
 )
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import KIND_ORDER, QUOTE_LINES
+from arcadia_pipelines.errors import MonthStopped
 
 _WHOLE_CENTS = pa.decimal128(19, 0)  # any 64-bit amount, to compute with
 _LINE_PRICE = pa.decimal128(27, 8)  # and as the price of a line: GST, corrections
@@ -95,7 +96,7 @@ INVOICES = pa.schema(
 _NAMESPACE = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
 
 
-class TenantMissing(Exception):
+class TenantMissing(MonthStopped):
     """A tenant that was quoted is gone: without it nobody knows whether GST applies, and its invoice would be lost."""
 
 

@@ -4,8 +4,10 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 
+from arcadia_pipelines.errors import Refused
 
-class InvalidMonth(ValueError):
+
+class InvalidMonth(Refused, ValueError):
     """The text names no calendar month."""
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from arcadia_pipelines.billing.money import dollars, plain
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.errors import ArcadiaError
 
 
 class _Terminal(Console):
@@ -46,7 +47,7 @@ _NARROWEST = 12
 """To how many characters a column of texts is folded, where a table has no room."""
 
 
-class CommandError(Exception):
+class CommandError(ArcadiaError):
     """An error with a message for people."""
 
 

@@ -91,11 +91,8 @@ def import_bill(file: Path, month: BillingMonth | None, total: int | None, as_js
 @JSON
 def fetch(month: BillingMonth, as_json: bool) -> None:
     """Fetch DigitalOcean's bill of MONTH from its API (ARCADIA_DIGITALOCEAN_TOKEN), and allocate it."""
-    try:
-        with ERR.status("asking DigitalOcean"):
-            received = digitalocean.fetch(month, Settings.from_environment())
-    except (digitalocean.ProviderError, bill.InvalidBill) as error:
-        raise CommandError(str(error)) from error
+    with ERR.status("asking DigitalOcean"):
+        received = digitalocean.fetch(month, Settings.from_environment())
     _take(received, as_json)
 
 
@@ -136,10 +133,7 @@ def rate(month: BillingMonth, usd_per_aud: str, source: str, reason: str | None)
 
     A rate outside 0.3 to 1.5, or more than 25 % from the month before's, is refused without a --reason.
     """
-    try:
-        entered = exchange.Rate(month, exchange.parse_rate(usd_per_aud), None)
-    except exchange.InvalidRates as error:
-        raise CommandError(str(error)) from error
+    entered = exchange.Rate(month, exchange.parse_rate(usd_per_aud), None)
     if not source.strip():
         raise CommandError("--source is empty: say where the rate is from")
     _rate([entered], source.strip(), reason)

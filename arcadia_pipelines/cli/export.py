@@ -44,8 +44,6 @@ def focus_file(month: BillingMonth, side: focus.Side, out: Path) -> None:
     try:
         with ERR.status(f"exporting {month}"), database.snapshot(engine) as connection:
             exported = focus.export(connection, month, side, out)
-    except focus.NotExported as error:
-        raise CommandError(str(error)) from error
     except OSError as error:
         why = error.strerror or str(error)
         raise CommandError(f"cannot write {out} ({why}): name a file in a folder that has room and lets you") from error

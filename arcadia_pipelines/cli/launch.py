@@ -13,12 +13,12 @@ import sqlalchemy
 from dagster_postgres.utils import DagsterPostgresException
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.definitions import defs
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.pipeline import failures, partitions
 from arcadia_pipelines.pipeline.instance import enter_dagster_home
 from arcadia_pipelines.pipeline.jobs import MONTH_END, step_of
-from arcadia_pipelines.pipeline.reporting import CHAIN_HEAD
+from arcadia_pipelines.pipeline.resources import Results
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import waits
 from arcadia_pipelines.storage.database import TOO_MANY_REMEDY, is_too_many
@@ -29,7 +29,7 @@ _LOOK = "see the run in Dagster"
 _IN_THE_UI = {".dagster/repository": "__repository__@arcadia_pipelines"}  # shows the run on its job's page too
 
 
-class MonthEndFailed(Exception):
+class MonthEndFailed(ArcadiaError):
     """The run failed; the message says in one line why, and whether anything was published or done."""
 
 
@@ -59,50 +59,33 @@ def instance() -> dg.DagsterInstance:
     return created
 
 
-def refuse_unless_billable(month: BillingMonth) -> None:
-    """Raise MonthEndFailed for a month that is not over, or before the first."""
-    try:
-        partitions.refuse_unless_billable(month)
-    except partitions.NotBillable as error:
-        raise MonthEndFailed(str(error)) from error
-
-
 def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
-    """Materialise the month. Raises MonthEndFailed."""
-    refuse_unless_billable(month)
+    """Materialise the month. Raises MonthEndFailed, and partitions.NotBillable."""
+    partitions.refuse_unless_billable(month)
+    results = Results()
     with _on_record(f"{month} is as it was, or invoiced whole"):
         result = defs.resolve_job_def(MONTH_END).execute_in_process(
-            partition_key=month.key, instance=on, run_config=_QUIET, raise_on_error=False, tags=_IN_THE_UI
+            partition_key=month.key,
+            instance=on,
+            run_config=_QUIET,
+            resources={"results": results},
+            raise_on_error=False,
+            tags=_IN_THE_UI,
         )
-    failed: dict[str, dict[str, int | str]] = {
-        evaluation.check_name: {
-            "found": int(str(evaluation.metadata["offenders"].value)),
-            "what_to_do": str(evaluation.metadata["what_to_do"].value),
-        }
-        for evaluation in result.get_asset_check_evaluations()
-        if not evaluation.passed
-    }
-    if not result.success:
+    if not result.success or results.published is None:
         what = failures.of_month_end(str(month), result.all_events, _LOOK)
         raise MonthEndFailed(f"{what} (run {result.run_id})")
-    metadata = next(
-        event.metadata
-        for event in result.asset_materializations_for_node("publish_invoices")
-        if event.asset_key == dg.AssetKey("tenant_invoices")
-    )
-
-    def number(name: str) -> int:
-        return int(str(metadata[name].value))
-
     return Outcome(
         month=month,
         run_id=result.run_id,
-        head=str(metadata[CHAIN_HEAD].value) or None,
-        actions={action: number(f"invoices_{action}") for action in ACTIONS},
-        subtotal_cents=number("subtotal_cents"),
-        tax_cents=number("tax_cents"),
-        total_cents=number("total_cents"),
-        failed_checks=failed,
+        head=results.head,
+        actions=results.published.actions,
+        **results.sums,
+        failed_checks={
+            check: {"found": count, "what_to_do": what_to_do}
+            for check, (count, what_to_do) in results.findings.items()
+            if count
+        },
     )
 
 

@@ -37,24 +37,10 @@ from arcadia_pipelines.cli.console import (
 )
 from arcadia_pipelines.costs import bill, bills, margins
 from arcadia_pipelines.costs import month as month_costs
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof import history
-from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings, SettingsError
-from arcadia_pipelines.storage import backup, database, ledger, migrations
-from arcadia_pipelines.storage.catalogue import UnknownCode
-from arcadia_pipelines.storage.database import StorageError
-from arcadia_pipelines.storage.migrations import MigrationError
-
-_EXPECTED = (
-    backup.BackupError,
-    embedded.EmbeddedError,
-    SettingsError,
-    StorageError,
-    MigrationError,
-    UnknownCode,
-    ledger.NotInvoiced,
-)
-"""Errors whose message is made for people. Those of modules that load slowly become CommandError below."""
-
+from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings
+from arcadia_pipelines.storage import database, ledger, migrations
 
 _NEXT = """
 Next:
@@ -294,7 +280,7 @@ def main() -> None:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "arcadia"
         _fail(f"{error.format_message()} (see {command} --help)", 2)
-    except (*_EXPECTED, CommandError) as error:
+    except ArcadiaError as error:
         _fail(str(error), 1)
     except Exception as error:
         if os.environ.get("ARCADIA_DEBUG"):
@@ -312,15 +298,13 @@ def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]
     """Runs month ends on the Dagster instance; Dagster is loaded only for this. Refuses before it writes anything."""
     with ERR.status("loading Dagster"):
         from arcadia_pipelines.cli import launch
+        from arcadia_pipelines.pipeline.partitions import refuse_unless_billable
 
-    try:
-        for month in months:
-            launch.refuse_unless_billable(month)
-        migrations.require(_engine())
-        with launch.instance() as instance:
-            yield lambda month: launch.run(month, instance)
-    except launch.MonthEndFailed as error:
-        raise CommandError(str(error)) from error
+    for month in months:
+        refuse_unless_billable(month)
+    migrations.require(_engine())
+    with launch.instance() as instance:
+        yield lambda month: launch.run(month, instance)
 
 
 def _engine() -> Engine:

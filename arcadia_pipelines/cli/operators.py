@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, print_table, say, to_json
+from arcadia_pipelines.cli.console import ERR, JSON, Month, print_table, say, to_json
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, migrations
 
@@ -120,13 +120,9 @@ def _run(operation: str, config: dict[str, Any], as_json: bool) -> None:
     with ERR.status("loading Dagster"):
         from arcadia_pipelines.cli import launch
 
-    engine = database.engine(Settings.from_environment().url())
-    try:
-        migrations.require(engine)
-        with launch.instance() as instance:
-            report = launch.operate(operation, config, instance)
-    except launch.MonthEndFailed as error:
-        raise CommandError(str(error)) from error
+    migrations.require(database.engine(Settings.from_environment().url()))
+    with launch.instance() as instance:
+        report = launch.operate(operation, config, instance)
     if as_json:
         click.echo(to_json({name: _value(metadata) for name, metadata in report.items()}))
         return

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from arcadia_pipelines.billing.money import CENTS, COUNT, QUANTITY, TEXT, Column, dollars, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.errors import InvalidInput
 
 _INSTANT = pa.timestamp("us", "UTC")
 _LONGEST = pd.Timedelta(days=366)
@@ -76,7 +77,7 @@ _TOTAL_LIMIT = 10**15
 _DURATION = r"^-?\d{1,11}(\.\d+)?$"
 
 
-class InvalidBill(ValueError):
+class InvalidBill(InvalidInput):
     """It cannot be read as a bill, or does not add up; the message says where."""
 
 

@@ -16,6 +16,7 @@ from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT, frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import bill
 from arcadia_pipelines.costs.bill import Bill
+from arcadia_pipelines.errors import ArcadiaError, NotFound
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_unless_over
@@ -24,11 +25,11 @@ PRODUCTS = pa.schema([("product", TEXT), ("resource_kind", TEXT), ("items", COUN
 """One row per product on a bill, the largest first; credits and taxes are of no kind."""
 
 
-class NoBill(Exception):
+class NoBill(NotFound):
     """There is no bill of the month to allocate."""
 
 
-class BilledTwice(Exception):
+class BilledTwice(ArcadiaError):
     """The bill is another month's already; the message says which one's."""
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import bill
 from arcadia_pipelines.costs.bill import Bill, InvalidBill
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import Settings
 
 _PAGE = 200  # items
@@ -20,7 +21,7 @@ RETRIES = 4
 _LONGEST_WAIT_SECONDS = 60
 
 
-class ProviderError(Exception):
+class ProviderError(ArcadiaError):
     """The bill could not be had; the message says why and what to do."""
 
 

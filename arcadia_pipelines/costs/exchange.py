@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
+from arcadia_pipelines.errors import InvalidInput
 
 SERIES = "FXRUSD"
 _TITLE = "A$1=USD"
@@ -33,7 +34,7 @@ _GAP = dt.timedelta(days=5)
 """The longest time without a rate: over Easter, from Thursday to Tuesday."""
 
 
-class InvalidRates(ValueError):
+class InvalidRates(InvalidInput):
     """It cannot be read as rates of exchange; the message says where."""
 
 

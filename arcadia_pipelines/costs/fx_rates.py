@@ -13,11 +13,12 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import exchange
 from arcadia_pipelines.costs.exchange import Rate
+from arcadia_pipelines.errors import ArcadiaError
 
 _DOUBTS_TOLD = 3
 
 
-class DoubtfulRate(Exception):
+class DoubtfulRate(ArcadiaError):
     """A rate of exchange looks wrong, and no reason is given why it is right; the message says which and how."""
 
 

@@ -53,6 +53,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import COUNT, QUANTITY, QUANTITY_SUM, TEXT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.exports import sheets
 from arcadia_pipelines.storage import ledger
 from arcadia_pipelines.storage.catalogue import EVERY_DEPLOYMENT
@@ -331,7 +332,7 @@ _HARMLESS = {"before_formula": sheets.BEFORE_FORMULA, "with_apostrophe": sheets.
 _CONVERT = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
 
 
-class NotExported(Exception):
+class NotExported(ArcadiaError):
     """The month cannot be exported; the message says why and what to do. No file was written."""
 
 

@@ -10,20 +10,22 @@ check fails and the others are invoiced.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import dagster as dg
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
-from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
 from arcadia_pipelines.proof import controls, cost_controls, late
 from arcadia_pipelines.proof.controls import CONTROLS, Control, Finding
 from arcadia_pipelines.storage import ledger
 
 
-class GateClosed(Exception):
+class GateClosed(MonthStopped):
     """A blocking control fails: the month must not be invoiced."""
 
 
@@ -91,39 +93,56 @@ def _checks(asset: str) -> dg.AssetChecksDefinition:
         ]
 
     @dg.multi_asset_check(name=f"check_{asset}", specs=specs, can_subset=True)
-    def check(context: dg.AssetCheckExecutionContext, database: BillingDatabase) -> Iterator[_Reported]:
+    def check(
+        context: dg.AssetCheckExecutionContext, database: BillingDatabase, results: dg.ResourceParam[Results]
+    ) -> Iterator[_Reported]:
         selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
         month = month_of(context) if context.has_partition_key else _newest_invoiced(database)
-        results = _results(context, database, mine, {spec.name for spec in selected}, month) if month else []
+        found = _found(context, database, mine, {spec.name for spec in selected}, month) if month else []
+        results.findings |= {one.name: (one.finding.count, one.remedy) for one in found}
         if context.has_partition_key:
-            yield from results
+            yield from map(_result, found)
         else:
-            yield from _without_partition(selected, results, month)
+            yield from _without_partition(selected, list(map(_result, found)), month)
 
     return check
 
 
-def _results(
+class _Found(NamedTuple):
+    """What a check found, and how to say it."""
+
+    asset: str
+    name: str
+    finding: Finding
+    description: str
+    remedy: str
+    warning: bool
+
+
+def _found(
     context: dg.AssetCheckExecutionContext,
     database: BillingDatabase,
     mine: list[Control],
     selected: set[str],
     month: BillingMonth,
-) -> list[dg.AssetCheckResult]:
+) -> list[_Found]:
     """What those of an asset's checks that are selected find in the month."""
     gate = any(control.blocking for control in mine)
     # What is recorded as passed is of rows that nobody replaces meanwhile; and what is late is priced by one instant's
     # plans.
     with database.month_at_an_instant(month) if gate else database.transaction() as connection:
-        results = [
-            _result(control, _find(context, connection, control, month)) for control in mine if control.name in selected
+        found = [
+            _Found(c.asset, c.name, _find(context, connection, c, month), c.description, c.remedy, c.warning)
+            for c in mine
+            if c.name in selected
         ]
         if _LATE in selected:
-            found, remedy = late.find(connection, month.before), _LATE_REMEDY.format(month.before)
-            results.append(_warning(_LATE, found, _NONE_LATE, remedy))
+            came_late, remedy = late.find(connection, month.before), _LATE_REMEDY.format(month.before)
+            found.append(_Found("metered_usage", _LATE, came_late, _NONE_LATE, remedy, warning=True))
         if _AHEAD in selected:
-            results.append(_warning(_AHEAD, late.find_ahead(connection, month), _NONE_AHEAD, _AHEAD_REMEDY))
-    return results
+            ahead = late.find_ahead(connection, month)
+            found.append(_Found("metered_usage", _AHEAD, ahead, _NONE_AHEAD, _AHEAD_REMEDY, warning=True))
+    return found
 
 
 def _newest_invoiced(database: BillingDatabase) -> BillingMonth | None:
@@ -179,31 +198,16 @@ def _passed_when_made(
     return bool(newest) and newest[0].run_id == context.run.run_id and controls.has_passed(connection, control, month)
 
 
-def _result(control: Control, found: Finding) -> dg.AssetCheckResult:
+def _result(found: _Found) -> dg.AssetCheckResult:
+    count = found.finding.count
     return dg.AssetCheckResult(
-        asset_key=control.asset,
-        check_name=control.name,
-        passed=found.count == 0,
-        severity=dg.AssetCheckSeverity.WARN if control.warning else dg.AssetCheckSeverity.ERROR,
-        description=_said(found, control.description, control.remedy),
-        metadata=reporting.finding(found, control.remedy),
+        asset_key=found.asset,
+        check_name=found.name,
+        passed=count == 0,
+        severity=dg.AssetCheckSeverity.WARN if found.warning else dg.AssetCheckSeverity.ERROR,
+        description=f"{count} found. {found.remedy}" if count else found.description,
+        metadata=reporting.finding(found.finding, found.remedy),
     )
-
-
-def _warning(name: str, found: Finding, description: str, remedy: str) -> dg.AssetCheckResult:
-    """The result of a check on metered_usage that is no control."""
-    return dg.AssetCheckResult(
-        asset_key="metered_usage",
-        check_name=name,
-        passed=found.count == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=_said(found, description, remedy),
-        metadata=reporting.finding(found, remedy),
-    )
-
-
-def _said(found: Finding, description: str, remedy: str) -> str:
-    return f"{found.count} found. {remedy}" if found.count else description
 
 
 with partitioned_checks():

@@ -1,10 +1,17 @@
-"""Why a run failed, in one line, out of its events: what the command line prints, and what an alert says."""
+"""Why a run failed, in one line, out of its events: what the command line prints, and what an alert says.
 
-from collections.abc import Iterable, Mapping, Sequence
+Dagster keeps an error as text. That a step refused what was asked is therefore marked in its event, where it is raised
+(marking_refusals), and read from there (was_refused).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEvent
+from dagster._core.errors import DagsterAssetCheckFailedError
 
+from arcadia_pipelines.errors import Refused
 from arcadia_pipelines.pipeline.resources import RETRIES
 
 READ = {
@@ -13,8 +20,17 @@ READ = {
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
 }
 """The events that it takes."""
-_REFUSALS = ("OperationRefused", "InvalidMonth", "NotBillable")
+_REFUSED = "arcadia/refused"
 _NAMED = 3
+
+
+@contextmanager
+def marking_refusals() -> Iterator[None]:
+    """In a step: what is Refused fails it at once, marked as such for was_refused()."""
+    try:
+        yield
+    except Refused as error:
+        raise dg.Failure(str(error), {_REFUSED: True}, allow_retries=False) from error
 
 
 def why(events: Sequence[DagsterEvent]) -> str:
@@ -23,10 +39,11 @@ def why(events: Sequence[DagsterEvent]) -> str:
         error = event.step_failure_data.error if event.is_step_failure else None
         if error:
             cause = error.cause or error
-            if cause.cls_name != "DagsterAssetCheckFailedError":
+            if cause.cls_name != DagsterAssetCheckFailedError.__name__:
                 message = " ".join(cause.message.split())
                 reason = message.partition(f"{cause.cls_name}: ")[2] or message
-                return f"{reason} (tried {RETRIES + 1} times)" if error.cls_name == "RetryRequested" else reason
+                was_retried = error.cls_name == dg.RetryRequested.__name__
+                return f"{reason} (tried {RETRIES + 1} times)" if was_retried else reason
     return " ".join(found(check) for check in failed_checks(events) if check.blocking)
 
 
@@ -42,9 +59,10 @@ def _was_published(events: Iterable[DagsterEvent]) -> bool:
 
 def was_refused(events: Iterable[DagsterEvent]) -> bool:
     """Whether the run only said no to who asked for it, and did nothing."""
-    errors = [event.step_failure_data.error for event in events if event.is_step_failure]
-    causes = [error.cause or error for error in errors if error]
-    return bool(causes) and all(cause.cls_name in _REFUSALS for cause in causes)
+    failed = [event.step_failure_data for event in events if event.is_step_failure]
+    return bool(failed) and all(
+        failure.user_failure_data is not None and _REFUSED in failure.user_failure_data.metadata for failure in failed
+    )
 
 
 def failed_checks(events: Iterable[DagsterEvent]) -> list[AssetCheckEvaluation]:

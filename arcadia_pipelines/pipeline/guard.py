@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.pipeline.instance import LOGGED_IN
 
 BODY_LIMIT = 16 * 2**20
@@ -24,7 +25,7 @@ _LOCAL = r"127\.0\.0\.1|localhost|\[::1\]"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class _Refused(Exception):
+class RequestRefused(ArcadiaError):
     """A request that the webserver does not get to see: the status of the answer, and why."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -52,14 +53,14 @@ class Guard:
         if scope["type"] in ("http", "websocket"):
             try:
                 receive = await self._admit(scope, receive)
-            except _Refused as refusal:
+            except RequestRefused as refusal:
                 await _refuse(refusal, scope, receive, send)
                 return
             LOGGED_IN.set(self._login(Headers(scope=scope)))
         await self._app(scope, receive, _unframed(send))
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
-        """Where the webserver reads the request from. Raises _Refused."""
+        """Where the webserver reads the request from. Raises RequestRefused."""
         headers = Headers(scope=scope)
         self._refuse_foreign(headers)
         if scope["type"] == "websocket":  # subscriptions: they only read
@@ -68,18 +69,18 @@ class Guard:
         if scope["method"] in ("GET", "HEAD") and not is_graphql:
             return receive
         if scope["method"] != "POST":
-            raise _Refused(405, f"{scope['method']} is not allowed here: GraphQL is sent as a POST of JSON")
+            raise RequestRefused(405, f"{scope['method']} is not allowed here: GraphQL is sent as a POST of JSON")
         # As Dagster reads it, letter by letter: of another type it would run the query in the address.
         [content_type, *more] = headers.getlist("content-type") or [""]
         if more or content_type.partition(";")[0].strip() != "application/json":
-            raise _Refused(415, "send JSON: Content-Type must be application/json")
+            raise RequestRefused(415, "send JSON: Content-Type must be application/json")
         if not self._login_header or self._login(headers):
             return receive
         if is_graphql:
             body = await _read(receive)
             if not _may_change(body):
                 return _again(body, receive)
-        raise _Refused(401, f"changes need a login: the proxy has to set {self._login_header}")
+        raise RequestRefused(401, f"changes need a login: the proxy has to set {self._login_header}")
 
     def _login(self, headers: Headers) -> str:
         """Who the proxy says is logged in, by a name in UTF-8; empty if it says nothing."""
@@ -90,12 +91,16 @@ class Guard:
         host = _one(headers, "host").lower()
         is_local = re.fullmatch(rf"({_LOCAL})(:\d+)?", host) is not None
         if not is_local and (not self._proxy or re.sub(r":\d+$", "", host) != self._proxy):
-            raise _Refused(403, f"{host!r} is no name of this UI: use 127.0.0.1, or set ARCADIA_UI_URL to its address")
+            raise RequestRefused(
+                403, f"{host!r} is no name of this UI: use 127.0.0.1, or set ARCADIA_UI_URL to its address"
+            )
         if "origin" in headers and _one(headers, "origin") not in (
             self._origin,
             f"http://{host}" if is_local else None,
         ):
-            raise _Refused(403, "a page of another site asked for this; if it is this UI's own, set ARCADIA_UI_URL")
+            raise RequestRefused(
+                403, "a page of another site asked for this; if it is this UI's own, set ARCADIA_UI_URL"
+            )
 
 
 def _one(headers: Headers, name: str) -> str:
@@ -111,7 +116,7 @@ async def _read(receive: Receive) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > BODY_LIMIT:
-            raise _Refused(413, f"the request is larger than {BODY_LIMIT:,} bytes")
+            raise RequestRefused(413, f"the request is larger than {BODY_LIMIT:,} bytes")
     return body
 
 
@@ -130,16 +135,16 @@ def _may_change(body: bytes) -> bool:
     try:
         request = json.loads(body)
         if not isinstance(request, Mapping) or not isinstance(request.get("query"), str):
-            raise _Refused(400, 'send {"query": "..."}')
+            raise RequestRefused(400, 'send {"query": "..."}')
         operations = parse(request["query"], no_location=True).definitions
     except (ValueError, RecursionError, GraphQLError) as error:
-        raise _Refused(400, "this is not GraphQL in JSON") from error
+        raise RequestRefused(400, "this is not GraphQL in JSON") from error
     return any(
         isinstance(one, OperationDefinitionNode) and one.operation is OperationType.MUTATION for one in operations
     )
 
 
-async def _refuse(refusal: _Refused, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refusal: RequestRefused, scope: Scope, receive: Receive, send: Send) -> None:
     """In the form of GraphQL's errors, which the UI shows; a websocket is not accepted."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": ""})

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.pipeline.partitions import MONTHS
@@ -107,7 +107,7 @@ def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]],
     """A job of one op, which the launchpad opens with the example in it."""
 
     def decorate(act: Callable[..., None]) -> dg.JobDefinition:
-        step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(act)
+        step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(failures.marking_refusals()(act))
         graph = dg.GraphDefinition(name=act.__name__, node_defs=[step])
         return graph.to_job(
             name=act.__name__,

@@ -6,19 +6,22 @@ The running month is no partition: it cannot be billed before it is over.
 import dagster as dg
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import Refused
+from arcadia_pipelines.pipeline import failures
 from arcadia_pipelines.settings import Settings
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=Settings.from_environment().first_month.key, timezone="UTC")
 
 
-class NotBillable(Exception):
+class NotBillable(Refused):
     """The month is before the first billing month, or not over; the message says which can be billed."""
 
 
 def month_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> BillingMonth:
-    """The month that the step is for. Raises NotBillable: a run that was launched by a tag may ask for any."""
-    month = BillingMonth.parse(context.partition_key)
-    refuse_unless_billable(month)
+    """The month that the step is for. A run that was launched by a tag may ask for any: the step refuses it."""
+    with failures.marking_refusals():
+        month = BillingMonth.parse(context.partition_key)
+        refuse_unless_billable(month)
     return month
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof.controls import MOST_SHOWN
 
 if TYPE_CHECKING:  # what draws imports it: without docstrings (python -OO) it cannot be loaded
@@ -37,7 +38,7 @@ _VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE
 """What XML forbids, and other controls, as characters that can be seen: the renderer aborts on the former."""
 
 
-class NotDrawn(Exception):
+class NotDrawn(ArcadiaError):
     """The renderer did not draw; the message says why."""
 
 

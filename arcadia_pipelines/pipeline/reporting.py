@@ -93,12 +93,10 @@ def invoices(
 
     `standing` and `largest` are as ledger.SUMS and LARGEST; `head` is that of the month's chain of events.
     """
-    sums = {column: int(standing[column].iloc[0]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
-    counts, changed = published.actions, published.changed
+    cents, counts, changed = sums(standing), published.actions, published.changed
+    total, subtotal, tax = (dollars(cents[f"{name}_cents"]) for name in ("total", "subtotal", "tax"))
     return {
-        "total": dg.MetadataValue.text(
-            f"${dollars(sums['total_cents'])} = ${dollars(sums['subtotal_cents'])} + GST ${dollars(sums['tax_cents'])}"
-        ),
+        "total": dg.MetadataValue.text(f"${total} = ${subtotal} + GST ${tax}"),
         "this_run": dg.MetadataValue.text(
             ", ".join(f"{count} {_DONE.get(action, action)}" for action, count in counts.items() if count)
             or "nothing to invoice"
@@ -110,10 +108,15 @@ def invoices(
             _in_dollars(changed[["tenant_id", "action", "standing_cents", "recomputed_cents", "difference_cents"]])
         ),
         CHAIN_HEAD: dg.MetadataValue.text(head or ""),
-        **{column: dg.MetadataValue.int(cents) for column, cents in sums.items()},
+        **{column: dg.MetadataValue.int(sum_of) for column, sum_of in cents.items()},
         **{f"invoices_{action}": dg.MetadataValue.int(count) for action, count in counts.items()},
         "dagster/column_schema": _table_schema(columns),
     }
+
+
+def sums(standing: pd.DataFrame) -> dict[str, int]:
+    """The sums of ledger.SUMS, by column."""
+    return {column: int(standing[column].iloc[0]) for column in ("subtotal_cents", "tax_cents", "total_cents")}
 
 
 def bill(

@@ -1,9 +1,10 @@
-"""What assets, checks and schedules are handed: the billing database and its transactions."""
+"""What assets, checks and schedules are handed: the billing database and its transactions, and where results go."""
 
 import functools
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 import dagster as dg
 from sqlalchemy.engine import Connection, Engine
@@ -12,6 +13,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.pipeline.instance import report_dead_runs
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
+from arcadia_pipelines.storage.publication import Published
 
 RETRIES = 3
 RETRY_SECONDS = 1.0
@@ -46,6 +48,23 @@ class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
     def engine(self) -> Engine:
         """The engine on the database."""
         return _engine(self.url or Settings.from_environment().url())
+
+
+@dataclass
+class Results:
+    """What a month's steps return, as values, for whoever runs them in this process: `arcadia invoice`.
+
+    What Dagster keeps of them (reporting.py) is for people, and is not read back. In a run that Dagster launches nobody
+    reads this.
+    """
+
+    published: Published | None = None
+    sums: dict[str, int] = field(default_factory=dict)
+    """Of the month's invoices as they stand: subtotal_cents, tax_cents, total_cents."""
+    head: str | None = None
+    """Of the month's chain of events; None if nothing has happened in it."""
+    findings: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By check: how many offenders it found, and what to do about them."""
 
 
 _engine = functools.cache(database.engine)

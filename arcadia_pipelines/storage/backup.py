@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines import embedded
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import DAGSTER_SCHEMA
 from arcadia_pipelines.storage import database, migrations
 
@@ -73,7 +74,7 @@ commit;
 """
 
 
-class BackupError(Exception):
+class BackupError(ArcadiaError):
     """The database was not backed up, or not restored, and is as before; one line on why and what to do."""
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import NotFound
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.streams import Query
 
@@ -187,7 +188,7 @@ TENANTS = Query(_TENANTS, invoice.TENANTS)
 issued with, until it is void. Takes `month`."""
 
 
-class UnknownCode(Exception):
+class UnknownCode(NotFound):
     """A plan or addon code that is not for sale in the month; the message lists those that are."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import ArcadiaError
 
 _OF_TENANTS = "tenants"
 CHAIN = "coalesce(to_char({0}.period_start, 'YYYY-MM'), 'tenants')"
@@ -105,7 +106,7 @@ _FIRST_BROKEN = f"""
 """
 
 
-class NotProved(Exception):
+class NotProved(ArcadiaError):
     """History up to a head is not as it was when the head was taken, or the head is unknown; the message says what."""
 
 

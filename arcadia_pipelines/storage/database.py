@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import Settings, sqlalchemy_url
 from arcadia_pipelines.storage import session, waits
 
@@ -62,7 +63,7 @@ _PLATFORM = (
 """What we read in schema cloud."""
 
 
-class StorageError(Exception):
+class StorageError(ArcadiaError):
     """The database is unreachable, too old, or refused; the message says what to do. The transaction left no trace."""
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import CENTS, COUNT, TEXT, WHOLE
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.reconcile import EXISTING
+from arcadia_pipelines.errors import NotFound
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
@@ -193,7 +194,7 @@ _SHOWN_LINES = """
 """
 
 
-class NotInvoiced(Exception):
+class NotInvoiced(NotFound):
     """There is no such invoice; the message says whether the tenant or the month is missing."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import Connection, Engine
 
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import DAGSTER_SCHEMA, SHIPPED
 from arcadia_pipelines.storage import planted
 from arcadia_pipelines.storage.database import (
@@ -41,7 +42,7 @@ _NEWER = (
 )
 
 
-class MigrationError(Exception):
+class MigrationError(ArcadiaError):
     """The migration files are not there, or do not fit what the database has; the message says what to do."""
 
 

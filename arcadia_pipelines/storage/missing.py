@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import CENTS, TEXT, number_of
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.acts import Author
 
@@ -51,7 +52,7 @@ _ACCEPT = """
 """
 
 
-class TenantsMissing(Exception):
+class TenantsMissing(MonthStopped):
     """Many tenants that were invoiced have nothing to bill; the message says how many, who, and what to do."""
 
 

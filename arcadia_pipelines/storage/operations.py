@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import Refused
 from arcadia_pipelines.storage import billed, bulk, corrections, usage
 from arcadia_pipelines.storage.acts import CHANGE_STATUS, CHANGES, RECORD, Author, act_parameters, numbers
 from arcadia_pipelines.storage.catalogue import GST_FREE
@@ -23,7 +24,7 @@ from arcadia_pipelines.storage.database import refuse_partial_view
 Row = Mapping[str, object]
 
 
-class OperationRefused(Exception):
+class OperationRefused(Refused):
     """What was asked for cannot be done, and nothing was; the message says to what, why, and what else can be."""
 
 

@@ -9,6 +9,8 @@ month end, streams.py for its readers, api/queries.py for the API, pipeline/inst
 
 from collections.abc import Iterable, Mapping
 
+from arcadia_pipelines.errors import ArcadiaError
+
 SEARCH_PATH = "pg_catalog, pg_temp"
 """Of every session and function of ours: our SQL names the schema of what is ours, and finds PostgreSQL's own functions
 and operators, whatever somebody has put into another schema. Temporary tables come last."""
@@ -59,7 +61,7 @@ _SERVERS_END = {
 }
 
 
-class SessionRefused(Exception):
+class SessionRefused(ArcadiaError):
     """PostgreSQL, or a pooler before it, does not take a setting that amounts depend on; the message names it."""
 
 

@@ -11,7 +11,7 @@ from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.pipeline.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
-from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
 from arcadia_pipelines.storage import chain, columns, ledger
 
 
@@ -55,7 +55,7 @@ with partitioned_checks():
     check_specs=[FROZEN_CHECK],
 )
 def publish_invoices(
-    context: dg.AssetExecutionContext, database: BillingDatabase
+    context: dg.AssetExecutionContext, database: BillingDatabase, results: dg.ResourceParam[Results]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Turn the month's quotes into invoices, reconcile them with those that stand, and publish what differs."""
     month, run_id = month_of(context), context.run.run_id
@@ -70,13 +70,16 @@ def publish_invoices(
         of_lines = reporting.invoice_lines(
             ledger.line_count(connection, month), revenue, columns.of(connection, "tenant_invoice_lines")
         )
+        standing, head = ledger.sums(connection, month), chain.head(connection, month)
         of_invoices = reporting.invoices(
             published,
-            ledger.sums(connection, month),
+            standing,
             ledger.largest(connection, month),
-            chain.head(connection, month),
+            head,
             columns.of(connection, "tenant_invoices"),
         )
+    results.published, results.head, results.sums = published, head, reporting.sums(standing)
+    results.findings[FROZEN_CHECK.name] = len(published.frozen), reporting.FROZEN_REMEDY
     drawn = pictures.drawn(
         {
             "revenue_by_kind_picture": lambda: pictures.revenue_by_kind(revenue),

@@ -1,0 +1,69 @@
+"""The tree of our errors. Each class stands in the module that raises it; here is what they have in common.
+
+The message of each is one line for people: what is wrong, with what, and what to do. The command line prints it as it
+is, with exit code 1.
+
+    ArcadiaError
+        Refused                     somebody asked for what cannot be done: nothing was done, and nothing is wrong
+            InvalidMonth            billing/month.py; also a ValueError
+            NotBillable             pipeline/partitions.py
+            OperationRefused        storage/operations.py
+        MonthStopped                a month cannot be invoiced as it is, and stays as it was
+            GateClosed              pipeline/checks.py
+            TenantMissing           billing/invoice.py
+            TenantsMissing          storage/missing.py
+        NotFound                    there is no such thing
+            NoBill                  costs/bills.py
+            NotInvoiced             storage/ledger.py
+                NoRevision          proof/history.py
+                UnknownReference    proof/history.py
+            UnknownCode             storage/catalogue.py
+                AmbiguousCode       storage/catalogue.py
+        InvalidInput                a text or a file cannot be read; also a ValueError
+            InvalidBill             costs/bill.py
+            InvalidCursor           api/queries.py
+            InvalidRates            costs/exchange.py
+        StorageError                storage/database.py: PostgreSQL refused, and the transaction left no trace
+            LostRows                storage/months.py
+            MonthNotOver            storage/database.py
+            PartialView             storage/database.py
+            StorageInterrupted      storage/database.py: the same again may go through
+        BackupError                 storage/backup.py
+        BilledTwice                 costs/bills.py
+        CommandError                cli/console.py
+        DoubtfulRate                costs/fx_rates.py
+        EmbeddedError               embedded.py
+        InvalidToken                api/auth.py
+        KeysUnavailable             api/auth.py
+        MigrationError              storage/migrations.py
+        MonthEndFailed              cli/launch.py
+        NotDrawn                    pipeline/pictures.py
+        NotExported                 exports/focus.py
+        NotProved                   storage/chain.py
+        Problem                     api/problems.py
+        ProviderError               costs/digitalocean.py
+            NotBilled               costs/digitalocean.py
+        RequestRefused              pipeline/guard.py
+        SessionRefused              storage/session.py
+        SettingsError               settings.py
+"""
+
+
+class ArcadiaError(Exception):
+    """An error of ours; its message is made for people."""
+
+
+class Refused(ArcadiaError):
+    """Somebody asked for what cannot be done. Nothing was done, and nobody needs to be alerted."""
+
+
+class MonthStopped(ArcadiaError):
+    """A month cannot be invoiced as it is; the message says why and what to do. It stays as it was."""
+
+
+class NotFound(ArcadiaError):
+    """There is no such thing; the message says what there is instead, or what to do."""
+
+
+class InvalidInput(ArcadiaError, ValueError):
+    """A text or a file cannot be read as what it should be; the message says where."""
