@@ -8,6 +8,7 @@ from arcadia_pipelines.pipeline.assets.cost_allocations import cost_allocations
 from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
 from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
+from arcadia_pipelines.pipeline.assets.views import VIEWS
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.jobs import OPERATIONS, check_month, month_costs, month_end
 from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
@@ -25,6 +26,7 @@ def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
             publish_invoices,
             cloud_invoices,
             cost_allocations,
+            *VIEWS,
         ],
         asset_checks=CHECKS,
         jobs=[month_end, month_costs, check_month, *OPERATIONS],

@@ -3,10 +3,11 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
-from sqlalchemy.engine import Engine
+import pandas as pd
+from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
@@ -14,9 +15,11 @@ from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, print_
 from arcadia_pipelines.costs import bill, bills, digitalocean, exchange, fx_rates, margins
 from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.costs.bill import Bill
+from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.costs.exchange import Rate
+from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import database
+from arcadia_pipelines.storage import columns, database
 
 _SHOWN = 20
 _BY_MONTH = {
@@ -83,7 +86,7 @@ def import_bill(file: Path, month: BillingMonth | None, total: int | None, as_js
         raise CommandError(f"{file} cannot be read: {error.strerror}") from error
     except bill.InvalidBill as error:
         raise CommandError(f"{file.name} is not imported: {error}") from error
-    _take(received, as_json)
+    _take(received, "imported", as_json)
 
 
 @costs.command()
@@ -93,7 +96,7 @@ def fetch(month: BillingMonth, as_json: bool) -> None:
     """Fetch DigitalOcean's bill of MONTH from its API (ARCADIA_DIGITALOCEAN_TOKEN), and allocate it."""
     with ERR.status("asking DigitalOcean"):
         received = digitalocean.fetch(month, Settings.from_environment())
-    _take(received, as_json)
+    _take(received, "fetched", as_json)
 
 
 @costs.command()
@@ -166,19 +169,53 @@ def print_months(rows: list[dict[str, Any]]) -> None:
             say(f"{row['period_start']:%Y-%m} has a rate of exchange that looked wrong; accepted: {row['rate_reason']}")
 
 
-def _take(received: Bill, as_json: bool) -> None:
+class Taken(NamedTuple):
+    """A bill that was stored and allocated, as Dagster's catalogue shows it."""
+
+    month: BillingMonth
+    stored: Stored
+    standing: Standing
+    products: pd.DataFrame
+    """As bills.PRODUCTS."""
+    columns: list[columns.Column]
+
+
+def take(connection: Connection, received: Bill) -> Taken:
+    """Store the bill and allocate it. Raises bills.BilledTwice."""
+    month, stored = received.month, bills.store(connection, received)
+    month_costs.allocate(connection, month)
+    standing, products = bills.standing(connection, month), bills.by_product(connection, month)
+    return Taken(month, stored, standing, products, columns.of(connection, "cloud_invoice_items"))
+
+
+def show_in_catalogue(taken: Sequence[Taken], how: str) -> None:
+    """Report stored bills to Dagster as materialisations of cloud_invoices; if it cannot take them, warn."""
+    with ERR.status("loading Dagster"):
+        from arcadia_pipelines.cli import launch
+        from arcadia_pipelines.pipeline import reporting
+    try:
+        with launch.instance("the bill is stored") as instance:
+            for one in taken:
+                metadata = reporting.bill(one.stored, how, one.standing, one.products, one.columns)
+                launch.report_bill(one.month, metadata, instance)
+    except ArcadiaError as error:
+        ERR.print(f"warning: the bill is stored, but Dagster's catalogue lacks it: {error}", soft_wrap=True)
+
+
+def _take(received: Bill, how: str, as_json: bool) -> None:
     """Store the bill, allocate it, and say what came of it; all of it or nothing."""
     month, first = received.month, Settings.from_environment().first_month
     if month < first or month.end > dt.datetime.now(dt.UTC).date():
         raise CommandError(f"{month} has no bill to take: bills are accepted for months from {first} that have ended")
     with database.month_transaction(_engine(), month) as connection:
         try:
-            stored = bills.store(connection, received)
+            taken = take(connection, received)
         except bills.BilledTwice as error:
             raise CommandError(f"{received.source} is not imported: {error}") from error
-        month_costs.allocate(connection, month)
+        stored = taken.stored
         [standing] = [row for row in margins.month_by_month(connection) if row["period_start"] == month.start]
         unmapped = bills.unmapped_products(connection, month)
+    show_in_catalogue([taken], how)
     moved = [
         {str(name): value for name, value in row.items()} for row in stored.moved.astype(object).to_dict("records")
     ]

@@ -18,6 +18,7 @@ from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.pipeline import failures, partitions
 from arcadia_pipelines.pipeline.instance import enter_dagster_home
 from arcadia_pipelines.pipeline.jobs import MONTH_END, step_of
+from arcadia_pipelines.pipeline.reporting import Metadata
 from arcadia_pipelines.pipeline.resources import Results
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import waits
@@ -49,10 +50,10 @@ class Outcome:
     """By name: how many offenders were `found`, and `what_to_do`."""
 
 
-def instance() -> dg.DagsterInstance:
-    """The Dagster instance of dagster.yaml. Raises MonthEndFailed."""
+def instance(state: str = "nothing was invoiced") -> dg.DagsterInstance:
+    """The Dagster instance of dagster.yaml. Raises MonthEndFailed, which says how things stand."""
     enter_dagster_home(Settings.from_environment().home)
-    with _on_record("nothing was invoiced"):
+    with _on_record(state):
         created = dg.DagsterInstance.get()
         # Keeps a connection between events, as the webserver does: a month end makes some two hundred otherwise.
         created.optimize_for_webserver(statement_timeout=60_000, pool_recycle=3600, max_overflow=4)
@@ -102,6 +103,12 @@ def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance
         what = "did nothing" if failures.was_refused(result.all_events) else "failed: look whether it was done"
         raise MonthEndFailed(f"{operation} {what}: {failures.why(result.all_events) or _LOOK} (run {result.run_id})")
     return next(event.step_output_data.metadata for event in result.all_events if event.is_successful_output)
+
+
+def report_bill(month: BillingMonth, metadata: Metadata, on: dg.DagsterInstance) -> None:
+    """Put a bill that was stored without a run into Dagster's catalogue. Raises MonthEndFailed."""
+    with _on_record(f"the bill of {month} is stored"):
+        on.report_runless_asset_event(dg.AssetMaterialization("cloud_invoices", partition=month.key, metadata=metadata))
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from arcadia_pipelines.cli.console import (
     shown,
     to_json,
 )
-from arcadia_pipelines.costs import bill, bills, margins
-from arcadia_pipelines.costs import month as month_costs
+from arcadia_pipelines.costs import bill, margins
+from arcadia_pipelines.costs.bill import Bill
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof import history
 from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings
@@ -242,9 +242,9 @@ def demo() -> None:
     changed = f"{written} written" if written else "none written: nothing changed"
     say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.\n")
     with database.month_transaction(engine, *months) as connection:
-        for month in months:
-            _import_sample_bill(connection, month)
+        bills = [cost_commands.take(connection, _sample_bill(month)) for month in months]
         cost_commands.print_months(margins.month_by_month(connection))
+    cost_commands.show_in_catalogue(bills, "imported")
     say(_NEXT.format(**_commands()))
 
 
@@ -344,10 +344,9 @@ def _load_sample(connection: Connection) -> None:
         raise CommandError("the database has tenants of its own, and the demo would add made-up ones: use an empty one")
 
 
-def _import_sample_bill(connection: Connection, month: BillingMonth) -> None:
+def _sample_bill(month: BillingMonth) -> Bill:
     file = migrations.SQL / "sample_bills" / f"{month}.csv"
-    bills.store(connection, bill.read_csv(file.read_bytes(), file.name))
-    month_costs.allocate(connection, month)
+    return bill.read_csv(file.read_bytes(), file.name)
 
 
 def _print_outcomes(outcomes: list[Any]) -> None:

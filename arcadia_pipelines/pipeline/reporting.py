@@ -50,7 +50,7 @@ def usage(kinds: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list
         "usage_cutoff": dg.MetadataValue.timestamp(cutoff),
         "changed": dg.MetadataValue.bool(changed),
         "usage_by_kind": table(kinds[["resource_kind", "quantity", "record_count"]]),
-        "dagster/column_schema": _table_schema(columns),
+        "dagster/column_schema": table_schema(columns),
     }
 
 
@@ -69,7 +69,7 @@ def quotes(
         "changed": dg.MetadataValue.bool(changed),
         "amount_by_kind": table(_in_dollars(kinds)),
         "subtotal_cents": dg.MetadataValue.int(subtotal),
-        "dagster/column_schema": _table_schema(columns),
+        "dagster/column_schema": table_schema(columns),
     }
 
 
@@ -82,7 +82,7 @@ def invoice_lines(lines: int, revenue: pd.DataFrame, columns: list[Column]) -> M
         "dagster/row_count": dg.MetadataValue.int(lines),
         "revenue_by_kind": table(_in_dollars(kinds)),
         "revenue_cents": dg.MetadataValue.int(cents),
-        "dagster/column_schema": _table_schema(columns),
+        "dagster/column_schema": table_schema(columns),
     }
 
 
@@ -110,7 +110,7 @@ def invoices(
         CHAIN_HEAD: dg.MetadataValue.text(head or ""),
         **{column: dg.MetadataValue.int(sum_of) for column, sum_of in cents.items()},
         **{f"invoices_{action}": dg.MetadataValue.int(count) for action, count in counts.items()},
-        "dagster/column_schema": _table_schema(columns),
+        "dagster/column_schema": table_schema(columns),
     }
 
 
@@ -120,19 +120,19 @@ def sums(standing: pd.DataFrame) -> dict[str, int]:
 
 
 def bill(
-    stored: Stored | None, instead: str, standing: Standing, products: pd.DataFrame, columns: list[Column]
+    stored: Stored | None, how: str, standing: Standing, products: pd.DataFrame, columns: list[Column]
 ) -> Metadata:
-    """A month's bill as it stands, and what fetching it did, or why not; `products` are as bills.PRODUCTS."""
+    """A month's bill as it stands, how it came (or why none did), and what changed; `products`: bills.PRODUCTS."""
     moved = stored.moved if stored else None
     return {
         "total": dg.MetadataValue.text(f"{dollars(standing.total_cents)} USD, revision {standing.revision}"),
-        "this_run": dg.MetadataValue.text(f"fetched: {stored.outcome}" if stored else f"nothing fetched: {instead}"),
+        "this_run": dg.MetadataValue.text(f"{how}: {stored.outcome}" if stored else how),
         "source": dg.MetadataValue.text(f"{standing.source}, {standing.received_at:%Y-%m-%d %H:%M} UTC"),
         "dagster/row_count": dg.MetadataValue.int(standing.item_count),
         "products": table(_in_dollars(products)),
         **({"moved": table(_in_dollars(moved))} if moved is not None else {}),
         "total_usd_cents": dg.MetadataValue.int(standing.total_cents),
-        "dagster/column_schema": _table_schema(columns),
+        "dagster/column_schema": table_schema(columns),
     }
 
 
@@ -168,7 +168,7 @@ def costs(
             for name in _SIDES
             if not pd.isna(this[f"{name}_cents"])
         },
-        "dagster/column_schema": _table_schema(columns),
+        "dagster/column_schema": table_schema(columns),
     }
 
 
@@ -282,7 +282,8 @@ def table(data: pd.DataFrame) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name, "string") for name in columns]))
 
 
-def _table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
+def table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
+    """The columns of a table or a view, as the catalogue shows them."""
     return dg.MetadataValue.table_schema(
         dg.TableSchema(
             [dg.TableColumn(c.name, c.type, c.comment, dg.TableColumnConstraints(nullable=c.nullable)) for c in columns]

@@ -68,6 +68,22 @@ def test_a_bill_is_imported_and_set_beside_the_revenue(pilot: World, arcadia: Ca
     assert "unallocated │ 0.00 │ 2.00 │ -2.00" in shown
 
 
+def test_an_imported_bill_is_in_dagsters_catalogue_and_where_that_fails_it_is_imported_and_a_warning_says_so(
+    pilot: World, arcadia: Call, bill: Path
+) -> None:
+    said(arcadia("costs", "import", str(bill)))
+    events = "from dagster.event_logs where dagster_event_type = 'ASSET_MATERIALIZATION'"
+    [[asset, partition, event]] = pilot.query(f"select asset_key, partition, event {events}")
+    assert (asset, partition) == ('["cloud_invoices"]', "2026-04-01")
+    assert "7.43 USD, revision 1" in event
+    assert "imported: new" in event
+    pilot.query("alter table dagster.event_logs rename to gone")
+    answer = arcadia("costs", "import", str(bill), "--total", "7.43")
+    assert answer.code == 0
+    assert "the bill of 2026-04 is unchanged" in answer.out
+    assert answer.err.startswith("warning: the bill is stored, but Dagster's catalogue lacks it: ")
+
+
 def test_a_restated_bill_says_what_moved(pilot: World, arcadia: Call, bill: Path) -> None:
     """web-1 is 1.00 dearer."""
     arcadia("costs", "import", str(bill))

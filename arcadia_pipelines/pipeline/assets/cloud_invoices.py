@@ -24,15 +24,15 @@ def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase)
     A bill that does not add up is refused. The same bill again changes nothing; a restated one replaces the month's.
     """
     month, settings = month_of(context), Settings.from_environment()
-    fetched, instead = None, "no token is set"
+    fetched, how = None, "nothing fetched: no token is set"
     if settings.digitalocean_token:
         try:
-            fetched = digitalocean.fetch(month, settings)
+            fetched, how = digitalocean.fetch(month, settings), "fetched"
         except digitalocean.NotBilled as error:  # a bill that was imported does
             with database.transaction() as connection:
                 if not bills.has_bill(connection, month):
                     raise
-            instead = str(error)
+            how = f"nothing fetched: {error}"
     with database.month(month) as connection:
         stored = bills.store(connection, fetched, context.run.run_id) if fetched else None
         if stored and stored.outcome != "unchanged":
@@ -40,4 +40,4 @@ def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase)
         standing = bills.standing(connection, month)
         products = bills.by_product(connection, month)
         schema = columns.of(connection, "cloud_invoice_items")
-        return dg.MaterializeResult(metadata=reporting.bill(stored, instead, standing, products, schema))
+        return dg.MaterializeResult(metadata=reporting.bill(stored, how, standing, products, schema))

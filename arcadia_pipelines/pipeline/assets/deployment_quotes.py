@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from arcadia_pipelines.again.stale import ENGINE
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
@@ -11,6 +12,8 @@ from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.storage import columns, quotes
 
+CODE_VERSION = f"{ENGINE:014x}"
+"""Of what computes quotes and invoices: with another engine the UI shows what the last one made as out of date."""
 _PRICED_BY = (
     "subscriptions",
     "subscription_addons",
@@ -29,6 +32,7 @@ _PRICED_BY = (
     deps=[metered_usage, *(CLOUD_TABLES[name] for name in _PRICED_BY)],
     group_name="month_end",
     kinds={"postgres", "pandas"},
+    code_version=CODE_VERSION,
     owners=["team:finance"],
     metadata={"dagster/table_name": "billing.deployment_quote_lines"},
 )

@@ -8,7 +8,7 @@ import pandas as pd
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline import pictures, reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
-from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
+from arcadia_pipelines.pipeline.assets.deployment_quotes import CODE_VERSION, deployment_quotes
 from arcadia_pipelines.pipeline.checks import partitioned_checks, pass_gate
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
@@ -22,6 +22,7 @@ def _spec(name: str, description: str, deps: list[object]) -> dg.AssetSpec:
         deps=deps,  # type: ignore[arg-type]
         group_name="month_end",
         kinds={"postgres", "pandas"},
+        code_version=CODE_VERSION,
         owners=["team:finance"],
         metadata={"dagster/table_name": f"billing.{name}"},
     )
