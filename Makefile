@@ -1,34 +1,39 @@
-# make demo | test | test-postgres | test-ui | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-postgres | test-ui | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# And what fetches the provider's bills, tests and checks.
+DEVELOPED := $(VENV)/.developed
 # The official validators of FOCUS files, each in an environment of its own: neither runs beside our pandas.
 FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo test test-postgres test-ui check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
+.PHONY: demo dev test test-postgres test-ui check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
 
-test: $(INSTALLED) $(FOCUS_1_0)/.installed
+# What developers need beside what runs, and the client that fetches bills; `make test` and `make check` see to it.
+dev: $(DEVELOPED)
+
+test: $(DEVELOPED) $(FOCUS_1_0)/.installed
 	@$(BIN)/pytest -n 2
 
 # The month end, operators, proofs and roles on another PostgreSQL, in Sydney's time: Debian's, or POSTGRES=/path/to/bin.
 POSTGRES ?= /usr/lib/postgresql/15/bin
 POSTGRES_TESTS := month/test_month_end.py month/test_life.py proof/test_audit.py proof/test_replay.py storage/test_roles.py storage/test_session.py storage/test_backup.py
-test-postgres: $(INSTALLED)
+test-postgres: $(DEVELOPED)
 	@test -x "$(POSTGRES)/initdb" || { echo "make test-postgres: no PostgreSQL in $(POSTGRES): run sudo apt-get install postgresql-15, or say make test-postgres POSTGRES=/path/to/its/bin" >&2; exit 1; }
 	@$(BIN)/pytest -n 2 --postgres "$(POSTGRES)" -k "not data_is_corrupted" $(addprefix arcadia_pipelines_tests/,$(POSTGRES_TESTS))
 
 # The dashboard in a headless Chromium: the system's, or CHROMIUM=/path/to/it, or what `playwright install` fetched.
-test-ui: $(INSTALLED)
+test-ui: $(DEVELOPED)
 	@$(BIN)/pytest arcadia_pipelines_tests/api/ui
 
-check: $(INSTALLED)
+check: $(DEVELOPED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -48,18 +53,18 @@ schema: $(INSTALLED)
 
 # Whether advisories are known against what any lock pins. OSV is asked, or a copy of it: OSV=https://.../v1/query.
 audit-deps: $(SUPPLY_CHAIN)/.installed
-	@$(SUPPLY_CHAIN)/bin/python supply_chain/locks.py audit requirements.lock conformance/*.lock supply_chain/*.lock $(if $(OSV),--osv "$(OSV)")
+	@$(SUPPLY_CHAIN)/bin/python supply_chain/locks.py audit requirements*.lock conformance/*.lock supply_chain/*.lock $(if $(OSV),--osv "$(OSV)")
 
 # What requirements.lock brings, as CycloneDX: dist/sbom.cdx.json.
 sbom: $(SUPPLY_CHAIN)/.installed
 	@$(SUPPLY_CHAIN)/bin/python supply_chain/locks.py sbom requirements.lock dist/sbom.cdx.json
 
 # Whether the sample year, exported, passes FOCUS 1.2: two minutes. Needs a Python 3.12, as that validator does.
-focus: $(INSTALLED) $(FOCUS_1_2)/.installed
+focus: $(DEVELOPED) $(FOCUS_1_2)/.installed
 	@conformance/focus.sh $(BIN) $(FOCUS_1_2)/bin/python
 
 # Changes billing/ in a thousand ways, and looks whether its tests notice. See [tool.mutmut] in pyproject.toml.
-mutation: $(INSTALLED)
+mutation: $(DEVELOPED)
 	@rm -rf mutants
 	@$(BIN)/mutmut run --max-children $(or $(N),1)
 	@$(BIN)/mutmut results
@@ -74,18 +79,18 @@ api: $(INSTALLED)
 	@$(BIN)/arcadia api
 
 # The month end, with N deployments: 100,000 unless given.
-bench: $(INSTALLED)
+bench: $(DEVELOPED)
 	@$(BIN)/python benchmarks/month_end.py $(N)
 
-bench-api: $(INSTALLED)
+bench-api: $(DEVELOPED)
 	@$(BIN)/python benchmarks/api.py $(N)
 
-bench-costs: $(INSTALLED)
+bench-costs: $(DEVELOPED)
 	@$(BIN)/python benchmarks/costs.py $(N)
 
 # The month end in a storm of writers and kills, then proofs and an oracle: SEED=1 MINUTES=5 N=3000 deployments. A disk
 # that gets full takes root, a clock that steps libfaketime.
-chaos: $(INSTALLED)
+chaos: $(DEVELOPED)
 	@$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(N),--deployments $(N))
 
 down: $(INSTALLED)
@@ -93,11 +98,16 @@ down: $(INSTALLED)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "$(PYTHON) is Python %d.%d: Arcadia needs 3.11 to 3.13, say make PYTHON=python3.12" % sys.version_info[:2])'
-	@echo "installing into $(VENV) (a minute, once)"
+	@echo "installing what runs into $(VENV) (a minute, once)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q arcadia_pipelines
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED) requirements-dev.lock
+	@echo "installing what developers need into $(VENV) (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(FOCUS_1_0)/.installed: conformance/focus-1.0.lock
@@ -121,9 +131,12 @@ $(SUPPLY_CHAIN)/.installed: supply_chain/tools.lock
 	@$(SUPPLY_CHAIN)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-# Needs uv. One lock for every supported Python and platform, and no package index's address in it.
+# Needs uv. One lock for every supported Python and platform, and no package index's address in it; one more for the
+# rest, which fits the first.
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-header -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra build --generate-hashes --no-header -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --constraints requirements.lock --generate-hashes --no-header -o requirements-dev.lock pyproject.toml
+	$(PYTHON) supply_chain/locks.py rest requirements.lock requirements-dev.lock
 	uv pip compile --universal --python-version 3.11 --overrides conformance/focus-1.0.overrides --generate-hashes --no-header -o conformance/focus-1.0.lock conformance/focus-1.0.in
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o supply_chain/tools.lock supply_chain/tools.in

@@ -1,6 +1,11 @@
 """What is asked about the locks: all that they pin; and no answer is never a good one."""
 
+import ast
+import re
 import runpy
+import sys
+import tomllib
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -9,6 +14,7 @@ from arcadia_pipelines.settings import PROJECT
 
 LOCKS = runpy.run_path(str(PROJECT / "supply_chain" / "locks.py"))
 Unknown = LOCKS["Unknown"]
+PROVIDERS = metadata.packages_distributions()
 NUMPY, CFFI = ("numpy", "2.4.6"), ("cffi", "2.1.1")
 
 
@@ -35,9 +41,57 @@ def test_every_pin_counts_whatever_its_marker_and_what_is_no_pin_is_refused() ->
             pins(f"{other}\n")
 
 
+def test_what_is_imported_is_declared() -> None:
+    """By the package and its extra for bills; by its tests, also what developers need."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    runs = distributions(project["dependencies"])
+    bills, dev = (distributions(project["optional-dependencies"][name]) for name in ("bills", "dev"))
+    assert imported("arcadia_pipelines") - runs == bills
+    assert imported("arcadia_pipelines_tests") <= runs | dev
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    """The names of those that requirements ask for."""
+    return {re.split(r"[^\w.-]", wanted)[0].lower() for wanted in requirements} - {"arcadia-pipelines"}
+
+
+def imported(folder: str) -> set[str]:
+    """The distributions that a folder's modules import."""
+    modules = set()
+    for source in (PROJECT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(str(node.module))
+    ours = {"arcadia_pipelines", "arcadia_pipelines_tests", "chaos"}
+    return {distribution(name) for name in modules if name.split(".")[0] not in sys.stdlib_module_names | ours}
+
+
+def distribution(module: str) -> str:
+    """What brings the module; where several share a namespace, by its name: azure.core is azure-core's."""
+    brought = {name.lower().replace("_", "-") for name in PROVIDERS[module.split(".")[0]]}
+    return brought.pop() if len(brought) == 1 else "-".join(module.split(".")[:2])
+
+
+def test_what_runs_and_the_rest_are_two_locks_that_share_no_pin_and_name_no_index() -> None:
+    runs, rest = ((PROJECT / name).read_text() for name in ("requirements.lock", "requirements-dev.lock"))
+    assert not pins(runs) & pins(rest)
+    assert {"dagster", "hatchling", "anyio"} <= {name for name, _ in pins(runs)}
+    assert {"pydo", "pytest", "ruff"} <= {name for name, _ in pins(rest)}
+    assert "://" not in runs + rest
+
+
+def test_the_rest_is_what_the_second_lock_has_beyond_the_first() -> None:
+    numpy, cffi, six = (
+        f"{name}==1.0 \\\n    --hash=sha256:aa\n    # via pandas\n" for name in ("numpy", "cffi", "six")
+    )
+    assert LOCKS["rest"](numpy, cffi + numpy + six) == cffi + six
+
+
 def test_no_pin_of_the_locks_is_left_out_when_pip_audit_is_asked_about_one_version_at_a_time() -> None:
     files = [*PROJECT.glob("*.lock"), *PROJECT.glob("conformance/*.lock"), *PROJECT.glob("supply_chain/*.lock")]
-    assert len(files) == 4
+    assert len(files) == 5
     texts = [file.read_text() for file in files]
     wanted = set().union(*map(pins, texts))
     spelled = {line.split()[0] for text in texts for line in text.splitlines() if line[0].isalnum()}

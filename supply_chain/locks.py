@@ -1,7 +1,10 @@
 """What the locks bring: `locks.py audit LOCK...` asks for advisories, `locks.py sbom LOCK FILE` writes an SBOM.
 
-Runs in an environment of its own (`make audit-deps`, `make sbom`; supply_chain/tools.lock), imports nothing of ours.
-Both read every pin, also those of other Pythons and platforms, whose markers pip-audit would pass over in silence.
+`locks.py rest LOCK MORE` leaves in the second lock only what it has beyond the first (`make lock`).
+
+The first two run in an environment of their own (`make audit-deps`, `make sbom`; supply_chain/tools.lock). Nothing of
+ours is imported. They read every pin, also those of other Pythons and platforms, whose markers pip-audit would pass
+over in silence.
 
 `audit` ends with 0 only if the service answered for every pin and knows no advisory; with 1 if it knows some; with 2
 and one line if it could not be asked, or has nothing about a package that is known to be bad: silence is no clean bill.
@@ -37,6 +40,18 @@ def pins(lock: str, name: str) -> set[tuple[str, str]]:
     if not found:
         raise Unknown(f"{name} pins nothing; renew it with make lock")
     return found
+
+
+def rest(lock: str, more: str) -> str:
+    """What the second lock's text has beyond the first's: its pins that are not there, each with its hashes."""
+    there = {line for line in lock.splitlines() if PIN.fullmatch(line)}
+    kept, keeps = [], True
+    for line in more.splitlines(keepends=True):
+        if PIN.fullmatch(line.rstrip("\n")):
+            keeps = line.rstrip("\n") not in there
+        if keeps:
+            kept.append(line)
+    return "".join(kept)
 
 
 def rounds(wanted: set[tuple[str, str]]) -> list[list[tuple[str, str]]]:
@@ -159,7 +174,13 @@ def main() -> int:
     writes = commands.add_parser("sbom")
     writes.add_argument("lock", type=Path)
     writes.add_argument("file", type=Path)
+    leaves = commands.add_parser("rest")
+    leaves.add_argument("lock", type=Path)
+    leaves.add_argument("more", type=Path)
     asked = parser.parse_args()
+    if asked.command == "rest":
+        asked.more.write_text(rest(asked.lock.read_text(), asked.more.read_text()))
+        return 0
     try:
         return audit(asked.locks, asked.osv) if asked.command == "audit" else sbom(asked.lock, asked.file)
     except (Unknown, OSError) as error:

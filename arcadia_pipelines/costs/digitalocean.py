@@ -51,8 +51,14 @@ def fetch(month: BillingMonth, settings: Settings) -> Bill:
 
 
 def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bill:
-    import pydo
-    from azure.core.exceptions import AzureError, HttpResponseError
+    try:
+        import pydo
+        from azure.core.exceptions import AzureError, HttpResponseError
+    except ImportError as error:
+        raise ProviderError(
+            f"fetching bills takes DigitalOcean's client, {error.name}, which is not installed: pip install"
+            " 'arcadia-pipelines[bills]' (make dev in a checkout), or download the bill's CSV and import that"
+        ) from error
 
     client = pydo.Client(
         token,

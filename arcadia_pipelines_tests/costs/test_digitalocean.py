@@ -1,6 +1,7 @@
 """The provider's API: a local HTTP server that speaks it as documented, and misbehaves as real ones do."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,6 +135,14 @@ def test_the_months_bill_is_fetched_whole_page_by_page(provider: Provider) -> No
     assert list(bill.items["amount_cents"]) == [643, 643, 643, 50]
     assert (bill.total_cents, bill.total_from, bill.invoice_uuid) == (1979, "bill", UUID)
     assert [urlsplit(path).path for path in provider.asked] == [LIST, LIST, SUMMARY, ITEMS, ITEMS]
+
+
+def test_without_its_client_one_line_says_what_to_install(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra: whoever imports CSVs does without."""
+    monkeypatch.setitem(sys.modules, "pydo", None)
+    with pytest.raises(ProviderError, match=r"pydo, which is not installed: pip install 'arcadia-pipelines\[bills\]'"):
+        april()
+    assert provider.asked == []
 
 
 def test_a_moment_of_too_many_requests_is_waited_out(provider: Provider) -> None:
