@@ -30,6 +30,7 @@ from chaos.stage import program
 COMMAND_SECONDS = 600
 MOST_QUEUED = 5
 MOST_LINES = 40
+_BEFORE = re.compile("arcadia: waiting for |WARNING:  |DETAIL:  |HINT:  ")
 
 
 class Ended(Exception):
@@ -94,9 +95,11 @@ def arcadia(*arguments: str) -> str:
     if done.returncode < 0:
         raise Ended(KILLED, f"ended by signal {-done.returncode}")
     said = done.stderr.strip().splitlines()
-    is_told = len(said) == 1 and said[0].startswith("arcadia: ") and " unexpected " not in said[0]
+    # Whom it waited for, and what PostgreSQL itself says of a crash, may stand before the reason.
+    *before, reason = said or [""]
+    is_told = reason.startswith("arcadia: ") and " unexpected " not in reason and all(map(_BEFORE.match, before))
     if is_told:
-        raise Ended(FAILED, said[0])
+        raise Ended(FAILED, reason)
     raise Ended(UNTOLD, f"exit code {done.returncode}: {' | '.join(said[:MOST_LINES])}")
 
 
