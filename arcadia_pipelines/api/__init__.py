@@ -6,10 +6,10 @@ auth.py      from a bearer token to the principal who asks
 queries.py   the SQL of invoices, run as the role arcadia_api for that principal
 cost_routes.py the routes of cost beside revenue, costs.py their SQL, for platform admins
 schemas.py   the documents that go in and out, with examples
+limits.py    what one client can take: connections, time, bytes, requests
 problems.py  errors as application/problem+json
 observe.py   request ids and the log
 files.py     how files are served
 dashboard.py the dashboard's files, charts.py its charts; the page itself is in static/
 reference.py the reference page, /docs
-commands.py  `arcadia api` and `arcadia token`
 """
