@@ -105,12 +105,11 @@ def anchors(page: Path) -> set[str]:
 
 def dead_links() -> list[str]:
     """The links between pages and to files, and the names of files, that lead nowhere."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    files = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = [str(file) for folder in PROJECT.glob("[!.]*") for file in folder.rglob("*.*")]
     found = []
     for page in PAGES:
         for name in re.findall(r"`([\w./-]+\.(?:py|sql|sh|css|js|service))`", page.read_text()):
-            if not any(f"/{file}".endswith(f"/{name}") for file in files):
+            if not any(file.endswith(f"/{name}") for file in files):
                 found.append(f"{page.relative_to(PROJECT)}: there is no file {name}")
         text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", text):
