@@ -139,6 +139,13 @@ def dollars(cents: int) -> str:
     return f"{'-' if cents < 0 else ''}{whole:,}.{rest:02d}"
 
 
+def exact_dollars(cents: Decimal) -> str:
+    """Cents and parts of them as dollars, nothing rounded: 5000 is 50.00, and 0.744 is 0.00744."""
+    sign, digits, exponent = cents.as_tuple()
+    whole, _, decimals = plain(Decimal((sign, digits, int(exponent) - 2))).partition(".")
+    return f"{whole}.{decimals:0<2}"
+
+
 def plain(number: Decimal) -> str:
     """A decimal as people write it, without trailing zeros: 1,488 or 0.744."""
     whole, _, decimals = f"{number:,f}".partition(".")

@@ -68,7 +68,7 @@ def costs() -> None:
     """What the provider bills us, beside what we bill: its bills, rates of exchange, margins."""
 
 
-@costs.command("import")
+@costs.command("import", short_help="Import a bill from its CSV, and allocate it.")
 @_FILE
 @click.option("--month", type=Month(), help="The month that it bills; unless given, the one that its items are in.")
 @click.option("--total", type=_Dollars(), help="The bill's own total in USD, which the CSV does not always state.")
@@ -89,7 +89,7 @@ def import_bill(file: Path, month: BillingMonth | None, total: int | None, as_js
     _take(received, "imported", as_json)
 
 
-@costs.command()
+@costs.command(short_help="Fetch a month's bill, and allocate it.")
 @click.argument("month", type=Month())
 @JSON
 def fetch(month: BillingMonth, as_json: bool) -> None:
@@ -99,7 +99,7 @@ def fetch(month: BillingMonth, as_json: bool) -> None:
     _take(received, "fetched", as_json)
 
 
-@costs.command()
+@costs.command(short_help="Take months' rates of exchange from a file.")
 @_FILE
 @_REASON
 def rates(file: Path, reason: str | None) -> None:
@@ -126,7 +126,7 @@ def rates(file: Path, reason: str | None) -> None:
         say(f"{file.name} has days without a number: {told}{', ...' if len(missing) > _SHOWN else ''}")
 
 
-@costs.command()
+@costs.command(short_help="Set a month's rate of exchange.")
 @click.argument("month", type=Month())
 @click.argument("usd_per_aud")
 @click.option("--source", required=True, help="Where the rate is from, for the record.")
@@ -142,7 +142,7 @@ def rate(month: BillingMonth, usd_per_aud: str, source: str, reason: str | None)
     _rate([entered], source.strip(), reason)
 
 
-@costs.command()
+@costs.command(short_help="Show revenue beside cost.")
 @click.argument("month", type=Month(), required=False)
 @JSON
 def show(month: BillingMonth | None, as_json: bool) -> None:

@@ -17,7 +17,7 @@ def export() -> None:
     """Write months to files for other programs."""
 
 
-@export.command("focus")
+@export.command("focus", short_help="Write a month in the FOCUS 1.2 format.")
 @click.argument("month", type=Month())
 @click.option(
     "--side",

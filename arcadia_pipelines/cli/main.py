@@ -35,6 +35,7 @@ from arcadia_pipelines.cli.console import (
     shown,
     to_json,
 )
+from arcadia_pipelines.cli.overview import Overview
 from arcadia_pipelines.costs import bill, margins
 from arcadia_pipelines.costs.bill import Bill
 from arcadia_pipelines.errors import ArcadiaError
@@ -73,7 +74,7 @@ class _Usage(click.ParamType[tuple[str, Decimal]]):
         return kind, quantity
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Overview, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="arcadia-pipelines")
 def arcadia() -> None:
     """Arcadia's month end: metered usage to quotes to tenant invoices, in PostgreSQL.
@@ -87,7 +88,7 @@ def db() -> None:
     """The billing database."""
 
 
-@db.command()
+@db.command(short_help="Start the database, bring its schema up to date.")
 def up() -> None:
     """Start the embedded database if it is the one to use, and bring the schema up to date.
 
@@ -111,7 +112,7 @@ def down() -> None:
     OUT.print("the embedded database is stopped" if stopped else "the embedded database was not running")
 
 
-@db.command()
+@db.command(short_help="Apply the migrations that are missing.")
 def migrate() -> None:
     """Apply the migrations of sql/migrations that are missing."""
     applied = _migrate(Settings.from_environment().url())
@@ -127,7 +128,7 @@ def url() -> None:
     click.echo(settings.url() if settings.database_url else settings.url().partition("?")[0])
 
 
-@db.command(context_settings={"ignore_unknown_options": True})
+@db.command(short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the database; ARGUMENTS are psql's, like -c "select ..."."""
@@ -276,7 +277,7 @@ def main() -> None:
     except click.exceptions.Abort:
         _fail("stopped", 130)
     except click.exceptions.NoArgsIsHelpError as error:
-        _fail(f"say what to do (see {error.ctx.command_path if error.ctx else 'arcadia'} --help)", 2)
+        click.echo(error.message)  # which is the help
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "arcadia"
         _fail(f"{error.format_message()} (see {command} --help)", 2)

@@ -5,9 +5,10 @@ what it did. It and a running month wait for each other.
 """
 
 import datetime as dt
+import inspect
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -26,6 +27,8 @@ from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 
 MONTH_END = "month_end"
+DRY_RUN_TAG = "arcadia/dry_run"
+"""Of a run that only said what it would do: the list of runs shows it."""
 
 month_end = dg.define_asset_job(
     MONTH_END,
@@ -95,28 +98,19 @@ class _OnMissing(_Operation):
     tenants: int = Field(0, description="How many tenants are accepted as gone: the number that the dry run says.")
 
 
-_WHO = {"operator": "", "reason": "", "dry_run": True}
-
-
 def step_of(operation: str) -> str:
     """The name of the job's one step; Dagster wants another one than the job's."""
     return f"do_{operation}"
 
 
-def _operation(example: Mapping[str, object]) -> Callable[[Callable[..., None]], dg.JobDefinition]:
-    """A job of one op, which the launchpad opens with the example in it."""
-
-    def decorate(act: Callable[..., None]) -> dg.JobDefinition:
-        step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(failures.marking_refusals()(act))
-        graph = dg.GraphDefinition(name=act.__name__, node_defs=[step])
-        return graph.to_job(
-            name=act.__name__,
-            description=act.__doc__,
-            config={"ops": {step.name: {"config": {**example, **_WHO}}}},
-            tags={"arcadia/operation": act.__name__, "dagster/max_retries": "0"},  # it may have been done
-        )
-
-    return decorate
+def _operation(act: Callable[..., None]) -> dg.JobDefinition:
+    """A job of one op. It has no config of its own: the launchpad asks for what is required before it launches."""
+    step = dg.op(name=step_of(act.__name__), out=dg.Out(dg.Nothing))(failures.marking_refusals()(act))
+    return dg.GraphDefinition(name=act.__name__, node_defs=[step]).to_job(
+        name=act.__name__,
+        description=inspect.cleandoc(str(act.__doc__)),
+        tags={"arcadia/operation": act.__name__, "dagster/max_retries": "0"},  # it may have been done
+    )
 
 
 def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
@@ -161,12 +155,12 @@ def _change(
         invoices = operations.find(connection, config.invoices)
     with database.month(*invoices.values()) as connection:
         done = operations.change(connection, act, invoices, author, paid_at)
-        report = reporting.operation(f"{act.after} now", done, config.dry_run)
+        report = reporting.operation(act.after, done, config.dry_run)
         _end(connection, config)
     _tell(context, config, report, invoices.values())
 
 
-@_operation({"invoices": ["INV-202604-00001"]})
+@_operation
 def void_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
     """Void invoices: drafts, or issued ones that were not paid. Nothing is owed on them; number and lines stay.
 
@@ -175,13 +169,13 @@ def void_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: 
     _change(context, config, database, operations.VOID)
 
 
-@_operation({"invoices": ["INV-202604-00001"], "paid_on": ""})
+@_operation
 def mark_invoice_paid(context: dg.OpExecutionContext, config: _Payment, database: BillingDatabase) -> None:
     """Mark issued invoices as paid. They never change again: what turns out different goes on the next invoice."""
     _change(context, config, database, operations.PAY, _paid_at(config.paid_on))
 
 
-@_operation({"invoices": ["INV-202604-00001"]})
+@_operation
 def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
     """Make void invoices drafts again: materialising their month works them out anew and issues them.
 
@@ -190,7 +184,7 @@ def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database
     _change(context, config, database, operations.REOPEN)
 
 
-@_operation({"invoices": ["INV-202604-00001"]})
+@_operation
 def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
     """Note that invoices are not with finance any more, once they were taken back there.
 
@@ -199,7 +193,7 @@ def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, d
     _change(context, config, database, operations.WITHDRAW)
 
 
-@_operation({"month": "2026-04", "tenants": []})
+@_operation
 def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: BillingDatabase) -> None:
     """Issue a month's drafts as they are, all or those of some tenants; each gets its number if it has none.
 
@@ -209,12 +203,12 @@ def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: Bi
     with database.month(month) as connection:
         drafts, on_hold = operations.drafts(connection, month, _named(config.tenants))
         done = operations.change(connection, operations.ISSUE, dict.fromkeys(drafts, month), author)
-        report = reporting.operation("issued now", done, config.dry_run, on_hold)
+        report = reporting.operation("issued", done, config.dry_run, on_hold)
         _end(connection, config)
     _tell(context, config, report, [month])
 
 
-@_operation({"tenants": ["pilot"]})
+@_operation
 def hold_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
     """Hold tenants: from now on a month end makes drafts for them, and issues nothing.
 
@@ -223,12 +217,12 @@ def hold_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: Bi
     author, tenants = _author(context, config), _named(config.tenants)
     with database.alone() as connection:
         drafts = operations.hold(connection, tenants, author)
-        report = reporting.hold("on hold now", tenants, drafts, config.dry_run)
+        report = reporting.hold("on hold", tenants, drafts, config.dry_run)
         _end(connection, config)
     _tell(context, config, report, [])
 
 
-@_operation({"tenants": ["pilot"]})
+@_operation
 def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
     """Release tenants that are on hold. Their drafts wait for issue_drafts, or for their month to be materialised."""
     author, tenants = _author(context, config), _named(config.tenants)
@@ -239,7 +233,7 @@ def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database:
     _tell(context, config, report, [])
 
 
-@_operation({"month": "2026-04", "records": 0})
+@_operation
 def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, database: BillingDatabase) -> None:
     """Accept that usage which a month has frozen is gone: materialising the month then bills what is left.
 
@@ -260,7 +254,7 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
     _tell(context, config, report, [month], asset="metered_usage")
 
 
-@_operation({"month": "2026-04", "tenants": 0})
+@_operation
 def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, database: BillingDatabase) -> None:
     """Accept that tenants which were invoiced in this month or the one before have nothing to bill in it any more.
 
@@ -282,7 +276,7 @@ def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, d
     _tell(context, config, report, [month])
 
 
-@_operation({"month": "2026-04", "deployments": [], "rows": 0})
+@_operation
 def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, database: BillingDatabase) -> None:
     """Accept that nobody pays for usage of a month that no subscription or no rate covers (unbilled_usage).
 
@@ -342,6 +336,8 @@ def _tell(
     asset: str = "tenant_invoices",
 ) -> None:
     """Say in the run what was done, and, if it was, on the asset too: on the months' partitions."""
+    if config.dry_run:
+        context.instance.add_run_tags(context.run_id, {DRY_RUN_TAG: "true"})
     context.log.info(str(report["summary"].value))
     context.add_output_metadata(report)
     if not config.dry_run:

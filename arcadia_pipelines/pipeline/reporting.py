@@ -200,11 +200,11 @@ def frozen(differing: pd.DataFrame) -> Metadata:
     return metadata
 
 
-def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[str] = ()) -> Metadata:
-    """What an operator's job did to invoices (rows of operations.change)."""
+def operation(state: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[str] = ()) -> Metadata:
+    """What an operator's job did to invoices (rows of operations.change), which are in this state now, or would be."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in done})
     total = sum(int(str(row["total_cents"])) for row in done)
-    summary = f"{number_of(len(done), 'invoices')} {what}"
+    summary = f"{number_of(len(done), 'invoices')} {_now(state, dry_run)}"
     if done:
         summary += f", ${dollars(total)} with GST, of {', '.join(months)}"
     if on_hold:
@@ -217,10 +217,10 @@ def operation(what: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[s
     }
 
 
-def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
-    """What an operator's job did to tenants, and the drafts that they have."""
+def hold(state: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
+    """What an operator's job did to tenants, which are in this state now, or would be; and the drafts they have."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in drafts})
-    summary = f"{number_of(len(tenants), 'tenants')} {what}: {', '.join(tenants)}"
+    summary = f"{number_of(len(tenants), 'tenants')} {_now(state, dry_run)}: {', '.join(tenants)}"
     if drafts:
         summary += f"; {number_of(len(drafts), 'drafts')} of {', '.join(months)}"
     return {
@@ -234,7 +234,7 @@ def hold(what: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool
 def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
     """What was accepted as lost; columns as usage.VANISHED."""
     records = _sum(lost["frozen_records"]) - _sum(lost["remaining_records"])
-    summary = f"{number_of(records, 'records')} accepted as lost, of {number_of(len(lost), 'meters')}"
+    summary = f"{number_of(records, 'records')} {_would(dry_run)}accepted as lost, of {number_of(len(lost), 'meters')}"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary if len(lost) else "no frozen usage has vanished", dry_run)),
         "records_lost": dg.MetadataValue.int(records),
@@ -246,7 +246,8 @@ def vanished(lost: pd.DataFrame, dry_run: bool) -> Metadata:
 def unbilled(accepted: pd.DataFrame, dry_run: bool) -> Metadata:
     """What nobody pays for, as accepted; columns as unbilled.UNBILLED."""
     at_stake, unknown = _sum(accepted["at_stake_cents"].fillna(0)), int(accepted["at_stake_cents"].isna().sum())
-    summary = f"{number_of(len(accepted), 'rows')} of unbilled usage accepted, ${dollars(at_stake)} ex GST at stake"
+    rows = f"{number_of(len(accepted), 'rows')} of unbilled usage"
+    summary = f"{rows} {_would(dry_run)}accepted, ${dollars(at_stake)} ex GST at stake"
     if unknown:
         summary += f", and {number_of(unknown, 'rows')} without a rate to tell by"
     return {
@@ -261,7 +262,9 @@ def unbilled(accepted: pd.DataFrame, dry_run: bool) -> Metadata:
 def missing(gone: pd.DataFrame, dry_run: bool) -> Metadata:
     """Who was accepted as gone; columns as missing.MISSING."""
     summary = (
-        f"{number_of(len(gone), 'tenants')} accepted as gone" if len(gone) else "no tenant that was invoiced is missing"
+        f"{number_of(len(gone), 'tenants')} {_would(dry_run)}accepted as gone"
+        if len(gone)
+        else "no tenant that was invoiced is missing"
     )
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
@@ -269,6 +272,14 @@ def missing(gone: pd.DataFrame, dry_run: bool) -> Metadata:
         "missing": table(gone),
         "dry_run": dg.MetadataValue.bool(dry_run),
     }
+
+
+def _now(state: str, dry_run: bool) -> str:
+    return f"would be {state}" if dry_run else f"{state} now"
+
+
+def _would(dry_run: bool) -> str:
+    return "would be " if dry_run else ""
 
 
 def _if_dry(summary: str, dry_run: bool) -> str:

@@ -1,5 +1,7 @@
 """An invoice's lines in words: the arithmetic, and whether what is behind a line still comes to what stands on it.
 
+Every amount and price is in dollars.
+
 Belongs here: comparing and wording what history.py has read. Does not: how it looks on a terminal
 (cli/history.py).
 """
@@ -11,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from arcadia_pipelines.billing import gst
-from arcadia_pipelines.billing.money import dollars, number_of, plain
+from arcadia_pipelines.billing.money import dollars, exact_dollars, number_of, plain
 from arcadia_pipelines.proof.history import Correction, Price, Subscription, Usage
 
 Line = Mapping[str, Any]
@@ -149,13 +151,13 @@ def _rate(line: Line, subscription: Subscription, prices: Prices) -> Price | Non
 
 def _explain_amount(found: Explanation) -> None:
     line = found.line
-    exact = f"{plain(line['exact_cents'])} c"
+    exact = exact_dollars(line["exact_cents"])
     amount = dollars(int(line["rounded_cents"]))
     if line["kind"] == "tax":
         work = f"{dollars(int(line['taxable_cents']))} taxable x {plain(gst.RATE * 100)} %"
     else:
         quantity = f"{plain(line['qty'])} {line['unit'] or ''}".rstrip()
-        work = f"{quantity} x {plain(line['unit_price_cents'])} c"
+        work = f"{quantity} x {exact_dollars(line['unit_price_cents'])}"
     if line["exact_cents"] == line["rounded_cents"]:
         text = f"{work} = {amount}"
     else:
@@ -189,7 +191,7 @@ def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) ->
 
 def _worded(line: Line, cents: Decimal, included: Decimal | None, since: object) -> str:
     allowance = "" if included is None else f" beyond {plain(included)}"
-    return f"{plain(cents)} c per {line['unit']}{allowance}, since {since}"
+    return f"{exact_dollars(cents)} per {line['unit']}{allowance}, since {since}"
 
 
 def _is_billed(line: Line, price: Price | None) -> bool:

@@ -19,6 +19,7 @@ from arcadia_pipelines.billing.money import (
     Series,
     cast,
     dollars,
+    exact_dollars,
     frame,
     look_up,
     number_of,
@@ -277,6 +278,13 @@ def test_a_look_up_puts_the_row_of_its_key_beside_each_row() -> None:
         "cents": [20, None, None, 20],
         "unit": ["gb", None, None, "gb"],
     }
+
+
+def test_a_price_in_cents_is_told_in_dollars_to_the_last_digit() -> None:
+    """Also where it has more digits than Decimal's context keeps."""
+    prices = {"5000": "50.00", "0.744": "0.00744", "1.00000000": "0.01", "-100": "-1.00", "46.5": "0.465", "0": "0.00"}
+    assert {cents: exact_dollars(Decimal(cents)) for cents in prices} == prices
+    assert exact_dollars(Decimal("12345678901234567890123456789.25")) == "123,456,789,012,345,678,901,234,567.8925"
 
 
 def test_rows_are_numbered_within_their_group() -> None:

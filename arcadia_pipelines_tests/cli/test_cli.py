@@ -21,6 +21,7 @@ from sqlalchemy import NullPool, create_engine
 
 from arcadia_pipelines.billing.reconcile import ACTIONS
 from arcadia_pipelines.cli import main as cli
+from arcadia_pipelines.cli.overview import SECTIONS
 from arcadia_pipelines.settings import PROJECT, canonical, dagster_url
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.storage.test_migrations import copy_of
@@ -556,8 +557,6 @@ BAD_CALLS = [
     (("nope",), ["'nope'", "--help"]),
     (("db", "nope"), ["'nope'", "arcadia db --help"]),
     (("invoice", "2026-04", "--nope"), ["--nope", "arcadia invoice --help"]),
-    ((), ["--help"]),
-    (("db",), ["arcadia db --help"]),
 ]
 
 
@@ -828,6 +827,21 @@ def test_every_command_has_help(arcadia: Call, words: tuple[str, ...]) -> None:
     assert about.strip()
 
 
+@pytest.mark.parametrize("words", [(), ("db",), ("costs",)], ids=["arcadia", "db", "costs"])
+def test_what_is_called_bare_prints_its_help(arcadia: Call, words: tuple[str, ...]) -> None:
+    assert arcadia(*words) == arcadia(*words, "--help")
+
+
+def test_the_overview_has_each_command_in_one_section_on_one_line(arcadia: Call) -> None:
+    """Also where the terminal is 80 characters wide."""
+    listed = [name for summaries in SECTIONS.values() for name in summaries]
+    assert sorted(listed) == sorted(cli.arcadia.commands)
+    lines = arcadia("--help", COLUMNS="80").out.splitlines()
+    for summaries in SECTIONS.values():
+        for name, summary in summaries.items():
+            assert any(line.startswith(f"  {name} ") and line.endswith(summary) for line in lines)
+
+
 def test_the_installed_script_says_its_version(process: Call) -> None:
     """The console script is there, and needs no database to say what it is."""
     answer = process("arcadia", "--version", ARCADIA_DATABASE_URL=CLOSED)
@@ -848,7 +862,7 @@ def test_an_invoice_is_voided_on_the_command_line_once_the_dry_run_says_what_it_
     world.publish("2026-04")
     tried = arcadia("void-invoice", "INV-202604-00001", *ADA)
     assert tried.code == 0
-    assert "dry run, nothing is written: 1 invoice void now, $70.64 with GST, of 2026-04" in tried.out
+    assert "dry run, nothing is written: 1 invoice would be void, $70.64 with GST, of 2026-04" in tried.out
     assert "--no-dry-run does it." in tried.out
     assert "70.64" in tried.out
     assert "finance_invoice_id" not in tried.out  # it has none

@@ -311,7 +311,7 @@ def test_a_paid_invoice_has_the_day_of_its_payment(billed: World) -> None:
     refusal = billed.refused("mark_invoice_paid", invoices=[invoice], paid_on="2026-04-30", dry_run=True)
     assert refusal == f"{NUMBER} was issued on 2026-05-01, and cannot have been paid on 2026-04-30 already"
     said = billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-01", dry_run=True)
-    assert said.startswith("dry run, nothing is written: 1 invoice paid now")
+    assert said.startswith("dry run, nothing is written: 1 invoice would be paid")
     billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-14")
     assert row(billed) == ("paid", NUMBER, 1, 7064)
     assert billed.query("select paid_at from billing.tenant_invoices where paid_at = '2026-05-14 00:00+00'") != []
@@ -319,12 +319,16 @@ def test_a_paid_invoice_has_the_day_of_its_payment(billed: World) -> None:
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(billed: World) -> None:
-    """Not a row in any table, and no observation."""
+    """Not a row in any table, and no observation; the run has a tag, which the list of runs shows."""
     before = contents(billed.url)
-    result = billed.operate("void_invoice", invoices=[NUMBER], dry_run=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = billed.operate("void_invoice", instance, invoices=[NUMBER], dry_run=True)
+        run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["arcadia/dry_run"] == "true"
     [output] = [event for event in result.all_events if event.is_successful_output]
     metadata = output.step_output_data.metadata
-    said = "dry run, nothing is written: 1 invoice void now, $70.64 with GST, of 2026-04"
+    said = "dry run, nothing is written: 1 invoice would be void, $70.64 with GST, of 2026-04"
     assert metadata["summary"].value == said
     assert metadata["invoices_changed"].value == 1
     assert not any(event.is_asset_observation for event in result.all_events)
@@ -436,7 +440,7 @@ def test_a_tenant_on_hold_gets_a_draft_and_its_number_only_when_it_is_issued(wor
     assert "bulk is on hold: release the tenant first" in world.refused(
         "issue_drafts", month="2026-04", tenants=["bulk"]
     )
-    assert world.done("release_tenant", tenants=["bulk"]) == "1 tenant released: bulk; 1 draft of 2026-04"
+    assert world.done("release_tenant", tenants=["bulk"]) == "1 tenant released now: bulk; 1 draft of 2026-04"
     assert world.done("issue_drafts", month="2026-04") == "1 invoice issued now, $55.00 with GST, of 2026-04"
     assert world.query(numbers)[1] == ("bulk", "issued", "INV-202604-00003", False)
     history = [(event, tenant, number, by) for event, tenant, number, _, by in world.events() if tenant == "bulk"]
@@ -583,9 +587,9 @@ def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(bil
         ("pilot", "web", "1.50", "no_rate"),
         ("", "", "", "no_subscription"),
     ]
-    everything = "3 rows of unbilled usage accepted, $4.48 ex GST at stake, and 1 row without a rate to tell by"
+    everything = "accepted, $4.48 ex GST at stake, and 1 row without a rate to tell by"
     dry = billed.done("accept_unbilled_usage", month="2026-04", dry_run=True)
-    assert dry == f"dry run, nothing is written: {everything}"
+    assert dry == f"dry run, nothing is written: 3 rows of unbilled usage would be {everything}"
     refusal = billed.refused("accept_unbilled_usage", month="2026-04", deployments=["x", str(uid("api"))])
     assert "no unbilled usage is open in 2026-04 of deployment x:" in refusal
     for rows, deployments, wrong in [

@@ -132,7 +132,7 @@ def test_a_month_that_would_leave_many_tenants_out_waits_until_somebody_accepts_
     assert set(many.invoices("2026-03").values()) == {ISSUED}
     assert many.invoices("2026-04") == {}
     said = many.done("accept_missing_tenants", month="2026-04", dry_run=True)
-    assert said == "dry run, nothing is written: 7 tenants accepted as gone"
+    assert said == "dry run, nothing is written: 7 tenants would be accepted as gone"
     refusal = many.refused("accept_missing_tenants", month="2026-04", tenants=6)
     assert refusal.startswith("tenants says 6, but 7 tenants would be left out")
     assert many.done("accept_missing_tenants", month="2026-04", tenants=7) == "7 tenants accepted as gone"

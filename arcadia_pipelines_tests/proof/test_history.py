@@ -285,15 +285,15 @@ def test_an_invoice_is_explained_line_by_line(world: World, arcadia: Call) -> No
     told.remove(received)
     assert [re.sub(" {2,}", "  ", line) for line in told[2:]] == [
         "1. web, Plan: studio  50.00",
-        "1 month x 5,000 c = 50.00",
-        "price of plan studio: 5,000 c per month, since 2026-01-01 (plan_prices)",
+        "1 month x 50.00 = 50.00",
+        "price of plan studio: 50.00 per month, since 2026-01-01 (plan_prices)",
         "2. web, Addon: storage_50gb  7.50",
-        "1 month x 750 c = 7.50",
-        "price of addon storage_50gb: 750 c per month, since 2026-01-01 (addon_prices)",
+        "1 month x 7.50 = 7.50",
+        "price of addon storage_50gb: 7.50 per month, since 2026-01-01 (addon_prices)",
         "3. web, Overage: droplet_hours  6.72",
         "used 2,160 - included 1,488 = 672 hour",
-        "672 hour x 1 c = 6.72",
-        "price of plan studio: 1 c per hour beyond 1,488, since 2026-01-01 (plan_rates)",
+        "672 hour x 0.01 = 6.72",
+        "price of plan studio: 0.01 per hour beyond 1,488, since 2026-01-01 (plan_rates)",
         f"2026-04-01 00:00:00  24 hour  {ids[0]}",
         f"2026-04-01 01:00:00  24 hour  {ids[1]}",
         f"2026-04-01 02:00:00  24 hour  {ids[2]}",
@@ -303,7 +303,7 @@ def test_an_invoice_is_explained_line_by_line(world: World, arcadia: Call) -> No
         f"2026-04-30 02:00:00  24 hour  {ids[-1]}",
         "the records sum to 2,160 hour, as billed",
         "4. GST 10%  6.42",
-        "64.22 taxable x 10 % = 642.2 c, rounded half up to the cent: 6.42",
+        "64.22 taxable x 10 % = 6.422, rounded half up to the cent: 6.42",
         "The lines sum to 64.22, and 6.42 GST: 70.64 AUD in total, as on the invoice.",
         "Every sum agrees.",
     ]
@@ -382,7 +382,7 @@ def test_half_a_cent_is_told_with_the_rule(sample: World, arcadia: Call) -> None
         "select id::text from billing.tenant_invoice_lines where deployment_name = 'wattle-site' and kind = 'overage'"
     )
     told = text(arcadia("explain", line))
-    assert "62.5 hour x 0.744 c = 46.5 c, rounded half up to the cent: 0.47" in told
+    assert "62.5 hour x 0.00744 = 0.465, rounded half up to the cent: 0.47" in told
     assert "used 806.5 - included 744 = 62.5 hour" in told
 
 
@@ -393,7 +393,7 @@ def test_records_that_changed_since_do_not_agree(world: World, arcadia: Call) ->
     world.use("web", "droplet_hours", 1)
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["the records sum to 2,161 hour now, 2,160 was billed: late usage?"]
-    assert "64.22 taxable x 10 % = 642.2 c, rounded half up to the cent: 6.42" in lines_of(answer)
+    assert "64.22 taxable x 10 % = 6.422, rounded half up to the cent: 6.42" in lines_of(answer)
 
     world.query("delete from cloud.usage_records where recorded_at = '2026-04-07 01:00+00'")
     explained = document(arcadia("explain", "INV-202604-00001", "--json"))
@@ -471,8 +471,8 @@ def test_a_plan_of_the_same_code_as_another_is_explained_by_its_own_price(world:
         world.query("insert into cloud.plan_prices values (%s, '2026-01-01', 9000)", uid(name))
         world.query("insert into cloud.plan_rates values (%s, 'droplet_hours', '2026-01-01', 0, 'hour', 5)", uid(name))
     told = text(arcadia("explain", "INV-202604-00001"))
-    assert "price of plan studio: 5,000 c per month, since 2026-01-01 (plan_prices)" in told
-    assert "price of plan studio: 1 c per hour beyond 1,488, since 2026-01-01 (plan_rates)" in told
+    assert "price of plan studio: 50.00 per month, since 2026-01-01 (plan_prices)" in told
+    assert "price of plan studio: 0.01 per hour beyond 1,488, since 2026-01-01 (plan_rates)" in told
     refused(
         arcadia("quote", "--plan", "studio", "--month", "2026-04"), "plan 'studio' has 3 prices in 2026-04: what it"
     )
@@ -485,11 +485,11 @@ def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: C
     world.plan("studio", 5500, {"droplet_hours": (1000, 2)}, since="2026-04-01")
     world.query("delete from cloud.addon_prices")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
-        "price of plan studio for April 2026: 5,500 c per month, since 2026-04-01 now (plan_prices); billed was"
-        " 5,000 c per month, since 2026-01-01",
-        "addon storage_50gb has no price for April 2026 now; billed was 750 c per month, since 2026-01-01",
-        "price of plan studio for April 2026: 2 c per hour beyond 1,000, since 2026-04-01 now (plan_rates); billed"
-        " was 1 c per hour beyond 1,488, since 2026-01-01",
+        "price of plan studio for April 2026: 55.00 per month, since 2026-04-01 now (plan_prices); billed was"
+        " 50.00 per month, since 2026-01-01",
+        "addon storage_50gb has no price for April 2026 now; billed was 7.50 per month, since 2026-01-01",
+        "price of plan studio for April 2026: 0.02 per hour beyond 1,000, since 2026-04-01 now (plan_rates); billed"
+        " was 0.01 per hour beyond 1,488, since 2026-01-01",
     ]
 
 
@@ -508,9 +508,9 @@ def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 5001 where kind = 'plan_base'")
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where kind = 'overage'")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
-        "1 month x 5,000 c = 50.00, but 50.01 stands on the line",
+        "1 month x 50.00 = 50.00, but 50.01 stands on the line",
         "used 2,160 - included 1,488 = 672 hour, but 673 stands on the line",
-        "673 hour x 1 c = 6.73, but 6.72 stands on the line",
+        "673 hour x 0.01 = 6.73, but 6.72 stands on the line",
         "the lines but tax sum to 64.23; it was worked out on 64.22",
         "The lines sum to 64.23, and 6.42 GST: 70.65 AUD. On the invoice: 64.22 + 6.42 = 70.64.",
     ]
@@ -523,7 +523,7 @@ def test_a_deployment_that_is_gone_cannot_be_summed_again(world: World, arcadia:
     world.tamper("update billing.tenant_invoice_lines set deployment_id = null")
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["its subscription is not there any more: neither its rate nor its usage can be found"]
-    assert "672 hour x 1 c = 6.72" in lines_of(answer)
+    assert "672 hour x 0.01 = 6.72" in lines_of(answer)
 
 
 def test_a_gst_free_and_a_void_invoice_say_so(world: World, arcadia: Call) -> None:
@@ -557,7 +557,7 @@ def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> No
     """April billed 64.22 and owed 65.22: May carries the 1.00. When 65.72 is owed, 0.50 is left for a later invoice."""
     line = corrected(world)
     assert text(arcadia("explain", line))[3:] == [
-        "1 x 100 c = 1.00",
+        "1 x 1.00 = 1.00",
         "corrects April 2026, invoice INV-202604-00001, which stays as it is",
         "that month, ex GST: billed 64.22, owed 65.22, difference 1.00 (invoice_corrections)",
         "the lines that correct it sum to 1.00: nothing is left to correct",
@@ -597,7 +597,7 @@ def test_a_credit_without_a_correction_left_says_so(world: World, arcadia: Call)
     world.publish("2026-06")
     [(credit,)] = world.query("select id::text from billing.tenant_invoice_lines where kind = 'credit'")
     told = text(arcadia("explain", credit))
-    assert "1 x -100 c = -1.00" in told
+    assert "1 x -1.00 = -1.00" in told
     assert "the lines that correct it sum to 0.00: nothing is left to correct" in told
 
 
@@ -606,7 +606,7 @@ def test_an_adjustment_by_hand_names_no_month(world: World, arcadia: Call) -> No
     line = corrected(world)
     world.tamper("update billing.tenant_invoice_lines set meta = '{}' where kind = 'adjustment'")
     assert text(arcadia("explain", line))[3:] == [
-        "1 x 100 c = 1.00",
+        "1 x 1.00 = 1.00",
         "which month it corrects is not noted on it",
         "Every sum agrees.",
     ]
