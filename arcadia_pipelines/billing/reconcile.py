@@ -25,6 +25,18 @@ EXISTING = pa.schema(
 """One row per invoice of the month as it stands."""
 
 ACTIONS = ("keep", "add", "draft", "revise", "issue", "void", "frozen", "on_hold", "held_back")
+"""What becomes of an invoice:
+
+- keep: the content is the same, or an operator has voided it; the row is left alone
+- add: there is no invoice yet, and it is issued
+- draft: there is no invoice yet, and the tenant is on hold
+- revise: an issued invoice, or the draft of a tenant on hold, is replaced, or gets its lines back
+- issue: a draft of a tenant that is not on hold; replaced first if it differs
+- void: a draft or issued invoice has nothing to bill any more
+- frozen: a paid, void or pushed invoice differs from what would be billed now; left alone, reported
+- on_hold: an issued invoice of a tenant on hold differs; left alone until the tenant is released
+- held_back: the tenant has a fault; an invoice that stands is left alone
+"""
 
 
 def plan(
@@ -41,17 +53,6 @@ def plan(
     lines_sha256 of these. Columns: id (the invoice's), tenant_id, action, replaces (the content is another, or its
     lines were lost and cannot be made again), restores (they can, and are written again), status, invoice_number,
     standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill), difference_cents.
-    Actions:
-
-    - keep: the content is the same, or an operator has voided it; the row is left alone
-    - add: there is no invoice yet, and it is issued
-    - draft: there is no invoice yet, and the tenant is on hold
-    - revise: an issued invoice, or the draft of a tenant on hold, is replaced, or gets its lines back
-    - issue: a draft of a tenant that is not on hold; replaced first if it differs
-    - void: a draft or issued invoice has nothing to bill any more
-    - frozen: a paid, void or pushed invoice differs from what would be billed now; left alone, reported
-    - on_hold: an issued invoice of a tenant on hold differs; left alone until the tenant is released
-    - held_back: the tenant has a fault; an invoice that stands is left alone
     """
     both = existing.merge(recomputed, on="tenant_id", how="outer", suffixes=("", "_new")).sort_values(
         "tenant_id", ignore_index=True

@@ -5,7 +5,6 @@ ProviderError, in words. pydo is loaded only here, when a bill is fetched.
 """
 
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,48 +50,84 @@ def fetch(month: BillingMonth, settings: Settings) -> Bill:
 
 
 def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bill:
+    provider = _Provider(token, url, enforce_https)
     try:
-        import pydo
-        from azure.core.exceptions import AzureError, HttpResponseError
-    except ImportError as error:
-        raise ProviderError(
-            f"fetching bills takes DigitalOcean's client, {error.name}, which is not installed: pip install"
-            " 'arcadia-pipelines[bills]' (make dev in a checkout), or download the bill's CSV and import that"
-        ) from error
+        uuid = _invoice_of(month, provider.pages("list", "invoices"))
+        summary = provider.ask("get_summary_by_uuid", uuid)
+        if summary.get("invoice_uuid") != uuid:
+            raise ProviderError(f"DigitalOcean returned another invoice than {uuid}: try again later")
+        return bill.read_api(month, summary, provider.pages("get_by_uuid", "invoice_items", uuid), url)
+    except InvalidBill as error:
+        raise InvalidBill(f"the bill that DigitalOcean sent is refused: {error}") from error
+    finally:
+        provider.client.close()
 
-    client = pydo.Client(
-        token,
-        endpoint=url,
-        timeout=10 * SECONDS,  # with all retries
-        connection_timeout=SECONDS,
-        read_timeout=SECONDS,
-        retry_total=RETRIES,
-        retry_backoff_max=_LONGEST_WAIT_SECONDS,
-    )
 
-    def ask(what: Callable[..., Any], *of: str, **page: int) -> dict[str, Any]:
+def _invoice_of(month: BillingMonth, pages: list[dict[str, Any]]) -> str:
+    """The uuid of the month's invoice among those that are listed. Raises NotBilled."""
+    listed = [one for page in pages for one in page["invoices"]]
+    of_month = [one for one in listed if (one.get("invoice_period") or one.get("billing_period")) == str(month)]
+    if not of_month:
+        raise NotBilled(f"DigitalOcean has no invoice of {month} yet: it bills on the 1st of the next month")
+    if len(of_month) > 1:
+        raise NotBilled(
+            f"DigitalOcean has {len(of_month)} invoices of {month}, not one: download their CSVs, put them into one"
+            " file, one after the other, and import that (arcadia costs import FILE)"
+        )
+    uuid = of_month[0].get("invoice_uuid")
+    if not isinstance(uuid, str) or not uuid:
+        raise ProviderError(f"DigitalOcean lists an invoice of {month} without its invoice_uuid: import a CSV")
+    return uuid
+
+
+class _Provider:
+    """The client, whose every failure is a ProviderError in words."""
+
+    def __init__(self, token: str, url: str, enforce_https: bool) -> None:
         try:
-            answer = what(*of, enforce_https=enforce_https, **page)
-        except HttpResponseError as error:
+            import pydo
+            from azure.core.exceptions import AzureError, HttpResponseError
+        except ImportError as error:
+            raise ProviderError(
+                f"fetching bills takes DigitalOcean's client, {error.name}, which is not installed: pip install"
+                " 'arcadia-pipelines[bills]' (make dev in a checkout), or download the bill's CSV and import that"
+            ) from error
+        self._refused, self._failed = HttpResponseError, (AzureError, ValueError)
+        self._enforce_https = enforce_https
+        self.client = pydo.Client(
+            token,
+            endpoint=url,
+            timeout=10 * SECONDS,  # with all retries
+            connection_timeout=SECONDS,
+            read_timeout=SECONDS,
+            retry_total=RETRIES,
+            retry_backoff_max=_LONGEST_WAIT_SECONDS,
+        )
+
+    def ask(self, what: str, *of: str, **page: int) -> dict[str, Any]:
+        """The answer to a question about invoices."""
+        try:
+            answer = getattr(self.client.invoices, what)(*of, enforce_https=self._enforce_https, **page)
+        except self._refused as error:
             raise ProviderError(_refusal(error.status_code, error)) from None  # its cause may hold what was sent
-        except (AzureError, ValueError) as error:
+        except self._failed as error:
             raise ProviderError(_refusal(None, error)) from None
         if not isinstance(answer, dict):
-            raise ProviderError("DigitalOcean answers with what is no invoice: try again later")
+            raise ProviderError("DigitalOcean returned an invalid response: try again later")
         if "message" in answer and "id" in answer:  # the client passes a 404 on
             raise ProviderError(f"DigitalOcean does not have it: {answer['message']}")
         return answer
 
-    def pages(what: Callable[..., Any], name: str, *of: str) -> list[dict[str, Any]]:
+    def pages(self, what: str, name: str, *of: str) -> list[dict[str, Any]]:
         """Every page of a list, and no entry lost: as many as the answer says there are."""
         found: list[dict[str, Any]] = []
         count = total = 0
         while not found or (count < total and _names_another(found[-1])):
-            page = ask(what, *of, page=len(found) + 1, per_page=_PAGE)
+            page = self.ask(what, *of, page=len(found) + 1, per_page=_PAGE)
             entries: Any = page.get(name)
             meta = page.get("meta")
             if not _are_objects(entries) or not isinstance(meta, dict) or not isinstance(meta.get("total"), int):
-                raise ProviderError(f"DigitalOcean answers with what is no list of {name}: try again later")
+                raise ProviderError(f"DigitalOcean returned an invalid list of {name}: try again later")
             if not entries and found:
                 break
             found.append(page)
@@ -100,28 +135,6 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
         if count != total:
             raise ProviderError(f"DigitalOcean lists {total} {name}, and sent {count}: try again later")
         return found
-
-    try:
-        listed = [one for page in pages(client.invoices.list, "invoices") for one in page["invoices"]]
-        of_month = [one for one in listed if (one.get("invoice_period") or one.get("billing_period")) == str(month)]
-        if not of_month:
-            raise NotBilled(f"DigitalOcean has no invoice of {month} yet: it bills on the 1st of the next month")
-        if len(of_month) > 1:
-            raise NotBilled(
-                f"DigitalOcean has {len(of_month)} invoices of {month}, not one: download their CSVs, put them into one"
-                " file, one after the other, and import that (arcadia costs import FILE)"
-            )
-        uuid = of_month[0].get("invoice_uuid")
-        if not isinstance(uuid, str) or not uuid:
-            raise ProviderError(f"DigitalOcean lists an invoice of {month} without its invoice_uuid: import a CSV")
-        summary = ask(client.invoices.get_summary_by_uuid, uuid)
-        if summary.get("invoice_uuid") != uuid:
-            raise ProviderError(f"DigitalOcean answers with another invoice than {uuid}: try again later")
-        return bill.read_api(month, summary, pages(client.invoices.get_by_uuid, "invoice_items", uuid), url)
-    except InvalidBill as error:
-        raise InvalidBill(f"the bill that DigitalOcean sent is not taken: {error}") from error
-    finally:
-        client.close()
 
 
 def _names_another(page: dict[str, Any]) -> bool:
