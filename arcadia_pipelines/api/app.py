@@ -107,13 +107,16 @@ class Filters(BaseModel):
     period: schemas.Period | None = Field(None, description="the calendar month", examples=["2026-04"])
     status: schemas.Status | None = Field(None, examples=["issued"])
     tenant_id: schemas.TenantId | None = Field(None, description="for platform admins", examples=["pilot"])
+    invoice_number: schemas.Code | None = Field(
+        None, description="the one invoice of this number", examples=["INV-202604-00010"]
+    )
 
     def wanted(self, who: Principal) -> queries.Wanted:
         """What the query looks for. Raises Problem where the principal may not ask so."""
         if self.tenant_id and not who.is_admin:
             raise Problem("forbidden", "only platform admins choose a tenant_id: leave it out to see your own invoices")
         month = BillingMonth.parse(self.period).start if self.period else None
-        return queries.Wanted(month, self.status, self.tenant_id)
+        return queries.Wanted(month, self.status, self.tenant_id, self.invoice_number)
 
 
 class Page(Filters):

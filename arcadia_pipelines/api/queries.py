@@ -117,6 +117,7 @@ class Wanted:
     period_start: dt.date | None = None
     status: str | None = None
     tenant_id: str | None = None
+    invoice_number: str | None = None
 
 
 class Connection(AsyncConnection[TupleRow]):
@@ -258,6 +259,8 @@ def list_query(
         conditions += _STATUS[wanted.status]
     if who.is_admin and wanted.tenant_id:
         conditions += " and tenant_id = %(wanted_tenant)s"
+    if wanted.invoice_number:
+        conditions += " and invoice_number = %(number)s"
     if after and after.period_start == wanted.period_start:
         conditions += " and id < %(after_id)s"  # of both columns the index would take the month, and read it all
     elif after:
@@ -284,6 +287,7 @@ def list_query(
     return query, _asking(who) | {
         "period": wanted.period_start,
         "wanted_tenant": wanted.tenant_id,
+        "number": wanted.invoice_number,
         "limit": size,
         "after_period": after and after.period_start,
         "after_id": after and after.invoice_id,

@@ -52,6 +52,8 @@ def test_pages_are_the_whole_list_newest_first_and_no_invoice_twice(
         ({"tenant_id": "pilot"}, "tenant_id = 'pilot'"),
         ({"status": "void", "period": "2026-04"}, "status = 'void' and period_start = '2026-04-01'"),
         ({"tenant_id": "pilot", "status": "issued"}, "tenant_id = 'pilot' and status = 'issued'"),
+        ({"invoice_number": "INV-202604-00001"}, "invoice_number = 'INV-202604-00001'"),
+        ({"invoice_number": "INV-202604-00001", "period": "2026-05"}, "false"),
         ({"period": "2019-01"}, "false"),
         ({"tenant_id": "nobody"}, "false"),
     ],
@@ -65,6 +67,14 @@ def test_filters_choose_what_they_say_over_all_pages(
     assert [(one["id"],) for page in pages(api, ADMIN, limit=3, **filters) for one in page] == expected
     sheet = api.get("/api/v1/invoices.csv", headers=ADMIN, params=filters).text
     assert [(row["id"],) for row in csv.DictReader(io.StringIO(sheet.removeprefix("\ufeff")))] == expected
+
+
+def test_a_number_finds_a_tenants_own_invoice_and_nobody_elses(api: httpx.Client, billed: World) -> None:
+    query = "select min(invoice_number) from billing.tenant_invoices where status = 'issued' and tenant_id {} 'pilot'"
+    [[own]], [[other]] = (billed.query(query.format(equals)) for equals in ("=", "<>"))
+    for number, found in ((own, [own]), (other, [])):
+        page = api.get("/api/v1/invoices", headers=tenant("pilot"), params={"invoice_number": number}).json()
+        assert [one["invoice_number"] for one in page["items"]] == found
 
 
 def test_the_pilots_april_is_served_as_it_is_billed(api: httpx.Client, billed: World) -> None:

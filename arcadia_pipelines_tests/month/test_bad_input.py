@@ -10,8 +10,7 @@ import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import launch
-from arcadia_pipelines.cli.launch import MonthEndFailed
-from arcadia_pipelines.pipeline.partitions import MONTHS
+from arcadia_pipelines.pipeline.partitions import MONTHS, NotBillable
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.storage.test_migrations import PLATFORM, copy_of
 from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
@@ -737,7 +736,7 @@ def test_a_month_that_is_no_partition_is_refused(month: str) -> None:
     """Before a run is made; the message says which months there are."""
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        pytest.raises(MonthEndFailed, match=f"^{month} cannot be invoiced: the first billing month is 2026-01"),
+        pytest.raises(NotBillable, match=f"^{month} cannot be invoiced: the first billing month is 2026-01"),
     ):
         launch.run(BillingMonth.parse(month), instance)
 
@@ -747,6 +746,6 @@ def test_the_running_month_is_refused() -> None:
     this_month = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
     running = BillingMonth(this_month.end)  # the next one, should midnight pass
     with dg.DagsterInstance.ephemeral() as instance:
-        with pytest.raises(MonthEndFailed, match="the last that is over is"):
+        with pytest.raises(NotBillable, match="the last that is over is"):
             launch.run(running, instance)
         assert instance.get_runs_count() == 0

@@ -77,6 +77,15 @@ function trimmed(decimal) {
   return grouped(decimal.includes(".") ? decimal.replace(/\.?0+$/, "") : decimal);
 }
 
+// A unit price in cents, an exact decimal, in dollars: "0.74400000" is $0.00744, and "5000.00000000" is $50.00
+function price(cents) {
+  const [, minus, whole, part] = /^(-?)(\d+)\.?(\d*)$/.exec(cents);
+  const digits = whole.padStart(3, "0") + part;
+  const places = part.length + 2;
+  const rest = digits.slice(-places).replace(/0+$/, "").padEnd(2, "0");
+  return `${minus && "\u2212"}$${grouped(digits.slice(0, -places))}.${rest}`;
+}
+
 function percent(text) {
   return text === null ? "" : `${grouped(text).replace("-", "\u2212")} %`;
 }
@@ -552,7 +561,6 @@ async function invoicePage() {
   const found = await json(`invoices/${encodeURIComponent(place().id ?? "")}`);
   const { deployment, kind } = behind();
   const counted = (line) =>
-    line.kind !== "tax" &&
     (!deployment || (deployment === "none" ? line.deployment_id === null : line.deployment_id === deployment)) &&
     (!kind || (line.resource_kind ?? line.kind) === kind);
   const part = Boolean(deployment || kind);
@@ -562,19 +570,19 @@ async function invoicePage() {
     ["Status", `${found.status}, revision ${found.revision}`],
     ["Issued", found.issued_at ? `${found.issued_at.slice(0, 16).replace("T", " ")} UTC` : "not yet"],
   ];
-  const lines = found.lines.map((line) => ({ ...line, counted: part && counted(line) }));
+  const lines = found.lines.filter((line) => line.kind !== "tax").map((line) => ({ ...line, counted: part && counted(line) }));
   const columns = [
-    { head: "Line", cell: (row) => row.is ?? `${row.line_no}. ${row.description}` },
+    { head: "Line", cell: (row) => `${row.line_no}. ${row.description}` },
     { head: "Deployment", text: true, cell: (row) => words(row.deployment_name ?? "") },
-    { head: "Quantity", cell: (row) => make("td", {}, row.qty === undefined ? "" : `${trimmed(row.qty)} ${row.unit ?? ""}`.trim()) },
-    { head: "Unit price", cell: (row) => make("td", {}, row.unit_price_cents === undefined || row.kind === "tax" ? "" : `${trimmed(row.unit_price_cents)} c`) },
+    { head: "Quantity", cell: (row) => make("td", {}, `${trimmed(row.qty)} ${row.unit ?? ""}`.trim()) },
+    { head: "Unit price", cell: (row) => make("td", {}, price(row.unit_price_cents)) },
     { head: "Amount", cell: (row) => money(row.amount_cents) },
   ];
   if (part) columns.push({ head: "In this revenue", text: true, cell: (row) => words(row.counted ? "counted" : "") });
-  const region = table("Amounts in AUD; lines ex GST, the tax by itself.", columns, lines);
+  const region = table("Prices and amounts in AUD; lines ex GST.", columns, lines);
   const foot = (name, cents) => make("tr", {}, make("th", { scope: "row" }, name), make("td"), make("td"), make("td"), money(cents), part ? make("td") : null);
   region.querySelector("table").append(
-    make("tfoot", {}, foot("Subtotal ex GST", found.subtotal_cents), foot("GST", found.tax_cents), foot("Total", found.total_cents)),
+    make("tfoot", {}, foot("Subtotal ex GST", found.subtotal_cents), foot(gst(found), found.tax_cents), foot("Total", found.total_cents)),
   );
   const content = [
     make("p", {}, make("a", { href: address("invoices", {}, BEHIND) }, "Back to the invoices")),
@@ -582,6 +590,13 @@ async function invoicePage() {
     make("section", { class: "card", "aria-labelledby": "table-head" }, make("h2", { id: "table-head" }, "Lines"), region),
   ];
   return Object.assign(content, { title: `Invoice ${found.invoice_number ?? "(draft)"}` });
+}
+
+// What an invoice calls its GST, and what it is of where that is not the whole subtotal
+function gst(invoice) {
+  const line = invoice.lines.find((one) => one.kind === "tax");
+  const taxable = line?.meta.taxable_cents ?? invoice.subtotal_cents;
+  return `${line?.description ?? "GST"}${line && taxable !== invoice.subtotal_cents ? ` of ${dollars(taxable)}` : ""}`;
 }
 
 function further(left, rows) {
@@ -594,6 +609,13 @@ function empty(text) {
 }
 
 // Showing
+
+// A table that is wider than its place says so, until its right end is in sight
+function sayWhereItScrolls() {
+  for (const region of document.querySelectorAll(".scroll")) {
+    region.classList.toggle("more", region.scrollLeft + region.clientWidth < region.scrollWidth - 1);
+  }
+}
 
 async function show({ moved = true } = {}) {
   const mine = ++shown;
@@ -614,6 +636,8 @@ async function show({ moved = true } = {}) {
     const head = make("h1", { tabindex: "-1" }, title);
     const focused = document.activeElement?.id;
     $("view").replaceChildren(head, ...(lead ? [make("p", { class: "lead" }, lead)] : []), ...content.filter(Boolean));
+    for (const region of document.querySelectorAll(".scroll")) region.addEventListener("scroll", sayWhereItScrolls, { passive: true });
+    sayWhereItScrolls();
     drawn = [...document.querySelectorAll("figure")].map((figure) => figure.drawing).filter(Boolean);
     document.title = `${title} - Arcadia`;
     $("status").textContent = "";
@@ -652,7 +676,8 @@ function signedOut(why) {
   $("chosen").replaceChildren();
   $("tenants").replaceChildren();
   for (const id of ["from", "to"]) $(id).replaceChildren();
-  for (const id of ["nav", "sign-out", "filters"]) $(id).hidden = true;
+  for (const id of ["nav", "find", "sign-out", "filters"]) $(id).hidden = true;
+  $("number").value = "";
   $("main").removeAttribute("aria-busy");
   $("status").textContent = "";
   $("sign-in").hidden = false;
@@ -665,7 +690,7 @@ function signedOut(why) {
 
 function signedIn(page) {
   $("sign-in").hidden = true;
-  $("nav").hidden = $("sign-out").hidden = false;
+  $("nav").hidden = $("find").hidden = $("sign-out").hidden = false;
   for (const link of document.querySelectorAll("nav a")) {
     link.href = address(link.dataset.page);
     if (link.dataset.page === page) link.setAttribute("aria-current", "page");
@@ -747,6 +772,22 @@ $("filters").addEventListener("submit", async (event) => {
     failed(error);
   }
 });
+$("find").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const number = $("number").value.trim();
+  if (!number) return;
+  try {
+    const [found] = (await json(`invoices?${new URLSearchParams({ invoice_number: number })}`)).items;
+    if (found) {
+      $("number").value = "";
+      location.hash = address(`invoice/${found.id}`, {}, BEHIND);
+    } else {
+      $("status").textContent = `No invoice has the number ${number}.`;
+    }
+  } catch (error) {
+    failed(error);
+  }
+});
 $("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address after the # is the place
   $("main").focus();
@@ -758,4 +799,5 @@ addEventListener("hashchange", () => {
   show({ moved });
 });
 night.addEventListener("change", () => draw());
+addEventListener("resize", sayWhereItScrolls);
 show({ moved: false });

@@ -281,12 +281,11 @@ def test_an_invoice_is_shown_line_by_line_with_what_was_counted(visit: Open, cos
     page.page.get_by_role("link", name=pilots[0]).click()
     page.settled(f"Invoice {pilots[0]}")
     assert page.table() == [
-        ["1. Plan: studio", "pilot-web", "1 month", "5,000 c", "$50.00", ""],
-        ["2. Addon: storage_50gb", "pilot-web", "1 month", "750 c", "$7.50", ""],
-        ["3. Overage: droplet_hours", "pilot-web", "672 hour", "1 c", "$6.72", "counted"],
-        ["4. GST 10%", "", "1", "", "$6.42", ""],
+        ["1. Plan: studio", "pilot-web", "1 month", "$50.00", "$50.00", ""],
+        ["2. Addon: storage_50gb", "pilot-web", "1 month", "$7.50", "$7.50", ""],
+        ["3. Overage: droplet_hours", "pilot-web", "672 hour", "$0.01", "$6.72", "counted"],
         ["Subtotal ex GST", "", "", "", "$64.22", ""],
-        ["GST", "", "", "", "$6.42", ""],
+        ["GST 10%", "", "", "", "$6.42", ""],
         ["Total", "", "", "", "$70.64", ""],
     ]
     page.page.get_by_role("link", name="Back to the invoices").click()
@@ -418,7 +417,7 @@ def test_by_keyboard_alone_from_the_form_to_an_invoice(visit: Open) -> None:
     page.page.reload()
     page.settled("Tenants")
     first = tab_to("sign-out")
-    assert first == ["skip", "Months", "Deployments", "Tenants", "Kinds", "sign-out"]
+    assert first == ["skip", "Months", "Deployments", "Tenants", "Kinds", "number", "find-number", "sign-out"]
     assert tab_to("add-tenant") == ["from", "to", "tenant", "add-tenant"]
     tab_to("Pilot Studio Pty Ltd")
     keys.press("Enter")
@@ -474,6 +473,34 @@ def test_no_page_scrolls_sideways_but_its_table_does(visit: Open, width: int) ->
     page.show("#/months")
     wider = page.page.evaluate("(e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))")
     assert wider == (width < 1000)
+    caption, hint = (
+        page.page.locator(".scroll"),
+        "getComputedStyle(document.querySelector('caption span'), '::after').content",
+    )
+    assert ("more" in str(caption.get_attribute("class"))) == wider
+    assert ("Scroll sideways" in page.page.evaluate(hint)) == wider
+    page.page.evaluate("document.querySelector('.scroll').scrollLeft = 10_000")
+    expect(caption).not_to_have_class("scroll more")
+
+
+def test_an_invoices_number_finds_it_from_every_page(visit: Open) -> None:
+    page = visit("#/kinds")
+    page.page.get_by_label("Invoice number").fill(" INV-202604-00099 ")
+    page.page.keyboard.press("Enter")
+    expect(page.page.get_by_role("status")).to_have_text("No invoice has the number INV-202604-00099.")
+    page.page.get_by_label("Invoice number").fill("INV-202605-00011")
+    page.page.get_by_role("button", name="Find").click()
+    page.settled("Invoice INV-202605-00011")
+    expect(page.page.get_by_label("Invoice number")).to_have_value("")
+
+
+def test_a_price_below_a_cent_is_shown_to_its_last_digit(visit: Open, costed: World) -> None:
+    """0.744 c an hour."""
+    [[invoice, line], *_] = costed.query(
+        "select invoice_id::text, line_no from billing.tenant_invoice_lines where unit_price_cents = 0.744"
+    )
+    page = visit(f"#/invoice/{invoice}")
+    assert page.table()[line - 1][3] == "$0.00744"
 
 
 def test_it_turns_dark_with_the_system_charts_too(visit: Open) -> None:
