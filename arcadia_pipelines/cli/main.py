@@ -11,20 +11,17 @@ from typing import Any
 
 import click
 import dotenv
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import Connection, Engine
 
-from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli import api, export, operators, proof, ui
+from arcadia_pipelines.cli import api, db, export, operators, proof, ui
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
 from arcadia_pipelines.cli import history as history_commands
 from arcadia_pipelines.cli.console import (
     ERR,
     JSON,
-    OUT,
     CommandError,
     Month,
     document,
@@ -35,6 +32,7 @@ from arcadia_pipelines.cli.console import (
     shown,
     to_json,
 )
+from arcadia_pipelines.cli.db import bring_up_to_date
 from arcadia_pipelines.cli.overview import Overview
 from arcadia_pipelines.costs import bill, margins
 from arcadia_pipelines.costs.bill import Bill
@@ -81,62 +79,6 @@ def arcadia() -> None:
 
     Without ARCADIA_DATABASE_URL, an embedded PostgreSQL under .arcadia/ is used, and started when it is needed.
     """
-
-
-@arcadia.group()
-def db() -> None:
-    """The billing database."""
-
-
-@db.command(short_help="Start the database, bring its schema up to date.")
-def up() -> None:
-    """Start the embedded database if it is the one to use, and bring the schema up to date.
-
-    Outside a checkout it also writes what Dagster needs, dagster.yaml and workspace.yaml, into .arcadia/.
-    """
-    settings = Settings.from_environment()
-    url = settings.url()
-    applied = _migrate(url)
-    what = "the database of ARCADIA_DATABASE_URL" if settings.database_url else "the embedded database"
-    OUT.print(f"{what} is up; migrations applied: {len(applied)}")
-    if PROJECT != SHIPPED:
-        from arcadia_pipelines.pipeline.instance import dagster_home
-
-        say(f"Dagster's settings are in {dagster_home(settings.home)}")
-
-
-@db.command()
-def down() -> None:
-    """Stop the embedded database. Its data stays."""
-    stopped = embedded.stop(Settings.from_environment().home)
-    OUT.print("the embedded database is stopped" if stopped else "the embedded database was not running")
-
-
-@db.command(short_help="Apply the migrations that are missing.")
-def migrate() -> None:
-    """Apply the migrations of sql/migrations that are missing."""
-    applied = _migrate(Settings.from_environment().url())
-    OUT.print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
-
-
-@db.command()
-def url() -> None:
-    """Print the database's URL, password included."""
-    settings = Settings.from_environment()
-    # Our own connections say besides how the embedded server may ask for the password (require_auth), which clients
-    # older than libpq 16 do not understand.
-    click.echo(settings.url() if settings.database_url else settings.url().partition("?")[0])
-
-
-@db.command(short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def psql(arguments: tuple[str, ...]) -> None:
-    """Open psql on the database; ARGUMENTS are psql's, like -c "select ..."."""
-    place = conninfo_to_dict(Settings.from_environment().url())
-    if password := place.pop("password", None):  # not on the command line, where everybody on the machine can read it
-        os.environ["PGPASSWORD"] = str(password)
-    program = embedded.binary("psql")
-    os.execv(program, [program, make_conninfo("", **place), *arguments])
 
 
 @arcadia.command()
@@ -221,7 +163,7 @@ def demo() -> None:
     settings = Settings.from_environment()
     with ERR.status("starting the database"):
         engine = database.engine(url := settings.url())
-        _migrate(url)
+        bring_up_to_date(url)
         with database.transaction(engine) as connection:
             _load_sample(connection)
     months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
@@ -255,6 +197,7 @@ for command in (
     backup_commands.backup,
     backup_commands.restore,
     cost_commands.costs,
+    db.db,
     export.export,
     history_commands.diff,
     history_commands.explain,
@@ -310,24 +253,6 @@ def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]
 
 def _engine() -> Engine:
     return database.engine(Settings.from_environment().url())
-
-
-def _migrate(url: str) -> list[str]:
-    """Apply what is missing; what somebody else has to do, such as making roles, is said on stderr.
-
-    Dagster's tables are made too, for whoever starts it may make none; where that was cut off, what is missing.
-    """
-    engine = database.engine(url)
-    applied = migrations.migrate(engine, tell=lambda warning: ERR.print(f"warning: {warning}", soft_wrap=True))
-    if migrations.owns_dagster(engine):
-        with ERR.status("loading Dagster"):
-            from arcadia_pipelines.pipeline.instance import complete_tables
-
-        if made := complete_tables(url):
-            migrations.admit_roles(engine)
-        if made and "alembic_version" not in made:
-            OUT.print(f"made the tables that Dagster lacked: {', '.join(made)}", soft_wrap=True)
-    return applied
 
 
 def _commands() -> dict[str, str]:
