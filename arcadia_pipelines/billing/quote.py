@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arcadia_pipelines.billing import models
 from arcadia_pipelines.billing.money import (
     CENTS,
     COUNT,
@@ -26,6 +27,7 @@ from arcadia_pipelines.billing.money import (
     TEXT,
     UNIT_PRICE,
     UNIT_PRICE_LIMIT,
+    WHOLE,
     Column,
     exact,
     look_up,
@@ -80,6 +82,10 @@ RATES = pa.schema(
         ("unit", TEXT),
         ("unit_price_cents", UNIT_PRICE),
         ("effective_from", TEXT),
+        ("charge_model", TEXT),  # one of models.MODELS
+        ("package_size", QUANTITY),  # of a package; else null
+        ("maximum_cents", CENTS),  # the most that a subscription pays; null: no maximum
+        ("wrong", TEXT),  # why nothing can be charged by it; null: nothing is wrong
     ]
 )
 """One row per plan and resource kind: the rate in effect, with the allowance in its unit."""
@@ -278,6 +284,12 @@ USAGE_FAULTS = [
         "the rate of plan {plan} for {resource_kind} has no unit: complete it in plan_rates",
     ),
     _Fault(
+        "rate_cannot_be_charged",
+        lambda u: u["wrong"].is_valid(),
+        "the rate of plan {plan} for {resource_kind} since {effective_from} {wrong}: correct plan_rates or "
+        "plan_rate_tiers",
+    ),
+    _Fault(
         "not_unique",
         lambda u: u["twice"],
         "the rate of plan {plan} for {resource_kind} since {effective_from} is there more than once: which one counts "
@@ -323,8 +335,12 @@ def quote(
     rates: pd.DataFrame,
     usage: pd.DataFrame,
     contested: pd.DataFrame | None = None,
+    tiers: pd.DataFrame | None = None,
 ) -> Quotes:
-    """Price a month. The frames have the schemas above in any row order; the result does not depend on it."""
+    """Price a month. The frames have the schemas above, and tiers models.TIERS, in any row order.
+
+    The result does not depend on that order.
+    """
     claims = CONTESTED.empty_table() if contested is None else to_arrow(contested, CONTESTED)
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
     added = _beside(to_arrow(addons, ADDONS), subscribed, "deployment_id")
@@ -339,12 +355,14 @@ def quote(
     )
     held = faults["tenant_id"]
 
-    lines = _price(
+    known_tiers = models.TIERS.empty_table() if tiers is None else to_arrow(tiers, models.TIERS)
+    lines = pa.concat_tables(
         [
-            _plan_lines(_without(subscribed, held)),
-            _addon_lines(_without(added, held)),
-            _overage_lines(_without(rated, held)),
-        ]
+            _priced(_plan_lines(_without(subscribed, held))),
+            _priced(_addon_lines(_without(added, held))),
+            _capped(_priced(_overage_lines(_without(rated, held), known_tiers))),
+        ],
+        promote_options="default",
     )
     too_large = _find(_tenant_sums(lines), TENANT_FAULTS)
     if len(too_large):
@@ -381,7 +399,7 @@ def _rate(used: pa.Table, rates: pa.Table) -> pa.Table:
     """Usage beside its plan's rate; null where there is none."""
     # PostgreSQL's texts have no character 0, so that two plans and kinds are never one key.
     keys = (text(rows["plan_id"], "\0", rows["resource_kind"]) for rows in (used, rates))
-    return look_up(used, rates, keys, "twice", "included", "unit", "unit_price_cents", "effective_from")
+    return look_up(used, rates, keys, *RATES.names[2:])
 
 
 def _plan_lines(subscribed: pa.Table) -> pa.Table:
@@ -409,20 +427,66 @@ def _addon_lines(added: pa.Table) -> pa.Table:
     )
 
 
-def _overage_lines(rated: pa.Table) -> pa.Table:
-    """Lines for what is used beyond the allowance; usage within it makes no line."""
+def _overage_lines(rated: pa.Table, tiers: pa.Table) -> pa.Table:
+    """Lines for what is used beyond the allowance, by the rate's charge model; usage within it makes no line."""
     over = rated.filter(pc.greater(rated["quantity"], rated["included"]))
     used = exact(over["quantity"], QUANTITY)
+    over = with_columns(over, used=used, beyond=exact(pc.subtract(used, over["included"]), QUANTITY))
+    charged = models.charges(over, tiers)
     return _lines(
-        over,
+        charged,
         "overage",
-        resource_kind=over["resource_kind"],
-        description=text("Overage: ", over["resource_kind"]),
-        qty=exact(pc.subtract(used, over["included"]), QUANTITY),
-        unit=over["unit"],
-        unit_price_cents=over["unit_price_cents"],
-        meta=_meta(used=used.cast(TEXT), included=over["included"].cast(TEXT), effective_from=over["effective_from"]),
+        resource_kind=charged["resource_kind"],
+        description=text("Overage: ", charged["resource_kind"]),
+        qty=charged["qty"],
+        unit=charged["unit"],
+        unit_price_cents=charged["unit_price_cents"],
+        meta=_overage_meta(charged),
+        place_in_rate=charged["place_in_rate"],
+        maximum_cents=charged["maximum_cents"],
     )
+
+
+def _overage_meta(charged: pa.Table) -> Column:
+    """What was used and included, and since when the price; of another model than per unit, by which rule."""
+    always = {
+        "used": charged["used"].cast(TEXT),
+        "included": charged["included"].cast(TEXT),
+        "effective_from": charged["effective_from"],
+    }
+    model = charged["charge_model"]
+    return pc.if_else(
+        pc.equal(model, "per_unit"),
+        _meta(**always),
+        pc.coalesce(
+            _meta(**always, model=model, tier=charged["tier"]),
+            _meta(**always, model=model, package_size=models.plain(charged["package_size"])),
+            _meta(**always),
+        ),
+    )
+
+
+def _capped(lines: pa.Table) -> pa.Table:
+    """The overage lines; those of a subscription and kind that sum to more than its maximum are one line instead."""
+    limited = lines.filter(lines["maximum_cents"].is_valid())
+    if not len(limited):
+        return lines
+    rate, first = ["place", "resource_kind"], "place_in_rate"
+    sums = limited.group_by([*rate, "maximum_cents"], use_threads=False).aggregate(
+        [("amount_cents", "sum"), (first, "min")]
+    )
+    beyond = sums.filter(pc.greater(sums["amount_cents_sum"], exact(sums["maximum_cents"], WHOLE)))
+    beyond = beyond.select([*rate, f"{first}_min"]).rename_columns([*rate, first])
+    capped = limited.join(beyond, [*rate, first], join_type="inner", use_threads=False)
+    cap = with_columns(
+        capped,
+        qty=pa.repeat(ONE, len(capped)),
+        unit=pa.repeat("cap", len(capped)),
+        unit_price_cents=exact(capped["maximum_cents"], UNIT_PRICE),
+        amount_cents=exact(capped["maximum_cents"], lines.schema.field("amount_cents").type),
+    )
+    rest = lines.join(beyond, rate, join_type="left anti", use_threads=False)
+    return pa.concat_tables([rest, cap.select(rest.column_names)])
 
 
 def _lines(rows: pa.Table, kind: str, **columns: Column) -> pa.Table:
@@ -431,9 +495,8 @@ def _lines(rows: pa.Table, kind: str, **columns: Column) -> pa.Table:
     return with_columns(whose, kind=pa.repeat(kind, len(rows)), **columns)
 
 
-def _price(kinds: list[pa.Table]) -> pa.Table:
+def _priced(lines: pa.Table) -> pa.Table:
     """Each line's amount: quantity x unit price, rounded once. Still a decimal: it may be past 64 bits."""
-    lines = pa.concat_tables(kinds, promote_options="default")
     return with_columns(lines, amount_cents=round_half_up(pc.multiply(lines["qty"], lines["unit_price_cents"])))
 
 
@@ -445,7 +508,7 @@ def _tenant_sums(lines: pa.Table) -> pa.Table:
 def _numbered(lines: pa.Table) -> pa.Table:
     """The lines in order, numbered from 1 within each subscription."""
     lines = with_columns(lines, kind_order=pc.index_in(lines["kind"], KIND_ORDER))
-    order = ["place", "kind_order", "description", "subscription_addon_id", "deployment_id"]
+    order = ["place", "kind_order", "description", "place_in_rate", "subscription_addon_id", "deployment_id"]
     lines = lines.sort_by([(name, "ascending") for name in order])
     return with_columns(lines, line_no=numbers_within(lines["place"]))
 
@@ -495,12 +558,12 @@ def _without(rows: pa.Table, tenants: Column) -> pa.Table:
 
 
 def _meta(**values: Column) -> Column:
-    """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first).
+    """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first); null where a value is.
 
-    The values are numbers and dates, whose texts have nothing that JSON escapes; others need money.json_text().
+    The values are numbers, dates and words of ours, which have nothing that JSON escapes; others need json_text().
     """
     parts: list[Column] = []
-    for key, column in sorted(values.items(), key=lambda value: len(value[0])):
+    for key, column in sorted(values.items(), key=lambda value: (len(value[0]), value[0])):
         parts += ['", "' if parts else '{"', key, '": "', column]
     return text(*parts, '"}')
 

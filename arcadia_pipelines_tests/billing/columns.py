@@ -12,7 +12,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from arcadia_pipelines.billing import invoice, quote
+from arcadia_pipelines.billing import invoice, models, quote
 from arcadia_pipelines.billing.money import Row, Series, frame
 from arcadia_pipelines.billing.month import BillingMonth
 
@@ -31,6 +31,7 @@ class Inputs(NamedTuple):
     addons: Sequence[Row] = ()
     rates: Sequence[Row] = ()
     usage: Sequence[Row] = ()
+    tiers: Sequence[Row] = ()
 
     def quote(self) -> quote.Quotes:
         """The month's quotes."""
@@ -39,6 +40,7 @@ class Inputs(NamedTuple):
             frame(quote.ADDONS, list(self.addons)),
             frame(quote.RATES, list(self.rates)),
             frame(quote.USAGE, list(self.usage)),
+            tiers=frame(models.TIERS, list(self.tiers)),
         )
 
     def beside(self, other: "Inputs") -> "Inputs":
@@ -108,8 +110,23 @@ def rate(
         "unit": "hour",
         "unit_price_cents": Decimal(unit_price_cents),
         "effective_from": SINCE,
+        "charge_model": "per_unit",
+        "package_size": None,
+        "maximum_cents": None,
+        "wrong": None,
     }
     return _row(quote.RATES, values, columns)
+
+
+def tiers(
+    *bounds: tuple[int | None, str, int], resource_kind: str = "droplet_hours", plan: str = "studio"
+) -> list[Row]:
+    """The tiers of a rate in order: up to how many (None: no bound), cents a unit, and cents once."""
+    lowers = [0, *(up_to for up_to, _, _ in bounds[:-1])]
+    return [
+        (f"id-{plan}", resource_kind, number, Decimal(lower or 0), up_to and Decimal(up_to), Decimal(price), flat)
+        for number, (lower, (up_to, price, flat)) in enumerate(zip(lowers, bounds, strict=True), 1)
+    ]
 
 
 def use(name: str, quantity: str | Decimal, resource_kind: str = "droplet_hours", **columns: object) -> Row:
