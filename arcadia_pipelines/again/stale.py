@@ -42,7 +42,9 @@ _BY_TENANT = "create unique index on {0} (tenant_id)"
 _QUOTABLE = f"""
     create temporary table quotable on commit drop as
     select tenant_id, sum(hash) + %(engine)s + (select coalesce(sum(hash_record_extended(r, 0)), 0)
-                                                from ({catalogue.RATES}) r) as made_from
+                                                from ({catalogue.RATES}) r)
+                                             + (select coalesce(sum(hash_record_extended(t, 6)), 0)
+                                                from ({catalogue.TIERS}) t) as made_from
     from (
         select coalesce(tenant_id, '') as tenant_id, hash_record_extended(s, 1) as hash
         from ({catalogue.SUBSCRIPTIONS.text}) s

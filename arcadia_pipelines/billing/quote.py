@@ -478,8 +478,9 @@ def _capped(lines: pa.Table) -> pa.Table:
     beyond = sums.filter(pc.greater(sums["amount_cents_sum"], exact(sums["maximum_cents"], WHOLE)))
     beyond = beyond.select([*rate, f"{first}_min"]).rename_columns([*rate, first])
     capped = limited.join(beyond, [*rate, first], join_type="inner", use_threads=False)
+    replaced = ("qty", "unit", "unit_price_cents", "amount_cents")
     cap = with_columns(
-        capped,
+        capped.drop_columns(replaced),
         qty=pa.repeat(ONE, len(capped)),
         unit=pa.repeat("cap", len(capped)),
         unit_price_cents=exact(capped["maximum_cents"], UNIT_PRICE),

@@ -57,6 +57,7 @@ def project(
         ),
         rates,
         frame(quote.USAGE, [(_NEW, _NEW, kind, quantity, 0, 0) for kind, quantity in usage.items()]),
+        tiers=catalogue.tiers(connection, month),
     )
     if len(quoted.faults):
         raise CannotQuote(quoted.faults["detail"].iloc[0].replace(f" of deployment {_NEW}", ""))

@@ -24,12 +24,13 @@ def month_quotes(
     With each chunk come the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given,
     these tenants are quoted and no others, and the usage of nobody.
     """
-    rates = catalogue.rates(connection, month)
+    rates, tiers = catalogue.rates(connection, month), catalogue.tiers(connection, month)
     parameters = catalogue.bounds(month)
     queries = catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, billed.CONTESTED, *beside
     chunks = streams.chunks(connection, parameters, *queries, only=only)
     return ahead(
-        (quote(subs, addons, rates, used, contested), rest) for subs, addons, used, contested, *rest in ahead(chunks)
+        (quote(subs, addons, rates, used, contested, tiers), rest)
+        for subs, addons, used, contested, *rest in ahead(chunks)
     )
 
 
@@ -42,7 +43,8 @@ def quotes_of(
         streams.whole(connection, parameters, query, only)
         for query in (catalogue.SUBSCRIPTIONS, catalogue.ADDONS, billed.CONTESTED)
     )
-    return quote(subscriptions, addons, catalogue.rates(connection, month), used, contested)
+    rates, tiers = catalogue.rates(connection, month), catalogue.tiers(connection, month)
+    return quote(subscriptions, addons, rates, used, contested, tiers)
 
 
 Invoiced = tuple[pd.DataFrame, pd.DataFrame]

@@ -81,6 +81,17 @@ USAGE_EQUALS_RAW_RECORDS = Control(
     """,
 )
 
+# The quantity of a line is what is billed of usage, but of packages, tiers and caps: those say what they are of.
+_BY_RULE = "kind = 'overage' and (meta ? 'model' or unit = 'cap')"
+_BILLED_USAGE = f"""
+    select deployment_id, resource_kind, qty as quantity from billing.deployment_quote_lines
+    where period_start = %(month)s and kind = 'overage' and not ({_BY_RULE})
+    union all
+    select deployment_id, resource_kind, max((meta ->> 'used')::numeric - (meta ->> 'included')::numeric)
+    from billing.deployment_quote_lines where period_start = %(month)s and {_BY_RULE}
+    group by subscription_id, deployment_id, resource_kind
+"""
+
 USAGE_IS_CONSERVED = Control(
     name="usage_is_conserved",
     asset="deployment_quotes",
@@ -101,8 +112,7 @@ USAGE_IS_CONSERVED = Control(
             left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
             where m.period_start = %(month)s
         ) = (
-            select coalesce(sum({WEIGHT.format("")} * qty), 0) from billing.deployment_quote_lines
-            where period_start = %(month)s and kind = 'overage'
+            select coalesce(sum({WEIGHT.format("")} * quantity), 0) from ({_BILLED_USAGE}) b
         ) + (
             select coalesce(sum({WEIGHT.format("")} * quantity), 0) from billing.unbilled_usage
             where period_start = %(month)s
@@ -114,8 +124,7 @@ USAGE_IS_CONSERVED = Control(
             from billing.metered_usage where period_start = %(month)s group by 1, 2, 3
         ),
         overage as (
-            select deployment_id, resource_kind, sum(qty) as quantity from billing.deployment_quote_lines
-            where period_start = %(month)s and kind = 'overage' group by 1, 2
+            select deployment_id, resource_kind, sum(quantity) as quantity from ({_BILLED_USAGE}) b group by 1, 2
         ),
         unbilled as ({_UNBILLED}),
         allowed as (

@@ -208,11 +208,24 @@ def _explain_allowance(found: Explanation) -> None:
     if used is None or included is None:
         found.object_to("the line does not tell what was used and included")
         return
+    if rule := _rule(line):
+        found.say(f"used {plain(used)} - included {plain(included)} = {plain(used - included)}, charged {rule}")
+        return
     text = f"used {plain(used)} - included {plain(included)} = {plain(used - included)} {line['unit']}"
     if used - included == line["qty"]:
         found.say(text)
     else:
         found.object_to(f"{text}, but {plain(line['qty'])} stands on the line")
+
+
+def _rule(line: Line) -> str:
+    """By which rule usage beyond the allowance is charged, in words; '' if each unit is."""
+    model = str(line["meta"].get("model", ""))
+    if line["unit"] == "cap":
+        return "at most the rate's maximum"
+    if model == "package":
+        return f"by packages of {line['meta']['package_size']} that are begun"
+    return f"as {model}, tier {line['meta']['tier']}" if model else ""
 
 
 def _explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Prices) -> None:
@@ -221,8 +234,9 @@ def _explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Price
     if subscription is None or usage is None:
         found.object_to("its subscription is not there any more: neither its rate nor its usage can be found")
         return
-    found.price = _rate(line, subscription, prices)
-    _explain_price(found, invoice, f"plan {subscription.plan}")
+    if not _rule(line):  # else its price is in the rate's tiers, or the cap
+        found.price = _rate(line, subscription, prices)
+        _explain_price(found, invoice, f"plan {subscription.plan}")
     _list_records(found, usage, f"received by {invoice['usage_cutoff']:%Y-%m-%d %H:%M}")
     used, unit = _meta_quantity(line, "used"), line["unit"]
     total = f"the records sum to {plain(usage.quantity)} {unit}"

@@ -8,7 +8,7 @@ import datetime as dt
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.billing import invoice, quote
+from arcadia_pipelines.billing import invoice, models, quote
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import NotFound
 from arcadia_pipelines.storage import bulk
@@ -133,22 +133,75 @@ _ADDONS = f"""
       and {_whole("a.quantity", 12)} is distinct from 0
 """
 # A view may show what numeric(18,6) and numeric(18,8) cannot hold, or since when no price is: -1 there, which is a
-# fault of the rate.
-RATES = """
-    select distinct on (plan_id, resource_kind) plan_id, resource_kind, unit,
+# fault of the rate. A platform may lack the columns of charge models, which are read as JSON therefore.
+_IS_AMOUNT = "({0} between 0 and {1} and {0} = round({0}, {2}))"
+_IS_PRICE = _IS_AMOUNT.format("{0}", "9999999999.99999999", 8)
+_IS_QUANTITY = _IS_AMOUNT.format("{0}", "999999999999.999999", 6)
+_NUMBER = """
+    case when r ->> '{0}' ~ '^[0-9]{{1,12}}([.][0-9]{{1,6}}0*)?$' then (r ->> '{0}')::numeric
+         when r ->> '{0}' is not null then -1 end
+"""
+_IN_EFFECT = f"""
+    select distinct on (plan_id, resource_kind) plan_id, resource_kind, unit, effective_from,
            count(*) over (partition by plan_id, resource_kind, effective_from) > 1 as twice,
-           greatest(effective_from, '0001-01-01') as effective_from,
-           case when included_quantity between 0 and 999999999999.999999
-                 and included_quantity = round(included_quantity, 6) and effective_from >= '0001-01-01'
-                then included_quantity else -1
-           end as included,
-           case when unit_price_cents between 0 and 9999999999.99999999
-                 and unit_price_cents = round(unit_price_cents, 8) then unit_price_cents else -1
-           end as unit_price_cents
-    from cloud.plan_rates where effective_from <= %(month)s
+           case when {_IS_QUANTITY.format("included_quantity")} and effective_from >= '0001-01-01'
+                then included_quantity else -1 end as included,
+           case when {_IS_PRICE.format("unit_price_cents")} then unit_price_cents else -1 end as unit_price_cents,
+           coalesce(r ->> 'charge_model', 'per_unit') as charge_model, {_NUMBER.format("package_size")} as package_size,
+           {_NUMBER.format("maximum_cents")} as maximum_cents, coalesce(r ->> 'pooled', 'false') <> 'false' as pooled
+    from cloud.plan_rates p cross join lateral (select to_jsonb(p) as r) j
+    where effective_from <= %(month)s
     order by plan_id, resource_kind, effective_from desc, included_quantity, unit_price_cents, unit
 """
+_RATES = f"""
+    with rate as ({_IN_EFFECT}),
+    tiers as (
+        select plan_id, resource_kind, effective_from, count(*) - count(up_to) as unbounded,
+               bool_and(({_IS_QUANTITY.format("up_to")} and up_to > 0) is not false
+                        and {_IS_PRICE.format("unit_price_cents")}
+                        and {_IS_AMOUNT.format("flat_cents", "9999999999", 0)}) is true as fit,
+               count(*) > count(distinct coalesce(up_to, -1)) as twice
+        from billing.rate_tiers() group by 1, 2, 3
+    ),
+    judged as (
+        select r.*, case
+            when r.charge_model not in ('per_unit', 'package', 'graduated', 'volume')
+                then format('has the charge_model %%s, which is none of per_unit, package, graduated and volume',
+                            r.charge_model)
+            when r.pooled then 'is pooled, which cannot be billed yet'
+            when (r.charge_model = 'package') <> (r.package_size is not null) or r.package_size <= 0
+                then 'has a package_size that is not above 0 for a package, and null for all else'
+            when r.maximum_cents < 0 or r.maximum_cents <> trunc(r.maximum_cents) or r.maximum_cents >= 1e10
+                then 'has a maximum_cents that is not a whole number of cents, from 0 to below 100 million dollars'
+            when r.charge_model in ('graduated', 'volume') and t.plan_id is null
+                then format('is %%s, and has no tiers', r.charge_model)
+            when r.charge_model not in ('graduated', 'volume') and t.plan_id is not null
+                then format('has tiers, which a rate that is %%s does not use', r.charge_model)
+            when t.twice then 'has two tiers with the same up_to'
+            when t.unbounded = 0 then 'has no last tier, whose up_to is null'
+            when not t.fit then 'has a tier whose up_to, unit_price_cents or flat_cents is out of range'
+        end as wrong
+        from rate r left join tiers t using (plan_id, resource_kind, effective_from)
+    )
+"""
+RATES = f"""
+    {_RATES}
+    select plan_id, resource_kind, twice, included, unit, unit_price_cents,
+           greatest(effective_from, '0001-01-01') as effective_from, charge_model,
+           case when wrong is null then package_size end as package_size,
+           case when wrong is null then maximum_cents::bigint end as maximum_cents, wrong
+    from judged
+"""
 """Every plan's rates in effect. Takes `month`."""
+TIERS = f"""
+    {_RATES}
+    select plan_id, resource_kind, row_number() over tiers as tier, coalesce(lag(t.up_to) over tiers, 0) as lower,
+           t.up_to, t.unit_price_cents as tier_price_cents, t.flat_cents::bigint as flat_cents
+    from judged join billing.rate_tiers() t using (plan_id, resource_kind, effective_from)
+    where wrong is null and charge_model in ('graduated', 'volume')
+    window tiers as (partition by plan_id, resource_kind order by t.up_to nulls last)
+"""
+"""The tiers of these rates. Takes `month`."""
 GST_FREE = """(
     {0}.meta ? 'gst_free_reason'
     or {0}.tax_cents = 0
@@ -205,6 +258,11 @@ def bounds(month: BillingMonth) -> dict[str, object]:
 def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """Every plan's rates in effect, as quote.RATES."""
     return bulk.read(connection, RATES, quote.RATES, bounds(month))
+
+
+def tiers(connection: Connection, month: BillingMonth) -> pd.DataFrame:
+    """The tiers of these rates, as models.TIERS."""
+    return bulk.read(connection, TIERS, models.TIERS, bounds(month))
 
 
 Listed = tuple[str, str, int, dt.date]

@@ -52,8 +52,10 @@ OPEN = f"""
                  s.started_at desc nulls last, s.id
     ),
     rates as (
-        select distinct on (plan_id, resource_kind) plan_id, resource_kind, included_quantity, unit_price_cents
-        from cloud.plan_rates
+        select distinct on (plan_id, resource_kind) plan_id, resource_kind, included_quantity,
+               case when coalesce(to_jsonb(p) ->> 'charge_model', 'per_unit') = 'per_unit'
+                     and to_jsonb(p) ->> 'maximum_cents' is null then unit_price_cents end as unit_price_cents
+        from cloud.plan_rates p
         where included_quantity between 0 and 999999999999 and unit_price_cents between 0 and 9999999999
         order by plan_id, resource_kind, effective_from <= %(month)s desc,
                  case when effective_from <= %(month)s then effective_from end desc, effective_from

@@ -33,7 +33,7 @@ def cents(used: str, of_tiers: Sequence[Row] = (), **columns: Any) -> int:
 
 def test_packages_are_whole_and_one_that_is_begun_counts() -> None:
     """Of 10 at 1.00: 121 units are 13 packages, 12 if 10 are included; 120 are 12, and a millionth more is 13."""
-    package = {"charge_model": "package", "package_size": Decimal(10), "unit_price_cents": "100"}
+    package: dict[str, Any] = {"charge_model": "package", "package_size": Decimal(10), "unit_price_cents": "100"}
     assert overage("121", **package) == [("13", "package of 10 hour", 100, 1300)]
     assert overage("121", included="10", **package) == [("12", "package of 10 hour", 100, 1200)]
     assert [cents(used, **package) for used in ("120", "120.000001", "0.000001", "10")] == [1200, 1300, 100, 100]
@@ -132,7 +132,6 @@ def test_more_usage_never_costs_less_but_by_volume(usage: list[Decimal], model: 
     """For amounts before rounding this holds exactly; after it each line is within half a cent."""
     size = Decimal(7) if model == "package" else None
     steps = STEPS if model == "graduated" else ()
-    amounts = [
-        cents(str(used), steps, charge_model=model, package_size=size, unit_price_cents="3") for used in sorted(usage)
-    ]
+    rated: dict[str, Any] = {"charge_model": model, "package_size": size, "unit_price_cents": "3"}
+    amounts = [cents(str(used), steps, **rated) for used in sorted(usage)]
     assert all(later >= earlier - 1 for earlier, later in itertools.pairwise(amounts))

@@ -749,7 +749,7 @@ def test_columns_may_come_in_pieces() -> None:
     """Frames read row by row and put together bill what frames read at once do: 64.22 for each of two deployments."""
     two = PILOT.beside(Inputs([subscription("db")], [addon("db")], [rate("gb")], [use("db", "2160")]))
     schemas = (quote.SUBSCRIPTIONS, quote.ADDONS, quote.RATES, quote.USAGE)
-    pieces = [pd.concat([frame(schema, [row]) for row in part]) for part, schema in zip(two, schemas, strict=True)]
+    pieces = [pd.concat([frame(schema, [row]) for row in part]) for part, schema in zip(two[:4], schemas, strict=True)]
     assert everything(quote.quote(*pieces)) == everything(two.quote())
     assert bill(quote.quote(*pieces).lines) == PILOT_LINES * 2
 

@@ -8,6 +8,7 @@ _TABLES = {
     "plans": "What is sold: one row per plan.",
     "plan_prices": "A plan's base price, from the first of a month on.",
     "plan_rates": "A plan's allowance and unit price per resource kind, from the first of a month on.",
+    "plan_rate_tiers": "The tiers of graduated and volume rates: up to how many units, at which price.",
     "addons": "What is sold beside plans: one row per addon.",
     "addon_prices": "An addon's price, from the first of a month on.",
     "subscriptions": "Which deployment is on which plan, from when to when, and which tenant pays.",

@@ -22,6 +22,7 @@ _PRICED_BY = (
     "plans",
     "plan_prices",
     "plan_rates",
+    "plan_rate_tiers",
     "addons",
     "addon_prices",
 )

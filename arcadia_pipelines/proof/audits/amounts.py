@@ -17,7 +17,9 @@ _OWED = """
         where effective_from <= %(month)s and (until is null or until > %(month)s)
     ),
     plan_rate as (
-        select plan_id, resource_kind, included_quantity, unit, unit_price_cents, effective_from
+        select plan_id, resource_kind, included_quantity, unit, unit_price_cents, effective_from,
+               coalesce(to_jsonb(p) ->> 'charge_model', 'per_unit') as model,
+               (to_jsonb(p) ->> 'package_size')::numeric as size, (to_jsonb(p) ->> 'maximum_cents')::numeric as most
         from (select *, lead(effective_from) over (partition by plan_id, resource_kind order by effective_from) as until
               from cloud.plan_rates) p
         where effective_from <= %(month)s and (until is null or until > %(month)s)
@@ -29,9 +31,46 @@ _OWED = """
         where effective_from <= %(month)s and (until is null or until > %(month)s)
     ),
     used as (
-        select s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind, sum(u.quantity) as quantity
+        select s.id, s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind, sum(u.quantity) as quantity
         from billing.metered_usage u join billed s on s.id = u.subscription_id
         where u.period_start = %(month)s group by s.id, s.tenant_id, s.plan_id, u.deployment_id, u.resource_kind
+    ),
+    exceeding as (
+        select u.id, u.tenant_id, u.deployment_id, u.resource_kind, u.quantity - r.included_quantity as beyond,
+               r.plan_id, r.unit, r.unit_price_cents, r.effective_from, r.model, r.size, r.most
+        from used u join plan_rate r using (plan_id, resource_kind)
+        where u.quantity > r.included_quantity
+    ),
+    step as (
+        select plan_id, resource_kind, effective_from, unit_price_cents as price, flat_cents as fee,
+               coalesce(up_to, 'infinity') as ends,
+               coalesce(max(up_to) over (partition by plan_id, resource_kind, effective_from order by up_to
+                                         rows between unbounded preceding and 1 preceding), 0) as begins
+        from billing.rate_tiers()
+    ),
+    reached as (
+        select o.*, s.price, s.fee, case model when 'volume' then beyond else least(beyond, ends) - begins end as part
+        from exceeding o join step s using (plan_id, resource_kind, effective_from)
+        where model in ('graduated', 'volume') and beyond > begins and (model = 'graduated' or beyond <= ends)
+    ),
+    charged as (
+        select id, tenant_id, deployment_id, resource_kind, beyond as qty, unit, unit_price_cents, effective_from, most
+        from exceeding where model = 'per_unit'
+        union all
+        select id, tenant_id, deployment_id, resource_kind, ceil(beyond / size),
+               concat('package of ', trim_scale(size), ' ', unit), unit_price_cents, effective_from, most
+        from exceeding where model = 'package'
+        union all
+        select id, tenant_id, deployment_id, resource_kind, part, unit, price, effective_from, most
+        from reached where price > 0 or fee = 0
+        union all
+        select id, tenant_id, deployment_id, resource_kind, 1, 'flat fee', fee, effective_from, most
+        from reached where fee > 0
+    ),
+    summed as (
+        select *, sum(floor(qty * unit_price_cents + 0.5)) over (partition by id, resource_kind) > most as is_capped,
+               row_number() over (partition by id, resource_kind) as nth
+        from charged
     ),
     priced as (
         select s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
@@ -49,10 +88,10 @@ _OWED = """
           and (a.ended_at is null
                or a.ended_at > %(start)s and a.ended_at > a.started_at and a.ended_at > s.started_at)
         union all
-        select u.tenant_id, u.deployment_id, 'overage', u.resource_kind, 'Overage: ' || u.resource_kind,
-               u.quantity - r.included_quantity, r.unit, r.unit_price_cents, r.effective_from
-        from used u join plan_rate r on r.plan_id = u.plan_id and r.resource_kind = u.resource_kind
-        where u.quantity > r.included_quantity
+        select tenant_id, deployment_id, 'overage', resource_kind, 'Overage: ' || resource_kind,
+               case when is_capped then 1 else qty end, case when is_capped then 'cap' else unit end,
+               case when is_capped then most else unit_price_cents end, effective_from
+        from summed where is_capped is not true or nth = 1
     ),
     owed as (
         select *, sign(qty * unit_price_cents) * floor(abs(qty * unit_price_cents) + 0.5) as amount_cents from priced
@@ -227,7 +266,8 @@ AUDITS = [
     audit(
         "lines",
         "lines_multiply_out",
-        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included.",
+        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included, and what "
+        "a package, tier or cap charges is for more than is included.",
         TAMPERED,
         r"""
             select i.invoice_number, i.tenant_id, l.line_no, l.description, l.qty, l.unit_price_cents, l.amount_cents,
@@ -242,7 +282,8 @@ AUDITS = [
             ) l
             left join billing.tenant_invoices i on i.id = l.invoice_id
             where l.amount_cents <> sign(l.exact_cents) * floor(abs(l.exact_cents) + 0.5)
-               or l.kind = 'overage' and l.used - l.included is distinct from l.qty
+               or l.kind = 'overage' and case when l.meta ? 'model' or l.unit = 'cap' then (l.used > l.included) is not true
+                                              else l.used - l.included is distinct from l.qty end
             order by abs(l.amount_cents - l.exact_cents) desc, i.tenant_id, l.line_no
         """,
     ),

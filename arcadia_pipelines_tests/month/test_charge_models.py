@@ -1,0 +1,136 @@
+"""Packages, tiers and caps from the platform's tables to invoices, by hand; and prices that cannot be charged."""
+
+import pytest
+
+from arcadia_pipelines_tests.world import World, uid
+
+BEYOND = {"droplet_hours": 2000, "egress_gb": 121, "builds": 22, "calls": 14}
+"""What the pilot uses beside its 1,488 hours: 512 hours, 121 GB, 22 builds and 14 calls beyond its allowances."""
+
+
+@pytest.fixture
+def tiered(world: World) -> World:
+    """One tenant on a plan with a rate of each model."""
+    world.tenant("pilot")
+    world.plan("studio", 5000, {"droplet_hours": (1488, 1), "egress_gb": (0, 100), "builds": (0, 0), "calls": (0, 0)})
+    world.deployment("pilot", "web", "studio")
+    for kind, quantity in BEYOND.items():
+        world.use("web", kind, quantity)
+    rate(world, "droplet_hours", "maximum_cents = 500")
+    rate(world, "egress_gb", "charge_model = 'package', package_size = 10")
+    rate(world, "builds", "charge_model = 'graduated'")
+    rate(world, "calls", "charge_model = 'volume'")
+    for up_to, price, fee in ((5, 0, 100), (10, 0, 50), (15, 5, 0), (None, 1, 0)):
+        tier(world, "builds", up_to, price, fee)
+    for up_to, price, fee in ((5, 0, 100), (10, 0, 150), (15, 10, 0), (None, 5, 0)):
+        tier(world, "calls", up_to, price, fee)
+    return world
+
+
+def rate(world: World, kind: str, change: str) -> None:
+    """Change a rate of the plan in place."""
+    world.query(f"update cloud.plan_rates set {change} where resource_kind = %s", kind)
+
+
+def tier(world: World, kind: str, up_to: int | None, cents: int, fee: int) -> None:
+    """A tier of the plan's rate."""
+    world.query(
+        "insert into cloud.plan_rate_tiers values (%s, %s, '2026-01-01', %s, %s, %s)",
+        uid("studio"),
+        kind,
+        up_to,
+        cents,
+        fee,
+    )
+
+
+LINES = [
+    ("Plan: studio", 5000),
+    ("Overage: builds", 100),  # up to 5
+    ("Overage: builds", 50),  # up to 10
+    ("Overage: builds", 25),  # 5 x 5 c
+    ("Overage: builds", 7),  # 7 x 1 c
+    ("Overage: calls", 140),  # 14 x 10 c
+    ("Overage: droplet_hours", 500),  # 512 x 1 c is more than the maximum
+    ("Overage: egress_gb", 1300),  # 13 packages
+    ("GST 10%", 712),
+]
+
+
+def test_each_model_is_invoiced_and_proved_a_second_way(tiered: World) -> None:
+    """50.00 + 1.82 + 1.40 + 5.00 + 13.00 = 71.22, GST 7.12; audited in SQL written apart, replayed, run again."""
+    tiered.publish("2026-04")
+    assert tiered.lines("pilot", "2026-04") == LINES
+    assert tiered.disproved() == []
+    before = tiered.query("select * from billing.tenant_invoices")
+    tiered.publish("2026-04")
+    assert tiered.query("select * from billing.tenant_invoices") == before
+
+
+def test_a_price_of_a_tier_that_changes_in_place_revises_the_invoice(tiered: World) -> None:
+    """7 builds at 2 c instead of 1 c: 7 cents more, and the audit proves that too."""
+    tiered.publish("2026-04")
+    tiered.query(
+        "update cloud.plan_rate_tiers set unit_price_cents = 2 where resource_kind = 'builds' and up_to is null"
+    )
+    assert ("2026-04", "lines_follow_from_usage_and_prices") in tiered.disproved()
+    tiered.publish("2026-04")
+    assert ("Overage: builds", 14) in tiered.lines("pilot", "2026-04")
+    assert tiered.disproved() == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "wrong"),
+    [
+        ("delete from cloud.plan_rate_tiers where resource_kind = 'calls'", "is volume, and has no tiers"),
+        ("delete from cloud.plan_rate_tiers where resource_kind = 'calls' and up_to is null", "has no last tier"),
+        ("update cloud.plan_rates set charge_model = 'per_unit' where resource_kind = 'calls'", "has tiers, which"),
+    ],
+)
+def test_a_rate_that_cannot_be_charged_holds_back_its_tenant_alone(tiered: World, spoil: str, wrong: str) -> None:
+    """What the tables' constraints let through."""
+    tiered.tenant("nova")
+    tiered.plan("small", 100)
+    tiered.deployment("nova", "nova-web", "small")
+    tiered.query(spoil)
+    tiered.publish("2026-04")
+    [(fault, detail)] = tiered.query("select fault, detail from billing.quote_faults")
+    assert fault == "rate_cannot_be_charged"
+    assert f"the rate of plan studio for calls since 2026-01-01 {wrong}" in detail
+    assert set(tiered.invoices("2026-04")) == {"nova"}
+
+
+def test_a_view_may_show_any_model_size_and_tier(tiered: World) -> None:
+    """A model nobody knows, a package of nothing, a tier of NaN: faults by name, and no run that fails."""
+    tiered.query(
+        "alter table cloud.plan_rates rename to kept_rates; alter table cloud.plan_rate_tiers rename to kept_tiers"
+    )
+    tiered.query("""
+        create view cloud.plan_rates as
+        select plan_id, resource_kind, effective_from, included_quantity, unit, unit_price_cents, maximum_cents,
+               case resource_kind when 'calls' then 'by moon' else charge_model end as charge_model,
+               case resource_kind when 'egress_gb' then 'NaN' else package_size end as package_size
+        from cloud.kept_rates;
+        create view cloud.plan_rate_tiers as
+        select plan_id, resource_kind, effective_from, up_to, flat_cents,
+               case when up_to is null then 'NaN' else unit_price_cents end as unit_price_cents
+        from cloud.kept_tiers
+    """)
+    tiered.publish("2026-04")
+    assert tiered.query("select resource_kind, fault from billing.quote_faults order by 1") == [
+        ("builds", "rate_cannot_be_charged"),
+        ("calls", "rate_cannot_be_charged"),
+        ("egress_gb", "rate_cannot_be_charged"),
+    ]
+
+
+def test_a_platform_without_the_new_columns_is_billed_by_the_unit(world: World) -> None:
+    """Neither the columns nor the table of tiers: the pilot's 70.64."""
+    world.pilot()
+    world.query("""
+        drop table cloud.plan_rate_tiers;
+        alter table cloud.plan_rates drop column charge_model, drop column package_size, drop column maximum_cents
+    """)
+    world.publish("2026-04")
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+    assert world.disproved() == []
