@@ -671,6 +671,19 @@ end $$;
 
 COMMENT ON FUNCTION billing.partition_name(of_table text, month date) IS 'The name of a month''s partition of metered_usage, deployment_quote_lines or tenant_invoice_lines.';
 
+CREATE FUNCTION billing.rate_tiers() RETURNS TABLE(plan_id uuid, resource_kind text, effective_from date, up_to numeric, unit_price_cents numeric, flat_cents numeric)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('cloud.plan_rate_tiers') is not null then
+        return query execute 'select plan_id, resource_kind, effective_from, up_to::numeric, unit_price_cents::numeric, '
+                             'flat_cents::numeric from cloud.plan_rate_tiers';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.rate_tiers() IS 'cloud.plan_rate_tiers; no rows where the platform has no such table.';
+
 CREATE FUNCTION billing.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2086,6 +2099,32 @@ COMMENT ON COLUMN cloud.plan_prices.effective_from IS 'First day of the first mo
 
 COMMENT ON COLUMN cloud.plan_prices.base_price_cents IS 'A month of the plan, whole cents AUD ex GST.';
 
+CREATE TABLE cloud.plan_rate_tiers (
+    plan_id uuid NOT NULL,
+    resource_kind text NOT NULL,
+    effective_from date NOT NULL,
+    up_to numeric(18,6),
+    unit_price_cents numeric(18,8) DEFAULT 0 NOT NULL,
+    flat_cents bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT plan_rate_tiers_flat_cents_check CHECK ((flat_cents >= 0)),
+    CONSTRAINT plan_rate_tiers_unit_price_cents_check CHECK (((unit_price_cents >= (0)::numeric) AND (unit_price_cents <> 'NaN'::numeric))),
+    CONSTRAINT plan_rate_tiers_up_to_check CHECK (((up_to > (0)::numeric) AND (up_to <> 'NaN'::numeric)))
+);
+
+COMMENT ON TABLE cloud.plan_rate_tiers IS 'The tiers of graduated and volume rates: one row per tier of a rate. A tier begins where the one before ends.';
+
+COMMENT ON COLUMN cloud.plan_rate_tiers.plan_id IS 'The plan; with resource_kind and effective_from, its rate.';
+
+COMMENT ON COLUMN cloud.plan_rate_tiers.resource_kind IS 'The kind that is metered.';
+
+COMMENT ON COLUMN cloud.plan_rate_tiers.effective_from IS 'Since when the rate is in effect, the first of a month.';
+
+COMMENT ON COLUMN cloud.plan_rate_tiers.up_to IS 'The most units beyond the allowance that the tier holds, itself included; null: no bound, the last tier.';
+
+COMMENT ON COLUMN cloud.plan_rate_tiers.unit_price_cents IS 'Price of one unit in the tier, cents AUD ex GST.';
+
+COMMENT ON COLUMN cloud.plan_rate_tiers.flat_cents IS 'Charged once when the tier is entered, cents AUD ex GST.';
+
 CREATE TABLE cloud.plan_rates (
     plan_id uuid NOT NULL,
     resource_kind text NOT NULL,
@@ -2093,8 +2132,15 @@ CREATE TABLE cloud.plan_rates (
     included_quantity numeric(18,6) NOT NULL,
     unit text NOT NULL,
     unit_price_cents numeric(18,8) NOT NULL,
+    charge_model text DEFAULT 'per_unit'::text NOT NULL,
+    package_size numeric(18,6),
+    maximum_cents bigint,
+    CONSTRAINT packages_have_a_size CHECK (((charge_model = 'package'::text) = (package_size IS NOT NULL))),
+    CONSTRAINT plan_rates_charge_model_check CHECK ((charge_model = ANY (ARRAY['per_unit'::text, 'package'::text, 'graduated'::text, 'volume'::text]))),
     CONSTRAINT plan_rates_effective_from_check CHECK ((((effective_from >= '0001-01-01'::date) AND (effective_from <= '9999-12-01'::date)) AND (EXTRACT(day FROM effective_from) = (1)::numeric))),
     CONSTRAINT plan_rates_included_quantity_check CHECK (((included_quantity >= (0)::numeric) AND (included_quantity <> 'NaN'::numeric))),
+    CONSTRAINT plan_rates_maximum_cents_check CHECK ((maximum_cents >= 0)),
+    CONSTRAINT plan_rates_package_size_check CHECK (((package_size > (0)::numeric) AND (package_size <> 'NaN'::numeric))),
     CONSTRAINT plan_rates_unit_price_cents_check CHECK (((unit_price_cents >= (0)::numeric) AND (unit_price_cents <> 'NaN'::numeric)))
 );
 
@@ -2111,6 +2157,12 @@ COMMENT ON COLUMN cloud.plan_rates.included_quantity IS 'The allowance of each s
 COMMENT ON COLUMN cloud.plan_rates.unit IS 'What one of it is called, in the singular, like hour.';
 
 COMMENT ON COLUMN cloud.plan_rates.unit_price_cents IS 'A unit beyond the allowance, cents AUD ex GST, to 8 decimals.';
+
+COMMENT ON COLUMN cloud.plan_rates.charge_model IS 'How usage beyond the allowance is charged: per_unit; package (whole packages); graduated (each tier its part); volume (all at the price of the tier that it falls into).';
+
+COMMENT ON COLUMN cloud.plan_rates.package_size IS 'Of a package: how many units it has, in unit.';
+
+COMMENT ON COLUMN cloud.plan_rates.maximum_cents IS 'The most that a subscription pays for this kind in a month, cents AUD ex GST; null: no maximum.';
 
 CREATE TABLE cloud.plans (
     id uuid NOT NULL,
@@ -2311,6 +2363,9 @@ ALTER TABLE ONLY cloud.cloud_deployments
 ALTER TABLE ONLY cloud.plan_prices
     ADD CONSTRAINT plan_prices_pkey PRIMARY KEY (plan_id, effective_from);
 
+ALTER TABLE ONLY cloud.plan_rate_tiers
+    ADD CONSTRAINT plan_rate_tiers_plan_id_resource_kind_effective_from_up_to_key UNIQUE NULLS NOT DISTINCT (plan_id, resource_kind, effective_from, up_to);
+
 ALTER TABLE ONLY cloud.plan_rates
     ADD CONSTRAINT plan_rates_pkey PRIMARY KEY (plan_id, resource_kind, effective_from);
 
@@ -2421,6 +2476,9 @@ ALTER TABLE ONLY cloud.cloud_deployments
 
 ALTER TABLE ONLY cloud.plan_prices
     ADD CONSTRAINT plan_prices_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES cloud.plans(id);
+
+ALTER TABLE ONLY cloud.plan_rate_tiers
+    ADD CONSTRAINT plan_rate_tiers_plan_id_resource_kind_effective_from_fkey FOREIGN KEY (plan_id, resource_kind, effective_from) REFERENCES cloud.plan_rates(plan_id, resource_kind, effective_from);
 
 ALTER TABLE ONLY cloud.plan_rates
     ADD CONSTRAINT plan_rates_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES cloud.plans(id);

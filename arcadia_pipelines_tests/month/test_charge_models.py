@@ -34,14 +34,8 @@ def rate(world: World, kind: str, change: str) -> None:
 
 def tier(world: World, kind: str, up_to: int | None, cents: int, fee: int) -> None:
     """A tier of the plan's rate."""
-    world.query(
-        "insert into cloud.plan_rate_tiers values (%s, %s, '2026-01-01', %s, %s, %s)",
-        uid("studio"),
-        kind,
-        up_to,
-        cents,
-        fee,
-    )
+    added = "insert into cloud.plan_rate_tiers values (%s, %s, '2026-01-01', %s, %s, %s)"
+    world.query(added, uid("studio"), kind, up_to, cents, fee)
 
 
 LINES = [

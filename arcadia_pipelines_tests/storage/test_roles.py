@@ -81,6 +81,7 @@ RIGHTS = {
     "cloud.cloud_deployments": ("select", ""),
     "cloud.plan_prices": ("select", ""),
     "cloud.plan_rates": ("select", ""),
+    "cloud.plan_rate_tiers": ("select", ""),
     "cloud.plans": ("select", ""),
     "cloud.subscription_addons": ("select", ""),
     "cloud.subscriptions": ("select", ""),

@@ -266,8 +266,8 @@ AUDITS = [
     audit(
         "lines",
         "lines_multiply_out",
-        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included, and what "
-        "a package, tier or cap charges is for more than is included.",
+        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included, and a "
+        "package, tier or cap charges for more than is included.",
         TAMPERED,
         r"""
             select i.invoice_number, i.tenant_id, l.line_no, l.description, l.qty, l.unit_price_cents, l.amount_cents,
@@ -282,7 +282,8 @@ AUDITS = [
             ) l
             left join billing.tenant_invoices i on i.id = l.invoice_id
             where l.amount_cents <> sign(l.exact_cents) * floor(abs(l.exact_cents) + 0.5)
-               or l.kind = 'overage' and case when l.meta ? 'model' or l.unit = 'cap' then (l.used > l.included) is not true
+               or l.kind = 'overage' and case when l.meta ? 'model' or l.unit = 'cap'
+                                              then (l.used > l.included) is not true
                                               else l.used - l.included is distinct from l.qty end
             order by abs(l.amount_cents - l.exact_cents) desc, i.tenant_id, l.line_no
         """,
