@@ -25,6 +25,7 @@ from arcadia_pipelines.billing.money import (
 
 TIERS = pa.schema(
     [
+        ("tenant_id", TEXT),  # whose own rate it is; null: the list's
         ("plan_id", TEXT),
         ("resource_kind", TEXT),
         ("tier", COUNT),  # from 1
@@ -36,12 +37,15 @@ TIERS = pa.schema(
 )
 """One row per tier of a graduated or volume rate in effect."""
 
+_OF_TIER = TIERS.names[3:]
 _MILLIONTHS = Decimal(1_000_000)
 _ZERO = Decimal(0)
 
 
 def charges(over: pa.Table, tiers: pa.Table) -> pa.Table:
     """What is charged for usage beyond the allowance: `over` has a row per meter, with its rate, and `beyond`.
+
+    What names a rate is the column `rate` of both.
 
     A charge has its meter's columns with qty, unit, unit_price_cents, tier (in words; null: none) and place_in_rate.
     """
@@ -92,7 +96,8 @@ MODELS: dict[str, Callable[[pa.Table, pa.Table], pa.Table]] = {
 
 def _entered(over: pa.Table, tiers: pa.Table) -> pa.Table:
     """Each meter once for every tier of its rate that its usage enters, with the tier's columns."""
-    pairs = over.join(tiers, ["plan_id", "resource_kind"], join_type="inner", use_threads=False)
+    of_rates = tiers.select(["rate", *_OF_TIER])
+    pairs = over.join(of_rates, "rate", join_type="inner", use_threads=False)
     return pairs.filter(pc.greater(pairs["beyond"], pairs["lower"]))
 
 
@@ -131,7 +136,7 @@ def _charge(rows: pa.Table, qty: Column, unit: Column, price: Column, place: Col
         "place_in_rate": pa.repeat(pa.scalar(0, COUNT), len(rows)) if place is None else place,
         "tier": nothing if place is None else _bounds(rows),
     }
-    kept = [name for name in rows.column_names if name not in (*TIERS.names[2:], "part", *columns)]
+    kept = [name for name in rows.column_names if name not in (*_OF_TIER, "part", *columns)]
     return with_columns(rows.select(kept), **columns)
 
 

@@ -55,6 +55,7 @@ SUBSCRIPTIONS = pa.schema(
         ("plan", TEXT),
         ("base_price_cents", CENTS),  # null: no price in effect
         ("effective_from", TEXT),
+        ("own_price", FLAG),  # it is the tenant's own, not the list's
     ]
 )
 """One row per subscription that the month bills, with the plan's base price in effect."""
@@ -69,12 +70,14 @@ ADDONS = pa.schema(
         ("quantity", COUNT),  # null: it is no whole number below 1e12
         ("price_cents", CENTS),  # null: no price in effect
         ("effective_from", TEXT),
+        ("own_price", FLAG),  # as of SUBSCRIPTIONS
     ]
 )
 """One row per addon of a subscription that the month bills, with its price in effect."""
 
 RATES = pa.schema(
     [
+        ("tenant_id", TEXT),  # whose own rate it is; null: the list's
         ("plan_id", TEXT),
         ("resource_kind", TEXT),
         ("twice", FLAG),  # there is another one of the same plan, kind and day
@@ -88,7 +91,7 @@ RATES = pa.schema(
         ("wrong", TEXT),  # why nothing can be charged by it; null: nothing is wrong
     ]
 )
-"""One row per plan and resource kind: the rate in effect, with the allowance in its unit."""
+"""One row per plan and resource kind, and for each tenant with its own: the rate in effect, and the allowance."""
 
 USAGE = pa.schema(
     [
@@ -356,6 +359,7 @@ def quote(
     held = faults["tenant_id"]
 
     known_tiers = models.TIERS.empty_table() if tiers is None else to_arrow(tiers, models.TIERS)
+    known_tiers = with_columns(known_tiers, rate=_rate_key(known_tiers))
     lines = pa.concat_tables(
         [
             _priced(_plan_lines(_without(subscribed, held))),
@@ -397,9 +401,17 @@ def _summed(usage: pa.Table) -> pa.Table:
 
 def _rate(used: pa.Table, rates: pa.Table) -> pa.Table:
     """Usage beside its plan's rate; null where there is none."""
-    # PostgreSQL's texts have no character 0, so that two plans and kinds are never one key.
-    keys = (text(rows["plan_id"], "\0", rows["resource_kind"]) for rows in (used, rates))
-    return look_up(used, rates, keys, *RATES.names[2:])
+    of_list = pc.index_in(_rate_key(used, ""), _rate_key(rates))
+    own = pc.index_in(_rate_key(used, used["tenant_id"]), _rate_key(rates))
+    found = with_columns(rates, rate=_rate_key(rates), own_price=rates["tenant_id"].is_valid())
+    found = found.drop_columns(["tenant_id", "plan_id", "resource_kind"]).take(pc.coalesce(own, of_list))
+    return with_columns(used, **{name: found[name] for name in found.column_names})
+
+
+def _rate_key(rows: pa.Table, tenant: Column | str | None = None) -> Column:
+    """What names a rate: whose it is ('' is the list's), its plan and its kind."""
+    whose = pc.fill_null(rows["tenant_id"], "") if tenant is None else tenant
+    return text(whose, "\0", rows["plan_id"], "\0", rows["resource_kind"])  # no text of PostgreSQL's has a character 0
 
 
 def _plan_lines(subscribed: pa.Table) -> pa.Table:
@@ -410,7 +422,7 @@ def _plan_lines(subscribed: pa.Table) -> pa.Table:
         qty=pa.repeat(ONE, len(subscribed)),
         unit=pa.repeat("month", len(subscribed)),
         unit_price_cents=exact(subscribed["base_price_cents"], UNIT_PRICE),
-        meta=_meta(effective_from=subscribed["effective_from"]),
+        meta=_price_meta(subscribed, effective_from=subscribed["effective_from"]),
     )
 
 
@@ -422,7 +434,7 @@ def _addon_lines(added: pa.Table) -> pa.Table:
         qty=exact(added["quantity"], QUANTITY),
         unit=pa.repeat("month", len(added)),
         unit_price_cents=exact(added["price_cents"], UNIT_PRICE),
-        meta=_meta(effective_from=added["effective_from"]),
+        meta=_price_meta(added, effective_from=added["effective_from"]),
         subscription_addon_id=added["subscription_addon_id"],
     )
 
@@ -457,13 +469,19 @@ def _overage_meta(charged: pa.Table) -> Column:
     model = charged["charge_model"]
     return pc.if_else(
         pc.equal(model, "per_unit"),
-        _meta(**always),
+        _price_meta(charged, **always),
         pc.coalesce(
-            _meta(**always, model=model, tier=charged["tier"]),
-            _meta(**always, model=model, package_size=models.plain(charged["package_size"])),
-            _meta(**always),
+            _price_meta(charged, **always, model=model, tier=charged["tier"]),
+            _price_meta(charged, **always, model=model, package_size=models.plain(charged["package_size"])),
+            _price_meta(charged, **always),
         ),
     )
+
+
+def _price_meta(rows: pa.Table, **values: Column) -> Column:
+    """As _meta(); a tenant's own price says that it is."""
+    own = _meta(**values, price_of=pa.repeat("tenant", len(rows)))
+    return pc.if_else(pc.fill_null(rows["own_price"], False), own, _meta(**values))
 
 
 def _capped(lines: pa.Table) -> pa.Table:

@@ -44,14 +44,14 @@ def project(
             [
                 (
                     *(_NEW, _NEW, True, _NEW, True, _NEW, False, False, None, None),
-                    *(plan_id, plan, base_price_cents, since.isoformat()),
+                    *(plan_id, plan, base_price_cents, since.isoformat(), False),
                 )
             ],
         ),
         frame(
             quote.ADDONS,
             [
-                (code, _NEW, False, None, code, count, cents, effective.isoformat())
+                (code, _NEW, False, None, code, count, cents, effective.isoformat(), False)
                 for code, (count, cents, effective) in prices.items()
             ],
         ),

@@ -45,11 +45,29 @@ class Finding:
     offenders: list[dict[str, object]]
 
 
+# What is included by plan and kind: by the tenant's own rate, or the list's.
 _ALLOWANCES = """
-    select distinct on (plan_id, resource_kind) plan_id, resource_kind, included_quantity
-    from cloud.plan_rates where effective_from <= %(month)s order by plan_id, resource_kind, effective_from desc
+    select * from (
+        select distinct on (tenant_id, plan_id, resource_kind) tenant_id, plan_id, resource_kind, included_quantity,
+               tenant_id is not null and unit_price_cents is null as gives_back
+        from billing.rates() where effective_from <= %(month)s
+        order by tenant_id, plan_id, resource_kind, effective_from desc
+    ) r where not gives_back
 """
-_PLAN_OF = "select id, min(plan_id::text)::uuid as plan_id from cloud.subscriptions group by id"  # a view may show two
+_WITH_ALLOWANCE = f"""
+            left join ({_ALLOWANCES}) own
+                on own.tenant_id = s.tenant_id and own.plan_id = s.plan_id and own.resource_kind = m.resource_kind
+            left join ({_ALLOWANCES}) list
+                on list.tenant_id is null and list.plan_id = s.plan_id and list.resource_kind = m.resource_kind
+            cross join lateral (
+                select case when own.plan_id is null then list.included_quantity else own.included_quantity end
+                           as included_quantity
+            ) r
+"""
+# A view may show two of one id.
+_PLAN_OF = """
+    select id, min(plan_id::text)::uuid as plan_id, min(tenant_id) as tenant_id from cloud.subscriptions group by id
+"""
 _UNBILLED = """
     select deployment_id, subscription_id, resource_kind, sum(quantity) as quantity
     from billing.unbilled_usage where period_start = %(month)s group by 1, 2, 3
@@ -109,7 +127,7 @@ USAGE_IS_CONSERVED = Control(
                 on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                and u.subscription_id is not distinct from m.subscription_id
             left join ({_PLAN_OF}) s on s.id = m.subscription_id
-            left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
+            {_WITH_ALLOWANCE}
             where m.period_start = %(month)s
         ) = (
             select coalesce(sum({WEIGHT.format("")} * quantity), 0) from ({_BILLED_USAGE}) b
@@ -135,7 +153,7 @@ USAGE_IS_CONSERVED = Control(
             left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
                                 and u.subscription_id is not distinct from m.subscription_id
             left join ({_PLAN_OF}) s on s.id = m.subscription_id
-            left join ({_ALLOWANCES}) r on r.plan_id = s.plan_id and r.resource_kind = m.resource_kind
+            {_WITH_ALLOWANCE}
             group by 1, 2
         )
         select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled

@@ -63,6 +63,18 @@ _PRICES = """
 """
 _PLAN_PRICES = _PRICES.format("plan", "base_price_cents", _cents("base_price_cents"))
 _ADDON_PRICES = _PRICES.format("addon", "price_cents", _cents("price_cents"))
+# A tenant's own price stands for the list's, until one of null gives the list's back.
+_OWN_PRICES = """
+    select * from (
+        select distinct on (tenant_id, {0}_id) tenant_id, {0}_id, {1} as cents, effective_from,
+               count(*) over (partition by tenant_id, {0}_id, effective_from) > 1 as twice
+        from billing.tenant_prices()
+        where {0}_id is not null and effective_from between '0001-01-01' and %(month)s
+        order by tenant_id, {0}_id, effective_from desc, 3
+    ) p where cents is not null
+"""
+_OWN_PLAN_PRICES = _OWN_PRICES.format("plan", _cents("cents"))
+_OWN_ADDON_PRICES = _OWN_PRICES.format("addon", _cents("cents"))
 # What is before year 1 or after 9999, as the infinities are, no program reads.
 IS_TIMELESS = """
     (recorded_at is null or recorded_at < '0001-01-01 00:00+00' or recorded_at >= '10000-01-01 00:00+00')
@@ -100,33 +112,44 @@ _SUBSCRIPTIONS = f"""
                 when owner.twice then format('tenant %%s in tenants', owner.id)
                 when p.twice then format('plan %%s in plans', s.plan_id)
                 when p.code_twice then format('the plan code %%s in plans', p.code)
-                when price.twice then format('the price of plan %%s since %%s in plan_prices', p.code, effective_from)
+                when own.twice then format('the price of plan %%s since %%s in tenant_plan_prices', p.code,
+                                           own.effective_from)
+                when own.cents is null and price.twice
+                    then format('the price of plan %%s since %%s in plan_prices', p.code, price.effective_from)
            end as twice,
            timeless.records as timeless,
-           s.plan_id, coalesce(p.code, s.plan_id::text) as plan, price.base_price_cents, price.effective_from
+           s.plan_id, coalesce(p.code, s.plan_id::text) as plan,
+           coalesce(own.cents, base_price_cents) as base_price_cents,
+           coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price
     from spans s
     left join tenants t on t.id = s.tenant_id
     left join ({EVERY_DEPLOYMENT}) d on d.id = s.deployment_id
     left join tenants owner on owner.id = d.tenant_id
     left join ({_CODES_ONCE.format("plans")}) p on p.id = s.plan_id
     left join ({_PLAN_PRICES}) price on price.plan_id = s.plan_id
+    left join ({_OWN_PLAN_PRICES}) own on own.tenant_id = s.tenant_id and own.plan_id = s.plan_id
     left join ({_TWICE.format("subscriptions")}) copied on copied.id = s.id
     left join ({_TIMELESS}) timeless on timeless.deployment_id = s.deployment_id
     window by_start as (partition by s.deployment_id order by active_from, s.id)
 """
 _ADDONS = f"""
     select a.id as subscription_addon_id, a.subscription_id, s.tenant_id, coalesce(x.code, a.addon_id::text) as addon,
-           {_whole("a.quantity", 12)} as quantity, price.price_cents, price.effective_from,
+           {_whole("a.quantity", 12)} as quantity, coalesce(own.cents, price.price_cents) as price_cents,
+           coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price,
            num_nulls(a.id, a.started_at, a.addon_id, a.quantity) > 0 as incomplete,
            case when copied.id is not null then format('addon %%s in subscription_addons', a.id)
                 when x.twice then format('addon %%s in addons', a.addon_id)
                 when x.code_twice then format('the addon code %%s in addons', x.code)
-                when price.twice then format('the price of addon %%s since %%s in addon_prices', x.code, effective_from)
+                when own.twice then format('the price of addon %%s since %%s in tenant_addon_prices', x.code,
+                                           own.effective_from)
+                when own.cents is null and price.twice
+                    then format('the price of addon %%s since %%s in addon_prices', x.code, price.effective_from)
            end as twice
     from cloud.subscription_addons a
     join ({BILLED_SUBSCRIPTIONS}) s on s.id = a.subscription_id
     left join ({_CODES_ONCE.format("addons")}) x on x.id = a.addon_id
     left join ({_ADDON_PRICES}) price on price.addon_id = a.addon_id
+    left join ({_OWN_ADDON_PRICES}) own on own.tenant_id = s.tenant_id and own.addon_id = a.addon_id
     left join ({_TWICE.format("subscription_addons")}) copied on copied.id = a.id
     where coalesce(a.started_at, '-infinity') < least(s.ended_at, %(end)s)
       and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s)
@@ -138,30 +161,32 @@ _IS_AMOUNT = "({0} between 0 and {1} and {0} = round({0}, {2}))"
 _IS_PRICE = _IS_AMOUNT.format("{0}", "9999999999.99999999", 8)
 _IS_QUANTITY = _IS_AMOUNT.format("{0}", "999999999999.999999", 6)
 _NUMBER = """
-    case when r ->> '{0}' ~ '^[0-9]{{1,12}}([.][0-9]{{1,6}}0*)?$' then (r ->> '{0}')::numeric
-         when r ->> '{0}' is not null then -1 end
+    case when r.columns ->> '{0}' ~ '^[0-9]{{1,12}}([.][0-9]{{1,6}}0*)?$' then (r.columns ->> '{0}')::numeric
+         when r.columns ->> '{0}' is not null then -1 end
 """
-_IN_EFFECT = f"""
-    select distinct on (plan_id, resource_kind) plan_id, resource_kind, unit, effective_from,
-           count(*) over (partition by plan_id, resource_kind, effective_from) > 1 as twice,
+_NEWEST = f"""
+    select distinct on (tenant_id, plan_id, resource_kind) tenant_id, plan_id, resource_kind, unit, effective_from,
+           count(*) over (partition by tenant_id, plan_id, resource_kind, effective_from) > 1 as twice,
            case when {_IS_QUANTITY.format("included_quantity")} and effective_from >= '0001-01-01'
                 then included_quantity else -1 end as included,
            case when {_IS_PRICE.format("unit_price_cents")} then unit_price_cents else -1 end as unit_price_cents,
-           coalesce(r ->> 'charge_model', 'per_unit') as charge_model, {_NUMBER.format("package_size")} as package_size,
-           {_NUMBER.format("maximum_cents")} as maximum_cents, coalesce(r ->> 'pooled', 'false') <> 'false' as pooled
-    from cloud.plan_rates p cross join lateral (select to_jsonb(p) as r) j
+           coalesce(r.columns ->> 'charge_model', 'per_unit') as charge_model,
+           {_NUMBER.format("package_size")} as package_size, {_NUMBER.format("maximum_cents")} as maximum_cents,
+           coalesce(r.columns ->> 'pooled', 'false') <> 'false' as pooled,
+           tenant_id is not null and unit_price_cents is null as gives_back
+    from billing.rates() r
     where effective_from <= %(month)s
-    order by plan_id, resource_kind, effective_from desc, included_quantity, unit_price_cents, unit
+    order by tenant_id, plan_id, resource_kind, effective_from desc, included_quantity, unit_price_cents, unit
 """
-_RATES = f"""
-    with rate as ({_IN_EFFECT}),
-    tiers as (
-        select plan_id, resource_kind, effective_from, count(*) - count(up_to) as unbounded,
+_TIERED = "('graduated', 'volume')"
+_JUDGED = f"""
+    with tiers as (
+        select tenant_id, plan_id, resource_kind, effective_from, count(*) - count(up_to) as unbounded,
                bool_and(({_IS_QUANTITY.format("up_to")} and up_to > 0) is not false
                         and {_IS_PRICE.format("unit_price_cents")}
                         and {_IS_AMOUNT.format("flat_cents", "9999999999", 0)}) is true as fit,
                count(*) > count(distinct coalesce(up_to, -1)) as twice
-        from billing.rate_tiers() group by 1, 2, 3
+        from billing.rate_tiers() group by 1, 2, 3, 4
     ),
     judged as (
         select r.*, case
@@ -173,33 +198,40 @@ _RATES = f"""
                 then 'has a package_size that is not above 0 for a package, and null for all else'
             when r.maximum_cents < 0 or r.maximum_cents <> trunc(r.maximum_cents) or r.maximum_cents >= 1e10
                 then 'has a maximum_cents that is not a whole number of cents, from 0 to below 100 million dollars'
-            when r.charge_model in ('graduated', 'volume') and t.plan_id is null
+            when r.charge_model in {_TIERED} and t.unbounded is null
                 then format('is %%s, and has no tiers', r.charge_model)
-            when r.charge_model not in ('graduated', 'volume') and t.plan_id is not null
+            when r.charge_model not in {_TIERED} and t.unbounded is not null
                 then format('has tiers, which a rate that is %%s does not use', r.charge_model)
             when t.twice then 'has two tiers with the same up_to'
             when t.unbounded = 0 then 'has no last tier, whose up_to is null'
             when not t.fit then 'has a tier whose up_to, unit_price_cents or flat_cents is out of range'
         end as wrong
-        from rate r left join tiers t using (plan_id, resource_kind, effective_from)
+        from ({_NEWEST}) r
+        left join tiers t on t.tenant_id is not distinct from r.tenant_id and t.plan_id = r.plan_id
+                         and t.resource_kind = r.resource_kind and t.effective_from = r.effective_from
+        where not r.gives_back
     )
 """
 RATES = f"""
-    {_RATES}
-    select plan_id, resource_kind, twice, included, unit, unit_price_cents,
+    {_JUDGED}
+    select tenant_id, plan_id, resource_kind, twice, included, unit, unit_price_cents,
            greatest(effective_from, '0001-01-01') as effective_from, charge_model,
            case when wrong is null then package_size end as package_size,
            case when wrong is null then maximum_cents::bigint end as maximum_cents, wrong
     from judged
 """
-"""Every plan's rates in effect. Takes `month`."""
+"""Every plan's rates in effect, and tenants' own. Takes `month`."""
 TIERS = f"""
-    {_RATES}
-    select plan_id, resource_kind, row_number() over tiers as tier, coalesce(lag(t.up_to) over tiers, 0) as lower,
-           t.up_to, t.unit_price_cents as tier_price_cents, t.flat_cents::bigint as flat_cents
-    from judged join billing.rate_tiers() t using (plan_id, resource_kind, effective_from)
-    where wrong is null and charge_model in ('graduated', 'volume')
-    window tiers as (partition by plan_id, resource_kind order by t.up_to nulls last)
+    {_JUDGED}
+    select j.tenant_id, j.plan_id, j.resource_kind, row_number() over tiers as tier,
+           coalesce(lag(t.up_to) over tiers, 0) as lower, t.up_to, t.unit_price_cents as tier_price_cents,
+           t.flat_cents::bigint as flat_cents
+    from judged j
+    join billing.rate_tiers() t
+        on t.tenant_id is not distinct from j.tenant_id and t.plan_id = j.plan_id
+       and t.resource_kind = j.resource_kind and t.effective_from = j.effective_from
+    where wrong is null and charge_model in {_TIERED}
+    window tiers as (partition by j.tenant_id, j.plan_id, j.resource_kind order by t.up_to nulls last)
 """
 """The tiers of these rates. Takes `month`."""
 GST_FREE = """(

@@ -178,7 +178,8 @@ def refuse_partial_view(connection: Connection) -> None:
     What it hides would be missing from the month: its tenants' invoices would be void, or never made.
     """
     tables = ", ".join(f"(select true from cloud.{table} limit 0)" for table in _PLATFORM)
-    tables += ", (select count(*) from billing.rate_tiers())"  # which the platform need not have
+    for optional in ("rate_tiers", "rates", "tenant_prices"):  # the platform need not have these tables
+        tables += f", (select count(*) from billing.{optional}())"
     connection.exec_driver_sql("set local row_security = off")  # then PostgreSQL refuses to leave rows out
     try:
         connection.exec_driver_sql(f"select {tables}")

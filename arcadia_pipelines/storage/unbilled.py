@@ -52,12 +52,12 @@ OPEN = f"""
                  s.started_at desc nulls last, s.id
     ),
     rates as (
-        select distinct on (plan_id, resource_kind) plan_id, resource_kind, included_quantity,
-               case when coalesce(to_jsonb(p) ->> 'charge_model', 'per_unit') = 'per_unit'
-                     and to_jsonb(p) ->> 'maximum_cents' is null then unit_price_cents end as unit_price_cents
-        from cloud.plan_rates p
+        select distinct on (tenant_id, plan_id, resource_kind) tenant_id, plan_id, resource_kind, included_quantity,
+               case when coalesce(columns ->> 'charge_model', 'per_unit') = 'per_unit'
+                     and columns ->> 'maximum_cents' is null then unit_price_cents end as unit_price_cents
+        from billing.rates()
         where included_quantity between 0 and 999999999999 and unit_price_cents between 0 and 9999999999
-        order by plan_id, resource_kind, effective_from <= %(month)s desc,
+        order by tenant_id, plan_id, resource_kind, effective_from <= %(month)s desc,
                  case when effective_from <= %(month)s then effective_from end desc, effective_from
     ),
     used as (
@@ -73,7 +73,11 @@ OPEN = f"""
            o.reason, o.deployment_id, o.subscription_id
     from owned o
     left join ({EVERY_DEPLOYMENT}) d on d.id = o.deployment_id
-    left join rates r on r.plan_id = o.plan_id and r.resource_kind = o.resource_kind
+    left join lateral (
+        select * from rates r where r.plan_id = o.plan_id and r.resource_kind = o.resource_kind
+                                and coalesce(r.tenant_id, o.owner_tenant_id) = o.owner_tenant_id
+        order by r.tenant_id limit 1
+    ) r on true
     left join used u on u.subscription_id = o.owner_id and u.resource_kind = o.resource_kind
                     and o.reason = 'no_subscription'
 """

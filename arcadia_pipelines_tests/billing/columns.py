@@ -73,6 +73,7 @@ def subscription(
         "plan": plan,
         "base_price_cents": base_price_cents,
         "effective_from": SINCE,
+        "own_price": False,
     }
     return _row(quote.SUBSCRIPTIONS, values, columns)
 
@@ -90,6 +91,7 @@ def addon(
         "quantity": quantity,
         "price_cents": price_cents,
         "effective_from": SINCE,
+        "own_price": False,
     }
     return _row(quote.ADDONS, values, columns)
 
@@ -102,7 +104,8 @@ def rate(
     **columns: object,
 ) -> Row:
     """A rate: the allowance in hours, and cents an hour beyond it."""
-    values = {
+    values: dict[str, object] = {
+        "tenant_id": None,
         "plan_id": f"id-{plan}",
         "resource_kind": resource_kind,
         "twice": False,
@@ -124,7 +127,7 @@ def tiers(
     """The tiers of a rate in order: up to how many (None: no bound), cents a unit, and cents once."""
     lowers = [0, *(up_to for up_to, _, _ in bounds[:-1])]
     return [
-        (f"id-{plan}", resource_kind, number, Decimal(lower or 0), up_to and Decimal(up_to), Decimal(price), flat)
+        (None, f"id-{plan}", resource_kind, number, Decimal(lower or 0), up_to and Decimal(up_to), Decimal(price), flat)
         for number, (lower, (up_to, price, flat)) in enumerate(zip(lowers, bounds, strict=True), 1)
     ]
 

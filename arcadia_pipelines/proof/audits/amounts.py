@@ -16,13 +16,21 @@ _OWED = """
               from cloud.plan_prices) p
         where effective_from <= %(month)s and (until is null or until > %(month)s)
     ),
-    plan_rate as (
-        select plan_id, resource_kind, included_quantity, unit, unit_price_cents, effective_from,
-               coalesce(to_jsonb(p) ->> 'charge_model', 'per_unit') as model,
-               (to_jsonb(p) ->> 'package_size')::numeric as size, (to_jsonb(p) ->> 'maximum_cents')::numeric as most
-        from (select *, lead(effective_from) over (partition by plan_id, resource_kind order by effective_from) as until
-              from cloud.plan_rates) p
-        where effective_from <= %(month)s and (until is null or until > %(month)s)
+    special as (
+        select tenant_id, plan_id, addon_id, cents, effective_from
+        from (select *, lead(effective_from) over (partition by tenant_id, plan_id, addon_id order by effective_from)
+                            as until
+              from billing.tenant_prices()) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s) and cents is not null
+    ),
+    rate as (
+        select tenant_id as whose, plan_id, resource_kind, included_quantity, unit, unit_price_cents, effective_from,
+               coalesce(columns ->> 'charge_model', 'per_unit') as model,
+               (columns ->> 'package_size')::numeric as size, (columns ->> 'maximum_cents')::numeric as most
+        from (select *, lead(effective_from) over (partition by tenant_id, plan_id, resource_kind
+                                                   order by effective_from) as until
+              from billing.rates()) p
+        where effective_from <= %(month)s and (until is null or until > %(month)s) and unit_price_cents is not null
     ),
     addon_price as (
         select addon_id, price_cents, effective_from
@@ -37,21 +45,26 @@ _OWED = """
     ),
     exceeding as (
         select u.id, u.tenant_id, u.deployment_id, u.resource_kind, u.quantity - r.included_quantity as beyond,
-               r.plan_id, r.unit, r.unit_price_cents, r.effective_from, r.model, r.size, r.most
-        from used u join plan_rate r using (plan_id, resource_kind)
+               r.plan_id, r.unit, r.unit_price_cents, r.effective_from, r.model, r.size, r.most, r.whose
+        from used u join rate r using (plan_id, resource_kind)
         where u.quantity > r.included_quantity
+          and case when r.whose is null
+                   then not exists (select from rate o where o.whose = u.tenant_id and o.plan_id = r.plan_id
+                                                         and o.resource_kind = r.resource_kind)
+                   else r.whose = u.tenant_id end
     ),
     step as (
-        select plan_id, resource_kind, effective_from, unit_price_cents as price, flat_cents as fee,
+        select tenant_id as whose, plan_id, resource_kind, effective_from, unit_price_cents as price, flat_cents as fee,
                coalesce(up_to, 'infinity') as ends,
-               coalesce(max(up_to) over (partition by plan_id, resource_kind, effective_from order by up_to
+               coalesce(max(up_to) over (partition by tenant_id, plan_id, resource_kind, effective_from order by up_to
                                          rows between unbounded preceding and 1 preceding), 0) as begins
         from billing.rate_tiers()
     ),
     reached as (
         select o.*, s.price, s.fee, case model when 'volume' then beyond else least(beyond, ends) - begins end as part
         from exceeding o join step s using (plan_id, resource_kind, effective_from)
-        where model in ('graduated', 'volume') and beyond > begins and (model = 'graduated' or beyond <= ends)
+        where s.whose is not distinct from o.whose and model in ('graduated', 'volume') and beyond > begins
+          and (model = 'graduated' or beyond <= ends)
     ),
     charged as (
         select id, tenant_id, deployment_id, resource_kind, beyond as qty, unit, unit_price_cents, effective_from, most
@@ -75,16 +88,24 @@ _OWED = """
     priced as (
         select s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
                'Plan: ' || plans.code as description, 1::numeric as qty, 'month' as unit,
-               p.base_price_cents::numeric as unit_price_cents, p.effective_from
-        from billed s join cloud.plans on plans.id = s.plan_id join plan_price p on p.plan_id = s.plan_id
+               coalesce(o.cents, p.base_price_cents) as unit_price_cents,
+               case when o.cents is null then p.effective_from else o.effective_from end as effective_from
+        from billed s
+        join cloud.plans on plans.id = s.plan_id
+        left join special o on o.tenant_id = s.tenant_id and o.plan_id = s.plan_id
+        left join plan_price p on p.plan_id = s.plan_id
+        where num_nonnulls(o.cents, p.base_price_cents) > 0
         union all
         select s.tenant_id, s.deployment_id, 'addon', null, 'Addon: ' || addons.code, a.quantity, 'month',
-               p.price_cents, p.effective_from
+               coalesce(o.cents, p.price_cents),
+               case when o.cents is null then p.effective_from else o.effective_from end
         from billed s
         join cloud.subscription_addons a on a.subscription_id = s.id
         join cloud.addons on addons.id = a.addon_id
-        join addon_price p on p.addon_id = a.addon_id
-        where a.quantity <> 0 and a.started_at < %(end)s and (s.ended_at is null or s.ended_at > a.started_at)
+        left join special o on o.tenant_id = s.tenant_id and o.addon_id = a.addon_id
+        left join addon_price p on p.addon_id = a.addon_id
+        where num_nonnulls(o.cents, p.price_cents) > 0
+          and a.quantity <> 0 and a.started_at < %(end)s and (s.ended_at is null or s.ended_at > a.started_at)
           and (a.ended_at is null
                or a.ended_at > %(start)s and a.ended_at > a.started_at and a.ended_at > s.started_at)
         union all

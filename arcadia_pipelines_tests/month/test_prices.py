@@ -122,9 +122,65 @@ def test_a_platform_without_the_new_columns_is_billed_by_the_unit(world: World) 
     """Neither the columns nor the table of tiers: the pilot's 70.64."""
     world.pilot()
     world.query("""
-        drop table cloud.plan_rate_tiers;
+        drop table cloud.plan_rate_tiers, cloud.tenant_rate_tiers, cloud.tenant_rates, cloud.tenant_plan_prices,
+            cloud.tenant_addon_prices;
         alter table cloud.plan_rates drop column charge_model, drop column package_size, drop column maximum_cents
     """)
     world.publish("2026-04")
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
     assert world.disproved() == []
+
+
+# A tenant's own prices
+
+
+def test_a_tenants_own_prices_stand_for_the_lists_until_they_give_it_back(world: World) -> None:
+    """Base 40.00 for 50.00, addon 5.00 for 7.50, 2,000 hours for 1,488 included, 2 c for 1 c beyond; May as listed."""
+    world.pilot()
+    world.tenant("nova")
+    world.deployment("nova", "nova-web", "studio", ["storage_50gb"])
+    for month in ("04", "05"):
+        world.use("nova-web", "droplet_hours", 2160, f"2026-{month}-15")
+    studio, addon = uid("studio"), uid("storage_50gb")
+    for since, base, extra, price in (("2026-04-01", 4000, 500, 2), ("2026-05-01", None, None, None)):
+        world.query("insert into cloud.tenant_plan_prices values ('nova', %s, %s, %s)", studio, since, base)
+        world.query("insert into cloud.tenant_addon_prices values ('nova', %s, %s, %s)", addon, since, extra)
+        world.query(
+            "insert into cloud.tenant_rates (tenant_id, plan_id, resource_kind, effective_from, included_quantity,"
+            " unit, unit_price_cents) values ('nova', %s, 'droplet_hours', %s, 2000, 'hour', %s)",
+            studio,
+            since,
+            price,
+        )
+    for month in ("2026-04", "2026-05"):
+        world.publish(month)
+    own = [("Plan: studio", 4000), ("Addon: storage_50gb", 500), ("Overage: droplet_hours", 320), ("GST 10%", 482)]
+    assert world.lines("nova", "2026-04") == own
+    assert world.lines("nova", "2026-05") == world.lines("pilot", "2026-04")
+    assert world.lines("pilot", "2026-04")[-1] == ("GST 10%", 642)
+    assert world.disproved() == []
+    [[said]] = world.query("select meta ->> 'price_of' from billing.tenant_invoice_lines where amount_cents = 4000")
+    assert said == "tenant"
+
+
+def test_a_tenant_may_have_tiers_of_its_own(tiered: World) -> None:
+    """22 builds at 2 c each up to 20 and 1 c beyond: 40 + 2 cents instead of 1.82; another tenant pays the list's."""
+    tiered.tenant("nova")
+    tiered.deployment("nova", "nova-web", "studio")
+    tiered.use("nova-web", "builds", 22)
+    tiered.query(
+        "insert into cloud.tenant_rates values"
+        " ('nova', %s, 'builds', '2026-02-01', 0, 'hour', 0, 'graduated', null, null)",
+        uid("studio"),
+    )
+    for up_to, price in ((20, 2), (None, 1)):
+        tiered.query(
+            "insert into cloud.tenant_rate_tiers values ('nova', %s, 'builds', '2026-02-01', %s, %s, 0)",
+            uid("studio"),
+            up_to,
+            price,
+        )
+    tiered.publish("2026-04")
+    assert tiered.lines("nova", "2026-04")[1:3] == [("Overage: builds", 40), ("Overage: builds", 2)]
+    assert tiered.lines("pilot", "2026-04") == LINES
+    assert tiered.disproved() == []
