@@ -671,18 +671,37 @@ end $$;
 
 COMMENT ON FUNCTION billing.partition_name(of_table text, month date) IS 'The name of a month''s partition of metered_usage, deployment_quote_lines or tenant_invoice_lines.';
 
-CREATE FUNCTION billing.rate_tiers() RETURNS TABLE(plan_id uuid, resource_kind text, effective_from date, up_to numeric, unit_price_cents numeric, flat_cents numeric)
+CREATE FUNCTION billing.rate_tiers() RETURNS TABLE(tenant_id text, plan_id uuid, resource_kind text, effective_from date, up_to numeric, unit_price_cents numeric, flat_cents numeric)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     if to_regclass('cloud.plan_rate_tiers') is not null then
-        return query execute 'select plan_id, resource_kind, effective_from, up_to::numeric, unit_price_cents::numeric, '
-                             'flat_cents::numeric from cloud.plan_rate_tiers';
+        return query execute 'select null::text, plan_id, resource_kind, effective_from, up_to::numeric, '
+                             'unit_price_cents::numeric, flat_cents::numeric from cloud.plan_rate_tiers';
+    end if;
+    if to_regclass('cloud.tenant_rate_tiers') is not null then
+        return query execute 'select tenant_id, plan_id, resource_kind, effective_from, up_to::numeric, '
+                             'unit_price_cents::numeric, flat_cents::numeric from cloud.tenant_rate_tiers';
     end if;
 end $$;
 
-COMMENT ON FUNCTION billing.rate_tiers() IS 'cloud.plan_rate_tiers; no rows where the platform has no such table.';
+COMMENT ON FUNCTION billing.rate_tiers() IS 'cloud.plan_rate_tiers, without a tenant, and cloud.tenant_rate_tiers; no rows of what the platform has not.';
+
+CREATE FUNCTION billing.rates() RETURNS TABLE(tenant_id text, plan_id uuid, resource_kind text, effective_from date, included_quantity numeric, unit text, unit_price_cents numeric, columns jsonb)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query select null::text, p.plan_id, p.resource_kind, p.effective_from, p.included_quantity::numeric, p.unit,
+                        p.unit_price_cents::numeric, to_jsonb(p) from cloud.plan_rates p;
+    if to_regclass('cloud.tenant_rates') is not null then
+        return query execute 'select tenant_id, plan_id, resource_kind, effective_from, included_quantity::numeric, unit, '
+                             'unit_price_cents::numeric, to_jsonb(r) from cloud.tenant_rates r';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.rates() IS 'cloud.plan_rates, without a tenant, and cloud.tenant_rates, if there are any; `columns` has all that a rate says.';
 
 CREATE FUNCTION billing.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -707,6 +726,23 @@ CREATE FUNCTION billing.sha256_hex(content text) RETURNS text
     RETURN encode(sha256(convert_to(content, 'UTF8'::name)), 'hex'::text);
 
 COMMENT ON FUNCTION billing.sha256_hex(content text) IS 'SHA-256 of the text in UTF-8, in hex.';
+
+CREATE FUNCTION billing.tenant_prices() RETURNS TABLE(tenant_id text, plan_id uuid, addon_id uuid, effective_from date, cents numeric)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('cloud.tenant_plan_prices') is not null then
+        return query execute 'select tenant_id, plan_id, null::uuid, effective_from, base_price_cents::numeric '
+                             'from cloud.tenant_plan_prices';
+    end if;
+    if to_regclass('cloud.tenant_addon_prices') is not null then
+        return query execute 'select tenant_id, null::uuid, addon_id, effective_from, price_cents::numeric '
+                             'from cloud.tenant_addon_prices';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.tenant_prices() IS 'Tenants'' own prices of plans and addons, if the platform has any: cloud.tenant_plan_prices, tenant_addon_prices.';
 
 CREATE TABLE billing.billed_subscriptions (
     period_start date NOT NULL,
@@ -2229,6 +2265,115 @@ COMMENT ON COLUMN cloud.subscriptions.started_at IS 'The first instant that is b
 
 COMMENT ON COLUMN cloud.subscriptions.ended_at IS 'The first instant that is not billed any more; null: it goes on.';
 
+CREATE TABLE cloud.tenant_addon_prices (
+    tenant_id text NOT NULL,
+    addon_id uuid NOT NULL,
+    effective_from date NOT NULL,
+    price_cents bigint,
+    CONSTRAINT tenant_addon_prices_effective_from_check CHECK ((EXTRACT(day FROM effective_from) = (1)::numeric)),
+    CONSTRAINT tenant_addon_prices_price_cents_check CHECK ((price_cents >= 0))
+);
+
+COMMENT ON TABLE cloud.tenant_addon_prices IS 'A tenant''s own price of an addon: one row per tenant, addon and first of a month. It stands for the list''s.';
+
+COMMENT ON COLUMN cloud.tenant_addon_prices.tenant_id IS 'Whose price it is.';
+
+COMMENT ON COLUMN cloud.tenant_addon_prices.addon_id IS 'The addon.';
+
+COMMENT ON COLUMN cloud.tenant_addon_prices.effective_from IS 'Since when it is in effect, the first of a month.';
+
+COMMENT ON COLUMN cloud.tenant_addon_prices.price_cents IS 'A month''s price of one, cents AUD ex GST; null: from then on the list''s again.';
+
+CREATE TABLE cloud.tenant_plan_prices (
+    tenant_id text NOT NULL,
+    plan_id uuid NOT NULL,
+    effective_from date NOT NULL,
+    base_price_cents bigint,
+    CONSTRAINT tenant_plan_prices_base_price_cents_check CHECK ((base_price_cents >= 0)),
+    CONSTRAINT tenant_plan_prices_effective_from_check CHECK ((EXTRACT(day FROM effective_from) = (1)::numeric))
+);
+
+COMMENT ON TABLE cloud.tenant_plan_prices IS 'A tenant''s own price of a plan: one row per tenant, plan and first of a month. It stands for the list''s.';
+
+COMMENT ON COLUMN cloud.tenant_plan_prices.tenant_id IS 'Whose price it is.';
+
+COMMENT ON COLUMN cloud.tenant_plan_prices.plan_id IS 'The plan.';
+
+COMMENT ON COLUMN cloud.tenant_plan_prices.effective_from IS 'Since when it is in effect, the first of a month.';
+
+COMMENT ON COLUMN cloud.tenant_plan_prices.base_price_cents IS 'A month''s price, cents AUD ex GST; null: from then on the list''s again.';
+
+CREATE TABLE cloud.tenant_rate_tiers (
+    tenant_id text NOT NULL,
+    plan_id uuid NOT NULL,
+    resource_kind text NOT NULL,
+    effective_from date NOT NULL,
+    up_to numeric(18,6),
+    unit_price_cents numeric(18,8) DEFAULT 0 NOT NULL,
+    flat_cents bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT tenant_rate_tiers_flat_cents_check CHECK ((flat_cents >= 0)),
+    CONSTRAINT tenant_rate_tiers_unit_price_cents_check CHECK (((unit_price_cents >= (0)::numeric) AND (unit_price_cents <> 'NaN'::numeric))),
+    CONSTRAINT tenant_rate_tiers_up_to_check CHECK (((up_to > (0)::numeric) AND (up_to <> 'NaN'::numeric)))
+);
+
+COMMENT ON TABLE cloud.tenant_rate_tiers IS 'The tiers of tenants'' own rates, as plan_rate_tiers: one row per tier.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.tenant_id IS 'Whose rate it is; with the next three, the rate.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.plan_id IS 'The plan.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.resource_kind IS 'The kind that is metered.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.effective_from IS 'Since when the rate is in effect, the first of a month.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.up_to IS 'As of plan_rate_tiers.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.unit_price_cents IS 'As of plan_rate_tiers.';
+
+COMMENT ON COLUMN cloud.tenant_rate_tiers.flat_cents IS 'As of plan_rate_tiers.';
+
+CREATE TABLE cloud.tenant_rates (
+    tenant_id text NOT NULL,
+    plan_id uuid NOT NULL,
+    resource_kind text NOT NULL,
+    effective_from date NOT NULL,
+    included_quantity numeric(18,6) NOT NULL,
+    unit text NOT NULL,
+    unit_price_cents numeric(18,8),
+    charge_model text DEFAULT 'per_unit'::text NOT NULL,
+    package_size numeric(18,6),
+    maximum_cents bigint,
+    CONSTRAINT tenant_rates_charge_model_check CHECK ((charge_model = ANY (ARRAY['per_unit'::text, 'package'::text, 'graduated'::text, 'volume'::text]))),
+    CONSTRAINT tenant_rates_check CHECK (((charge_model = 'package'::text) = (package_size IS NOT NULL))),
+    CONSTRAINT tenant_rates_effective_from_check CHECK ((EXTRACT(day FROM effective_from) = (1)::numeric)),
+    CONSTRAINT tenant_rates_included_quantity_check CHECK (((included_quantity >= (0)::numeric) AND (included_quantity <> 'NaN'::numeric))),
+    CONSTRAINT tenant_rates_maximum_cents_check CHECK ((maximum_cents >= 0)),
+    CONSTRAINT tenant_rates_package_size_check CHECK (((package_size > (0)::numeric) AND (package_size <> 'NaN'::numeric))),
+    CONSTRAINT tenant_rates_unit_price_cents_check CHECK (((unit_price_cents >= (0)::numeric) AND (unit_price_cents <> 'NaN'::numeric)))
+);
+
+COMMENT ON TABLE cloud.tenant_rates IS 'A tenant''s own rates: as plan_rates, one row per tenant, plan, kind and first of a month; for the list''s.';
+
+COMMENT ON COLUMN cloud.tenant_rates.tenant_id IS 'Whose rate it is.';
+
+COMMENT ON COLUMN cloud.tenant_rates.plan_id IS 'The plan.';
+
+COMMENT ON COLUMN cloud.tenant_rates.resource_kind IS 'The kind that is metered.';
+
+COMMENT ON COLUMN cloud.tenant_rates.effective_from IS 'Since when it is in effect, the first of a month.';
+
+COMMENT ON COLUMN cloud.tenant_rates.included_quantity IS 'The allowance of a month, in unit.';
+
+COMMENT ON COLUMN cloud.tenant_rates.unit IS 'What is counted: hour, GB, ...';
+
+COMMENT ON COLUMN cloud.tenant_rates.unit_price_cents IS 'Price of one unit beyond, cents AUD ex GST; null: from then on the list''s rate again.';
+
+COMMENT ON COLUMN cloud.tenant_rates.charge_model IS 'As of plan_rates.';
+
+COMMENT ON COLUMN cloud.tenant_rates.package_size IS 'As of plan_rates.';
+
+COMMENT ON COLUMN cloud.tenant_rates.maximum_cents IS 'As of plan_rates.';
+
 CREATE TABLE cloud.usage_records (
     id uuid NOT NULL,
     deployment_id uuid NOT NULL,
@@ -2381,6 +2526,18 @@ ALTER TABLE ONLY cloud.subscription_addons
 ALTER TABLE ONLY cloud.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY cloud.tenant_addon_prices
+    ADD CONSTRAINT tenant_addon_prices_pkey PRIMARY KEY (tenant_id, addon_id, effective_from);
+
+ALTER TABLE ONLY cloud.tenant_plan_prices
+    ADD CONSTRAINT tenant_plan_prices_pkey PRIMARY KEY (tenant_id, plan_id, effective_from);
+
+ALTER TABLE ONLY cloud.tenant_rate_tiers
+    ADD CONSTRAINT tenant_rate_tiers_tenant_id_plan_id_resource_kind_effective_key UNIQUE NULLS NOT DISTINCT (tenant_id, plan_id, resource_kind, effective_from, up_to);
+
+ALTER TABLE ONLY cloud.tenant_rates
+    ADD CONSTRAINT tenant_rates_pkey PRIMARY KEY (tenant_id, plan_id, resource_kind, effective_from);
+
 ALTER TABLE ONLY cloud.tenants
     ADD CONSTRAINT tenants_pkey PRIMARY KEY (id);
 
@@ -2497,6 +2654,27 @@ ALTER TABLE ONLY cloud.subscriptions
 
 ALTER TABLE ONLY cloud.subscriptions
     ADD CONSTRAINT subscriptions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
+
+ALTER TABLE ONLY cloud.tenant_addon_prices
+    ADD CONSTRAINT tenant_addon_prices_addon_id_fkey FOREIGN KEY (addon_id) REFERENCES cloud.addons(id);
+
+ALTER TABLE ONLY cloud.tenant_addon_prices
+    ADD CONSTRAINT tenant_addon_prices_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
+
+ALTER TABLE ONLY cloud.tenant_plan_prices
+    ADD CONSTRAINT tenant_plan_prices_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES cloud.plans(id);
+
+ALTER TABLE ONLY cloud.tenant_plan_prices
+    ADD CONSTRAINT tenant_plan_prices_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
+
+ALTER TABLE ONLY cloud.tenant_rate_tiers
+    ADD CONSTRAINT tenant_rate_tiers_tenant_id_plan_id_resource_kind_effectiv_fkey FOREIGN KEY (tenant_id, plan_id, resource_kind, effective_from) REFERENCES cloud.tenant_rates(tenant_id, plan_id, resource_kind, effective_from);
+
+ALTER TABLE ONLY cloud.tenant_rates
+    ADD CONSTRAINT tenant_rates_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES cloud.plans(id);
+
+ALTER TABLE ONLY cloud.tenant_rates
+    ADD CONSTRAINT tenant_rates_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
 
 CREATE POLICY api_reads ON billing.invoice_events AS RESTRICTIVE TO arcadia_api USING ((current_setting('arcadia.role'::text, true) = 'platform_admin'::text));
 
