@@ -312,7 +312,17 @@ def test_the_pipeline_brings_costs_in_and_analysts_look_at_them(billed: Billed) 
         billed.analyst.query("delete from billing.fx_rates")
 
 
-PURE = ["event_digest", "invoice_digest", "is_locked", "line_text", "sha256_hex"]
+PURE = [
+    "event_digest",
+    "invoice_digest",
+    "is_correctable",
+    "is_locked",
+    "line_text",
+    "rate_tiers",
+    "rates",
+    "sha256_hex",
+    "tenant_prices",
+]
 
 
 @pytest.mark.parametrize(("who", "what"), [("pipeline", ["attach_partition", "new_partition"]), ("analyst", [])])
