@@ -5,13 +5,17 @@ is, with exit code 1.
 
     ArcadiaError
         Refused                     somebody asked for what cannot be done: nothing was done, and nothing is wrong
+            CannotQuote             month/projection.py
             InvalidMonth            billing/month.py; also a ValueError
             NotBillable             pipeline/partitions.py
             OperationRefused        storage/operations.py
         MonthStopped                a month cannot be invoiced as it is, and stays as it was
             GateClosed              pipeline/checks.py
+            NotQuoted               month/steps.py
             TenantMissing           billing/invoice.py
             TenantsMissing          storage/missing.py
+            UnassignableUsage       storage/usage.py
+            UsageVanished           storage/usage.py
         NotFound                    there is no such thing
             NoBill                  costs/bills.py
             NotInvoiced             storage/ledger.py

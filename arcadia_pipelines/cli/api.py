@@ -7,7 +7,7 @@ import click
 import psycopg
 
 from arcadia_pipelines.settings import Settings, SettingsError
-from arcadia_pipelines.storage import database, migrations, session
+from arcadia_pipelines.storage import database, migrations
 
 HOST = "127.0.0.1"
 
@@ -96,8 +96,6 @@ def _refuse_unadmitted(url: str) -> str | None:
             return str(row[0]) if row else None
     except psycopg.OperationalError:
         return None
-    except session.SessionRefused as error:
-        raise SettingsError(str(error)) from error
     except psycopg.Error as error:
         raise SettingsError(
             "the database does not let the API read: as a superuser `create role arcadia_api; grant arcadia_api to` "

@@ -113,17 +113,14 @@ def quote(
     as_json: bool,
 ) -> None:
     """Price a deployment for a month, before it exists, by the same engine that invoices it."""
-    from arcadia_pipelines.month.projection import CannotQuote, project
+    from arcadia_pipelines.month.projection import project
 
     month = month or BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
     quantities: dict[str, Decimal] = {}
     for kind, quantity in usage:
         quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
     with database.transaction(_engine()) as connection:
-        try:
-            invoices, lines = project(connection, month, plan, addons, quantities)
-        except CannotQuote as error:
-            raise CommandError(str(error)) from error
+        invoices, lines = project(connection, month, plan, addons, quantities)
     totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
     rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
     quoted: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}

@@ -13,12 +13,13 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.money import frame
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import Refused
 from arcadia_pipelines.storage import catalogue
 
 _NEW = "new"
 
 
-class CannotQuote(Exception):
+class CannotQuote(Refused):
     """The deployment cannot be priced; the message says why."""
 
 

@@ -15,6 +15,7 @@ from arcadia_pipelines.again import intact, newer, stale
 from arcadia_pipelines.again.stale import Scope
 from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.month import recompute
 from arcadia_pipelines.storage import (
     billed,
@@ -30,7 +31,7 @@ from arcadia_pipelines.storage import (
 )
 
 
-class NotQuoted(Exception):
+class NotQuoted(MonthStopped):
     """The month has no quotes to invoice."""
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, number_of
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, PAYERS, bounds
 from arcadia_pipelines.storage.months import LostRows
@@ -196,11 +197,11 @@ _UNASSIGNABLE = """
 """
 
 
-class UnassignableUsage(Exception):
+class UnassignableUsage(MonthStopped):
     """Records that say no deployment or no resource kind; the message says how many, and what to do."""
 
 
-class UsageVanished(Exception):
+class UsageVanished(MonthStopped):
     """Records that the frozen usage counts are gone; the message names the worst case and says what to do."""
 
 
