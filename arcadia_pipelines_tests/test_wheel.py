@@ -92,4 +92,4 @@ def test_an_installation_without_its_migrations_says_so(site: Path, tmp_path: Pa
         answer = run(broken, tmp_path, "db", "migrate", ARCADIA_DATABASE_URL=empty_url)
         assert (answer.returncode, answer.stdout) == (1, "")
         assert answer.stderr.startswith("arcadia: there is no migration in ")
-        assert answer.stderr.endswith("/sql/migrations: the installation is not whole, install it again\n")
+        assert answer.stderr.endswith("/sql/migrations: the installation is incomplete, install it again\n")

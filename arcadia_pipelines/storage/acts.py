@@ -1,6 +1,7 @@
-"""What may be done to an invoice: the statements that change its status, number it and record the event.
+"""The statements that change an invoice's status, give it a number and record the event.
 
-Belongs here: what the month end (publication.py) and operators (operations.py) share. Does not: what is to be done.
+Belongs here: what the month end (publication.py) and operators (operations.py) share. Does not: deciding which invoice
+changes.
 """
 
 import datetime as dt
@@ -18,24 +19,23 @@ CHANGES = """
         place bigint
     ) on commit drop
 """
-"""What is to become of a month's invoices, for the statements below: one row per invoice that changes.
+"""The changes to a month's invoices, which the statements below carry out: one row per invoice that changes.
 
-They find it by its id: the planner, which has not heard of a new month, might go through the whole of it for each.
+They join on the id: the planner has no statistics of a new month, and might scan all of it for each row.
 """
 
 _PLACE = "(%(last)s + {0}place + width_bucket({0}place, %(taken)s::bigint[]))::text"
 NUMBER = f"%(series)s || lpad({_PLACE}, greatest(5, length({_PLACE})), '0')"
-"""The number of what is issued for the first time, the `place`-th of the Numbers; null without place.
+"""SQL for the number of an invoice that is issued for the first time: the `place`-th free one; null without a place.
 
-Takes the table's name with a point, or nothing.
+Takes the table's alias with a point, or nothing.
 """
-# A number that was ever issued is not issued again, even if its invoice is gone. What another system has put in does
-# not count, whatever its form.
+# No number is issued twice, even if its invoice is gone. Another system's do not count, whatever their form.
 _LAST_NUMBER = """
     select coalesce(max(split_part(invoice_number, '-', 3)::bigint), 0) from billing.invoice_events
     where period_start = %(month)s and event = 'issued' and invoice_number ~ %(pattern)s
 """
-# In the order of digits, whatever the collation: the index is enough.
+# Digits sort alike in every collation, so the index on invoice_number finds these.
 _TAKEN = """
     select split_part(invoice_number, '-', 3)::bigint as place from billing.tenant_invoices
     where invoice_number between %(series)s || '00000' and %(series)s || '999999999'
@@ -82,24 +82,24 @@ class Author:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A month's series of numbers: the last that was given, and what somebody else has taken of those after it."""
+    """A month's series of invoice numbers: the last one issued, and later ones that another system has taken."""
 
     last: int
     taken: tuple[int, ...] = ()
 
     @property
     def places(self) -> list[int]:
-        """For each number that is taken, the first place among the free ones that is after it."""
+        """For each taken number, the place of the first free number after it."""
         return [number - self.last - before for before, number in enumerate(self.taken)]
 
     def after(self, count: int) -> "Numbers":
-        """What is left once so many are given."""
+        """The series after `count` more numbers are issued."""
         last = self.last + count + sum(place <= count for place in self.places)
         return Numbers(last, tuple(number for number in self.taken if number > last))
 
 
 def numbers(connection: Connection, month: BillingMonth) -> Numbers:
-    """The month's series as it stands: INV-YYYYMM-NNNNN."""
+    """The month's series as it is now. A number reads INV-YYYYMM-NNNNN."""
     series = _series(month)
     parameters = {"month": month.start, "series": series, "pattern": f"^{series}([0-9]{{5}}|[1-9][0-9]{{5,8}})$"}
     last = int(connection.exec_driver_sql(_LAST_NUMBER, parameters).scalar_one())
@@ -114,7 +114,7 @@ def _series(month: BillingMonth) -> str:
 def act_parameters(
     month: BillingMonth, author: Author, left: Numbers, paid_at: dt.datetime | None = None
 ) -> dict[str, object]:
-    """What the statements on `changes` take; `left` is numbers() before them."""
+    """The parameters of the statements on `changes`; `left` is what numbers() returned before they run."""
     return {
         "last": left.last,
         "taken": left.places,

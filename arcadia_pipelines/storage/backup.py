@@ -24,7 +24,7 @@ from arcadia_pipelines.settings import DAGSTER_SCHEMA
 from arcadia_pipelines.storage import database, migrations
 
 _OURS = ("arcadia_pipeline", "arcadia_analyst", "arcadia_api")
-"""Roles that the migrations make."""
+"""Roles that the migrations create."""
 _SCHEMAS = ("billing", "cloud", DAGSTER_SCHEMA)
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)'
 _GRANTEES = re.compile(
@@ -33,9 +33,9 @@ _GRANTEES = re.compile(
     re.MULTILINE,
 )
 _SINCE_17 = b"SET transaction_timeout = 0;\n"
-"""pg_restore 17 writes it for servers of any age; those before 17 refuse it."""
+"""pg_restore 17 writes this for every server; servers before 17 reject it."""
 
-# A role belongs to the whole cluster, and may be another database's too: one that is there is left as it is.
+# A role belongs to the whole cluster, and other databases may use it: one that exists is left as it is.
 _ROLES = """
 do $$
 declare
@@ -47,7 +47,7 @@ begin
             begin
                 execute pg_catalog.format('create role %s nologin', role);
             exception when insufficient_privilege then
-                raise exception 'the backup grants rights to %, which is no role here, and % may not make it',
+                raise exception 'the backup grants rights to role %, which this server lacks and % may not create',
                     role, current_user using hint = 'as a superuser: create role ' || role || ' nologin';
             end;
         end if;
@@ -57,7 +57,7 @@ begin
             begin
                 execute pg_catalog.format('grant %I to %I', member, current_user);
             exception when insufficient_privilege then
-                raise exception '% is not of the role %', current_user, member
+                raise exception '% is not a member of the role %', current_user, member
                     using hint = pg_catalog.format('as a superuser: grant %I to %I', member, current_user);
             end;
         end if;
@@ -75,16 +75,16 @@ commit;
 
 
 class BackupError(ArcadiaError):
-    """The database was not backed up, or not restored, and is as before; one line on why and what to do."""
+    """A backup or a restore failed and changed nothing; the message says in one line why, and what to do."""
 
 
 def backup(url: str, file: Path) -> None:
-    """Write the database, as it is at this instant, to the file, which must not be there. Raises BackupError.
+    """Write the database, as it is at this instant, to the file, which must not exist. Raises BackupError.
 
-    It appears whole or not at all, readable by its owner only. Months go on meanwhile. Raises StorageError.
+    The file appears whole or not at all, readable by its owner only. Months may run meanwhile. Raises StorageError.
     """
     if file.exists():
-        raise BackupError(f"{file} is there already: name another file, or remove it")
+        raise BackupError(f"{file} exists already: name another file, or remove it")
     with database.transaction(database.engine(url)) as connection:
         connection.exec_driver_sql("select from billing.schema_migrations limit 0")
         programs = _programs(connection)
@@ -92,7 +92,7 @@ def backup(url: str, file: Path) -> None:
         made, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
         os.close(made)
     except OSError as error:
-        raise BackupError(f"cannot write {file} ({error.strerror}): name a file in a folder that lets you") from error
+        raise BackupError(f"cannot write {file} ({error.strerror}): name a folder that you may write to") from error
     try:
         dump = ["--format=custom", "--no-password", "--lock-wait-timeout=60s", f"--file={temporary}"]
         _run([str(programs / "pg_dump"), *dump, _place(url)], url, "the database was not backed up")
@@ -103,10 +103,10 @@ def backup(url: str, file: Path) -> None:
 
 
 def restore(url: str, file: Path) -> tuple[list[str], list[str]]:
-    """Fill the database, which must be empty, from the file: whole, or not at all.
+    """Restore the file into the database, which must be empty: all of it, or nothing.
 
-    What is in it belongs to who restores, and roles that it names and this server lacks are made without a login.
-    Returns their names, and those of the migrations that the backup lacks. Raises BackupError, StorageError.
+    Whoever restores owns everything in it. Roles that the backup names and this server lacks are created without a
+    login. Returns their names, and those of the migrations that the backup lacks. Raises BackupError, StorageError.
     """
     with database.transaction(database.engine(url)) as connection:
         _refuse_unless_empty(connection)
@@ -118,14 +118,14 @@ def restore(url: str, file: Path) -> tuple[list[str], list[str]]:
         new = sorted(set(roles) - set(connection.exec_driver_sql(here, {"roles": roles}).scalars()))
         start = sql.SQL(_ROLES).format(roles=sql.Literal(roles), ours=sql.Literal(["arcadia_api"]))
         begin = f"begin;\n{start.as_string(database.driver(connection))}".encode()
-    # They are of the user who made the backup; admit_roles() gives those of ours to the one who restores.
+    # Default privileges belong to the user who made the backup; admit_roles() sets ours for the one who restores.
     with _chosen(entry for entry in entries if " DEFAULT ACL " not in entry) as chosen:
         _replay(url, programs, [f"--use-list={chosen}", "--no-owner", "--file=-", str(file)], begin)
     return new, lacking
 
 
 def _replay(url: str, programs: Path, options: Sequence[str], begin: bytes) -> None:
-    """What pg_restore says, told to psql in one transaction, which is committed once it has said all of it."""
+    """Pipe pg_restore's script into psql, in one transaction that commits only if the script is complete."""
     script = [str(programs / "pg_restore"), *options]
     psql = [str(programs / "psql"), "-X", "-q", "--no-password", "--set=ON_ERROR_STOP=1", "--file=-", _place(url)]
     with (
@@ -139,23 +139,23 @@ def _replay(url: str, programs: Path, options: Sequence[str], begin: bytes) -> N
         assert reading.stdout
         assert telling.stdin
         failed = None
-        with contextlib.suppress(BrokenPipeError), telling.stdin as to:  # psql ended: it has said why
+        with contextlib.suppress(BrokenPipeError), telling.stdin as to:  # psql ended, and has printed why
             to.write(begin)
             to.writelines(_head(reading.stdout))
             shutil.copyfileobj(reading.stdout, to)
             if not (failed := reading.wait()):
                 to.write(_FINISH)
-        reading.stdout.close()  # what is left of it nobody wants
-        refuses = telling.wait()  # also what was cut off; but then that is why
+        reading.stdout.close()  # psql needs no more of it
+        refuses = telling.wait()  # psql also fails on a script that was cut off; the reason is then pg_restore's
         if failed:
             why = f"{options[-1]} cannot be read to its end: {_reason(_said(unreadable))}"
-            raise BackupError(f"nothing was restored, {why}")
+            raise BackupError(f"nothing was restored: {why}")
         if refuses:
             raise BackupError(f"nothing was restored: {_reason(_said(refused))}")
 
 
 def _head(script: IO[bytes]) -> Iterator[bytes]:
-    """The script's first lines, up to its first command that is no setting, for a server of any age."""
+    """The script up to its first CREATE, without the one setting that servers before 17 reject."""
     for line in script:
         if line != _SINCE_17:
             yield line
@@ -169,8 +169,8 @@ def _refuse_unless_empty(connection: Connection) -> None:
     if found:
         raise BackupError(
             f"the database {connection.engine.url.database} is not empty, it has the schema {', '.join(found)}: restore"
-            " into a new one (`create database ...`, and ARCADIA_DATABASE_URL to it; of the embedded PostgreSQL,"
-            " `arcadia db down`, and another ARCADIA_HOME)"
+            " into a new one (`create database ...` and set ARCADIA_DATABASE_URL to it; with the embedded PostgreSQL,"
+            " `arcadia db down` and set another ARCADIA_HOME)"
         )
 
 
@@ -215,7 +215,7 @@ def _grantees(programs: Path, file: Path, entries: Sequence[str]) -> set[str]:
 
 @contextlib.contextmanager
 def _chosen(entries: Iterable[str]) -> Iterator[str]:
-    """The name of a file that has pg_restore pass over the backup's other entries."""
+    """The name of a list file by which pg_restore restores these entries of the backup and no others."""
     with tempfile.NamedTemporaryFile("w") as file:
         file.write("\n".join(entries))
         file.flush()
@@ -227,7 +227,7 @@ def _script(programs: Path, file: Path, options: Sequence[str]) -> str:
 
 
 def _run(command: list[str], url: str | None, failed: str) -> str:
-    """What the program says. Raises BackupError with its reason."""
+    """The program's output. Raises BackupError with the program's reason."""
     ended = subprocess.run(command, env=_environment(url), capture_output=True, check=False)
     if ended.returncode:
         raise BackupError(f"{failed}: {_reason(ended.stderr)}")
@@ -251,7 +251,7 @@ def _said(file: IO[bytes]) -> bytes:
 
 
 def _reason(said: bytes) -> str:
-    """The first error of what a program said, with its hint, in one line."""
+    """The first error in a program's output, with its hint, in one line."""
     lines = said.decode(errors="replace").strip().splitlines() or ["it ended, and did not say why"]
     errors = [re.split(r"(?:error|ERROR|FATAL): +", line, maxsplit=1) for line in lines]
     first = next((parts[1] for parts in errors if len(parts) > 1), lines[-1])

@@ -1,7 +1,7 @@
-"""Which subscriptions a month's invoices bill, so that the month of none of them is billed to two tenants.
+"""Which subscriptions a month's invoices bill, so that no subscription's month is billed to two tenants.
 
-Belongs here: keeping billed_subscriptions, and who else would be billed for what is in it. Does not: the fault that
-this makes (billing/quote.py).
+Belongs here: keeping billed_subscriptions up to date, and finding what two tenants would be billed for. Does not: the
+fault that results (billing/quote.py).
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from arcadia_pipelines.billing.quote import CONTESTED as CONTESTED_COLUMNS
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS
 from arcadia_pipelines.storage.streams import Query
 
-# A subscription that went to another tenant; or one that is gone, in whose place another tenant has one of the same
-# deployment. One that still is its tenant's and is not billed any more was ended there: the tenant gets it credited.
+# A subscription that moved to another tenant; or one that no longer exists, while another tenant has a subscription of
+# the same deployment. One that its tenant still has, but is not billed for, was ended there: the tenant is credited.
 _CONTESTED = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
     owed as (
@@ -45,9 +45,9 @@ _CONTESTED = f"""
     left join cloud.cloud_deployments d on d.id = c.deployment_id
 """
 CONTESTED = Query(_CONTESTED, CONTESTED_COLUMNS)
-"""What owed invoices of the month bill to one tenant and another would be billed for. Takes `start`, `end`, `month`."""
+"""What owed invoices bill to one tenant though another would be billed for it now. Takes `start`, `end`, `month`."""
 
-# A void invoice keeps its lines, and may be reopened. What is left as it was bills what it billed.
+# A void invoice keeps its rows, as it may be reopened. So does an invoice that was left as it was.
 _FORGET = """
     delete from billing.billed_subscriptions b using billing.tenant_invoices i
     where b.period_start = %(month)s and i.period_start = %(month)s and i.tenant_id = b.tenant_id
@@ -76,7 +76,7 @@ _MOVED = """
       and not exists (select from cloud.subscriptions s where s.id = b.subscription_id and s.tenant_id = b.tenant_id)
     order by i.period_start, i.tenant_id, b.subscription_id
 """
-# As _CONTESTED: for the same subscription, or for one of the same deployment that is not the other tenant's any more.
+# As _CONTESTED: both bill the same subscription, or the other bills one of the same deployment that it no longer has.
 _BILLED_TWICE = """
     select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id as tenant, i.period_start,
            b.subscription_id as subscription, coalesce(o.invoice_number, o.id::text) as other_invoice,
@@ -98,21 +98,21 @@ _BILLED_TWICE = """
 def record(connection: Connection, month: BillingMonth, left: Sequence[str]) -> None:
     """Record what the month's invoices bill, now that they are written.
 
-    What is recorded of the tenants `left` as they were stays. Not a row is written if nothing has changed.
+    The rows of tenants in `left`, whose invoices were left as they were, stay. Writes no row if nothing has changed.
     """
     for statement in (_FORGET, _ADD):
         connection.exec_driver_sql(statement, {"month": month.start, "left": list(left)})
 
 
 def moved(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str, str, BillingMonth, UUID]]:
-    """What these invoices bill and is not their tenant's any more: number, tenant, month, subscription."""
+    """The subscriptions these invoices bill that their tenant no longer has: number, tenant, month, subscription."""
     rows = connection.exec_driver_sql(_MOVED, {"ids": list(invoices)})
     return [(invoice, tenant, BillingMonth(start), subscription) for invoice, tenant, start, subscription in rows]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that an invoice bills and an owed one of another tenant, or one beside it, bills for the month too."""
+    """A subscription that an invoice bills and another tenant's invoice, owed or among the same drafts, bills too."""
 
     invoice: str
     tenant: str
@@ -125,6 +125,6 @@ class Claim:
 
 
 def billed_twice(connection: Connection, invoices: Sequence[UUID]) -> list[Claim]:
-    """What these invoices would bill twice if they were issued."""
+    """What would be billed to two tenants if these invoices were issued."""
     rows = connection.exec_driver_sql(_BILLED_TWICE, {"ids": list(invoices)})
     return [Claim(invoice, tenant, BillingMonth(start), *others) for invoice, tenant, start, *others in rows]

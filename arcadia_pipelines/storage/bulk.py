@@ -1,6 +1,7 @@
 """Columns in and out of PostgreSQL by COPY: Arrow on our side, exact on both.
 
-Out comes CSV, for what is small; what is as large as a month streams (streams.py). In goes PostgreSQL's binary form.
+Reading uses CSV and is for small results: those as large as a month are streamed (streams.py). Writing uses
+PostgreSQL's binary format.
 """
 
 import io
@@ -29,7 +30,7 @@ _TYPES = """
     where attrelid = %(table)s::regclass and attnum > 0 and not attisdropped
 """
 _ARROW_TYPES = {"smallint": pa.int16(), "integer": pa.int32(), "date": pa.date32()}
-"""Of columns whose binary form is not that of the Arrow type which comes."""
+"""The Arrow types of columns that are cast first, as their binary form differs from that of our own types."""
 
 _UUID = pa.binary(16)
 _HEX_DIGITS = np.array([place for place in range(36) if place not in (8, 13, 18, 23)])
@@ -60,7 +61,7 @@ Types = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as COPY takes them, in parts."""
+    """Rows encoded for COPY, in parts."""
 
     columns: Sequence[str]
     parts: Sequence[bytes]
@@ -72,9 +73,9 @@ def types_of(connection: Connection, table: str) -> Types:
 
 
 def encode(data: pd.DataFrame, schema: pa.Schema, types: Types) -> Encoded:
-    """The schema's columns of the frame for a table with columns of those names and types.
+    """The schema's columns of the frame, encoded for a table whose columns have these names and types.
 
-    Raises pyarrow.ArrowInvalid for a text that is no uuid or date where the table wants one.
+    Raises pyarrow.ArrowInvalid for a text that is not a uuid or a date where the table has that type.
     """
     columns = to_arrow(data, schema)
     columns = pa.table({name: _as(types[name], columns[name]) for name in columns.column_names})

@@ -1,6 +1,6 @@
 """The chain of hashes over history: its heads, and the proof that nothing up to one of them was changed.
 
-Belongs here: reading and proving. Does not: writing, which the database does by itself whoever writes an event
+Belongs here: reading and proving. Does not: writing, which the database does itself, whoever inserts an event
 (sql/migrations/0017_tamper_evidence.sql), nor the audits of a month (proof/audit.py), which look at its chain too.
 """
 
@@ -16,7 +16,7 @@ from arcadia_pipelines.errors import ArcadiaError
 
 _OF_TENANTS = "tenants"
 CHAIN = "coalesce(to_char({0}.period_start, 'YYYY-MM'), 'tenants')"
-"""The chain of an event of invoice_events."""
+"""SQL for the chain that an event belongs to. Takes the alias of invoice_events."""
 
 BROKEN = f"""
     select l.chain, l.place, l.event_id, e.invoice_number, e.tenant_id, e.event,
@@ -34,11 +34,11 @@ BROKEN = f"""
        or l.sha256 <> sha256(coalesce(l.before, l.begun_after_sha256, '') || billing.event_digest(e)
                              || coalesce(l.invoice_sha256, ''))
 """
-"""Where the chains are broken, up to the places, that a CTE `wanted` (chain, place; null: the whole) names."""
+"""The breaks in the chains that a CTE `wanted` (chain, place) names, up to `place`; null means the whole chain."""
 
 _LOST = """
     select h.chain, 1::bigint as place, null::bigint as event_id, null as invoice_number, null as tenant_id,
-           null as event, 'the history of ' || h.begun_after || ' is gone, on which it follows' as what
+           null as event, 'the history of ' || h.begun_after || ', which this chain continues, is gone' as what
     from wanted w join billing.event_heads h on h.chain = w.chain
     where h.begun_after is not null and not exists (
         select from billing.event_chain c where c.chain = h.begun_after and c.sha256 = h.begun_after_sha256)
@@ -68,7 +68,7 @@ EVENTS_ARE_CHAINED = f"""
     ) found
     order by chain, place nulls last, event_id
 """
-"""What is wrong with the chain of a month, or with that of held and released tenants."""
+"""What is wrong with the chain of a month, or with the chain of tenants' holds and releases."""
 
 INVOICES_AS_LEFT = """
     with newest as (
@@ -85,7 +85,7 @@ INVOICES_AS_LEFT = """
       and n.invoice_sha256 is distinct from billing.invoice_digest(i, null, null)
     order by abs(i.total_cents) desc, i.tenant_id
 """
-"""The invoices of a month that are not as their newest event left them. That finance has got one since is no matter."""
+"""The invoices of a month that are not as their newest event left them. A push to finance since then is ignored."""
 
 _HEAD = "select encode(sha256, 'hex') from billing.event_heads where chain = %(chain)s"
 _FIND = """
@@ -125,7 +125,7 @@ class Link:
 
     @property
     def month(self) -> BillingMonth | None:
-        """None of what was held and released, which is of no month."""
+        """None for the chain of holds and releases, which belongs to no month."""
         return None if self.chain == _OF_TENANTS else BillingMonth.parse(self.chain)
 
 
@@ -136,22 +136,22 @@ def head(connection: Connection, month: BillingMonth) -> str | None:
 
 
 def prove(connection: Connection, sha256: str, month: BillingMonth | None) -> Link:
-    """The event whose hash this is, of the month's chain or of any, once it is proved that history up to it stands.
+    """The event that has this hash, in the month's chain or in any, once history up to it is proved unchanged.
 
-    That is: each hash follows on the one before it, from the first event of the first chain that it follows on.
+    That is: each hash follows from the one before it, from the first event of the oldest chain that this one continues.
     Raises NotProved.
     """
     sha256 = sha256.strip().lower()
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise NotProved(
-            f"{sha256!r} is no head: a head is 64 hexadecimal digits, as the month end and the audit say it"
+            f"{sha256!r} is not a head: a head is 64 hexadecimal digits, as the month end and the audit print it"
         )
     chain = str(month) if month else None
     row = connection.exec_driver_sql(_FIND, {"sha256": sha256, "chain": chain}).mappings().first()
     if row is None:
         raise NotProved(
-            f"no event of {month or 'any month'} has the hash {sha256}: what led to it was changed since, or it is of"
-            f" another {'month or ' if month else ''}database"
+            f"no event of {month or 'any month'} has the hash {sha256}: the history before it was changed since, or"
+            f" it belongs to another {'month or ' if month else ''}database"
         )
     broken = connection.exec_driver_sql(_FIRST_BROKEN, dict(row)).mappings().first()
     if broken is not None:

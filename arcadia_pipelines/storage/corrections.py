@@ -1,8 +1,8 @@
-"""Corrections: what a frozen invoice bills too little or too much, and the later invoice that carries the difference.
+"""Corrections: what a locked invoice bills too little or too much, and the later invoice that carries the difference.
 
-Belongs here: which difference there is (invoice_corrections), and which month carries it. Does not: the line that it
-becomes (billing/invoice.py). Exactly once, because a month's share is what is owed less what others carry; and months
-are published one after another (database.month_at_an_instant), so that two cannot take the same share.
+Belongs here: the difference (invoice_corrections), and which month carries it. Does not: the line that it becomes
+(billing/invoice.py). Each difference is carried exactly once: a month carries what is owed less what other months
+carry, and months are published one at a time (database.month_at_an_instant), so that two cannot carry the same.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.catalogue import GST_FREE
 
-_FIND = """
+_COMPARE = """
     create temporary table found on commit drop as
     select i.tenant_id, i.invoice_number, coalesce(billed.cents, 0)::bigint as billed_cents,
            coalesce(owed.cents, 0)::bigint as owed_cents
@@ -32,7 +32,7 @@ _FIND = """
     where i.period_start = %(month)s and billing.is_correctable(i)
       and coalesce(billed.cents, 0) <> coalesce(owed.cents, 0)
 """
-# Of a tenant that is held back nobody knows what it owes: its correction stays as it was.
+# What a tenant that is held back owes is unknown: its correction stays as it was.
 _DROP_OTHERS = """
     delete from billing.invoice_corrections c
     where c.period_start = %(month)s
@@ -48,12 +48,12 @@ _ADD = """
     on conflict do nothing
 """
 
-# What another program has written may name no month: then it corrects nothing that is known here.
+# A line that another program wrote may not name a month: then it corrects no invoice that we know.
 _CORRECTS = r"""
     case when l.meta ->> 'corrects' ~ '^[1-9]\d\d\d-(0[1-9]|1[0-2])-01$' then (l.meta ->> 'corrects')::date end
 """
-# A line that does not say whether it was taxed was taxed as the rest of its invoice. One of the time before corrections
-# had a GST status of their own stands, and counts as if it had had it: its GST was for people to settle.
+# A line that does not say whether it was taxed was taxed like the rest of its invoice. One from before corrections had
+# a GST status of their own counts as if it had the status of the invoice that it corrects: its GST was settled by hand.
 _STANDING_LINES = f"""
     select i.tenant_id, i.period_start, i.status, l.amount_cents, l.corrects, l.written as written_taxable,
            case when l.is_old then coalesce(not {GST_FREE.format("c")}, l.written) else l.written end as taxable
@@ -70,7 +70,7 @@ _STANDING_LINES = f"""
     left join billing.tenant_invoices c on c.tenant_id = i.tenant_id and c.period_start = l.corrects
     where l.corrects is not null
 """
-# Of an invoice that was voided since, nothing is owed.
+# For an invoice that was voided since, nothing is owed.
 _DIFFERENCES = f"""
     select c.tenant_id, c.period_start as corrects, not {GST_FREE.format("i")} as taxable,
            c.difference_cents as cents
@@ -78,7 +78,7 @@ _DIFFERENCES = f"""
     join billing.tenant_invoices i on i.tenant_id = c.tenant_id and i.period_start = c.period_start
     where i.status in ('issued', 'paid')
 """
-# What is owed less what stands on invoices, taxed and not apart: what was taxed is taken back with its GST.
+# What is owed less what invoices carry, taxed and untaxed amounts apart: a taxed amount is credited with its GST.
 _OUTSTANDING = f"""
     select tenant_id, corrects, taxable, sum(cents)::bigint as amount_cents
     from (
@@ -88,9 +88,9 @@ _OUTSTANDING = f"""
     ) d
     group by 1, 2, 3 having sum(cents) <> 0
 """
-# The newest month takes what is outstanding. An older one that is issued, and an invoice that is frozen, keeps what it
-# carries: what has changed since goes on a newer one. An older draft was reopened, and others may carry its share.
-# What a line of an issued invoice carries is carried as it was written while it is as much.
+# The newest month carries what is outstanding. An issued invoice of an older month, and a locked invoice, keeps what it
+# carries: later changes go on a newer invoice. A draft of an older month was reopened, and others may carry its share.
+# A line of an issued invoice keeps the GST status that was written while its amount stays the same.
 _CARRIED_BY = f"""
     with kept as (
         select tenant_id from billing.tenant_invoices i
@@ -133,7 +133,7 @@ OUTSTANDING = f"""
     from ({_OUTSTANDING.format(lines="status <> 'void'")}) d
     join billing.tenant_invoices i on i.tenant_id = d.tenant_id and i.period_start = d.corrects
 """
-"""The differences that no invoice carries yet: one row per tenant and corrected month, nearly always."""
+"""The differences that no invoice carries yet: one row per tenant, corrected month and GST status."""
 
 _CARRIED_ELSEWHERE = f"""
     select coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start
@@ -146,7 +146,7 @@ _CARRIED_ELSEWHERE = f"""
 
 
 def outdated(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str, str, BillingMonth]]:
-    """Those of the invoices with a correction that others carry too, or that is another now: number, tenant, month."""
+    """The invoices whose correction is on others too, or has changed since: number, tenant, month."""
     rows = connection.exec_driver_sql(_CARRIED_ELSEWHERE, {"ids": list(invoices)})
     return [(invoice, tenant, BillingMonth(start)) for invoice, tenant, start in rows]
 
@@ -154,7 +154,7 @@ def outdated(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str
 def record(connection: Connection, month: BillingMonth, run_id: str) -> None:
     """Bring invoice_corrections up to date with the month's quotes; nothing is written if nothing has changed."""
     parameters = {"month": month.start, "run": run_id}
-    for statement in (_FIND, _DROP_OTHERS, _ADD):
+    for statement in (_COMPARE, _DROP_OTHERS, _ADD):
         connection.exec_driver_sql(statement, parameters)
 
 
@@ -166,6 +166,6 @@ def carried_by(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 def left_to(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The corrections of earlier months that no other month carries, as invoice.ADJUSTMENTS.
 
-    The month's own lines are not asked: if it carried all that was to be corrected, it carried these.
+    The month's own lines are not read: if it carried every correction that was due, it carried these.
     """
     return bulk.read(connection, _LEFT_TO, ADJUSTMENTS, {"month": month.start})

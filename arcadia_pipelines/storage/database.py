@@ -1,4 +1,4 @@
-"""Connections: the engine, transactions and what may run beside what, the database's errors in one line for people.
+"""Connections: the engine, transactions and their locks, and the database's errors in one line for people.
 
 Everything below runs on one psycopg connection per transaction; SQL is written in psycopg's style, %(name)s.
 """
@@ -19,33 +19,33 @@ from arcadia_pipelines.settings import Settings, sqlalchemy_url
 from arcadia_pipelines.storage import session, waits
 
 OLDEST_VERSION = 14
-# Tables that are locked and never read (sql/migrations/0018_locks.sql). All take them in this order: the gate, the
-# months' by their number, the publishing.
+# Tables that serve as locks and hold no rows (sql/migrations/0018_locks.sql). Every transaction takes them in this
+# order: the gate, the months' by their number, the publishing lock.
 _GATE = "billing.gate"
 _PUBLISHING = "billing.publishing"
 _SIDE_BY_SIDE, _ALONE = "row exclusive", "exclusive"
 _OLD_GATE = 0x4D494752  # "MIGR": the advisory lock of the releases before these tables
 
-_PASSING = (
+_TRANSIENT = (
     "08",  # the connection was lost
-    "40001",  # it could not be serialised with another transaction
+    "40001",  # a serialisation failure
     "40P01",  # a deadlock
     "53300",  # all connections are taken
-    "55P03",  # a lock was not to be had in time
-    "57P01",  # the server, or somebody on it, ended the connection
-    "57P02",  # it crashed
-    "57P03",  # it starts or stops
+    "55P03",  # a lock timeout
+    "57P01",  # the server, or an administrator, ended the connection
+    "57P02",  # the server crashed
+    "57P03",  # the server is starting or stopping
 )
-"""How the SQLSTATEs begin of what passes by itself. A full disk (53100), for one, does not."""
-_RELEASE = "a release, or an operator who holds a tenant"
-_MONTHS = "the months that are under way"
+"""SQLSTATE prefixes of transient errors. A full disk (53100), for one, is not transient."""
+_EXCLUSIVE = "a migration, or an operator who puts a tenant on hold"
+_MONTHS = "the months that are running"
 _STARTS_OR_STOPS = ("the database system is", "not yet accepting connections")
 _TOO_MANY = ("too many clients", "too many connections", "remaining connection slots")
 TOO_MANY_REMEDY = (
-    "a month that runs needs up to ten, see docs/performance.md: end what idles (pg_stat_activity), raise"
+    "a month that runs needs up to ten, see docs/performance.md: end idle sessions (pg_stat_activity), raise"
     " max_connections or the connection limit of the role or the database, or run fewer months at once"
 )
-"""What to do where PostgreSQL has no connection left."""
+"""What to do when PostgreSQL has no connection left."""
 
 
 _PLATFORM = (
@@ -60,11 +60,11 @@ _PLATFORM = (
     "subscription_addons",
     "usage_records",
 )
-"""What we read in schema cloud."""
+"""The tables of schema cloud that we read."""
 
 
 class StorageError(ArcadiaError):
-    """The database is unreachable, too old, or refused; the message says what to do. The transaction left no trace."""
+    """The database is unreachable, too old, or refused; the message says what to do. The transaction is rolled back."""
 
 
 class MonthNotOver(StorageError):
@@ -72,18 +72,18 @@ class MonthNotOver(StorageError):
 
 
 class PartialView(StorageError):
-    """Rows of the platform's tables are hidden from us; the message says of which, and what to do."""
+    """Rows of the platform's tables are hidden from us; the message says whose, and what to do."""
 
 
 class StorageInterrupted(StorageError):
-    """A StorageError of the moment, so that the same again may go through: a lost connection, a deadlock.
+    """A transient StorageError, such as a lost connection or a deadlock: a retry may succeed.
 
-    A transaction whose connection is lost while it commits may have gone through: what is done again must allow that.
+    A transaction whose connection is lost during its commit may have been committed: a retry must allow for that.
     """
 
 
 def engine(url: str) -> Engine:
-    """An engine on a canonical URL. Connections are not kept: a month needs a handful, and none may be stale."""
+    """An engine on a canonical URL. Connections are not pooled: a month needs a handful, and none may be stale."""
     created = sqlalchemy.create_engine(
         sqlalchemy_url(url),
         poolclass=sqlalchemy.NullPool,
@@ -95,28 +95,28 @@ def engine(url: str) -> Engine:
 
 @contextmanager
 def transaction(on: Engine) -> Iterator[Connection]:
-    """A transaction that commits at the end and leaves no trace of a failure. Raises StorageError."""
-    with _told(on), on.begin() as connection:
+    """A transaction, committed at the end and rolled back on failure. Raises StorageError."""
+    with _as_storage_errors(on), on.begin() as connection:
         yield connection
 
 
 @contextmanager
 def watched_transaction(on: Engine) -> Iterator[tuple[Connection, waits.Watch]]:
-    """As transaction(), for those that write: who holds it up is seen, and named if a limit ends the wait."""
+    """As transaction(), for writers: it watches who blocks it, and names them if a time-out ends the wait."""
     watch = waits.Watch()
-    with _told(on, watch), on.begin() as connection, waits.watched(driver(connection), watch):
+    with _as_storage_errors(on, watch), on.begin() as connection, waits.watched(driver(connection), watch):
         yield connection, watch
 
 
 @contextmanager
-def _told(on: Engine, watch: waits.Watch | None = None) -> Iterator[None]:
-    """What goes wrong on a connection, as StorageError."""
+def _as_storage_errors(on: Engine, watch: waits.Watch | None = None) -> Iterator[None]:
+    """Raise a connection's errors as StorageError."""
     try:
         yield
     except session.SessionRefused as error:
         raise StorageError(str(error)) from error
     except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
-        kind = StorageInterrupted if _passes(_cause(error)) else StorageError
+        kind = StorageInterrupted if _is_transient(_cause(error)) else StorageError
         raise kind(_explain(error, on, watch.held if watch else "")) from error
 
 
@@ -132,7 +132,7 @@ def snapshot(on: Engine) -> Iterator[Connection]:
 def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]:
     """A transaction that is the only writer of the month, or months: others wait at its start until this one ends."""
     with watched_transaction(on) as (connection, watch):
-        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _RELEASE)
+        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _EXCLUSIVE)
         # In one order, so that two of these never wait for each other.
         for table, month in sorted({_lock_of(month): month for month in months}.items()):
             _take(connection, watch, table, _ALONE, str(month))
@@ -141,17 +141,17 @@ def month_transaction(on: Engine, *months: BillingMonth) -> Iterator[Connection]
 
 @contextmanager
 def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False) -> Iterator[Connection]:
-    """As month_transaction(), and all that it reads is of one instant: what was committed when it had waited.
+    """As month_transaction(), and all reads see one instant: what was committed when its locks were granted.
 
-    For whoever freezes, quotes or invoices: a month that is not over is refused (MonthNotOver), however it was asked
-    for, and so is a part of the platform's tables (PartialView). A row that somebody else has changed since it cannot
-    change: that raises StorageInterrupted. Of those that publish there is one at a time: two months at once would both
-    carry the same correction, and would wait for each other's tables when they attach.
+    For freezing, quoting and invoicing. A month that is not over is refused (MonthNotOver), however it was asked for,
+    and so is a partial view of the platform's tables (PartialView). Changing a row that somebody else has changed since
+    that instant raises StorageInterrupted. With `publishes`, one runs at a time: two months at once would both carry
+    the same correction, and would wait for each other's tables when they attach their partitions.
     """
     with watched_transaction(on) as (connection, watch):
-        # LOCK TABLE sees nothing of the database: the instant is that of the first statement after it.
+        # LOCK TABLE takes no snapshot: the instant is that of the first statement after it.
         driver(connection).isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _RELEASE)
+        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _EXCLUSIVE)
         _take(connection, watch, _lock_of(month), _ALONE, str(month))
         if publishes:
             _take(connection, watch, _PUBLISHING, _ALONE, "its turn to publish")
@@ -161,7 +161,7 @@ def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False
 
 
 def _lock_of(month: BillingMonth) -> str:
-    """One for each month of the calendar: that the Januaries of two years wait for each other harms nobody."""
+    """One table for each month of the calendar: the Januaries of two years wait for each other, which does no harm."""
     return f"billing.month_{month.start:%m}"
 
 
@@ -173,9 +173,9 @@ def refuse_unless_over(connection: Connection, month: BillingMonth) -> None:
 
 
 def refuse_partial_view(connection: Connection) -> None:
-    """Raise PartialView if row-level security stands before any of the platform's tables, or below a view of them.
+    """Raise PartialView if row-level security is on for any of the platform's tables, or for what a view of them reads.
 
-    What it hides would be missing from the month: its tenants' invoices would be void, or never made.
+    The rows that it hides would be missing from the month: its tenants' invoices would be void, or never made.
     """
     tables = ", ".join(f"(select true from cloud.{table} limit 0)" for table in _PLATFORM)
     for optional in ("rate_tiers", "rates", "tenant_prices"):  # the platform need not have these tables
@@ -198,7 +198,7 @@ def refuse_partial_view(connection: Connection) -> None:
 def exclusive_transaction(on: Engine) -> Iterator[Connection]:
     """A transaction that no month and no other exclusive one runs beside.
 
-    It waits at its start for those under way, and those that come later wait for it.
+    It waits at its start for those that are running, and those that start later wait for it.
     """
     with watched_transaction(on) as (connection, watch):
         _take(connection, watch, _GATE, _ALONE, _MONTHS)
@@ -207,9 +207,9 @@ def exclusive_transaction(on: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def migrating_transaction(on: Engine, patience_ms: int) -> Iterator[Connection]:
-    """As exclusive_transaction(), also where there is no gate yet; no statement in it waits longer for a lock.
+    """As exclusive_transaction(), also in a database without a gate; no statement waits longer than this for a lock.
 
-    Then months that a release before the gate runs are waited for by its own lock. Raises StorageInterrupted.
+    Without a gate it takes the advisory lock that releases before the gate take for a month. Raises StorageInterrupted.
     """
     with watched_transaction(on) as (connection, watch):
         if connection.exec_driver_sql(f"select pg_catalog.to_regclass('{_GATE}') is not null").scalar_one():
@@ -226,7 +226,7 @@ def _take(connection: Connection, watch: waits.Watch, table: str, mode: str, wha
 
 
 def _wait(connection: Connection, watch: waits.Watch, statement: str, what: str) -> None:
-    """Take a lock. Raises StorageInterrupted if a limit ends the wait: nothing else is wrong."""
+    """Take a lock. Raises StorageInterrupted if a time-out ends the wait."""
     watch.what = what
     try:
         connection.exec_driver_sql(statement)
@@ -238,8 +238,8 @@ def _wait(connection: Connection, watch: waits.Watch, statement: str, what: str)
         reason = " ".join(str(error.orig).split())
         ours = ", or ARCADIA_LOCK_TIMEOUT: the smaller counts" if limit == "lock_timeout" else ""
         raise StorageInterrupted(
-            f"waited for {what}{watch.held}, until PostgreSQL ended the wait ({reason}): another run or an operator is"
-            f" at it; run it again when that is done, or raise the {limit} of the role or the database{ours}"
+            f"waited for {what}{watch.held}, until PostgreSQL ended the wait ({reason}): another run or an operator"
+            f" holds the lock; run it again when that is done, or raise the {limit} of the role or the database{ours}"
         ) from error
     watch.what = ""
 
@@ -257,7 +257,7 @@ def driver(connection: Connection) -> "psycopg.Connection[tuple[object, ...]]":
 def _connect(
     dialect: Dialect, _record: object, arguments: Sequence[str], parameters: Mapping[str, object]
 ) -> "psycopg.Connection[tuple[object, ...]]":
-    """A connection whose session is as our SQL relies on it. Raises StorageError, session.SessionRefused."""
+    """Connect, and set what our SQL relies on. Raises StorageError, session.SessionRefused."""
     connected = dialect.connect(*arguments, **{**session.KEEPALIVES, **parameters})
     raw = cast("psycopg.Connection[tuple[object, ...]]", connected)
     try:
@@ -286,20 +286,20 @@ def settle(raw: "psycopg.Connection[tuple[object, ...]]", settings: Mapping[str,
 
 
 def _cause(error: BaseException) -> object:
-    """The driver's error; where undoing the transaction failed too, the one that came first."""
+    """The driver's error; if the rollback failed too, the error before that."""
     while isinstance(error.__context__, sqlalchemy.exc.DBAPIError | psycopg.Error):
         error = error.__context__
     return error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
 
 
-def _passes(cause: object) -> bool:
-    """Whether the same again may go through."""
+def _is_transient(cause: object) -> bool:
+    """Whether a retry may succeed."""
     if not isinstance(cause, psycopg.OperationalError):
         return False
     if cause.sqlstate:
-        return cause.sqlstate.startswith(_PASSING)
-    # It broke, or was never there. Why the server turned us away while connecting comes as text only, perhaps in
-    # another language: what is not understood is an error that stays.
+        return cause.sqlstate.startswith(_TRANSIENT)
+    # The connection broke, or was never made. Why a server refuses to connect comes as text only, perhaps in another
+    # language: a text that is not recognised counts as permanent.
     if is_too_many(cause):
         return True
     answered = "FATAL" in str(cause) or (cause.pgconn is not None and cause.pgconn.used_password)
@@ -307,7 +307,7 @@ def _passes(cause: object) -> bool:
 
 
 def is_too_many(error: object) -> bool:
-    """Whether the error is PostgreSQL's that it has no connection left, for anybody or for this login."""
+    """Whether the error says that PostgreSQL has no connection left, for anybody or for this login."""
     return any(words in str(error) for words in _TOO_MANY)
 
 
@@ -317,7 +317,7 @@ def _where(on: Engine) -> str:
 
 
 def _explain(error: Exception, on: Engine, held: str) -> str:
-    """The error in one line: what, where, what to do; of a wait that has ended, by whom it was `held`."""
+    """The error in one line: what, where, what to do; for a lock time-out also who blocked it (`held`)."""
     cause = _cause(error)
     where = _where(on)
     message = " ".join(str(cause).split())
@@ -357,7 +357,7 @@ def _explain(error: Exception, on: Engine, held: str) -> str:
 
 
 def _lost_tables(on: Engine) -> str:
-    """Which of our tables are gone, and what to do; '' if none is, but they were never made, or it cannot be told."""
+    """Which of our tables are gone, and what to do; '' if they were never created, or that cannot be found out."""
     from arcadia_pipelines.storage import migrations  # which is built on this module
 
     try:

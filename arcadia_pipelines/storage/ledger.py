@@ -22,7 +22,7 @@ VOIDED_BY_AN_OPERATOR = """
         (select e.event = 'voided' and e.operator <> 'month_end' from billing.invoice_events e
          where e.invoice_id = i.id and e.event not in ('rebuilt', 'withdrawn') order by e.id desc limit 1), false))
 """
-"""Whether the invoice i is void because somebody decided so, and gave a reason: that needs no attention."""
+"""Whether the invoice `i` was voided by an operator, who gave a reason: it needs no attention."""
 STANDING = Query(
     f"""
     select i.*, billing.is_locked(i) as locked,
@@ -47,7 +47,7 @@ REVENUE = pa.schema(
 )
 """One row per month and resource kind, over all tenants, ex GST."""
 
-# As the view revenue_by_kind, but for its tenants, which it would take long to tell apart.
+# As the view revenue_by_kind, but over all tenants: grouping by tenant would take long.
 _REVENUE = """
     select period_start, resource_kind, coalesce(sum(cents) filter (where kind = 'plan_base'), 0) as plan_base_cents,
            coalesce(sum(cents) filter (where kind = 'addon'), 0) as addon_cents,
@@ -134,9 +134,9 @@ MONTHS_OF = """
     )
     select period_start from months where period_start is not null)
 """
-"""The months of a table with an index that begins with them: one look for each."""
+"""The months of a table whose index begins with period_start, by one index look-up each. Takes the table's name."""
 OURS = "lines_sha256 is not null"
-"""Whether an invoice was made here, and not put in by another system."""
+"""Whether an invoice was made here, and not inserted by another system."""
 _PUBLISHED = ("invoice_events", "billed_subscriptions", "invoiced_tenants", "invoice_corrections")
 INVOICED_MONTHS = f"""
     select period_start from ({months.ATTACHED}) a where name = 'tenant_invoice_lines'
@@ -145,13 +145,13 @@ INVOICED_MONTHS = f"""
     where exists (select from billing.tenant_invoices where period_start = i.period_start and {OURS})
     union select to_date(chain, 'YYYY-MM') from billing.event_heads where chain <> 'tenants'
 """
-"""The months whose invoices have been published, be it none, by whatever is left that tells: `period_start`."""
+"""The months that were published, even without an invoice, by any table with a trace of it: `period_start`."""
 
 
 def invoiced_months(connection: Connection) -> list[BillingMonth]:
-    """The months whose invoices have been published, be it none, oldest first; whatever has been lost of them since.
+    """The published months, oldest first: also those without an invoice, and those that have lost rows since.
 
-    A month that has only invoices of another system is not one.
+    A month that has only another system's invoices is not one of them.
     """
     return sorted(map(BillingMonth, connection.exec_driver_sql(INVOICED_MONTHS).scalars()))
 
@@ -165,18 +165,18 @@ _WITHOUT_INVOICE = f"""
 
 
 def tenants_without_invoice(connection: Connection, month: BillingMonth) -> list[str]:
-    """The tenants with a subscription in the month and no invoice, be it void; also those that are held back."""
+    """The tenants with a subscription in the month and no invoice, not even a void one; those held back included."""
     found = connection.exec_driver_sql(_WITHOUT_INVOICE, bounds(month))
     return list(found.scalars())
 
 
 def is_invoiced(connection: Connection, month: BillingMonth) -> bool:
-    """Whether the month's invoices have been published, be it none, and whatever has been lost of them since."""
+    """Whether the month was published: also without an invoice, and also if rows were lost since."""
     return month in invoiced_months(connection)
 
 
 def corrected(connection: Connection, month: BillingMonth) -> list[str]:
-    """The tenants whose frozen invoice of the month is known to differ from what would be billed now."""
+    """The tenants whose locked invoice of the month is known to differ from what would be billed now."""
     query = "select tenant_id from billing.invoice_corrections where period_start = %(month)s"
     return list(connection.exec_driver_sql(query, {"month": month.start}).scalars())
 
@@ -211,7 +211,7 @@ def invoice_of(connection: Connection, tenant: str, month: BillingMonth) -> dict
 def _why_not(connection: Connection, tenant: str, month: BillingMonth) -> str:
     known = connection.exec_driver_sql("select 1 from cloud.tenants where id = %(tenant)s", {"tenant": tenant}).scalar()
     if known is None:
-        return f"no tenant {tenant!r}: see the table tenants for those there are"
+        return f"no tenant {tenant!r}: the table tenants lists them all"
     if not is_invoiced(connection, month):
         return why_not_invoiced(month)
     return f"tenant {tenant!r} has no invoice in {month}: nothing to bill, or held back (see quote_faults)"
@@ -228,7 +228,7 @@ def why_not_invoiced(month: BillingMonth) -> str:
 
 
 def row_versions(connection: Connection, month: BillingMonth) -> set[tuple[str, str, str]]:
-    """Every row of the month in our tables as (table, place, writing transaction): equal sets, nothing written."""
+    """Every row of the month in our tables as (table, place, writing transaction): equal if nothing was written."""
     tables = [
         "metered_usage",
         "deployment_quote_lines",

@@ -1,7 +1,7 @@
-"""What is missing: rows and tables that must have been there, by what else tells of them.
+"""Lost rows and tables: what must have existed, because rows of other tables imply it.
 
-Belongs here: what each table's rows of a month tell of the others, and refusing to go on without what is lost. Does
-not: whether what is there is right (proof/audit.py), putting it back (proof/rebuild.py).
+Belongs here: what the rows of one table imply about the others, and refusing to go on without what is lost. Does not:
+whether the rows that exist are right (proof/audit.py), and putting lost ones back (proof/rebuild.py).
 """
 
 from sqlalchemy.engine import Connection
@@ -36,7 +36,7 @@ TELLS_OF = {
     "tenant_invoices": 3,
     "tenant_invoice_lines": 3,
 }
-"""What a table's rows of a month tell: that it was frozen (1), quoted too (2), published too (3)."""
+"""What rows of a month in a table imply: that the month was frozen (1), also quoted (2), also published (3)."""
 
 
 def _rows(table: str) -> str:
@@ -55,7 +55,7 @@ _STRAYS = " union ".join(
 )
 _TELLING = "string_agg(told.rows || ' rows of ' || told.table_name, ', ' order by told.step desc, told.table_name)"
 
-# Its invoice was there when these rows were written, and no invoice is ever deleted.
+# The invoice existed when these rows were written, and no invoice is ever deleted.
 _WITHOUT_INVOICE = """
     select tenant_id, told_by
     from (
@@ -112,7 +112,7 @@ MISSING = rf"""
                (select {_TELLING} from told where told.step >= p.step) as told_by
         from partitions p where fault is not null
         union all
-        select 1, 'until when usage counts: there is no row of billing_months', (select {_TELLING} from told)
+        select 1, 'the usage cut-off: there is no row of billing_months', (select {_TELLING} from told)
         where not exists (select from billing.billing_months where period_start = %(month)s)
         union all
         select 5, (w.rows - coalesce(told.rows, 0)) || ' rows of ' || table_name,
@@ -134,9 +134,9 @@ MISSING = rf"""
     )
     select missing, told_by from missing where told_by is not null order by step, missing
 """
-"""What is missing of a month, and what tells of it. Takes `month`."""
+"""What a month has lost, and the rows that imply it. Takes `month`."""
 
-# Also a table that was a partition once, and is not attached any more.
+# Also a table that was a partition once and is detached now.
 _TRACED = rf"""
     select period_start from ({ATTACHED}) a
     union {" union ".join(MONTHS_OF.format(table) for table in (*TELLS_OF, *_COSTS) if table not in _PARTITIONED)}
@@ -158,7 +158,7 @@ _TOLD_UNFROZEN = f"""
 """
 
 
-# One that is only deleted is made again, with the next number: its history says which it had.
+# An invoice that has events is made again, with the next number: the events say which it had.
 _WITHOUT_A_TRACE = f"""
     select tenant_id, told_by from ({_WITHOUT_INVOICE}) w
     where not exists (select from billing.invoice_events e
@@ -168,12 +168,12 @@ _WITHOUT_A_TRACE = f"""
 
 
 def traced_months(connection: Connection) -> list[BillingMonth]:
-    """The months that any table tells of, oldest first, whether they were published or not."""
+    """The months of which any table has a row, oldest first, published or not."""
     return sorted(map(BillingMonth, connection.exec_driver_sql(_TRACED).scalars()))
 
 
 def missing(connection: Connection, month: BillingMonth) -> list[tuple[str, str]]:
-    """What is missing of the month, and what tells of it."""
+    """What the month has lost, and the rows that imply it."""
     return [(what, told_by) for what, told_by in connection.exec_driver_sql(MISSING, {"month": month.start})]
 
 
@@ -183,24 +183,24 @@ def without_lines(connection: Connection) -> list[tuple[BillingMonth, str]]:
 
 
 def refuse(connection: Connection, month: BillingMonth) -> None:
-    """Raise LostRows if the month cannot be worked out, for something is lost that only a rebuild or a backup brings.
+    """Raise LostRows if rows are lost that only a rebuild or a backup can bring back.
 
-    Of whatever month invoice lines are lost, what they billed, and what they carry of other months, would be billed
-    again. What else is lost of this month would be made as if it had never been, with other numbers.
+    Without the invoice lines of any month, what they bill, and the corrections they carry, would be billed again. Other
+    lost rows of this month would be made as if they had never existed, with other numbers.
     """
     for lost, fault in without_lines(connection):
         raise LostRows(
-            f"the invoice lines of {lost} are lost ({fault}), and no month is worked out without them: run `arcadia"
+            f"the invoice lines of {lost} are lost ({fault}), and no month is computed without them: run `arcadia"
             f" rebuild {lost}`, or restore them from a backup"
         )
     parameters = {"month": month.start}
     for tenant, told_by in connection.exec_driver_sql(_WITHOUT_A_TRACE, parameters):
         raise LostRows(
-            f"the invoice of tenant {tenant} in {month} is lost with its history, by {told_by}: `arcadia audit {month}`"
-            " says what else is; restore it from a backup"
+            f"the invoice of tenant {tenant} in {month} is lost with its history, as {told_by} shows: `arcadia audit"
+            f" {month}` says what else is lost; restore it from a backup"
         )
     if told_by := connection.exec_driver_sql(_TOLD_UNFROZEN, parameters).scalar():
         raise LostRows(
-            f"{month} was worked out before, by {told_by}, and billing_months has no row of it: `arcadia audit {month}`"
-            " says what else is lost; restore it from a backup"
+            f"{month} was computed before, as {told_by} shows, but billing_months has no row of it: `arcadia audit"
+            f" {month}` says what else is lost; restore it from a backup"
         )

@@ -1,7 +1,7 @@
 """The schema's migrations: the plain SQL files of sql/migrations, in order, each once, each in its own transaction.
 
-No month and no other migration runs beside one. A table that somebody else uses is waited for a little, then all that
-the file has done is undone, so that who came after us can go on, and it is tried again.
+No month and no other migration runs beside one. If a table is in use, the migration waits a little, is then rolled back
+so that those who queue behind it can go on, and is tried again.
 
 Why no migration library: alembic wants a Python file beside each SQL file and, like dbmate and yoyo, runs an edited
 file as if nothing had happened.
@@ -43,7 +43,7 @@ _NEWER = (
 
 
 class MigrationError(ArcadiaError):
-    """The migration files are not there, or do not fit what the database has; the message says what to do."""
+    """The migration files are missing, or do not match what was applied; the message says what to do."""
 
 
 def migrate(
@@ -51,13 +51,13 @@ def migrate(
 ) -> list[str]:
     """Apply what is missing and return the names of the files applied. Safe to run twice at once.
 
-    `tell` is given what they could not do and somebody else has to, each in one line, once. Raises MigrationError when
-    there is no file, one that was applied has been edited or is gone, or code of others hangs on our tables, which a
-    migration would run; StorageError when SQL fails.
+    `tell` receives what the migrations could not do and somebody else must, one line each, without repeats. Raises
+    MigrationError if there is no file, if an applied file was edited or is gone, or if others have attached code to our
+    tables, which a migration would run; StorageError if SQL fails.
     """
     files = sorted(folder.glob("*.sql"))
     if not files:
-        raise MigrationError(f"there is no migration in {folder}: the installation is not whole, install it again")
+        raise MigrationError(f"there is no migration in {folder}: the installation is incomplete, install it again")
     applied_now, told = [], set[str]()
     _refuse_edited(engine, files)
     _refuse_attached(engine)
@@ -71,7 +71,7 @@ def migrate(
                     tell(warning)
     with transaction(engine) as connection:
         for thing in planted.things(connection):
-            tell(f"not the owner's, and found by whoever uses bare names there: {thing}; if it is not wanted, drop it")
+            tell(f"not the owner's, and unqualified names may resolve to it: {thing}; drop it if it is not wanted")
     return applied_now
 
 
@@ -85,7 +85,7 @@ def lost_tables(connection: Connection) -> dict[str, str]:
             )
     missing = "select name from unnest(%(names)s::text[]) name where to_regclass(name) is null"
     gone = set(connection.exec_driver_sql(missing, {"names": [_APPLIED, *made]}).scalars())
-    if _APPLIED in gone:  # nobody knows what was applied: with a single table left, all was
+    if _APPLIED in gone:  # what was applied is unknown: if a single table is left, everything was
         return {_APPLIED: "migrations"} if gone < {_APPLIED, *made} else {}
     applied = set(connection.exec_driver_sql(f"select name from {_APPLIED}").scalars())
     return {name: file for name, file in made.items() if name in gone and file in applied}
@@ -111,9 +111,9 @@ def require(engine: Engine) -> None:
 
 
 def refuse_newer(connection: Connection) -> None:
-    """Raise MigrationError if a newer release has migrated the database: what it changed, this one does not know.
+    """Raise MigrationError if a newer release has migrated the database: this one does not know its changes.
 
-    For whoever begins something. What is under way when a release comes may end.
+    Called before something starts. What is running when a release arrives may finish.
     """
     newest = max((file.name for file in _MIGRATIONS.glob("*.sql")), default="")
     later = 'select name from billing.schema_migrations where name collate "C" > %(newest)s order by 1'
@@ -122,7 +122,7 @@ def refuse_newer(connection: Connection) -> None:
 
 
 def owns_dagster(engine: Engine) -> bool:
-    """Whether who is connected may make Dagster's tables, and change all that are there."""
+    """Whether this login may create Dagster's tables, and change those that exist."""
     owned = "coalesce(bool_and(pg_has_role(tableowner, 'usage')), true)"
     created = f"has_schema_privilege('{DAGSTER_SCHEMA}', 'create')"
     with transaction(engine) as connection:
@@ -133,7 +133,7 @@ def owns_dagster(engine: Engine) -> bool:
 
 
 def admit_roles(engine: Engine) -> None:
-    """Grant the roles what they may do with tables that were just made."""
+    """Grant the roles their rights on tables that were just created."""
     with transaction(engine) as connection:
         connection.exec_driver_sql("select billing.admit_roles()")
 
@@ -144,7 +144,7 @@ def run_file(connection: Connection, file: Path) -> None:
 
 
 def _refuse_edited(engine: Engine, files: list[Path]) -> None:
-    """Before anything is applied: is every applied file here, as it was?"""
+    """Raise MigrationError if an applied file is gone or was edited."""
     with migrating_transaction(engine, _PATIENCE_MS) as connection:
         applied = _applied(connection)
     here = {file.name: _sha256(file) for file in files}
@@ -160,12 +160,12 @@ def _refuse_edited(engine: Engine, files: list[Path]) -> None:
 
 
 def _refuse_attached(engine: Engine) -> None:
-    """Before anything is applied, which may write to these tables with all the rights of whoever migrates."""
+    """Raise MigrationError if others attached code to our tables: migrations would run it with the login's rights."""
     with transaction(engine) as connection:
         found = planted.attached(connection)
     if found:
         raise MigrationError(
-            f"on our tables hangs what would run with your rights, and is not the owner's: {'; '.join(found)}."
+            f"code on our tables would run with your rights, and is not the owner's: {'; '.join(found)}."
             " Find out who put it there, drop it, and migrate again"
         )
 
@@ -184,9 +184,9 @@ def _applied(connection: Connection) -> dict[str, str]:
 
 
 def _apply_unless_applied(engine: Engine, file: Path) -> list[str] | None:
-    """Execute the file, all or nothing, and note that; returns its warnings, None if it was applied already.
+    """Apply the file, all or nothing, and record it; returns its warnings, or None if it was applied already.
 
-    Raises StorageInterrupted, which names who holds its tables, if that never works.
+    Raises StorageInterrupted, which names who holds its tables, if every try fails.
     """
     tries = 0
     while True:
@@ -203,7 +203,7 @@ def _apply_unless_applied(engine: Engine, file: Path) -> list[str] | None:
 
 
 def _apply(connection: Connection, file: Path) -> list[str]:
-    """Execute the file and note that; returns its warnings."""
+    """Execute the file and record it; returns its warnings."""
     warnings: list[str] = []
 
     def hear(message: psycopg.errors.Diagnostic) -> None:

@@ -1,7 +1,7 @@
-"""Tenants that were invoiced and have nothing to bill any more: if they are many, a month is not published by itself.
+"""Missing tenants: invoiced before, with nothing to bill now. If they are many, the month is not published.
 
-A few leave in a month. If many seem to, it is more likely that we were shown a part of the platform's tables, and
-their invoices would be void, or never made. An operator can accept that they are gone, each tenant for one month.
+A few leave each month. If many seem to, we more likely see only a part of the platform's tables, and their invoices
+would be voided, or never made. An operator can accept that they are gone, each tenant for one month.
 """
 
 import pandas as pd
@@ -15,13 +15,13 @@ from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.acts import Author
 
 LEAST, ONE_IN = 5, 5
-"""So many tenants at least, and more than one in five of those invoiced, are many."""
+"""Many means at least five tenants, and more than one in five of those invoiced."""
 
 MISSING = pa.schema([("tenant_id", TEXT), ("invoiced_in", TEXT), ("invoice_number", TEXT), ("total_cents", CENTS)])
 """One row per tenant with its latest invoice, by tenant."""
 
-# Accepted as gone in the month of its latest invoice, which was paid, a tenant is gone in the next one too. Who is held
-# back has something to bill. Who was only corrected had nothing to bill before.
+# A tenant that was accepted as gone in the month of its latest invoice, which was paid, is gone in the next one too. A
+# tenant that is held back has something to bill. One whose invoice had only corrections had nothing to bill before.
 _INVOICED = """
     select distinct on (tenant_id) * from billing.tenant_invoices
     where period_start in (%(month)s, %(before)s) and status <> 'void' order by tenant_id, period_start desc
@@ -53,22 +53,21 @@ _ACCEPT = """
 
 
 class TenantsMissing(MonthStopped):
-    """Many tenants that were invoiced have nothing to bill; the message says how many, who, and what to do."""
+    """Many tenants that were invoiced have nothing to bill; the message says how many, which, and what to do."""
 
 
 def find(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The tenants that a quoted month would leave without an invoice and nobody has accepted as gone, as MISSING."""
+    """The tenants that the quoted month would leave without an invoice, unless accepted as gone, as MISSING."""
     return bulk.read(connection, _MISSING, MISSING, _months(month))
 
 
 def refuse_many(connection: Connection, month: BillingMonth) -> None:
-    """Raise TenantsMissing if the quoted month would leave many without an invoice, or void all that it has."""
+    """Raise TenantsMissing if the quoted month would leave many tenants without an invoice, or void all it has."""
     missing = list(find(connection, month)["tenant_id"])
     invoiced, standing, bills = connection.exec_driver_sql(_COUNTS, _months(month)).one()
     if missing and standing and not bills:
-        what = (
-            f"nobody has anything to bill in {month}, and {number_of(standing, 'invoices')} would be void, or credited"
-        )
+        what = f"no tenant has anything to bill in {month}, and {number_of(standing, 'invoices')} would be void,"
+        what += " or credited"
     elif len(missing) >= LEAST and len(missing) * ONE_IN > invoiced:
         named = ", ".join(missing[:LEAST]) + (f" and {len(missing) - LEAST} more" * (len(missing) > LEAST))
         what = f"{len(missing)} of {invoiced} tenants invoiced in {month.before} or {month} have nothing to bill in"
@@ -76,13 +75,13 @@ def refuse_many(connection: Connection, month: BillingMonth) -> None:
     else:
         return
     raise TenantsMissing(
-        f"{what}: see that cloud.subscriptions is whole, then materialise the month again; if they are gone, accept it"
-        f" with the job accept_missing_tenants (arcadia accept-missing-tenants {month})"
+        f"{what}: see that cloud.subscriptions is complete, then materialise the month again; if they are gone, accept"
+        f" it with the job accept_missing_tenants (arcadia accept-missing-tenants {month})"
     )
 
 
 def accept(connection: Connection, month: BillingMonth, author: Author) -> pd.DataFrame:
-    """Accept as gone whom the quoted month would leave without an invoice; returns them, as MISSING.
+    """Accept as gone the tenants that the quoted month would leave without an invoice; returns them, as MISSING.
 
     The transaction must hold the month's lock.
     """

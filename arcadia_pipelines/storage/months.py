@@ -1,6 +1,6 @@
 """A month's rows of a table: its PostgreSQL partition, and replacing what is in it.
 
-Only tables of ours come here by name, never a user's words.
+Table names come from our own code, never from a user.
 """
 
 import random
@@ -32,7 +32,7 @@ def partition_of(table: str, month: BillingMonth) -> str:
 
 
 class LostRows(StorageError):
-    """Rows that must be there are gone, and nothing is worked out from what is left; the message says what to do."""
+    """Rows that must exist are gone, and nothing is computed from the rest; the message says what to do."""
 
 
 _TABLES = "values ('metered_usage'), ('deployment_quote_lines'), ('tenant_invoice_lines')"
@@ -45,12 +45,13 @@ ATTACHED = f"""
     ) p
     where p.period_start is not null
 """
-"""The partitions that there are: the table's `name` and `period_start`."""
+"""The partitions that are attached: the table's `name` and `period_start`."""
 PARTITION_FAULTS = f"""
     select t.name, w.period_start,
            case when c.oid is null then 'there is no partition billing.' || p.name
-                when i.inhrelid is null then 'billing.' || p.name || ' is there, and not attached to billing.' || t.name
-                when c.relkind <> 'r' then 'billing.' || p.name || ' is another kind of table'
+                when i.inhrelid is null
+                    then 'billing.' || p.name || ' exists, but is not attached to billing.' || t.name
+                when c.relkind <> 'r' then 'billing.' || p.name || ' is not a plain table'
                 when pg_get_expr(c.relpartbound, c.oid) <> p.bounds
                     then 'billing.' || p.name || ' has other bounds, ' || pg_get_expr(c.relpartbound, c.oid)
            end as fault
@@ -69,9 +70,9 @@ PARTITION_FAULTS = f"""
 
 
 def has_partition(connection: Connection, table: str, month: BillingMonth) -> bool:
-    """Whether the month's partition is there and attached; it is made together with its first rows.
+    """Whether the month has an attached partition; it is created with the month's first rows.
 
-    Raises LostRows if there is a table of its name that is not the month's partition.
+    Raises LostRows if a table has the partition's name and is not the month's partition.
     """
     wanted = PARTITION_FAULTS.format(wanted="select %(month)s::date as period_start")
     fault: str | None = connection.exec_driver_sql(
@@ -87,12 +88,12 @@ MEND = "have its owner attach it as it was, or rename it out of the way and run 
 
 @contextmanager
 def new_partition(connection: Connection, table: str, month: BillingMonth) -> Iterator[str]:
-    """The month's partition, made and attached around what fills it; yields its name.
+    """Create the month's partition, let the caller fill it, then attach it; yields its name.
 
-    Loaded bare, indexed and attached last: that takes a third of the time, and the tables that foreign keys point to
-    are locked against writers only from the attach to the commit. It is the tables' owner that makes and attaches it,
-    whoever runs the month (sql/migrations/0016_owned_by_one.sql): while it is loaded rows can be put in and not read,
-    afterwards they go through the parent only.
+    It is indexed and attached after it is loaded: that takes a third of the time, and the tables that its foreign keys
+    refer to are locked against writers only from the attach to the commit. The tables' owner creates and attaches it,
+    whoever runs the month (sql/migrations/0016_owned_by_one.sql): before the attach the runner may insert into it and
+    not read it, afterwards its rows are reached through the parent only.
     """
     parameters = {"table": table, "month": month.start}
     connection.exec_driver_sql("select billing.new_partition(%(table)s, %(month)s)", parameters)
@@ -101,9 +102,9 @@ def new_partition(connection: Connection, table: str, month: BillingMonth) -> It
 
 
 def _attach(connection: Connection, statement: str, parameters: Mapping[str, object]) -> None:
-    """Attach without standing in the platform's way: whoever wants to write a table that we wait for waits behind us.
+    """Attach without blocking the platform: whoever writes a table that we wait for queues behind us.
 
-    So we wait a little, let the others pass, and try again. Raises psycopg's LockNotAvailable when that never works.
+    So we wait a little, let the others pass, and try again. Raises psycopg's LockNotAvailable if every try fails.
     """
     limit = connection.exec_driver_sql("select pg_catalog.current_setting('lock_timeout')").scalar_one()
     for patience in range(_ATTACH_TRIES, 0, -1):
@@ -121,7 +122,7 @@ def _attach(connection: Connection, statement: str, parameters: Mapping[str, obj
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a month's rows: which, as a condition, and the parameters that it takes."""
+    """A part of a month's rows: a SQL condition, and its parameters."""
 
     condition: str = "true"
     parameters: Mapping[str, object] = field(default_factory=dict)
@@ -138,7 +139,7 @@ def replace_rows(
 ) -> bool:
     """Make the month, or a part of it, hold exactly these rows; write nothing if it does already.
 
-    They are in the order of `order_by`. Returns whether anything was written. For tables with few rows a month.
+    The rows come in the order of `order_by`. Returns whether anything was written. For tables with few rows a month.
     """
     if rows(connection, table, month, schema, order_by, part).equals(to_arrow(data, schema)):
         return False
@@ -164,19 +165,19 @@ def rows(
 
 
 def append(connection: Connection, table: str, month: BillingMonth, data: pd.DataFrame, schema: pa.Schema) -> None:
-    """Append the rows as the month's."""
+    """Append the rows to the table, with the month's period_start."""
     if len(data):
         bulk.copy(connection, table, encode(month, data, schema, bulk.types_of(connection, table)))
 
 
 def encode(month: BillingMonth, data: pd.DataFrame, schema: pa.Schema, types: bulk.Types) -> bulk.Encoded:
-    """The rows as the month's, for bulk.copy() into a table of these types."""
+    """The rows, with the month's period_start, encoded for bulk.copy() into a table of these types."""
     dated = data.assign(period_start=repeat(month.key, TEXT, data))
     return bulk.encode(dated, schema.append(PERIOD_START), types)
 
 
 def rows_as_they_are(connection: Connection, month: BillingMonth, *tables: str) -> str:
-    """Changes whenever a row of the month is written: of each table how many, and a hash of where and by whom."""
+    """A text that changes whenever a row of the month is written: each table's row count, and a hash of its places."""
     each = " || ', ' || ".join(
         f"(select '{table} ' || count(*) || ' '"
         f" || coalesce(sum(hashtidextended(ctid, hashoidextended(tableoid, hashtextextended(xmin::text, 0)))), 0)"

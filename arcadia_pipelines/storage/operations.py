@@ -25,12 +25,12 @@ Row = Mapping[str, object]
 
 
 class OperationRefused(Refused):
-    """What was asked for cannot be done, and nothing was; the message says to what, why, and what else can be."""
+    """It cannot be done, and nothing was; the message names the invoice or tenant, why, and what else can be done."""
 
 
 @dataclass(frozen=True)
 class Act:
-    """Something that can be done to an invoice: its name in `changes`, from which states, and to which."""
+    """An act on an invoice: its name in `changes`, the statuses it starts from, and the one it ends in."""
 
     action: str
     before: tuple[str, ...]
@@ -82,9 +82,9 @@ def find(connection: Connection, references: Sequence[str]) -> dict[UUID, Billin
 
 
 def drafts(connection: Connection, month: BillingMonth, tenants: Collection[str]) -> tuple[list[UUID], list[str]]:
-    """The month's drafts that can be issued, by id, and the tenants whose draft cannot be, being on hold.
+    """The ids of the month's drafts that can be issued, and the tenants whose draft cannot, because they are on hold.
 
-    Of these tenants, or of all if none is named. Raises OperationRefused for a named tenant without a draft to issue.
+    Only of these tenants, if any are named. Raises OperationRefused for a named tenant without a draft to issue.
     """
     rows = [
         row
@@ -106,7 +106,7 @@ def change(
     author: Author,
     paid_at: dt.datetime | None = None,
 ) -> list[Row]:
-    """Do it to these invoices, all or none; returns them as they stand then, by month and tenant.
+    """Do the act on these invoices, all or none; returns them as they are afterwards, by month and tenant.
 
     The transaction must hold the lock of each of the months. Raises OperationRefused.
     """
@@ -157,7 +157,7 @@ def _refuse_day(row: RowMapping, paid_at: dt.datetime | None) -> None:
 
 
 def _refuse_tenant(row: RowMapping) -> None:
-    """No draft is issued to a tenant on hold, or to one whose GST status is another now."""
+    """No draft is issued to a tenant on hold, or to one whose GST status has changed."""
     if row["on_hold"]:
         raise OperationRefused(f"{row['tenant_id']} is on hold: release the tenant first")
     if row["gst_status_changed"]:
@@ -168,7 +168,7 @@ def _refuse_tenant(row: RowMapping) -> None:
 
 
 def _refuse_elsewhere(connection: Connection, drafts: Sequence[UUID]) -> None:
-    """No draft is issued that bills what is another tenant's now, or what another tenant's invoice bills already."""
+    """No draft is issued that bills what moved to another tenant, or what another tenant's invoice bills already."""
     for invoice, tenant, month, subscription in billed.moved(connection, drafts):
         raise OperationRefused(
             f"draft {invoice} bills subscription {subscription}, which is not {tenant}'s any more: run {month} again,"
@@ -217,7 +217,10 @@ _STATE = """
 
 
 def hold(connection: Connection, tenants: Sequence[str], author: Author) -> list[Row]:
-    """Hold the tenants, all or none; returns their drafts. No month may run beside it. Raises OperationRefused."""
+    """Put the tenants on hold, all or none; returns their drafts. Raises OperationRefused.
+
+    No month may run meanwhile: the transaction must be database.exclusive_transaction().
+    """
     state = _state(connection, tenants)
     for tenant in tenants:
         if held_at := state[tenant]["held_at"]:
@@ -229,7 +232,7 @@ def hold(connection: Connection, tenants: Sequence[str], author: Author) -> list
 
 
 def release(connection: Connection, tenants: Sequence[str], author: Author) -> list[Row]:
-    """Release the tenants, all or none; returns their drafts. As hold()."""
+    """Release the tenants from hold, all or none; returns their drafts. As hold()."""
     state = _state(connection, tenants)
     if free := [tenant for tenant in tenants if not state[tenant]["held_at"]]:
         raise OperationRefused(f"{', '.join(free)} is not on hold")
@@ -242,7 +245,7 @@ def _state(connection: Connection, tenants: Sequence[str]) -> dict[str, RowMappi
     rows = connection.exec_driver_sql(_STATE, {"tenants": list(tenants)}).mappings()
     state = {row["tenant_id"]: row for row in rows}
     if unknown := [repr(tenant) for tenant in tenants if tenant not in state]:
-        raise OperationRefused(f"no tenant {', '.join(unknown)}: see the table tenants for those there are")
+        raise OperationRefused(f"no tenant {', '.join(unknown)}: the table tenants lists them all")
     return state
 
 
@@ -279,7 +282,7 @@ _ACCEPT = """
 
 
 def accept_vanished(connection: Connection, month: BillingMonth, author: Author) -> pd.DataFrame:
-    """Accept as lost what has vanished of the month's frozen usage; returns it, as usage.VANISHED.
+    """Accept as lost the month's frozen usage that has vanished; returns it, as usage.VANISHED.
 
     The next month end counts what is left. The transaction must hold the month's lock.
     """

@@ -1,7 +1,7 @@
-"""What stands in our schemas, or hangs on our tables, and is not the owner's: code that others would run.
+"""Planted code: objects in our schemas or attached to our tables that are not the owner's, and that others would run.
 
-Belongs here: finding it. Nobody but the owner can put anything there since sql/migrations/0016_owned_by_one.sql; what
-somebody put there before, or with the owner's right, is found by `arcadia db migrate`.
+Belongs here: finding it, for `arcadia db migrate`. Since sql/migrations/0016_owned_by_one.sql only the owner can create
+anything there; this finds what was created before, or with the owner's rights.
 """
 
 from sqlalchemy.engine import Connection
@@ -16,7 +16,7 @@ _TRUSTED = """
         union select nspowner from pg_namespace where nspname = 'billing'
     )
 """
-# In the platform's schema and in public others have things of their own: there it is only the pipeline's.
+# Others keep objects of their own in cloud and public: there only those of the pipeline's role are reported.
 _THINGS = f"""
     {_TRUSTED}, things as (
         select 'pg_proc'::regclass as kind, oid, pronamespace as namespace, proowner as owner from pg_proc
@@ -37,8 +37,8 @@ _THINGS = f"""
               and coalesce(pg_has_role(owner, to_regrole('arcadia_pipeline')::oid, 'member'), false))
     order by 1
 """
-# What a default, a check, an index or a policy calls runs as whoever writes or reads the table. Most of what PostgreSQL
-# has does no harm there; what executes the SQL that it is given, or writes a file, is volatile or makes XML of a query.
+# What a default, a check, an index or a policy calls runs as whoever writes or reads the table. Most functions of
+# PostgreSQL's own are harmless there; those that execute SQL or write files are volatile, or make XML from a query.
 _ATTACHED = f"""
     {_TRUSTED}, tables as (
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -85,7 +85,7 @@ _ANYBODY_MAY_CREATE = """
 
 
 def things(connection: Connection) -> list[str]:
-    """What others than the owner have made in our schemas, and the pipeline's role wherever bare names are found."""
+    """Objects that somebody else than the owner made in our schemas, or the pipeline's role in `cloud` and `public`."""
     found = list(connection.exec_driver_sql(_THINGS).scalars())
     if connection.exec_driver_sql(_ANYBODY_MAY_CREATE).scalar():
         found.append("whatever anybody makes in schema public (revoke create on schema public from public)")
@@ -93,5 +93,5 @@ def things(connection: Connection) -> list[str]:
 
 
 def attached(connection: Connection) -> list[str]:
-    """What hangs on our tables and runs code of others: triggers, rules, defaults, checks, indexes and policies."""
+    """What is attached to our tables and runs others' code: triggers, rules, defaults, checks, indexes and policies."""
     return list(connection.exec_driver_sql(_ATTACHED).scalars())

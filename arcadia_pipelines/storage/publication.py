@@ -31,7 +31,7 @@ from arcadia_pipelines.storage.streams import ahead
 
 _LINES = "tenant_invoice_lines"
 _CHANGES = pa.schema([("action", TEXT), ("replaces", FLAG), ("restores", FLAG), ("place", COUNT), *INVOICES])
-# Whoever has changed one since the month was read is noticed here, and whoever wants to now waits.
+# Fails if somebody has changed one of them since the month was read; whoever wants to from now on waits.
 _LOCK_STANDING = "select from billing.tenant_invoices i join changes c on c.id = i.id for update of i"
 _ADD = f"""
     insert into billing.tenant_invoices
@@ -42,7 +42,7 @@ _ADD = f"""
            {NUMBER.format("")}, content_sha256, lines_sha256, %(cutoff)s, %(run)s, meta
     from changes where action in ('add', 'draft')
 """
-# The revision that is replaced is kept whole in the event, which is written once the invoice is the new one.
+# The event keeps the replaced revision whole. It is written after the invoice's row has changed.
 _REVISE = """
     with replaced as materialized (
         select i.id, i.status, jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]')) as snapshot
@@ -76,7 +76,7 @@ _DROP_REPLACED_LINES = """
     delete from billing.tenant_invoice_lines l using changes c
     where (c.replaces or c.restores) and l.invoice_id = c.id and l.period_start = %(month)s
 """
-# PostgreSQL copies nothing into a table that has row security but for its owner.
+# PostgreSQL refuses COPY into a table with row-level security, except to its owner.
 _NEW_LINES = "create temporary table new_lines (like billing.tenant_invoice_lines including defaults) on commit drop"
 _ADD_LINES = "insert into billing.tenant_invoice_lines select * from new_lines"
 
@@ -105,11 +105,11 @@ class Published:
     changed: pd.DataFrame
     """The changed invoices with the largest differences, at most 20, largest first."""
     left: pd.DataFrame
-    """The rows of the plan whose invoices stand otherwise than they would be made: frozen, on hold, held back."""
+    """The rows of the plan whose invoices were left as they are: locked (`frozen`), on hold, held back."""
 
     @property
     def frozen(self) -> pd.DataFrame:
-        """The frozen invoices that differ."""
+        """The locked invoices that differ from what would be billed now."""
         return self.left[self.left["action"] == "frozen"].reset_index(drop=True)
 
 
@@ -131,7 +131,7 @@ def publish(connection: Connection, publication: Publication, chunks: Chunks, ke
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A chunk, ready to be written: what is to be done, and the rows of what changes."""
+    """A chunk, ready to be written: its plan, and the encoded rows of what changes."""
 
     plan: pd.DataFrame
     changes: pd.DataFrame
@@ -145,7 +145,7 @@ class _Prepared:
 def _carry_out(connection: Connection, publication: Publication, into: str, chunks: Chunks, kept: int) -> Published:
     """Chunk by chunk: while PostgreSQL writes one, those after it are computed and prepared.
 
-    The lines are copied `into` a new partition, or for a month that has one into `new_lines`.
+    The lines are copied `into` a new partition, or into `new_lines` if the month has a partition.
     """
     actions = dict.fromkeys(ACTIONS, 0) | {"keep": kept}
     shown, left = [], []
@@ -189,7 +189,7 @@ def _prepare(
     if not written.all():
         lines = lines[lines["invoice_id"].isin(invoices[written]["id"])]
     foreign = changes[(changes["replaces"] | changes["restores"]) & ~changes["id"].isin(invoices["id"])]
-    if len(foreign):  # invoices that somebody else has put in, which keep their ids
+    if len(foreign):  # invoices that another system inserted keep their ids
         ids = foreign.merge(invoices, on="tenant_id", suffixes=("", "_of_ours")).set_index("id_of_ours")["id"]
         lines = lines.assign(invoice_id=lines["invoice_id"].map(ids).fillna(lines["invoice_id"]))
     is_numbered = changes["action"].isin(["add", "issue"]) & changes["invoice_number"].isna()
@@ -212,7 +212,7 @@ def _largest(plan: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_invoices(connection: Connection, publication: Publication, chunk: _Prepared, left: Numbers) -> None:
-    """Carry out the chunk's plan but for the new lines, and record it; the numbers are those that are `left`."""
+    """Write the chunk's invoices and events, but not its new lines; the numbers are taken from those `left`."""
     month, plan = publication.month, chunk.changes
     connection.exec_driver_sql("truncate changes")
     bulk.copy(connection, "pg_temp.changes", chunk.change_rows)

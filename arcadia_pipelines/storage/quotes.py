@@ -21,13 +21,13 @@ _TABLE = "deployment_quote_lines"
 _IN_ORDER = [("subscription_id", "ascending"), ("line_no", "ascending")]
 
 Chunks = Generator[tuple[Quotes, list[pd.DataFrame]], None, None]
-"""Quotes of some tenants, each beside the rows of other queries for the same tenants."""
+"""For some tenants: their quotes, and the rows that other queries gave for them."""
 
 LINES = Query(f"select * from billing.{_TABLE} where period_start = %(month)s", QUOTE_LINES)
 """The month's quote lines. Takes `month`."""
 
 _NEW_LINES = f"create temporary table new_quote_lines (like billing.{_TABLE}) on commit drop"
-# All at once, after the last chunk: a subscription may have gone from one tenant to another, in another chunk.
+# All at once, after the last chunk: a subscription may have moved to a tenant of another chunk.
 _DELETE = f"""
     delete from billing.{_TABLE} q using unnest(%(ids)s::uuid[]) as changed (id)
     where q.period_start = %(month)s and q.subscription_id = changed.id
@@ -39,14 +39,14 @@ _OF_THESE_OR_NOBODY = f"""
     not exists (select from ({PAYERS}) s
                 where s.id = q.subscription_id and s.tenant_id <> all(%(only)s::text[]))
 """
-"""Which rows q of unbilled_usage are of these tenants or of nobody."""
+"""Whether a row `q` of unbilled_usage belongs to one of the tenants `only`, or to none at all."""
 
 
 def replace(connection: Connection, month: BillingMonth, chunks: Chunks, only: Sequence[str] | None = None) -> bool:
-    """Make these the month's quotes, each chunk beside the LINES that stand; returns whether anything was written.
+    """Make these the month's quotes; each chunk comes with the existing LINES. Returns whether anything was written.
 
-    If `only` is given, they are the quotes of these tenants and the usage of nobody, and others' stay. Of the lines
-    only subscriptions that differ are written.
+    If `only` is given, they are the quotes of these tenants and the unassigned usage, and other tenants' stay. Lines
+    are written only for subscriptions that differ.
     """
     if is_quoted(connection, month):
         connection.exec_driver_sql(_NEW_LINES)
@@ -75,7 +75,7 @@ def replace(connection: Connection, month: BillingMonth, chunks: Chunks, only: S
 
 @dataclass(frozen=True)
 class _Found:
-    """What is not written chunk by chunk: the subscriptions that differ, and what is on no line."""
+    """What is written after the last chunk: the subscriptions that differ, unbilled usage, faults."""
 
     differing: list[pa.Array] = field(default_factory=list)
     unbilled: list[pd.DataFrame] = field(default_factory=list)
@@ -83,7 +83,7 @@ class _Found:
 
 
 def _load(connection: Connection, table: str, month: BillingMonth, chunks: Chunks) -> _Found:
-    """Append the lines of the subscriptions that differ to the table: those of a chunk while the next is computed."""
+    """Append to the table the lines of the subscriptions that differ: a chunk's, while the next one is computed."""
     found, types = _Found(), bulk.types_of(connection, table)
     with closing(ahead(_prepared(month, chunks, types))) as prepared:
         for quotes, differing, rows in prepared:
@@ -115,7 +115,7 @@ def _prepare(
 
 
 def _differing(standing: pa.Table, quoted: pa.Table) -> pa.Array:
-    """The ids of the subscriptions that have other lines, or lines on one side only."""
+    """The ids of the subscriptions whose lines differ, or that have lines on one side only."""
     if not len(standing):
         return pc.unique(quoted["subscription_id"])
     before, after = _rows(standing), _rows(quoted)
@@ -139,7 +139,7 @@ def _rows(lines: pa.Table) -> pa.ChunkedArray:
 def _replace_rows(
     connection: Connection, table: str, month: BillingMonth, chunks: list[pd.DataFrame], schema: pa.Schema, part: Part
 ) -> bool:
-    """Replace a part of the month's rows of a table in which each row's texts and ids are its place."""
+    """Replace a part of the month's rows of a table; its text and id columns give the order."""
     order = [field.name for field in schema if field.type == TEXT]
     rows = pd.concat(chunks).sort_values(order, ignore_index=True)
     by = ", ".join(f'{name}::text collate "C"' for name in order)
@@ -153,13 +153,13 @@ def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 
 def unbilled(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The month's usage on no quote, as quote.UNBILLED."""
+    """The month's usage that is on no line, as quote.UNBILLED."""
     query = "select * from billing.unbilled_usage where period_start = %(month)s"
     return bulk.read(connection, query, UNBILLED, {"month": month.start})
 
 
 def is_quoted(connection: Connection, month: BillingMonth) -> bool:
-    """Whether the month has been quoted, be it with no line."""
+    """Whether the month has been quoted, even without a line."""
     return months.has_partition(connection, _TABLE, month)
 
 

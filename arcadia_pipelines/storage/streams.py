@@ -1,7 +1,7 @@
 """Reads as large as a month, in chunks of whole tenants: what is held in memory does not grow with the month.
 
 Each query has a connection of its own, on which PostgreSQL's rows become Arrow columns as they arrive (ADBC). All of
-them see one state of the database. What computes next to them does so in threads of its own: see ahead().
+them see one state of the database. Computation overlaps with reading, in a thread: see ahead().
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ CHUNK_ROWS = 20_000
 """About how many rows of the first query make a chunk."""
 
 LOCK_WAIT_MS = 20_000
-"""How long a reader waits for a table: who has it may be waiting for the connection that waits for the reader."""
+"""How long a reader waits for a table: its holder may itself wait for the connection that waits for the reader."""
 
-# Linux counts a client that does not read for a minute, as it waits for another connection, among the vanished. What
-# keeps others waiting is not this session.
+# With this time-out Linux takes a client for vanished that reads nothing for a minute, as ours may while it waits for
+# another connection. A reader keeps nobody waiting, so it needs no time-out.
 _PATIENT = "select pg_catalog.set_config('tcp_user_timeout', '0', false)"
 _BATCH_BYTES = 4 * 1024 * 1024
 _END: Any = object()
@@ -48,8 +48,8 @@ def chunks(
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     """For some thousand tenants at a time, in order, a frame per query with these tenants' rows; at least one chunk.
 
-    Rows without a tenant are in the last chunk. If `only` is given, other tenants' rows are left out. Seen is what is
-    committed at this call: neither what others commit later, nor what the connection's own transaction has written.
+    Rows without a tenant are in the last chunk. If `only` is given, other tenants' rows are left out. The queries
+    see what is committed at this call: neither what others commit later, nor what this connection has yet to commit.
     After this call the connection is not used any more.
     """
     snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
@@ -65,7 +65,7 @@ def _chunks(
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     with _as_psycopg(), ExitStack() as opened:
         first = opened.enter_context(_connect(server))
-        # A clone need not learn the database's types, which takes longer than all else.
+        # A clone need not load the database's types, the slowest part of connecting.
         readers = [first, *(opened.enter_context(first.adbc_clone()) for _ in texts[1:])]
         for reader in readers:
             _settle(reader)
@@ -80,9 +80,9 @@ def _chunks(
 
 
 def _connect(server: str) -> adbc.Connection:
-    """A connection of ADBC's, which looks for the database's types at once, by operators that others could plant.
+    """Connect with ADBC, which queries the database's types at once, with operators that others could have planted.
 
-    So its search_path is said at its start; but for a pooler that lets nothing be said there.
+    So search_path is part of the connection request, unless a pooler refuses that.
     """
     asked = str(psycopg.conninfo.conninfo_to_dict(server).get("options") or "")
     options = f"{asked} -c search_path={session.SEARCH_PATH.replace(' ', '')}".strip()
@@ -102,9 +102,9 @@ def whole(
 
 
 def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The items, each made in a thread while the one before it is used. What the making raises is raised here.
+    """The items, each made in a thread while the one before it is used. Exceptions are raised here.
 
-    Closed before the last, it does not wait for the one that is being made; the iterator is closed after it.
+    Closed early, it does not wait for the item that is being made; the iterator is closed after that.
     """
     maker, iterator = ThreadPoolExecutor(1), iter(items)
     try:
@@ -128,13 +128,13 @@ class _Stream:
         self._held = self._schema.empty_table()
 
     def tenant_after(self, rows: int) -> str | None:
-        """The tenant of the row after so many; None if there are not so many, or it has none."""
+        """The tenant of the row after this many; None if there are fewer rows, or the row has no tenant."""
         while self._held.num_rows <= rows and self._read():
             pass
         return self._held["tenant_id"][rows].as_py() if self._held.num_rows > rows else None
 
     def take(self, until: str | None) -> pd.DataFrame:
-        """The rows of the tenants up to this one, with it; all that are left if it is None."""
+        """The rows of the tenants up to and including this one; all that are left if it is None."""
         while (until is None or self._all_up_to(until)) and self._read():
             pass
         rows = self._held.num_rows
@@ -159,7 +159,7 @@ class _Stream:
 
 
 def _settle(reader: adbc.Connection) -> None:
-    """Give the reader's session what our SQL relies on. Raises session.SessionRefused."""
+    """Give the reader's session the settings that our SQL relies on. Raises session.SessionRefused."""
     with reader.cursor() as cursor:
         for statement in (session.say(session.BILLING), session.NOTICE_THE_VANISHED, _PATIENT):
             cursor.execute(statement)
@@ -179,7 +179,7 @@ def _rows(reader: adbc.Connection, snapshot: str, text: str) -> Iterator[Iterato
         cursor.execute(f"set local lock_timeout = {LOCK_WAIT_MS}")
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(text)
-        # The cursor's own reader: pyarrow's, which fetch_record_batch() gives, forgets the error's SQLSTATE.
+        # The cursor's own reader: pyarrow's, which fetch_record_batch() gives, loses the error's SQLSTATE.
         with cursor._results.reader as batches:
             yield batches
 
@@ -191,17 +191,17 @@ def _with_tenant(schema: pa.Schema) -> pa.Schema:
 def _select(query: Query, only: Sequence[str] | None) -> str:
     """The query's columns in order, by tenant."""
     which = "" if only is None else "where q.tenant_id = any(%(only)s::text[]) or q.tenant_id is null"
-    # As text, which Arrow reads exactly or not at all. ADBC learns the types of a connection before its session is
-    # settled, and where names are quoted it knows none.
+    # As text, which Arrow parses exactly or rejects. ADBC loads a connection's types before its settings are set, and
+    # finds none if quote_all_identifiers is on.
     columns = ", ".join(f"{name}::text" for name in _with_tenant(query.schema).names)
     return f'select {columns} from ({query.text}) q {which} order by q.tenant_id collate "C"'
 
 
 @contextmanager
 def _as_psycopg() -> Iterator[None]:
-    """ADBC's errors as psycopg's, so that there is one kind to explain.
+    """Raise ADBC's errors as psycopg's, so that there is one kind to explain.
 
-    One without a code is of the connection, which was lost: that it could be made is known from the one beside it.
+    An error without a SQLSTATE is a lost connection: the server is reachable, as the connection beside it shows.
     """
     try:
         yield

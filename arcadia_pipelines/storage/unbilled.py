@@ -1,7 +1,7 @@
 """Usage that no subscription or no rate covers: what it would have cost, and accepting that nobody pays for it.
 
-Belongs here: what is open of it, and the acceptance. Does not: finding it (billing/quote.py), and the usage of a tenant
-that is held back, which is billed once the fault is mended.
+Belongs here: the usage that nobody has accepted yet, and the acceptance. Does not: finding it (billing/quote.py), and
+the usage of a tenant that is held back, which is billed once the fault is fixed.
 """
 
 from collections.abc import Collection
@@ -18,19 +18,19 @@ from arcadia_pipelines.storage.catalogue import EVERY_DEPLOYMENT, bounds
 
 UNBILLED = pa.schema(
     [
-        ("tenant_id", TEXT),  # null: the deployment is nobody's
+        ("tenant_id", TEXT),  # null: the deployment has no tenant
         ("deployment_name", TEXT),
         ("resource_kind", TEXT),
         ("quantity", QUANTITY_SUM),
-        ("at_stake_cents", WHOLE),  # ex GST; null: there is no rate to tell by
+        ("at_stake_cents", WHOLE),  # ex GST; null: no rate prices it
         ("reason", TEXT),
         ("deployment_id", TEXT),
     ]
 )
-"""One row per row of unbilled_usage that is open, most at stake first."""
+"""One row per row of unbilled_usage that is not accepted, most at stake first."""
 
-# Whose it would have been: of the deployment's subscriptions the one that was active; else one that the month bills,
-# the newest; else the newest of all. At the plan's rate in effect in the month; else at the first one after it.
+# Who would have paid: the deployment's active subscription; else the newest that the month bills; else the newest of
+# all. At the plan's rate in effect in the month; else at the first later one.
 OPEN = f"""
     with open as (
         select u.deployment_id, u.subscription_id, u.resource_kind, u.reason, u.quantity from billing.unbilled_usage u

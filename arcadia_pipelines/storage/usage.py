@@ -19,14 +19,14 @@ from arcadia_pipelines.storage.months import LostRows
 from arcadia_pipelines.storage.streams import Query
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
-"""Stands for an id of null where ids are compared."""
+"""Stands for a null id in comparisons."""
 
 OF_THE_MONTH = "recorded_at >= %(start)s and recorded_at < %(end)s"
 RECORDS = f"select * from cloud.usage_records where {OF_THE_MONTH}"
-"""The raw records of a month, all that there are. Takes `start` and `end`."""
+"""All raw records of a month. Takes `start` and `end`."""
 
-# A record whose ingested_at is still to come has come all the same, and its month is over: it counts as received at the
-# cut-off of the freezing that finds it, and that is remembered, for the time of its stamp will come too.
+# A record whose ingested_at is in the future is here all the same, and its month is over: it counts as received at the
+# cut-off of the freezing that finds it. usage_ahead remembers that, as the time of its stamp will come too.
 WAS_AHEAD = f"""
     exists (select from billing.usage_ahead a
             where a.period_start = %(month)s and a.record_id = coalesce(r.id, '{_NOBODY}'))
@@ -46,16 +46,16 @@ SPANS = f"""
                  lead(since) over (partition by deployment_id order by since, id)) as ended_at
     from (select *, coalesce(started_at, '-infinity') as since from ({BILLED_SUBSCRIPTIONS}) b) s
 """
-"""When each subscription that a month bills was its deployment's: [started_at, ended_at). Takes `start` and `end`."""
+"""When each subscription that a month bills had its deployment: [started_at, ended_at). Takes `start` and `end`."""
 
 ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
-"""What joins a record r to the span s that it belongs to."""
+"""The condition that joins a record `r` to its span `s`."""
 
 WEIGHT = "(hashtextextended({0}resource_kind, uuid_hash_extended({0}deployment_id, 0)) | 1)"
-"""What a row is weighted by in a sum, as in a checksum: another deployment or kind has another weight, and none 0.
+"""A row's weight in a checksum: it depends on the deployment and the kind, and is never 0.
 
-Takes the table's name with a point, or nothing. If the sums of one deployment and kind differ, such sums of all are
-equal once in some 10^18 times.
+Takes the table's alias with a point, or nothing. If the sums of one deployment and kind differ, the checksums of all
+are equal once in some 10^18 times.
 """
 _WEIGHT = WEIGHT.format("")
 FROZEN_SUMS = f"""
@@ -66,21 +66,21 @@ EQUALS_RAW_RECORDS = f"""
     select (select (sum(w), sum(w * quantity)) from (select quantity, {_WEIGHT} as w from ({RECEIVED}) r) r)
            is not distinct from ({FROZEN_SUMS})
 """
-"""Whether the frozen usage is that of the raw records, per deployment and kind. Takes as RECEIVED."""
+"""Whether frozen usage and raw records agree per deployment and kind, by a checksum. Takes what RECEIVED takes."""
 
 LAST_SUBSCRIPTIONS = f"""
     select distinct on (deployment_id) deployment_id, id as subscription_id
     from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc nulls last, id desc
 """
-"""Whose the usage of a deployment is if no subscription of it begins or ends within the month."""
+"""The subscription that has a deployment's usage, if none of its subscriptions begins or ends within the month."""
 PART_MONTHS = f"""
     select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
     where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
 """
 
-# Of a group that all processes have seen, each sends its sum to the leader: two that send take less than three.
+# Each process of a parallel sum sends its groups to the leader: if the leader only collects, fewer are sent.
 _SENT_BY_FEWER = "set local parallel_leader_participation = off"
-# Few subscriptions begin or end within a month, few records are unusable, and looking for them in each record is dear:
+# Few subscriptions begin or end within a month, few records are unusable, and checking each record for that is slow:
 # all records are summed first, in parallel, and what needs a second look is summed again.
 _QUICKLY = f"""
     create temporary table counted on commit drop as
@@ -109,8 +109,8 @@ _THOROUGHLY = f"""
     where {{which}}
     group by r.deployment_id, r.resource_kind, s.subscription_id
 """
-# Also across the month's edges: a record that is in two months would be billed in both. What writes a record twice
-# does so soon: the months beside it are looked at, not the whole history.
+# Also across the month's edges: a record with copies in two months would be billed in both. A copy is written soon
+# after the original: the months before and after are searched, not the whole history.
 _DUPLICATES = """
     left join (
         select id as copied_id from cloud.usage_records
@@ -137,7 +137,7 @@ _COLUMNS_FIT = """
 
 @dataclass(frozen=True)
 class Counted:
-    """Usage that PostgreSQL has grouped, and keeps until the transaction ends or something else is counted.
+    """Usage that PostgreSQL has counted into a temporary table, kept until the transaction ends or the next count.
 
     One row per deployment, resource kind and the subscription active when it was recorded; the columns of metered_usage
     but the month.
@@ -147,7 +147,7 @@ class Counted:
 
 
 def count(connection: Connection, month: BillingMonth) -> Counted:
-    """Count the month's usage that has come by now."""
+    """Count the month's usage that was received until now."""
     parameters = bounds(month)
     connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
     connection.exec_driver_sql(_SENT_BY_FEWER)
@@ -162,24 +162,27 @@ def count(connection: Connection, month: BillingMonth) -> Counted:
 
 
 def is_plain(connection: Connection) -> bool:
-    """Whether ids are unique, quantities fit, and each record is of a deployment and kind. A view may show anything."""
+    """Whether the table enforces unique ids, quantities that fit, a deployment and a kind. A view may show anything."""
     return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _COLUMNS_FIT))
 
 
 def count_thoroughly(
     connection: Connection, which: str, parameters: Mapping[str, object], records: str = RECORDS
 ) -> Counted:
-    """Count some records one by one. Takes what RECORDS and `which`, a condition on a record r, take."""
+    """Count, with all checks, the records that `which` selects, a condition on a record `r`.
+
+    `parameters` are those of `records` and `which`.
+    """
     connection.exec_driver_sql("drop table if exists pg_temp.counted")
     ids_are_unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
     thoroughly = _thoroughly(which, ids_are_unique, records)
-    # A table that is made with its rows is filled in parallel.
+    # CREATE TABLE AS is filled in parallel, an INSERT is not.
     connection.exec_driver_sql(f"create temporary table counted on commit drop as {thoroughly}", parameters)
     return Counted()
 
 
 def count_received(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Counted:
-    """Count the month's usage that had come by the cut-off, as count() does."""
+    """Count the month's usage that was received until the cut-off, as count() does."""
     return count_thoroughly(connection, "true", {**bounds(month), "cutoff": cutoff}, RECEIVED)
 
 
@@ -198,7 +201,7 @@ _UNASSIGNABLE = """
 
 
 class UnassignableUsage(MonthStopped):
-    """Records that say no deployment or no resource kind; the message says how many, and what to do."""
+    """Records without a deployment or a resource kind; the message says how many, and what to do."""
 
 
 class UsageVanished(MonthStopped):
@@ -238,7 +241,7 @@ _WRITTEN = r"""
 _THERE = f"select count(*) from billing.{_TABLE} where period_start = %(month)s"
 _DROP_THE_REST = f"delete from billing.{_TABLE} where period_start = %(month)s"
 # In two statements, of which the first is done in parallel.
-_FIND_AHEAD = f"""
+_STAMPED_AHEAD = f"""
     create temporary table ahead on commit drop as
     select distinct coalesce(r.id, '{_NOBODY}') as record_id from cloud.usage_records r
     where {OF_THE_MONTH} and r.ingested_at > %(cutoff)s and not {WAS_AHEAD} and {{where}}
@@ -261,8 +264,8 @@ class Replaced:
 def next_cutoff(connection: Connection, month: BillingMonth) -> dt.datetime:
     """The database's clock, and always later than the month's last cut-off.
 
-    A clock that was set back neither takes back what has come nor lets an acceptance, which is of one cut-off, cover
-    another freezing.
+    So, if the clock is set back, what was received stays received, and an acceptance, which is for one cut-off, does
+    not cover another freezing.
     """
     now = cast("dt.datetime", connection.exec_driver_sql("select clock_timestamp()").scalar_one())
     last = cutoff_of(connection, month)
@@ -270,10 +273,10 @@ def next_cutoff(connection: Connection, month: BillingMonth) -> dt.datetime:
 
 
 def is_frozen(connection: Connection, month: BillingMonth) -> bool:
-    """Whether the month has frozen usage. Raises LostRows if it had."""
+    """Whether the month has frozen usage. Raises LostRows if it had some and no longer has."""
     if months.has_partition(connection, _TABLE, month):
         return True
-    if cutoff_of(connection, month) is not None:  # of usage that has vanished since, nobody would hear
+    if cutoff_of(connection, month) is not None:  # frozen anew, vanished usage would go unnoticed
         raise LostRows(
             f"the frozen usage of {month} is lost: run `arcadia rebuild {month}`, or restore it from a backup"
         )
@@ -299,9 +302,9 @@ def replace(connection: Connection, month: BillingMonth, counted: Counted) -> Re
 def replace_part(
     connection: Connection, month: BillingMonth, counted: Counted, which: str, parameters: Mapping[str, object]
 ) -> Replaced:
-    """Write what differs between what was counted, all usage of some deployments, and their frozen usage.
+    """Make what was counted, all usage of some deployments, their frozen usage; only rows that differ are written.
 
-    `which` is a condition on the deployment_id, and takes `parameters`. Raises UsageVanished.
+    `which`, a condition with `parameters`, selects these deployments by deployment_id. Raises UsageVanished.
     """
     parameters = {**parameters, **bounds(month)}
     connection.exec_driver_sql("drop table if exists pg_temp.differing")
@@ -315,7 +318,7 @@ def replace_part(
 
 
 def record_freezing(connection: Connection, month: BillingMonth, cutoff: dt.datetime, run_id: str) -> None:
-    """Record up to when the frozen usage, which was written, counts what has come."""
+    """Record the cut-off of the frozen usage that was written."""
     connection.exec_driver_sql(
         "insert into billing.billing_months (period_start, usage_cutoff, run_id)"
         " values (%(month)s, %(cutoff)s, %(run)s)"
@@ -325,15 +328,15 @@ def record_freezing(connection: Connection, month: BillingMonth, cutoff: dt.date
 
 
 def record_ahead(connection: Connection, month: BillingMonth, cutoff: dt.datetime, where: str = "true") -> None:
-    """Remember what the frozen usage counts though it is stamped ahead of the clock; it lies `where`, a condition."""
+    """Remember the records that were counted though stamped later than the cut-off. `where` narrows the search."""
     parameters = {**bounds(month), "cutoff": cutoff}
     connection.exec_driver_sql("drop table if exists pg_temp.ahead")
-    if connection.exec_driver_sql(_FIND_AHEAD.format(where=where), parameters).rowcount:
+    if connection.exec_driver_sql(_STAMPED_AHEAD.format(where=where), parameters).rowcount:
         connection.exec_driver_sql(_REMEMBER_AHEAD, parameters)
 
 
 def is_lost(connection: Connection, month: BillingMonth) -> bool:
-    """Whether the month is frozen, and has fewer rows of frozen usage than were written."""
+    """Whether the month has lost frozen usage: it has fewer rows than were written."""
     if not months.has_partition(connection, _TABLE, month):
         return cutoff_of(connection, month) is not None
     written = connection.exec_driver_sql(_WRITTEN, {"month": month.start}).scalar()
@@ -341,7 +344,7 @@ def is_lost(connection: Connection, month: BillingMonth) -> bool:
 
 
 def has_as_many(connection: Connection, month: BillingMonth, counted: Counted) -> bool:
-    """Whether what was counted has as many rows as the month's frozen usage had, as far as that is known."""
+    """Whether what was counted has as many rows as the month's frozen usage had; True if that is unknown."""
     written = connection.exec_driver_sql(_WRITTEN, {"month": month.start}).scalar()
     return written in (None, connection.exec_driver_sql(f"select count(*) from {counted.table}").scalar_one())
 
@@ -383,7 +386,7 @@ VANISHED = pa.schema(
         ("remaining_records", COUNT),
     ]
 )
-"""One row per deployment and resource kind with fewer records than the frozen usage counts; and whose it is today."""
+"""One row per deployment and resource kind with fewer records than the frozen usage counts, and its tenant today."""
 
 _VANISHED = """
     select m.deployment_id, (select min(tenant_id) from cloud.cloud_deployments d where d.id = m.deployment_id)
@@ -414,10 +417,10 @@ def vanished(
     which: str = "true",
     parameters: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
-    """What was counted lacks of the frozen usage and nobody has accepted as lost, as VANISHED, worst first.
+    """Frozen usage whose records were not counted and that nobody has accepted as lost, as VANISHED, worst first.
 
-    Corrections are records of their own: fewer records than were frozen mean that some were lost, or purged. Records
-    that could not be used may go: removing them is how such a fault is mended.
+    Corrections are records of their own, so fewer records than were frozen mean that some were lost, or purged.
+    Unusable ones may go: removing them is how that fault is fixed.
     """
     query = _VANISHED.format(which=which, counted=counted.table)
     return bulk.read(connection, query, VANISHED, {**(parameters or {}), "month": month.start})
@@ -426,9 +429,9 @@ def vanished(
 def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
     if len(lost):
         first = lost.iloc[0]
-        whose = "no tenant's" if pd.isna(first["tenant_id"]) else f"tenant {first['tenant_id']}"
+        whose = "no tenant" if pd.isna(first["tenant_id"]) else f"tenant {first['tenant_id']}"
         raise UsageVanished(
-            f"usage of {month} that is frozen has vanished, of {number_of(len(lost), 'meters')}: first"
+            f"frozen usage of {month} has vanished, of {number_of(len(lost), 'meters')}: first"
             f" {first['resource_kind']} of deployment {first['deployment_id']} ({whose}), which had"
             f" {number_of(int(first['frozen_records']), 'records')} and has {first['remaining_records']}."
             " Restore them; or accept it, by the job accept_vanished_usage"
@@ -438,7 +441,7 @@ def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
 LATE = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("raw_records", COUNT), ("frozen_records", COUNT)])
 """One row per deployment and resource kind with more records than the frozen usage counts."""
 
-# By number, not by time of ingestion: a record may be stamped before the cut-off and committed after it.
+# By number, not by time of ingestion: a record may be stamped before the cut-off, and be committed after it.
 _LATE = """
     with raw as (
         select deployment_id, resource_kind, count(*) as raw_records from cloud.usage_records
@@ -486,7 +489,7 @@ _AHEAD = f"""
 
 
 def ahead(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The frozen usage whose ingested_at is still to come, as AHEAD."""
+    """The frozen usage whose ingested_at is in the future, as AHEAD."""
     return bulk.read(connection, _AHEAD, AHEAD, bounds(month))
 
 

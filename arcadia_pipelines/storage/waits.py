@@ -1,6 +1,6 @@
-"""Who holds up a session: looked at from another connection while it waits, and named for people to read.
+"""Who blocks a session: looked up from another connection while it waits, and named for people to read.
 
-Belongs here: seeing a wait, and whom it is for. Does not: locks, and the limits of waits (database.py).
+Belongs here: noticing a wait, and who causes it. Does not: locks, and the limits of waits (database.py).
 """
 
 import datetime as dt
@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 
 LOGGER = logging.getLogger(__name__)
-"""Says once of a wait that lasts for whom it is. Dagster shows it in the run (dagster.yaml)."""
+"""Says once, if a wait lasts, what is waited for and who holds it. Dagster shows it in the run (dagster.yaml)."""
 
 _FIRST_LOOKS = 10
 _SECONDS_BETWEEN_LOOKS = 1.0  # and five times as long after the first looks
 _STALE_SECONDS = 15.0
-_SHOWN = 60  # characters of what somebody else runs
+_SHOWN = 60  # characters of the blocking query
 
 _BLOCKING = """
     select h.pid, h.usename, h.application_name, h.state, h.xact_start, h.query, session_user as asking,
@@ -42,11 +42,11 @@ class Watch:
 
     @property
     def held(self) -> str:
-        """By whom the session was held up just now, to be put behind what it waits for; '' if nobody was seen."""
+        """Who blocked the session just now, to be put behind what it waits for; '' if nobody was seen."""
         return f", held by {self._holder}" if time.monotonic() - self._seen < _STALE_SECONDS else ""
 
     def see(self, holder: str) -> None:
-        """Note who holds it up now."""
+        """Note who blocks it now."""
         self._holder, self._seen = holder, time.monotonic()
 
 
@@ -56,9 +56,9 @@ def readers_of(session: int) -> str:
 
 
 def same_server(connection: "psycopg.Connection[Any]", application_name: str) -> str:
-    """What connects to the database that this connection is on, as the same login."""
+    """The connection string of this connection's database and login."""
     info = connection.info
-    # Host and port as they turned out to be: without any in the URL, two copies of libpq look in two places.
+    # Host and port as connected: if the URL has none, two copies of libpq have two defaults.
     place = {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
     same = {**info.get_parameters(), **place, "password": info.password, "application_name": application_name}
     return psycopg.conninfo.make_conninfo("", **{name: value for name, value in same.items() if value})
@@ -66,7 +66,7 @@ def same_server(connection: "psycopg.Connection[Any]", application_name: str) ->
 
 @contextmanager
 def watched(connection: "psycopg.Connection[Any]", watch: Watch) -> Iterator[None]:
-    """While this lasts, look whether the session waits for somebody else's lock; the first time it does is logged."""
+    """Meanwhile, check whether the session waits for somebody else's lock; the first such wait is logged."""
     over = threading.Event()
     server, session = same_server(connection, "arcadia watch"), connection.info.backend_pid
     threading.Thread(target=_look, args=(server, session, watch, over), daemon=True, name="watch").start()
@@ -81,7 +81,7 @@ def _look(server: str, session: int, watch: Watch, over: threading.Event) -> Non
     while not over.wait(_SECONDS_BETWEEN_LOOKS * (1 if looks < _FIRST_LOOKS else 5)):
         looks += 1
         holder = ""
-        with suppress(psycopg.Error):  # no connection is left, or the server is gone: who waits will hear of it
+        with suppress(psycopg.Error):  # no connection is left, or the server is gone: who waits will fail by itself
             holder = _holder(server, session)
         if not holder or over.is_set():
             continue
@@ -95,7 +95,7 @@ def _look(server: str, session: int, watch: Watch, over: threading.Event) -> Non
 def _holder(server: str, session: int) -> str:
     with psycopg.connect(server) as other:
         other.execute("set search_path = pg_catalog, pg_temp")
-        other.execute("set role none")  # what a login's sessions do is shown to the login, not to the role it acts as
+        other.execute("set role none")  # a login sees what its sessions do; the role it acts as does not
         found = other.execute(_BLOCKING, {"session": session, "readers": readers_of(session)}).fetchone()
     if found is None:
         return ""
@@ -103,7 +103,7 @@ def _holder(server: str, session: int) -> str:
     who = f"process {process} of PostgreSQL (login {login}, application {application or 'unnamed'}"
     more = f", and by {others} more" if others else ""
     if since is None:
-        hidden = f"since when and with what is hidden from {asking}, unless pg_read_all_stats is granted to it"
+        hidden = f"its start and query are hidden from {asking}, unless pg_read_all_stats is granted to it"
         return _printable(f"{who}; {hidden}){more}")
     query = _printable(query)
     query = query if len(query) <= _SHOWN else f"{query[:_SHOWN]}..."
@@ -112,5 +112,5 @@ def _holder(server: str, session: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text in one line, with nothing in it that a terminal obeys."""
+    """The text in one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -179,8 +179,8 @@ def test_a_time_limit_that_ends_a_wait_is_told_as_what_it_is(world: World) -> No
         ("lock_timeout", the_month(one, april), the_month(other, april), "2026-04"),
         ("statement_timeout", the_month(one, april), an_instant(other, april), "2026-04"),
         ("statement_timeout", an_instant(one, april, True), an_instant(other, may, True), "its turn to publish"),
-        ("statement_timeout", alone(one), the_month(other, april), "a release, or an operator"),
-        ("statement_timeout", the_month(one, april), alone(other), "the months that are under way"),
+        ("statement_timeout", alone(one), the_month(other, april), "a migration, or an operator"),
+        ("statement_timeout", the_month(one, april), alone(other), "the months that are running"),
     ]
     for limit, held, waiting, what in waits:
         world.query(f"alter database {world.url.rpartition('/')[2]} set {limit} = '300ms'")

@@ -160,7 +160,7 @@ def test_nothing_is_corrected_for_an_invoice_that_was_voided_since(world: World)
 def test_paid_months_are_not_credited_for_want_of_subscriptions(paid: World) -> None:
     """The table is empty by accident: the run refuses, also where an invoice would be left with a correction alone."""
     paid.query("update cloud.subscriptions set status = 'pending'")
-    refusal = "nobody has anything to bill in 2026-04, and 1 invoice would be void, or credited:"
+    refusal = "no tenant has anything to bill in 2026-04, and 1 invoice would be void, or credited:"
     assert refusal in failures(paid.month_end("2026-04", succeed=False))[0]
     paid.query("update cloud.subscriptions set status = 'active'")
     paid.publish("2026-05")

@@ -162,7 +162,7 @@ def test_a_month_in_which_nobody_has_anything_to_bill_any_more_voids_nothing(wor
     world.publish("2026-04")
     world.query("update cloud.subscriptions set status = 'pending'")
     result = world.month_end("2026-04", succeed=False)
-    assert "nobody has anything to bill in 2026-04, and 1 invoice would be void, or credited:" in failures(result)[0]
+    assert "no tenant has anything to bill in 2026-04, and 1 invoice would be void, or credited:" in failures(result)[0]
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
     world.query("update cloud.subscriptions set status = 'active'")
     world.publish("2026-04")

@@ -187,7 +187,7 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ),
         (
             f"alter table {LINES} detach partition {LINES}_2026_04",
-            {"missing": f"the invoice lines: {LINES}_2026_04 is there, and not attached to {LINES}"},
+            {"missing": f"the invoice lines: {LINES}_2026_04 exists, but is not attached to {LINES}"},
         ),
         (
             f"alter table {LINES} detach partition {LINES}_2026_04; alter table {LINES} attach partition"
@@ -213,7 +213,7 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
         (
             "alter table billing.deployment_quote_lines detach partition billing.deployment_quote_lines_2026_04",
             {
-                "missing": "the quote lines: billing.deployment_quote_lines_2026_04 is there, and not attached to"
+                "missing": "the quote lines: billing.deployment_quote_lines_2026_04 exists, but is not attached to"
                 " billing.deployment_quote_lines"
             },
         ),
@@ -227,7 +227,7 @@ CORRUPTIONS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ),
         (
             "delete from billing.billing_months where period_start = '2026-04-01'",
-            {"missing": "until when usage counts: there is no row of billing_months"},
+            {"missing": "the usage cut-off: there is no row of billing_months"},
         ),
         (
             "delete from billing.tenant_invoices where tenant_id = 'export'; delete from billing.invoice_events where"

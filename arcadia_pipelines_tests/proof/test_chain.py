@@ -239,9 +239,9 @@ def test_a_month_erased_with_its_history_is_missed_by_the_month_after_it(books: 
         for table in ("event_chain", "event_heads"):
             connection.exec_driver_sql(f"delete from billing.{table} where chain = '2026-03'")
         [row] = found(connection)["events_are_chained"]
-        assert (row["chain"], row["what"]) == ("2026-04", "the history of 2026-03 is gone, on which it follows")
+        assert (row["chain"], row["what"]) == ("2026-04", "the history of 2026-03, which this chain continues, is gone")
         for sha256 in (before["2026-04"], before["2026-05"]):
-            with pytest.raises(chain.NotProved, match="history of 2026-03 is gone"):
+            with pytest.raises(chain.NotProved, match="history of 2026-03, which this chain continues, is gone"):
                 chain.prove(connection, sha256, None)
         connection.rollback()
 
@@ -260,7 +260,7 @@ def test_a_chain_that_was_made_anew_is_known_by_a_head_of_before_alone(
         world.rewrite()
         assert world.disproved() == []
         told = arcadia("audit", "2026-04", "--head", before["2026-04"], ARCADIA_DATABASE_URL=url)
-        refused(told, f"no event of 2026-04 has the hash {before['2026-04']}: what led to it was changed since")
+        refused(told, f"no event of 2026-04 has the hash {before['2026-04']}: the history before it was changed since")
         assert arcadia("audit", "--head", heads(world)["2026-04"], ARCADIA_DATABASE_URL=url).code == 0
 
 
@@ -285,7 +285,7 @@ def test_a_head_is_printed_and_proved_on_the_command_line(world: World, arcadia:
     assert (proved["chain"], proved["place"], proved["event"], proved["operator"]) == ("tenants", 1, "held", "ada")
     refused(arcadia("audit", "2026-03", "--head", april), f"no event of 2026-03 has the hash {april}: ")
     refused(arcadia("audit", "--head", "0" * 64), "no event of any month has the hash 0000")
-    refused(arcadia("audit", "--head", "latest"), "'latest' is no head: a head is 64 hexadecimal digits")
+    refused(arcadia("audit", "--head", "latest"), "'latest' is not a head: a head is 64 hexadecimal digits")
     world.tamper("update billing.tenant_invoices set paid_at = paid_at - interval '1 day'")
     refused(
         arcadia("audit", "--head", april),

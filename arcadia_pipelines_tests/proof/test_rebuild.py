@@ -1,4 +1,4 @@
-"""Rows that are lost: nothing is worked out without them, and what can be proved to be the same is put back.
+"""Rows that are lost: nothing is computed without them, and what can be proved to be the same is put back.
 
 The attacks are a superuser's: dropped, detached and truncated partitions, triggers switched off.
 """
@@ -225,7 +225,7 @@ def test_lost_quote_lines_come_back_when_the_month_is_run_again(books: World) ->
 def test_a_detached_partition_is_left_to_its_owner(books: World) -> None:
     """Nobody attaches a table that may be anybody's by now; out of the way, its rows are rebuilt."""
     books.tamper(f"alter table {LINES} detach partition {APRIL}")
-    with pytest.raises(LostRows, match=r"2026_04 is there, and not attached to .* rename it out of the way"):
+    with pytest.raises(LostRows, match=r"2026_04 exists, but is not attached to .* rename it out of the way"):
         rebuilt(books)
     books.tamper(f"alter table {APRIL} rename to kept")
     assert {part.why_not for part in rebuilt(books)} == {""}

@@ -159,7 +159,7 @@ def test_what_cannot_be_restored_whole_leaves_the_database_empty(
         return answer
 
     assert arcadia("backup", str(file)).code == 0
-    refused(arcadia("backup", str(file)), "arcadia.dump is there already")
+    refused(arcadia("backup", str(file)), "arcadia.dump exists already")
     refused(arcadia("backup", str(tmp_path / "nowhere" / "x")), "cannot write", "nowhere/x")
     refused(arcadia("backup", str(tmp_path / "x"), ARCADIA_DATABASE_URL=empty_url), "lacks our tables")
     whole = file.read_bytes()

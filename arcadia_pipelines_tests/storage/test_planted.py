@@ -299,7 +299,7 @@ def test_the_functions_that_make_partitions_make_nothing_else(april: tuple[World
             connection.execute(attach.encode(), ("tenant_invoice_lines", "2027-01-01"))
     # A table that somebody left there is said by name; it is no month.
     owner.query("create table billing.metered_usage_2026_05 as select * from billing.metered_usage")
-    with pytest.raises(AssertionError, match=r"billing.metered_usage_2026_05 is there, and not attached"):
+    with pytest.raises(AssertionError, match=r"billing.metered_usage_2026_05 exists, but is not attached"):
         pipeline.month_end("2026-05")
     owner.query("drop table billing.metered_usage_2026_05")
 
@@ -352,7 +352,7 @@ def test_what_the_pipeline_owned_goes_back_to_the_owner_and_what_it_planted_is_t
             pipeline.query(remove)
         told = list[str]()
         migrations.migrate(engine, tell=told.append)
-        found = "not the owner's, and found by whoever uses bare names there: "
+        found = "not the owner's, and unqualified names may resolve to it: "
         assert [text.removeprefix(found).partition(" (of")[0] for text in told] == [
             "function billing.concat_ws(text,text)",
             "view billing.usage_records",

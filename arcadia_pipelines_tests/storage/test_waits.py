@@ -78,7 +78,7 @@ def test_a_wait_has_an_end_and_says_for_whom_it_was(
             seen = rf"^waited for 2026-04{held}\) {since}: select 'by whom'{ended}"
             with pytest.raises(database.StorageInterrupted, match=seen), database.month_at_an_instant(ours, APRIL):
                 pass
-            hidden = rf"waited for 2026-04{held}; since when and with what is hidden from login_\w+, unless "
+            hidden = rf"waited for 2026-04{held}; its start and query are hidden from login_\w+, unless "
             [failure] = failures(World(writes).month_end("2026-04", succeed=False))
             assert re.search(hidden, failure)
         told = [record.getMessage() for record in caplog.records if record.name == waits.LOGGER.name]
