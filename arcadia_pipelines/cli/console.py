@@ -1,4 +1,4 @@
-"""What the commands of `arcadia` share on a terminal: arguments, tables for people, JSON for programs."""
+"""What the commands of `arcadia` share: the database, arguments, tables for people, JSON for programs."""
 
 import datetime as dt
 import json
@@ -12,10 +12,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.money import dollars, plain
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.errors import ArcadiaError
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import database
 
 
 class _Terminal(Console):
@@ -49,6 +52,11 @@ _NARROWEST = 12
 
 class CommandError(ArcadiaError):
     """An error with a message for people."""
+
+
+def engine() -> Engine:
+    """An engine on the database of the settings; the embedded one is started. Raises SettingsError, EmbeddedError."""
+    return database.engine(Settings.from_environment().url())
 
 
 class Month(click.ParamType[BillingMonth]):

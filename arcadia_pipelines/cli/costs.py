@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import click
 import pandas as pd
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, print_table, say, to_json
+from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine, print_table, say, to_json
 from arcadia_pipelines.costs import bill, bills, digitalocean, exchange, fx_rates, margins
 from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.costs.bill import Bill
@@ -147,7 +147,7 @@ def rate(month: BillingMonth, usd_per_aud: str, source: str, reason: str | None)
 @JSON
 def show(month: BillingMonth | None, as_json: bool) -> None:
     """Show revenue beside cost by month, or MONTH by deployment, the lowest margin first."""
-    with database.transaction(_engine()) as connection:
+    with database.transaction(engine()) as connection:
         rows = margins.month_by_deployment(connection, month) if month else margins.month_by_month(connection)
     if month and not rows:
         raise CommandError(f"there is nothing of {month}: neither an invoice nor a bill of the provider's")
@@ -207,7 +207,7 @@ def _take(received: Bill, how: str, as_json: bool) -> None:
     month, first = received.month, Settings.from_environment().first_month
     if month < first or month.end > dt.datetime.now(dt.UTC).date():
         raise CommandError(f"{month} has no bill to take: bills are accepted for months from {first} that have ended")
-    with database.month_transaction(_engine(), month) as connection:
+    with database.month_transaction(engine(), month) as connection:
         try:
             taken = take(connection, received)
         except bills.BilledTwice as error:
@@ -244,7 +244,7 @@ def _rate(entered: list[Rate], source: str, reason: str | None, beside: Sequence
     """Set the rates, and convert the bills of their months again; all of it or nothing."""
     if reason is not None and not reason.strip():
         raise CommandError("--reason is empty: say why the rate is right")
-    with database.month_transaction(_engine(), *(one.month for one in entered)) as connection:
+    with database.month_transaction(engine(), *(one.month for one in entered)) as connection:
         try:
             changed = fx_rates.enter(connection, entered, source, reason and reason.strip(), beside)
         except fx_rates.DoubtfulRate as error:
@@ -281,7 +281,3 @@ def _spelled(name: str, value: Any) -> str:
     if name == "period_start":
         return f"{value:%Y-%m}"
     return dollars(value) if name.endswith("_cents") else str(value)
-
-
-def _engine() -> Engine:
-    return database.engine(Settings.from_environment().url())

@@ -6,9 +6,8 @@ import click
 
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli.console import ERR, CommandError, Month, say
+from arcadia_pipelines.cli.console import ERR, CommandError, Month, engine, say
 from arcadia_pipelines.exports import focus
-from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
 
 
@@ -40,9 +39,9 @@ def focus_file(month: BillingMonth, side: focus.Side, out: Path) -> None:
     """
     if out.suffix.lower() not in focus.ENDINGS:
         raise click.BadParameter(f"{str(out)!r} must end with .csv or .parquet", param_hint="--out")
-    engine = database.engine(Settings.from_environment().url())
+    on = engine()
     try:
-        with ERR.status(f"exporting {month}"), database.snapshot(engine) as connection:
+        with ERR.status(f"exporting {month}"), database.snapshot(on) as connection:
             exported = focus.export(connection, month, side, out)
     except OSError as error:
         why = error.strerror or str(error)

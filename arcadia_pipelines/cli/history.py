@@ -17,6 +17,7 @@ from arcadia_pipelines.cli.console import (
     CommandError,
     Month,
     document,
+    engine,
     heading,
     print_table,
     say,
@@ -25,7 +26,6 @@ from arcadia_pipelines.cli.console import (
 )
 from arcadia_pipelines.proof import compare, explanation, history
 from arcadia_pipelines.proof.explanation import Explanation, Findings
-from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, ledger
 
 _HEAD = (
@@ -106,7 +106,7 @@ def explain(invoice_or_line: str, as_json: bool) -> None:
 
 
 def _reading() -> AbstractContextManager[Connection]:
-    return database.snapshot(database.engine(Settings.from_environment().url()))
+    return database.snapshot(engine())
 
 
 def print_revision(invoice: Invoice) -> None:

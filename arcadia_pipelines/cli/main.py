@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 import dotenv
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
@@ -25,6 +25,7 @@ from arcadia_pipelines.cli.console import (
     CommandError,
     Month,
     document,
+    engine,
     print_invoice,
     print_lines,
     print_table,
@@ -119,7 +120,7 @@ def quote(
     quantities: dict[str, Decimal] = {}
     for kind, quantity in usage:
         quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
-    with database.transaction(_engine()) as connection:
+    with database.transaction(engine()) as connection:
         invoices, lines = project(connection, month, plan, addons, quantities)
     totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
     rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
@@ -138,7 +139,7 @@ def quote(
 @JSON
 def show(tenant: str, month: BillingMonth, revision: int | None, as_json: bool) -> None:
     """Show TENANT's invoice of MONTH, or an earlier revision of it as it stood."""
-    with database.snapshot(_engine()) as connection:
+    with database.snapshot(engine()) as connection:
         if revision is None:
             found = ledger.invoice_of(connection, tenant, month)
         else:
@@ -157,11 +158,9 @@ def demo() -> None:
 
     Safe to run again.
     """
-    settings = Settings.from_environment()
     with ERR.status("starting the database"):
-        engine = database.engine(url := settings.url())
-        bring_up_to_date(url)
-        with database.transaction(engine) as connection:
+        bring_up_to_date(Settings.from_environment().url())
+        with database.transaction(on := engine()) as connection:
             _load_sample(connection)
     months = [BillingMonth(dt.date(2026, number, 1)) for number in range(1, 10)]
     april = months[3]
@@ -172,16 +171,16 @@ def demo() -> None:
                 status.update(f"invoicing {month}")
                 outcomes.append(run(month))
         _print_outcomes(outcomes)
-        with database.transaction(engine) as connection:
+        with database.transaction(on) as connection:
             print_invoice(ledger.invoice_of(connection, "pilot", april))
             before = ledger.row_versions(connection, april)
         with ERR.status("invoicing April again"):
             run(april)
-        with database.transaction(engine) as connection:
+        with database.transaction(on) as connection:
             written = len(before ^ ledger.row_versions(connection, april))
     changed = f"{written} written" if written else "none written: nothing changed"
     say(f"\nApril a second time: {len(before)} rows of usage, quotes, invoices, lines and events; {changed}.\n")
-    with database.month_transaction(engine, *months) as connection:
+    with database.month_transaction(on, *months) as connection:
         bills = [cost_commands.take(connection, _sample_bill(month)) for month in months]
         cost_commands.print_months(margins.month_by_month(connection))
     cost_commands.show_in_catalogue(bills, "imported")
@@ -243,13 +242,9 @@ def _month_end(*months: BillingMonth) -> Iterator[Callable[[BillingMonth], Any]]
 
     for month in months:
         refuse_unless_billable(month)
-    migrations.require(_engine())
+    migrations.require(engine())
     with launch.instance() as instance:
         yield lambda month: launch.run(month, instance)
-
-
-def _engine() -> Engine:
-    return database.engine(Settings.from_environment().url())
 
 
 def _commands() -> dict[str, str]:

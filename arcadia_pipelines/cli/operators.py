@@ -1,4 +1,7 @@
-"""The operators' jobs on the command line: the same jobs as in the UI, run here and now."""
+"""The operators' jobs on the command line: the same jobs as in the UI, run here and now.
+
+Belongs here: arguments and printing. Does not: the acts (storage/operations.py), the jobs (pipeline/jobs.py).
+"""
 
 import re
 from collections.abc import Callable
@@ -7,9 +10,8 @@ from typing import Any
 import click
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli.console import ERR, JSON, Month, print_table, say, to_json
-from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines.cli.console import ERR, JSON, Month, engine, print_table, say, to_json
+from arcadia_pipelines.storage import migrations
 
 _OPERATOR = click.option("--operator", required=True, help="Who asks for it: your name, for the history.")
 _REASON = click.option("--reason", required=True, help="Why, for the history.")
@@ -120,7 +122,7 @@ def _run(operation: str, config: dict[str, Any], as_json: bool) -> None:
     with ERR.status("loading Dagster"):
         from arcadia_pipelines.cli import launch
 
-    migrations.require(database.engine(Settings.from_environment().url()))
+    migrations.require(engine())
     with launch.instance() as instance:
         report = launch.operate(operation, config, instance)
     if as_json:

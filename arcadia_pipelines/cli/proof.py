@@ -7,12 +7,11 @@ from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.money import dollars, number_of, plain
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, print_table, say, to_json
+from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine, print_table, say, to_json
 from arcadia_pipelines.proof import audit as audits
 from arcadia_pipelines.proof.rebuild import rebuild as rebuild_month
 from arcadia_pipelines.proof.replay import Difference, Line, Replay
 from arcadia_pipelines.proof.replay import replay as replay_month
-from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import acts, chain, database, ledger
 
 _LEFT_OUT = {
@@ -39,18 +38,18 @@ def audit(month: BillingMonth | None, head: str | None, as_json: bool) -> None:
     Exit code 0 if all is as it must be; else 1, and the rows that are not are named. The head of a month's events is
     printed: keep it outside the database, and --head proves later that nobody has rewritten what led to it.
     """
-    engine = _engine()
+    on = engine()
     if head is not None:
-        _prove(engine, head, month, as_json)
+        _prove(on, head, month, as_json)
         return
-    with database.snapshot(engine) as connection:
+    with database.snapshot(on) as connection:
         months = audits.months(connection)
     _require(month, months)
     reports = []
     with ERR.status("") as status:
         for audited in [month] if month else months:
             status.update(f"auditing {audited}")
-            with database.snapshot(engine) as connection:
+            with database.snapshot(on) as connection:
                 reports.append(audits.run(connection, audited))
     if as_json:
         click.echo(to_json({"months": [_as_json(report) for report in reports]}))
@@ -63,9 +62,9 @@ def audit(month: BillingMonth | None, head: str | None, as_json: bool) -> None:
         )
 
 
-def _prove(engine: Engine, head: str, month: BillingMonth | None, as_json: bool) -> None:
+def _prove(on: Engine, head: str, month: BillingMonth | None, as_json: bool) -> None:
     """Prove history up to the head, and that the month's invoices and lines are as its events left them."""
-    with ERR.status("proving history"), database.snapshot(engine) as connection:
+    with ERR.status("proving history"), database.snapshot(on) as connection:
         link = chain.prove(connection, head, month)
         found = audits.changed(connection, link.month) if link.month else None
     if found and found.finding.count:
@@ -98,7 +97,7 @@ def rebuild(month: BillingMonth, operator: str, reason: str, as_json: bool) -> N
     """
     with (
         ERR.status(f"rebuilding {month}"),
-        database.month_at_an_instant(_engine(), month, publishes=True) as connection,
+        database.month_at_an_instant(engine(), month, publishes=True) as connection,
     ):
         author = acts.Author(operator.strip() or database.login(connection), reason.strip(), "arcadia rebuild")
         parts = rebuild_month(connection, month, author)
@@ -122,8 +121,7 @@ def replay(month: BillingMonth, as_json: bool) -> None:
 
     Exit code 0 if every content_sha256 is the same; else 1, and the first difference is named.
     """
-    engine = _engine()
-    with ERR.status(f"rebuilding {month}"), database.snapshot(engine) as connection:
+    with ERR.status(f"rebuilding {month}"), database.snapshot(engine()) as connection:
         _require(month, ledger.invoiced_months(connection))
         found = replay_month(connection, month)
     if as_json:
@@ -133,10 +131,6 @@ def replay(month: BillingMonth, as_json: bool) -> None:
     if found.first:
         others = f"; others that differ: {found.differing - 1:,}" if found.differing > 1 else ""
         raise CommandError(f"{month} is not as rebuilt: {_in_words(found.first)}{others}")
-
-
-def _engine() -> Engine:
-    return database.engine(Settings.from_environment().url())
 
 
 def _require(month: BillingMonth | None, invoiced: list[BillingMonth]) -> None:
