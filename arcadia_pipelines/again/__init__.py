@@ -1,1 +1,4 @@
-"""What need not be done again: who has to be computed anew, and which rows stand as they were written."""
+"""Who has to be computed again, and which rows can be left.
+
+Does not belong here: what becomes of an invoice that is computed again (billing/reconcile.py).
+"""

@@ -2,7 +2,8 @@
 
 A row is {name, order, measure, dollars, label, href}: a bar is as long as `dollars` says, the one place of the
 dashboard where money is a float, and is labelled with the exact text; a click on it goes to `href`.
-Belongs here: what is drawn, and its colours by day and by night. Does not: the numbers (dashboard.js reads them).
+Belongs here: what is drawn, and its colours by day and by night. Does not: the numbers, which
+api/static/dashboard.js reads.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""To whom each item of the provider's bill goes, to the cent, in USD and in AUD.
+"""Allocates the provider's bill to deployments and converts it from USD to AUD, both to the cent.
 
-Belongs here: splitting cents by weights. Does not: whose a resource was and with which weight (claims.py),
-reading the bill (bill.py), rates of exchange (exchange.py).
+Belongs here: splitting cents by weights, and converting them. Does not: whose a resource was and with which weight
+(claims.py), reading the bill (bill.py), reading and entering rates of exchange (exchange.py, fx_rates.py).
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 DigitalOcean's invoice, in USD. The API: https://docs.digitalocean.com/reference/api, "Billing"; the CSV: what people
 download of an invoice, in its older spelling (hours, start, end, USD) and in the API's.
 Belongs here: reading a bill and comparing two of them. Does not: fetching one (digitalocean.py), whose the items are
-(allocation.py).
+(claims.py).
 """
 
 import csv

@@ -3,6 +3,9 @@
 https://www.rba.gov.au/statistics/tables/ (exchange rates): some rows that describe the columns, among them Title, Units
 and Series ID, then a row per date. The column is FXRUSD, "A$1=USD", in USD. Where more such rows follow, as in files
 that were put together, the column is found anew. A CSV with the columns month and usd_per_aud is read too.
+
+Belongs here: reading rates, and what makes one doubtful. Does not: entering them (fx_rates.py), converting a bill from
+USD to AUD (allocation.py).
 """
 
 import csv

@@ -1,6 +1,6 @@
 """The guard around Dagster's UI: what a foreign web page has somebody's browser ask is refused before Dagster sees it.
 
-Belongs here: who may ask the webserver for what. Does not: the processes that serve it (ui.py).
+Belongs here: who may ask the webserver for what. Does not: the processes that serve it (cli/ui.py).
 
 Dagster's webserver has no login and runs whatever GraphQL it is sent, by GET too: any page that an operator opens could
 void invoices. A browser lets a page send a request to another site, and says in Origin which page that was; it asks

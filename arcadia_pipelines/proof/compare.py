@@ -1,7 +1,7 @@
 """Two revisions of an invoice side by side: which lines differ, by how much, and why.
 
 Belongs here: matching lines and naming the cause. Does not: reading revisions (history.py), words for people
-(cli/history.py), whether a month's invoice is to be replaced (reconcile.py).
+(cli/history.py), whether a month's invoice is to be replaced (billing/reconcile.py).
 """
 
 import re

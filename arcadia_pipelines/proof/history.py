@@ -1,7 +1,7 @@
 """What is behind an invoice: its revisions, and the prices, usage records and corrections of its lines.
 
-Belongs here: reading them, for people who ask. Does not: the invoice as it stands (ledger.py), what the answers mean
-(compare.py, explanation.py). Nothing is written.
+Belongs here: reading them, for people who ask. Does not: the invoice as it stands (storage/ledger.py), what the
+answers mean (compare.py, explanation.py). Nothing is written.
 """
 
 import datetime as dt

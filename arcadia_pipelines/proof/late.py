@@ -1,6 +1,6 @@
-"""Usage with a time of receipt that is a problem: whose it is, and what is at stake. Reads, and writes nothing.
+"""Late usage, and usage that is stamped ahead of the clock: whose it is, and what is at stake.
 
-It came after its month was frozen, or it is stamped ahead of the clock.
+Late usage arrived after its month's cut-off (storage/usage.py says which it is). Reads, and writes nothing.
 """
 
 import pandas as pd

@@ -1,7 +1,7 @@
 """Putting lost rows of a published month back: lines that their invoice has the hash of, and frozen usage.
 
 Belongs here: what is lost, what history keeps of it, writing it. Does not: working it out again, or proving it
-(arcadia_pipelines/rebuild.py).
+(rebuild.py).
 """
 
 import datetime as dt

@@ -1,7 +1,7 @@
 """The statements that change an invoice's status, give it a number and record the event.
 
 Belongs here: what the month end (publication.py) and operators (operations.py) share. Does not: deciding which invoice
-changes.
+changes; that what is locked stays locked, which the database enforces (sql/migrations/0017_tamper_evidence.sql).
 """
 
 import datetime as dt
