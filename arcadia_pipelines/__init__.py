@@ -5,5 +5,5 @@ from pathlib import Path
 
 try:
     Path.home()
-except RuntimeError:  # a user whom the system does not know, as in a container; altair's import asks for the home
+except RuntimeError:  # a user without an account, as in a container; importing altair needs a home folder
     os.environ["HOME"] = "/"

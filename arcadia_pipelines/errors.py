@@ -1,4 +1,4 @@
-"""The tree of our errors. Each class stands in the module that raises it; here is what they have in common.
+"""The tree of our errors. Each class is defined in the module that raises it; here is what they have in common.
 
 The message of each is one line for people: what is wrong, with what, and what to do. The command line prints it as it
 is, with exit code 1.
@@ -27,11 +27,11 @@ is, with exit code 1.
             InvalidBill             costs/bill.py
             InvalidCursor           api/queries.py
             InvalidRates            costs/exchange.py
-        StorageError                storage/database.py: PostgreSQL refused, and the transaction left no trace
+        StorageError                storage/database.py: PostgreSQL refused, and the transaction was rolled back
             LostRows                storage/months.py
             MonthNotOver            storage/database.py
             PartialView             storage/database.py
-            StorageInterrupted      storage/database.py: the same again may go through
+            StorageInterrupted      storage/database.py: a retry may succeed
         BackupError                 storage/backup.py
         BilledTwice                 costs/bills.py
         CommandError                cli/console.py

@@ -23,12 +23,12 @@ from arcadia_pipelines.errors import ArcadiaError
 
 DAGSTER_SCHEMA = "dagster"
 USER_AGENT = "arcadia-pipelines"
-"""Who asks other servers: some refuse a client with the name that Python gives itself."""
+"""What we call ourselves to other servers: some refuse Python's default User-Agent."""
 _PACKAGE = Path(__file__).parent
 SHIPPED = _PACKAGE if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent
-"""The folder of sql/, dagster.yaml and workspace.yaml: the checkout, or the package where a wheel is installed."""
+"""The folder of sql/, dagster.yaml and workspace.yaml: the checkout, or the package if a wheel is installed."""
 PROJECT = Path() if SHIPPED == _PACKAGE else SHIPPED
-"""Whose .env and .arcadia/ are used: the checkout's, or the current folder's where a wheel is installed."""
+"""The folder of .env and .arcadia/: the checkout, or the current folder if a wheel is installed."""
 
 VARIABLES = (
     "ARCADIA_ALERT_WEBHOOK_URL",
@@ -56,7 +56,7 @@ registry.register("postgresql.arcadia", "arcadia_pipelines.pipeline.instance", "
 
 
 class SettingsError(ArcadiaError):
-    """An environment variable has a name that nobody knows, or a value that cannot be used."""
+    """An environment variable has an unknown name, or a value that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Settings:
     first_month: BillingMonth
     alert_webhook_url: str | None
     ui_url: str | None = None
-    """Where people open Dagster's UI, for the links in alerts; its pages may ask the UI."""
+    """Where people open Dagster's UI, for the links in alerts; pages from there may send it requests."""
     operator_header: str | None = None
-    """The header in which the proxy before Dagster's UI says who is logged in; without it, nothing is changed there."""
+    """The header in which the proxy in front of Dagster's UI names the login; a request without it changes nothing."""
     api_jwks: str | None = None
     """File or URL of the keys that the API's tokens are signed with."""
     api_secret: str | None = field(default=None, repr=False)
@@ -81,13 +81,13 @@ class Settings:
     api_connections: int = 5
     """How many connections to the database one API process keeps at most; more of them made it slower."""
     api_clients: int = 400
-    """On how many HTTP connections one API process answers at once."""
+    """How many HTTP connections one API process serves at once."""
     api_requests: int = 60_000
     """How many requests a minute one API process answers to one tenant, or to platform admins together."""
     lock_timeout_seconds: int = 600
-    """How long a month end or an operator waits for another, or for somebody's lock."""
+    """How long a month end or an operator's act waits for a lock."""
     digitalocean_token: str | None = field(default=None, repr=False)
-    """What the provider's bills are fetched with; without it they are imported."""
+    """The token that the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
 
     @classmethod
@@ -138,21 +138,21 @@ def _header_name(variable: str) -> str | None:
 
 
 def _web_address(variable: str, is_base: bool = False) -> str | None:
-    """An http or https URL; if paths are added to it, without a query and the slash at its end.
+    """An http or https URL; a base, which paths are added to, has no query, and loses the slash at its end.
 
-    What is none is not repeated: it may be a secret in the wrong place.
+    The error does not repeat the value: it may be a secret in the wrong variable.
     """
     text = (os.environ.get(variable) or "").strip()
-    with suppress(ValueError):  # a port that is none, or brackets around what is no IPv6 address
+    with suppress(ValueError):  # an invalid port, or brackets around what is not an IPv6 address
         parts = urlsplit(text)
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         if not text or (is_one and not re.search(r"[\s?#]" if is_base else r"\s", text)):
             return (text.rstrip("/") if is_base else text) or None
-    raise SettingsError(f"{variable} is no web address: write one like https://dagster.example.com")
+    raise SettingsError(f"{variable} is not a web address: write one like https://dagster.example.com")
 
 
 _OF_OTHERS = r"ARCADIA_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)|ARCADIA_TEST_\w+"
-"""What Kubernetes tells every container of a service whose name begins with arcadia; and what tests may note."""
+"""Not ours: what Kubernetes sets in every container if a service's name begins with arcadia; and what tests set."""
 
 
 def _refuse_unknown(environment: Iterable[str]) -> None:
@@ -161,14 +161,14 @@ def _refuse_unknown(environment: Iterable[str]) -> None:
         if is_ours and name not in VARIABLES:
             [nearest] = difflib.get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0)
             raise SettingsError(
-                f"{name} is no variable of Arcadia's: did you mean {nearest}? docs/deployment.md lists them"
+                f"{name} is not a variable of Arcadia's: did you mean {nearest}? docs/deployment.md lists them"
             )
 
 
 def canonical(url: str) -> str:
     """`postgresql://...` for any spelling of a PostgreSQL URL: one that libpq and SQLAlchemy read alike.
 
-    Several hosts are in its query. Raises SettingsError for what is no such URL.
+    Several hosts go into its query. Raises SettingsError for any other text.
     """
     match = re.fullmatch(r"(?:postgres|postgresql)(?:\+\w+)?://([^/?#]*)(.+|$)", url)
     try:
@@ -183,7 +183,7 @@ def canonical(url: str) -> str:
         if isinstance(given := parsed.query.get("host"), tuple):
             several = ",".join(given)
         places = [urlsplit(f"//{one}") for one in (several or hosts).split(",")]
-        if any(place.port == 0 for place in places):  # one that is no number up to 65535 raises a ValueError
+        if any(place.port == 0 for place in places):  # a port that is not a number up to 65535 raises a ValueError
             raise ValueError
         if several:
             query["host"] = ",".join(place.hostname or "" for place in places)

@@ -212,7 +212,7 @@ def test_a_login_header_that_no_proxy_could_set_is_refused(monkeypatch: pytest.M
 def test_a_web_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, written: str) -> None:
     """The error names the variable and shows how to write it; it does not repeat what may be a secret."""
     monkeypatch.setenv(variable, written)
-    with pytest.raises(SettingsError, match=f"^{variable} is no web address: write one like https://") as refused:
+    with pytest.raises(SettingsError, match=f"^{variable} is not a web address: write one like https://") as refused:
         Settings.from_environment()
     assert "secret" not in str(refused.value)
 
@@ -221,7 +221,7 @@ def test_a_web_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, 
 def test_a_webhook_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """At the start, not when the first alert is lost."""
     monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", written)
-    with pytest.raises(SettingsError, match=r"^ARCADIA_ALERT_WEBHOOK_URL is no web address"):
+    with pytest.raises(SettingsError, match=r"^ARCADIA_ALERT_WEBHOOK_URL is not a web address"):
         Settings.from_environment()
 
 
@@ -258,7 +258,7 @@ def test_a_name_that_nobody_knows_is_refused_and_the_nearest_named(
 ) -> None:
     """It would have no effect, and the embedded database be billed instead of one's own."""
     monkeypatch.setenv(name, "postgresql://secret")
-    with pytest.raises(SettingsError, match=rf"^{name} is no variable .*: did you mean {nearest}\?") as refused:
+    with pytest.raises(SettingsError, match=rf"^{name} is not a variable .*: did you mean {nearest}\?") as refused:
         Settings.from_environment()
     assert "secret" not in str(refused.value)
 

@@ -1,8 +1,8 @@
-"""Whether invoices stand as they were written: each row, its lines and its newest event agree.
+"""Whether invoices are as they were written: each row agrees with its lines and its newest event.
 
-Belongs here: finding those that do not, quickly where nothing was written since the last publication, and refusing to
-work anything out from a locked one. Does not: what they must have been
-(proof/rebuild.py), proving them right (proof/audit.py).
+Belongs here: finding those that are not, quickly if nothing was written since the last publication, and refusing to
+compute anything from a locked one. Does not: what they must have been (proof/rebuild.py), and proving them right
+(proof/audit.py).
 """
 
 import datetime as dt
@@ -66,25 +66,25 @@ class Disagreeing(NamedTuple):
     id: UUID
     tenant_id: str
     invoice: str
-    """Its number, or what names it without one."""
+    """Its number, or for a draft without one: the draft of TENANT."""
     period_start: dt.date
     is_locked: bool
     lines_differ: bool
-    """Whether its lines are not those that its row has the hash of."""
+    """Whether its lines do not match the lines_sha256 of its row."""
     lines_sha256: str
     event_differs: bool
-    """Whether its row has not the number, revision, total and content_sha256 of its newest event."""
+    """Whether number, revision, total or content_sha256 of its row differ from its newest event."""
 
 
 def disagreeing(connection: Connection, month: BillingMonth) -> list[Disagreeing]:
-    """The month's invoices that do not agree, by tenant; not another system's, of whose lines nobody knows a hash."""
+    """The month's invoices that do not agree, by tenant. Another system's, which have no hash, are left out."""
     return [Disagreeing(*row) for row in connection.exec_driver_sql(_DISAGREEING, {"month": month.start})]
 
 
 def to_make_again(connection: Connection, month: BillingMonth) -> list[Disagreeing]:
-    """Those of the month's invoices that do not agree, none of which is locked: if one is, LostRows is raised.
+    """The month's invoices that do not agree, and have to be made again. Raises LostRows if one of them is locked.
 
-    While the rows are those that the last publication left, none is looked at.
+    If all rows are as the last publication left them, no invoice is examined.
     """
     rows = months.rows_as_they_are(connection, month, *_TABLES)
     if connection.exec_driver_sql(_ROWS, {"month": month.start}).scalar() == rows:
@@ -97,7 +97,7 @@ def to_make_again(connection: Connection, month: BillingMonth) -> list[Disagreei
 
 
 def refuse_lost_corrections(connection: Connection, tenants: Sequence[str]) -> None:
-    """Raise LostRows if an invoice of these tenants, of whatever month, lacks lines: they may be what is corrected."""
+    """Raise LostRows if an invoice of these tenants, of any month, has lost lines: they may carry corrections."""
     _refuse([Disagreeing(*row) for row in connection.exec_driver_sql(_OF_TENANTS, {"tenants": list(tenants)})])
 
 
@@ -114,6 +114,6 @@ def _refuse(found: Sequence[Disagreeing]) -> None:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise LostRows(
             f"the lines, the row or the newest event of {named}{more} are not those that were written, and nothing is"
-            f" worked out from them: `arcadia audit {month}` says what differs, and `arcadia rebuild {month}` puts lost"
+            f" computed from them: `arcadia audit {month}` says what differs, and `arcadia rebuild {month}` puts lost"
             " lines back where that can be proved"
         )

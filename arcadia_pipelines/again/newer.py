@@ -1,7 +1,7 @@
-"""Usage that has come since a month was frozen, added to its frozen usage without counting all of it again.
+"""Usage that was received since a month was frozen, added to its frozen usage without counting all of it again.
 
-Belongs here: adding newer records, counting again the deployments that may need it, and seeing from two sums whether
-that was all. Does not: counting and freezing a month as a whole (storage/usage.py), which gives the same rows.
+Belongs here: adding newer records, counting again the deployments that may need it, and checking by two sums
+whether that was all. Does not: counting and freezing a month as a whole (storage/usage.py), which gives the same rows.
 """
 
 import datetime as dt
@@ -27,7 +27,7 @@ _IS_NEWER = f"""
     (coalesce(ingested_at > (select usage_cutoff from billing.billing_months where period_start = %(month)s), false)
      and not {WAS_AHEAD})
 """
-# Newer records lie together at the end of the table, as a rule: to find them takes no second look at all others.
+# Newer records usually lie together at the end of the table: they are found without a second scan of all others.
 _SUM_RAW = f"""
     create temporary table raw_sums on commit drop as
     select newer, min(ctid)::text as first, sum(w) as records, sum(w * quantity) as quantity
@@ -70,7 +70,7 @@ _ADD_NEWER = f"""
     group by deployment_id, resource_kind, subscription_id
 """
 _MOST_SUSPECTS = 50_000
-"""If there are so many, all are counted."""
+"""If so many deployments are suspects, all usage is counted."""
 _ARE_RECOUNTED = "deployment_id = any(%(recounted)s::uuid[])"
 _ARE_SUSPECTS = "deployment_id = any(%(suspects)s::uuid[])"
 
@@ -84,9 +84,9 @@ class Added:
 
 
 def add(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Added | None:
-    """Bring the month's frozen usage up to date, compared with all raw records as a whole.
+    """Add newer records to the month's frozen usage, and compare the result with all raw records by a checksum.
 
-    None, and nothing is written, if all of it has to be counted: the month is not frozen, a view shows the records,
+    Returns None, and writes nothing, if all usage has to be counted: the month is not frozen, a view shows the records,
     much has changed, or a newer record may have taken the place of one that the frozen usage counts. Raises
     UsageVanished, LostRows.
     """

@@ -1,10 +1,11 @@
-"""Which tenants a month has to be computed for again: those with other input than last time, or with other output.
+"""Which tenants a month has to be computed for again: those whose input, or stored output, has changed since.
 
-Belongs here: what a quote and an invoice are made from, as one hash per tenant, and who is left alone because it is the
-same. Does not: computing. What is not known (sql/migrations/0008_again.sql, 0009_invoiced_tenants.sql) is computed.
+Belongs here: hashing per tenant what a quote and an invoice are made from, and leaving out tenants whose hash is the
+same. Does not: computing. A tenant without a stored hash is computed (sql/migrations/0008_again.sql,
+0009_invoiced_tenants.sql).
 
-The transaction must be database.month_at_an_instant(): what is hashed is what is computed from, whoever changes it
-meanwhile.
+The transaction must be database.month_at_an_instant(): then the hashed input is the input of the computation, even if
+somebody changes it meanwhile.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, mo
 
 
 def _engine(package: Path) -> int:
-    """A number that is another one when the text of what computes is; if there is no text, whenever it is asked for."""
+    """A number that changes with the source of the code that computes; a random one if there is no source."""
     texts = [
         source.read_bytes() for source in sorted([*package.glob("billing/*.py"), *package.glob("month/recompute.py")])
     ]
@@ -31,14 +32,14 @@ def _engine(package: Path) -> int:
 
 
 ENGINE = _engine(Path(quote.__file__).parents[1])
-"""Hashed with what is computed from. Read when this is imported, as the engine is."""
+"""Part of every hash: if the engine changes, all tenants are computed. Read at import, as the engine's code is."""
 
 _MOST = 20_000
-"""If there are so many, all tenants are computed: that takes less than to pick them."""
+"""If there are so many, all tenants are computed: that takes less time than to select them."""
 
-# Of a new month the planner knows nothing, and might go through all of such a table for each tenant.
+# The planner has no statistics of a new month, and might scan all of such a table for each tenant.
 _BY_TENANT = "create unique index on {0} (tenant_id)"
-# The rows of each query are hashed with a seed of its own. The usage of nobody goes by the name of no tenant, ''.
+# The rows of each query are hashed with a seed of its own. Unassigned usage has the tenant ''.
 _QUOTABLE = f"""
     create temporary table quotable on commit drop as
     select tenant_id, sum(hash) + %(engine)s + (select coalesce(sum(hash_record_extended(r, 0)), 0)
@@ -78,7 +79,7 @@ _REMEMBER_ROWS = """
     update billing.billing_months set frozen_rows = %(frozen)s, quoted_rows = %(quoted)s
     where period_start = %(month)s and (frozen_rows, quoted_rows) is distinct from (%(frozen)s, %(quoted)s)
 """
-# The tenants whose frozen usage changed are quoted again, and so is the usage of nobody.
+# The tenants whose frozen usage changed are quoted again, and so is unassigned usage.
 _FORGET_QUOTED = "update billing.quoted_tenants set made_from = null where period_start = %(month)s"
 _OF_DIFFERING = """
       and tenant_id in (
@@ -93,7 +94,7 @@ _IS_KNOWN = "select exists (select from billing.quoted_tenants where period_star
 _ROWS = "select {0}_rows from billing.billing_months where period_start = %(month)s"
 
 _MADE_FROM = "b.made_from + hashtextextended(i.content_sha256, 0)"
-"""From what the invoice i was made, if it is made from the tenant b of `billable`."""
+"""The hash of what an invoice `i` is made from; `b` is its tenant's row of `billable`."""
 _BILLABLE = f"""
     create temporary table billable on commit drop as
     select tenant_id, sum(hash) + %(engine)s as made_from
@@ -145,12 +146,12 @@ _REMEMBER_INVOICED = f"""
 """
 
 _OF = {"frozen": ["metered_usage"], "quoted": ["deployment_quote_lines", "unbilled_usage", "quote_faults"]}
-"""Whose rows the columns of billing_months are about."""
+"""The tables whose rows frozen_rows and quoted_rows of billing_months are about."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Whom to compute; None: everybody. How many invoices are left alone."""
+    """The tenants to compute (None: all), and how many invoices are unchanged, and therefore skipped."""
 
     tenants: list[str] | None
     settled: int = 0
@@ -162,9 +163,9 @@ class Scope:
 
 
 def scope_for_quotes(connection: Connection, month: BillingMonth) -> Scope:
-    """The tenants that have to be quoted, and '' if the usage of nobody is another.
+    """The tenants that have to be quoted, and '' if unassigned usage has changed.
 
-    What they are quoted from is kept for remember_quoted() in the same transaction.
+    The hash of what each is quoted from is kept for remember_quoted() in the same transaction.
     """
     parameters = {**catalogue.bounds(month), "engine": ENGINE}
     for statement in (_QUOTABLE, _BY_TENANT.format("quotable")):
@@ -177,13 +178,13 @@ def scope_for_quotes(connection: Connection, month: BillingMonth) -> Scope:
 
 
 def forget_quoted(connection: Connection, month: BillingMonth, differing: str | None = None) -> None:
-    """Have those quoted again whose frozen usage changed: a table of subscription_id; None: everybody."""
+    """Have tenants quoted again: those of the table `differing`, of subscription_id; without it, all."""
     of_whom = _OF_DIFFERING.format(differing) if differing else ""
     connection.exec_driver_sql(_FORGET_QUOTED + of_whom, {"month": month.start})
 
 
 def forget_what_was_changed_by_hand(connection: Connection, month: BillingMonth) -> None:
-    """Have everybody quoted again if the frozen usage is not what the pipeline left."""
+    """Have all tenants quoted again if the frozen usage is not as the pipeline left it."""
     if not _stands(connection, month, "frozen"):
         forget_quoted(connection, month)
 
@@ -195,7 +196,7 @@ def remember_frozen(connection: Connection, month: BillingMonth) -> None:
 
 
 def remember_quoted(connection: Connection, month: BillingMonth, scope: Scope) -> None:
-    """Remember from what these tenants have been quoted, now that their lines are written."""
+    """Remember what these tenants were quoted from, now that their lines are written."""
     rows = {column: months.rows_as_they_are(connection, month, *tables) for column, tables in _OF.items()}
     parameters = {"month": month.start, "tenants": scope.tenants, **rows}
     for statement in (_FORGET, _REMEMBER, _REMEMBER_ROWS):
@@ -203,12 +204,10 @@ def remember_quoted(connection: Connection, month: BillingMonth, scope: Scope) -
 
 
 def scope_for_invoices(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Scope:
-    """The tenants whose invoices have to be computed: all but those that stand as they would be made again.
+    """The tenants whose invoices have to be computed: all but those whose invoice would be made again unchanged.
 
-    Those that are `distrusted` are computed in any case.
-
-    What they are made from is kept for remember_invoiced() in the same transaction, but not of tenants with a
-    correction or a fault.
+    Tenants in `distrusted` are computed in any case. The hash of what an invoice is made from is kept for
+    remember_invoiced() in the same transaction, except of tenants with a correction or a fault.
     """
     corrected = list(corrections.carried_by(connection, month)["tenant_id"])
     parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected, "distrusted": list(distrusted)}
@@ -224,14 +223,14 @@ def scope_for_invoices(connection: Connection, month: BillingMonth, distrusted: 
 
 
 def remember_invoiced(connection: Connection, month: BillingMonth, scope: Scope, left: Sequence[str]) -> None:
-    """Remember from what these tenants' invoices are made; not of those that are `left` otherwise, or void."""
+    """Remember what these tenants' invoices are made from, except void ones and those `left` as they were."""
     parameters = {"month": month.start, "tenants": scope.tenants, "left": left}
     for statement in (_LEFT, _FORGET_INVOICED, _REMEMBER_INVOICED):
         connection.exec_driver_sql(statement, parameters)
 
 
 def _stands(connection: Connection, month: BillingMonth, *columns: str) -> bool:
-    """Whether these rows of the month are those that the pipeline left."""
+    """Whether these rows of the month are as the pipeline left them."""
     return all(
         connection.exec_driver_sql(_ROWS.format(column), {"month": month.start}).scalar()
         == months.rows_as_they_are(connection, month, *_OF[column])

@@ -1,1 +1,1 @@
-"""A month as files for other programs: FOCUS, and text that no spreadsheet runs."""
+"""A month as files for other programs: FOCUS, and CSV in which a spreadsheet runs no formula."""

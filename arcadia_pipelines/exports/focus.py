@@ -6,32 +6,32 @@ What each column means is at https://focus.finops.org; `make focus` has the offi
 Both sides:
 
 - BilledCost is what the invoice says, to the cent, and sums to it. ListCost, ContractedCost and EffectiveCost are
-  quantity x unit price before it is rounded, for FOCUS wants that product where it has both, and rounding is no price.
+  quantity x unit price, unrounded: FOCUS requires that product if both are given, and rounding is not part of a price.
   Nothing is discounted, and prices are in the currency of the bill.
-- Columns of what there is not or nobody tells us (commitment discounts, regions, tags) are there and null: FOCUS 1.0
-  demands them, 1.2 does not mind.
+- Columns for what does not exist or is not known (commitment discounts, regions, tags) are present and null: FOCUS 1.0
+  requires them, 1.2 allows them.
 - x_ columns are ours. x_DeploymentId, x_TenantId and x_ResourceKind mean the same on both sides.
 - In a CSV texts are quoted, and a formula in one begins with an apostrophe, as in every sheet (sheets.py). Parquet has
   texts as they are.
 
-Revenue, one row per line of an issued or paid invoice; per part of a tax line that is on corrections, too. A tenant is
-a billing account; its deployment is the sub account, and the resource that is charged for.
+Revenue, one row per line of an issued or paid invoice; a tax line that also taxes corrections has a row per part. A
+tenant is a billing account; its deployment is the sub account, and the resource that is charged for.
 
 - plan_base and addon are Usage, Recurring: a month of them is consumed in the month, and 1.2 wants the EffectiveCost of
   a Purchase to be 0. overage is Usage, Usage-Based. tax is Tax.
 - adjustment and credit are Adjustment, of ChargeClass Correction and the charge period that they correct. Each is one
-  sum over plans, addons and overage, so it has no deployment, SKU, quantity or price. They are no FOCUS Credit, which
-  is an incentive that has nothing to do with other charges; one that corrects no month would be.
-- GST on what is corrected is a row of its own, of that class and period. The rows of a tax line sum to it: each is a
-  tenth, rounded, and what rounding leaves goes to the largest.
+  sum over plans, addons and overage, so it has no deployment, SKU, quantity or price. They are not FOCUS
+  Credits, which are incentives unrelated to other charges; a credit that corrects no month would be one.
+- GST on corrections is a row of its own, of that class and period. The rows of a tax line sum to the line: each is a
+  tenth, rounded, and the largest takes the rounding difference.
 - SkuId is what is sold. SkuPriceId is where its price stands in the price list: the plan, the addon, or for overage the
   kind and the plan. It stays when the price changes, and is the same for every tenant.
 
 Cost, one row per row of cost_allocations: the provider's item, or a deployment's part of one. The provider's project is
 the sub account.
 
-- What is neither tax nor named a credit, an adjustment, a discount or a promotion is Usage, a refund too: one of an
-  earlier month is a Correction. A restated bill replaces its month, which makes nothing a Correction.
+- Items that are neither tax nor named a credit, an adjustment, a discount or a promotion are Usage, refunds too. A
+  refund for an earlier month is a Correction. A restated bill replaces its month, and makes nothing a Correction.
 - SkuId and SkuPriceId are the product, and the size that the item names, like Droplets/s-1vcpu-1gb; the bill has no
   unit prices, so those are null. A quantity is the item's duration, or one item where the bill gives none; a part has
   its share of it, to 6 decimals.
@@ -80,7 +80,7 @@ _TYPES = {
     **dict.fromkeys(("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"), _INSTANT),
     "x_InvoiceLineNumber": COUNT,
 }
-"""Of the columns that are no text."""
+"""The types of the columns that are not text."""
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ _FIXED_WORDS = _names("""
     BillingCurrency ChargeCategory ChargeClass ChargeFrequency InvoiceIssuerName PricingCategory PricingCurrency
     ProviderName PublisherName ServiceCategory ServiceSubcategory
 """)
-"""Columns of words that stand in this file. What is in other texts somebody else wrote."""
+"""Text columns whose words are in this file. The words in others were written by somebody else."""
 _NOT_ON_THE_BILL = _names("""
     ContractedUnitPrice ListUnitPrice PricingCurrencyContractedUnitPrice PricingCurrencyListUnitPrice ResourceName
 """)
@@ -128,7 +128,7 @@ def _utc(date: str) -> str:
     return f"({date})::timestamp at time zone 'UTC'"
 
 
-# What kind of service a resource kind is, by FOCUS's list; those that are not here are Other.
+# The service category of each resource kind, from FOCUS's list; kinds that are not here are Other.
 _SERVICES = """
     (values ('plan_base', 'Compute', 'Other (Compute)'), ('droplet_hours', 'Compute', 'Virtual Machines'),
             ('kubernetes', 'Compute', 'Containers'), ('databases', 'Databases', 'Other (Databases)'),
@@ -144,14 +144,14 @@ _UNITS = """
     ) as unit (ours, theirs)
 """
 
-# The plans that a deployment has a line of on an invoice, in the order of its subscriptions: one, nearly always.
+# The plans of a deployment's lines on an invoice, in the order of its subscriptions: nearly always one.
 _PLANS = """
     select invoice_id, deployment_id, deployment_name,
            array_agg(regexp_replace(description, '^[^:]*: ', '') order by line_no) as plans
     from billing.tenant_invoice_lines where period_start = %(month)s and kind = 'plan_base' group by 1, 2, 3
 """
-# That of an overage line. Of several it is the one whose rate the line has, or else whose place among the plans is the
-# line's among those of its kind. A slash in it is escaped, for the kind before it may have one.
+# The plan of an overage line. Of several it is the one whose rate the line has, or else whose place among the plans is
+# the line's among those of its kind. A slash in it is escaped, as the kind before it may have one.
 _PLAN = """
     replace(replace(case cardinality(plans) when 1 then plans[1] else (
         select plan from unnest(plans) with ordinality p (plan, nth)
@@ -167,8 +167,8 @@ _PLAN = """
         ), nth limit 1
     ) end, '%%', '%%25'), '/', '%%2F')
 """
-# What the GST of an invoice with corrections is on: this month, where `corrects` is null, and each month corrected.
-# `taxable` is on a correction that is not taxed as the rest of its invoice is.
+# What the GST of an invoice with corrections is charged on: this month, where `corrects` is null, and each corrected
+# month. A correction has `taxable` if it is not taxed like the rest of its invoice.
 _GST = """
     with corrections as (
         select invoice_id, (meta ->> 'corrects')::date as corrects, meta ->> 'invoice_number' as number,
@@ -326,7 +326,7 @@ _SUMS = {
         group by b.period_start
     """,
 }
-"""One row per invoice: what it comes to, and the sum of what is exported of it."""
+"""One row per invoice: its total, and the sum of its exported rows."""
 
 _HARMLESS = {"before_formula": sheets.BEFORE_FORMULA, "with_apostrophe": sheets.WITH_APOSTROPHE}
 _CONVERT = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
@@ -368,7 +368,7 @@ def export(connection: Connection, month: BillingMonth, side: Side, out: Path) -
 
 
 def _checked_sums(connection: Connection, month: BillingMonth, side: Side) -> tuple[int, int]:
-    """How many invoices there are, and what they come to, which is what is exported of them. Raises NotExported."""
+    """How many invoices there are, and their total, which the exported rows sum to. Raises NotExported."""
     check = f"""
         select count(*), coalesce(sum(cents), 0)::bigint,
                min(array[name, cents::text, lines_cents::text]) filter (where cents <> lines_cents)
@@ -388,7 +388,7 @@ def _checked_sums(connection: Connection, month: BillingMonth, side: Side) -> tu
 
 
 def _copy(connection: Connection, month: BillingMonth, side: Side, to: Path, text: Callable[[str], str]) -> int:
-    """The rows as CSV, as PostgreSQL spells it, texts quoted: null is nothing. How many they are."""
+    """Write the rows as PostgreSQL's CSV, with texts quoted and null as nothing; returns how many."""
     columns = ", ".join(f'{_spelled(field, text)} as "{field.name}"' for field in schema(side))
     texts = [field.name for field in schema(side) if field.type == TEXT]
     others = [name for name in texts if name not in (*_FIXED_WORDS, *_NOT_HERE)]
@@ -427,7 +427,7 @@ def _text(column: str) -> str:
 
 
 def _harmless_text(column: str) -> str:
-    """The column without a formula that a spreadsheet would run (sheets.py). Few rows have one: a look is quicker."""
+    """The column without a formula that a spreadsheet would run (sheets.py). Few rows have one: a test is quicker."""
     harmless = f"substr(regexp_replace(';' || {column}, %(before_formula)s, %(with_apostrophe)s, 'g'), 2)"
     return f"case when r.has_formula then {harmless} else {column}::text end"
 

@@ -1,11 +1,11 @@
 """Cells and lines of CSV: what people open in a spreadsheet, and what other programs read.
 
-Belongs here: how text, money and instants are put so that a spreadsheet takes them for what they are. Does not: what is
-in them.
+Belongs here: writing text, money and instants so that a spreadsheet reads them as such. Does not: which columns and
+rows there are.
 
 Text is the danger. Somebody calls a tenant `Reef Labs;=1+2`, and a spreadsheet that splits at semicolons, or at tabs,
 has one cell too many in the row, which runs as a formula. So every text is quoted, and a formula in it begins with an
-apostrophe, wherever a cell could begin: some programs split what is quoted, too. Numbers and instants are no text.
+apostrophe, wherever a cell could begin: some programs split what is quoted, too. Numbers and instants are not quoted.
 """
 
 import datetime as dt
@@ -21,28 +21,28 @@ _UNSEEN = r'["\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\
 _FORMULA = r"[-=+@\uff0b\uff0d\uff1d\uff20]"  # its first character; spreadsheets take the wide ones too
 
 BEFORE_FORMULA = rf"({_SPLITS})(?={_UNSEEN}*{_FORMULA})|(;)(?=[\u0009\u000a\u000d])"
-"""What stands before a formula in a text after a semicolon, as re and PostgreSQL both read it.
+"""What comes before a formula, in a text that a semicolon was put in front of; re and PostgreSQL read it alike.
 
-The semicolon is for the text's own beginning, where a tab or a line break counts as a formula, too.
+The semicolon marks the text's own beginning, where a tab or a line break counts as a formula, too.
 """
 WITH_APOSTROPHE = r"\1\2'"
-"""What replaces it."""
+"""What replaces it: the same, and an apostrophe."""
 
 _BEFORE_FORMULA = re.compile(BEFORE_FORMULA)
 
 
 def lines(columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> str:
-    """The rows as CSV, without a header: these columns of each; one that a row does not have is empty."""
+    """The rows as CSV, without a header: these columns of each; a column that a row lacks is empty."""
     return "".join(",".join(_cell(row.get(name)) for name in columns) + "\r\n" for row in rows)
 
 
 def header(columns: Sequence[str]) -> str:
-    """How a sheet begins. The columns' names are ours, and plain words."""
+    """The beginning of a sheet. Columns have names of ours, plain words that need no quotes."""
     return f"{MARK}{','.join(columns)}\r\n"
 
 
 def instant(value: str | None) -> dt.datetime | None:
-    """UTC without a zone, to the second: spreadsheets read no other."""
+    """UTC without a zone, to the second, which is the only form that spreadsheets read."""
     return dt.datetime.fromisoformat(value[:19]) if value else None
 
 

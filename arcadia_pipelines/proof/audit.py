@@ -1,7 +1,7 @@
-"""Audits: a month's invoices worked out a second way, in plain SQL written apart from the engine, and compared.
+"""Audits: a month's invoices computed a second way, in plain SQL written apart from the engine, and compared.
 
-Belongs here: running them. Does not: what each looks for (audits/), what a run looks for while it works (controls.py,
-of which some are audits too), and the engine's own second run (replay.py).
+Belongs here: running them. Does not: what each audit checks (audits/), the checks of a run (controls.py, of which some
+are audits too), and running the engine again (replay.py).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from arcadia_pipelines.storage.database import refuse_partial_view
 
 AUDITS = [*amounts.AUDITS, *records.AUDITS, *carried.AUDITS]
 
-# What there is to look at, and what stays out of some audits.
+# How many rows there are to examine, and which invoices some audits leave out.
 _LOOKED_AT = f"""
     with {STANDING},
     lines as (
@@ -55,7 +55,7 @@ _LEFT_OUT = ("void", "held_back", "frozen", "deployment_deleted")
 
 @dataclass(frozen=True)
 class Proof:
-    """What an audit looked at, how many rows, and the rows that are not as they must be."""
+    """The result of an audit: how many rows it examined, and the rows that are wrong."""
 
     audit: Audit
     looked_at: int
@@ -64,7 +64,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Report:
-    """The audits of a month, and how many invoices are left out of the comparison line by line, by why."""
+    """The audits of a month, and how many invoices are left out of the comparison line by line, by reason."""
 
     month: BillingMonth
     head: str | None
@@ -99,7 +99,7 @@ def run(connection: Connection, month: BillingMonth) -> Report:
 
 
 def changed(connection: Connection, month: BillingMonth) -> Proof:
-    """The first audit, if any, that finds invoices or lines of the month other than its events left them."""
+    """The first audit that finds invoices or lines changed since their newest event; the first of all if none does."""
     names = ("invoices_are_as_their_events_left_them", "lines_hash_is_of_the_lines")
     proofs = [
         Proof(audit, 0, find(connection, audit.control, month)) for audit in AUDITS if audit.control.name in names

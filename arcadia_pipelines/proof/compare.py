@@ -55,7 +55,7 @@ CHANGES = pa.schema(
         *((f"{name}_{when}", of) for name, of in _VALUES for when in ("before", "after")),
     ]
 )
-"""One row per line that differs, in the order of the later revision; a line that is not there has nulls."""
+"""One row per line that differs, in the order of the later revision; a side without the line has nulls."""
 
 _KEY = ["deployment", "kind", "resource_kind", "description", "nth"]
 
@@ -68,11 +68,11 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
     - usage: the used quantity differs
     - price: the unit price, the allowance or the effective_from differs
-    - subscription: a plan or addon came, went or has another quantity; so with overage whose plan was changed
+    - subscription: a plan or addon came, went or has another quantity; also overage whose plan was changed
     - usage or price: an overage line came or went though its plan stayed; the revision without it does not say which
     - correction: an adjustment or a credit
-    - tax: GST on another taxable sum, or GST came or went
-    - code: the same inputs and another outcome, so the engine was changed
+    - tax: GST is on another taxable sum, or GST came or went
+    - code: the same inputs gave another result, so the engine was changed
     """
     both = _keyed(before, after).merge(_keyed(after, before), on=_KEY, how="outer", suffixes=("_before", "_after"))
     matched = both["line_no_before"].notna() & both["line_no_after"].notna()
@@ -92,9 +92,9 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen(before: Mapping[str, object], after: Mapping[str, object]) -> list[tuple[str, object, object]]:
-    """What the `meta` of two revisions tell differently, by name: what stands on the invoice and on none of its lines.
+    """What differs in the `meta` of two revisions, and no line shows: each name, with the value before and after.
 
-    Among it the reason that there is no GST; None where a revision says nothing.
+    The reason that there is no GST is one of them. None where a revision lacks the name.
     """
     names = sorted(before.keys() | after.keys())
     return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
@@ -136,7 +136,7 @@ def _causes(both: pd.DataFrame, matched: Series, taxed_alike: bool) -> Series:
 
 
 def _any_differs(both: pd.DataFrame, *columns: str) -> Series:
-    """Whether one of the columns differs; null is a value like others."""
+    """Whether one of the columns differs; null differs from any value."""
     found = pd.Series(False, index=both.index)
     for column in columns:
         one, other = both[f"{column}_before"], both[f"{column}_after"]

@@ -1,4 +1,4 @@
-"""Controls of the cost side: what must not be in the provider's bills and their allocation. See controls.py."""
+"""Controls of the cost side: what must not happen in the provider's bills and their allocation. See controls.py."""
 
 from arcadia_pipelines.costs.claims import CLAIMS
 from arcadia_pipelines.proof.controls import Control
@@ -7,8 +7,8 @@ CONTROLS = [
     Control(
         name="bill_adds_up",
         asset="cloud_invoices",
-        description="The bill's items are as many, and sum to the total, as the bill says.",
-        remedy="Items were changed outside the pipeline: import the bill again, cloud_invoice_documents has it.",
+        description="The bill has as many items as it says, and they sum to its total.",
+        remedy="Items were changed outside the pipeline: import the bill again, from cloud_invoice_documents.",
         query="""
             select b.total_cents as bill_usd_cents, sum(i.amount_cents) as items_usd_cents, b.item_count,
                    count(i.line_no) as items
@@ -22,7 +22,7 @@ CONTROLS = [
         name="bill_states_its_total",
         asset="cloud_invoices",
         warning=True,
-        description="The bill's total is the bill's own word, or an operator's, and not only the sum of its items.",
+        description="The bill's total comes from the bill itself or from an operator, not only from adding its items.",
         remedy="Compare the total with the bill, and import it again with --total.",
         query="""
             select total_cents as items_usd_cents from billing.cloud_invoices
@@ -32,7 +32,7 @@ CONTROLS = [
     Control(
         name="bill_is_of_its_month",
         asset="cloud_invoices",
-        description="Most of what the bill has of usage lies in its month.",
+        description="Most of the bill's usage lies in its month.",
         remedy="Another month's bill was imported: import this month's own.",
         query="""
             select count(*) filter (where is_outside) as items_of_other_months, count(*) as items,
@@ -49,7 +49,7 @@ CONTROLS = [
         name="every_product_has_a_kind",
         asset="cloud_invoices",
         warning=True,
-        description="Every product on the bill is one of our resource kinds.",
+        description="Every product on the bill has a resource kind.",
         remedy="Add it to billing.product_kinds; until then its cost is shown under unmapped.",
         query="""
             select i.product, count(*) as items, sum(i.amount_cents) as usd_cents
@@ -61,7 +61,7 @@ CONTROLS = [
     Control(
         name="allocations_equal_the_bill",
         asset="cost_allocations",
-        description="Allocated + unallocated = the bill, item by item in USD, and in all in AUD.",
+        description="Allocated + unallocated = the bill, item by item in USD, and in total in AUD.",
         remedy="Allocations were changed outside the pipeline: materialise cost_allocations again.",
         query="""
             with parts as (
@@ -83,7 +83,7 @@ CONTROLS = [
     Control(
         name="allocations_are_up_to_date",
         asset="cost_allocations",
-        description="Every item is whose it is by the resources, projects, usage and subscriptions of today.",
+        description="Every item is allocated as the resources, projects, usage and subscriptions of today say.",
         remedy="Something has changed since the bill was allocated: materialise cost_allocations again.",
         query=f"""
             select coalesce(c.line_no, a.line_no) as line_no, c.deployment_id, c.tenant_id, c.weight,
@@ -111,10 +111,10 @@ CONTROLS = [
     Control(
         name="rate_of_exchange_is_plausible",
         asset="cost_allocations",
-        description="The month's rate of exchange is near the month before's, or somebody has said why it is not, and"
-        " it is the month's last.",
-        remedy="Set it again, from a file that goes on (arcadia costs rates FILE) or by hand (arcadia costs rate); say"
-        " why it is right (--reason) if it is.",
+        description="The month's rate of exchange is the last one of the month. It is near the month before's, or has a"
+        " reason why it is not.",
+        remedy="Set it again, from a file that covers the whole month (arcadia costs rates FILE) or by hand (arcadia"
+        " costs rate); if it is right, say why (--reason).",
         query="""
             select to_char(period_start, 'YYYY-MM') as month, usd_per_aud, doubt from billing.rate_doubts
             where period_start = %(month)s
@@ -123,7 +123,7 @@ CONTROLS = [
     Control(
         name="cost_and_revenue_agree",
         asset="cost_allocations",
-        description="By deployment, kind and tenant, revenue sums to the invoices' and cost to the bill's.",
+        description="Summed by deployment, kind or tenant, revenue equals the invoices and cost equals the bill.",
         remedy="Somebody changed rows by hand: see what totals_equal_lines and allocations_equal_the_bill find.",
         query="""
             select v.by, m.revenue_cents, v.revenue_cents as summed_revenue_cents, m.cost_cents,

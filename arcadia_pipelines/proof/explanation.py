@@ -1,4 +1,4 @@
-"""An invoice's lines in words: the arithmetic, and whether what is behind a line still comes to what stands on it.
+"""An invoice's lines in words: the arithmetic, and whether prices, usage and corrections still give the line's amount.
 
 Every amount and price is in dollars.
 
@@ -22,7 +22,7 @@ Line = Mapping[str, Any]
 
 @dataclass
 class Findings:
-    """What was found, in sentences; `disagreements` are those of them that tell of a sum that does not agree."""
+    """What was found, in sentences; `disagreements` are the sentences about sums that do not agree."""
 
     sentences: list[str] = field(default_factory=list)
     disagreements: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Findings:
 
 @dataclass
 class Explanation(Findings):
-    """A line, and what is behind it as far as its kind has such things."""
+    """A line, and the price, subscription and correction behind it, if its kind has them."""
 
     line: Line = field(default_factory=dict)
     price: Price | None = None
@@ -48,7 +48,7 @@ class Explanation(Findings):
 
     @property
     def usage(self) -> Usage | None:
-        """The records behind an overage line, none included; null where there is no subscription to look for."""
+        """The records behind an overage line, even if there are none; None without a subscription to look for."""
         if self.subscription is None:
             return None
         return self.subscription.usage.get(self.line["resource_kind"], Usage())
@@ -104,7 +104,7 @@ def totals(invoice: Mapping[str, Any], lines: Sequence[Line]) -> Findings:
         found.object_to(f"{text}. On the invoice: {on_invoice} = {dollars(invoice['total_cents'])}.")
     if "gst_free_reason" in invoice["meta"]:
         taxed = any(line["kind"] == "tax" for line in lines)
-        what = "There is no GST but on what it corrects" if taxed else "There is no GST"
+        what = "There is no GST except on its corrections" if taxed else "There is no GST"
         found.say(f"{what}: {invoice['meta']['gst_free_reason']}.")
     if invoice["status"] == "void":
         found.say("The invoice is void: nothing of it is owed.")
@@ -141,7 +141,7 @@ def _likeness(line: Line, subscription: Subscription, prices: Prices) -> tuple[b
 
 
 def _price(line: Line, prices: Sequence[Price]) -> Price | None:
-    """The one that was billed, if a code is there twice; else the first."""
+    """The one that was billed, if a code is listed twice; else the first."""
     return next((price for price in prices if _is_billed(line, price)), next(iter(prices), None))
 
 
@@ -170,7 +170,7 @@ def _explain_amount(found: Explanation) -> None:
     if line["kind"] == "tax" and noted != line["taxable_cents"]:
         which = "the lines but tax" if line["taxable_cents"] == line["before_tax_cents"] else "the taxable lines"
         now = dollars(int(line["taxable_cents"]))
-        found.object_to(f"{which} sum to {now}; it was worked out on {dollars(noted)}")
+        found.object_to(f"{which} sum to {now}; GST was computed on {dollars(noted)}")
 
 
 def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) -> None:
@@ -206,7 +206,7 @@ def _explain_allowance(found: Explanation) -> None:
     line = found.line
     used, included = _meta_quantity(line, "used"), _meta_quantity(line, "included")
     if used is None or included is None:
-        found.object_to("the line does not tell what was used and included")
+        found.object_to("the line does not say what was used and included")
         return
     if rule := _rule(line):
         found.say(f"used {plain(used)} - included {plain(included)} = {plain(used - included)}, charged {rule}")
@@ -232,7 +232,7 @@ def _explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Price
     """The rate and the records behind an overage line."""
     line, subscription, usage = found.line, found.subscription, found.usage
     if subscription is None or usage is None:
-        found.object_to("its subscription is not there any more: neither its rate nor its usage can be found")
+        found.object_to("its subscription no longer exists: neither its rate nor its usage can be found")
         return
     if not _rule(line):  # else its price is in the rate's tiers, or the cap
         found.price = _rate(line, subscription, prices)
@@ -270,14 +270,14 @@ def _list_records(found: Explanation, usage: Usage, received: str) -> None:
 def _explain_correction(found: Explanation) -> None:
     meta, correction = found.line["meta"], found.correction
     if correction is None:
-        found.say("which month it corrects is not noted on it")
+        found.say("the line does not say which month it corrects")
         return
     month = dt.date.fromisoformat(meta["corrects"])
     found.say(f"corrects {month:%B %Y}, invoice {meta['invoice_number']}, which stays as it is")
     if "taxable" in meta:
         found.say(f"{'with' if meta['taxable'] else 'without'} GST, as what it corrects")
     if correction.billed_cents is None or correction.owed_cents is None:
-        found.say("invoice_corrections has nothing to correct there any more")
+        found.say("invoice_corrections has no difference for that month any more")
     else:
         found.say(
             f"that month, ex GST: billed {dollars(correction.billed_cents)}, owed {dollars(correction.owed_cents)},"

@@ -22,7 +22,7 @@ from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.usage import ACTIVE, RECORDS, SPANS, USABLE
 
 RECORDS_SHOWN = 3
-"""Of each line's usage records, the first and the last so many."""
+"""How many of a line's usage records are shown: so many of the first, and of the last."""
 
 _REPLACED = """
     select (snapshot -> 'invoice' ->> 'revision')::integer as revision, revision as by_revision,
@@ -66,7 +66,8 @@ def replaced(connection: Connection, invoice: object) -> dict[int, dict[str, Any
 def invoice_of(connection: Connection, tenant: str, month: BillingMonth, revision: int) -> dict[str, Any]:
     """The revision of the tenant's invoice of the month, as ledger.invoice_of gives the standing one.
 
-    `replaced` is by what: as in replaced(), null for the one that stands. Raises ledger.NotInvoiced and NoRevision.
+    `replaced` says by what it was replaced, as replaced() does; None for the standing one.
+    Raises ledger.NotInvoiced and NoRevision.
     """
     standing = ledger.invoice_of(connection, tenant, month)
     past = replaced(connection, standing["id"])
@@ -85,7 +86,7 @@ def invoice_of(connection: Connection, tenant: str, month: BillingMonth, revisio
 
 
 def _known(past: Collection[int], standing: dict[str, Any]) -> str:
-    *others, last = [*map(str, past), f"{standing['revision']}, which stands"]
+    *others, last = [*map(str, past), f"{standing['revision']}, the current one"]
     return f"there are {', '.join(others)} and {last}" if others else f"there is only {last}"
 
 
@@ -108,7 +109,7 @@ _FIND = """
 
 
 def find(connection: Connection, reference: str) -> tuple[str, BillingMonth, int | None]:
-    """The tenant and month of an invoice by its number or id, or of a line by its id, and then its line_no.
+    """The tenant and month of an invoice, given its number or id, or of a line, given its id, with its line_no.
 
     Raises UnknownReference.
     """
@@ -120,7 +121,7 @@ def find(connection: Connection, reference: str) -> tuple[str, BillingMonth, int
     if found is None:
         raise UnknownReference(
             f"no invoice and no line {reference!r}: give a number like INV-202604-00010, or the id of an invoice or of"
-            " a line that stands"
+            " a line of its newest revision"
         )
     return found.tenant_id, BillingMonth(found.period_start), found.line_no
 
@@ -145,9 +146,9 @@ _WORKED_OUT = """
 
 
 def worked_out(connection: Connection, invoice: dict[str, Any]) -> list[dict[str, Any]]:
-    """The lines of the standing invoice in order, each with its amount worked out again: exact and rounded cents.
+    """The lines of the standing invoice in order, each with its amount computed again: exact and rounded cents.
 
-    `before_tax_cents` is the sum of the invoice's lines but tax, `taxable_cents` of those that GST applies to.
+    `before_tax_cents` is the sum of the invoice's lines except tax, `taxable_cents` of those that GST applies to.
     """
     parameters = {
         "invoice": invoice["id"],
@@ -259,9 +260,9 @@ def subscriptions(
 
 
 def prices(connection: Connection, month: BillingMonth) -> dict[tuple[str, str], list[Price]]:
-    """The prices in effect in the month, by kind of line and code; more than one where a code is there twice.
+    """The prices in effect in the month, by kind of line and code; more than one if a code is listed twice.
 
-    Rates are by ("overage", "<id of the plan>/<resource kind>"). What has no price is not there.
+    Rates are by ("overage", "<id of the plan>/<resource kind>"). What has no price is left out.
     """
     found: dict[tuple[str, str], list[Price]] = {}
     for kind, table, listed in (
@@ -282,7 +283,7 @@ def prices(connection: Connection, month: BillingMonth) -> dict[tuple[str, str],
 class Correction:
     """A corrected month: what its invoice billed and what is owed now (null: nothing is to be corrected), ex GST.
 
-    `carried_cents` is the sum of the lines that correct it, on all the tenant's invoices but void ones.
+    `carried_cents` is the sum of the lines that correct it, on all the tenant's invoices except void ones.
     """
 
     billed_cents: int | None

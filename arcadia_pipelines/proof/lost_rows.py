@@ -1,7 +1,7 @@
-"""Putting lost rows of a published month back: lines that their invoice has the hash of, and frozen usage.
+"""Putting lost invoice lines of a published month back, if they match the hash on their invoice.
 
-Belongs here: what is lost, what history keeps of it, writing it. Does not: working it out again, or proving it
-(rebuild.py).
+Belongs here: which lines are lost, what history keeps of them, writing them. Does not: computing them again, or proving
+them (rebuild.py).
 """
 
 import datetime as dt
@@ -23,7 +23,7 @@ _TABLE = "tenant_invoice_lines"
 
 
 class Lost(NamedTuple):
-    """An invoice without the lines that its row has the hash of."""
+    """An invoice whose lines do not match the lines_sha256 of its row."""
 
     id: UUID
     tenant_id: str
@@ -61,7 +61,7 @@ _ALTERED = f"""
     where l.period_start = %(month)s and l.invoice_id = any(%(locked)s) and p.id is null
 """
 _DROP_OTHERS = f"delete from billing.{_TABLE} where period_start = %(month)s and invoice_id = any(%(unlocked)s)"
-# As when they were written; but a deployment that is deleted since cannot be named any more.
+# As when they were written; but a deployment that was deleted since cannot be referred to any more.
 _PUT_BACK = f"""
     insert into billing.{_TABLE}
         (id, invoice_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
@@ -90,7 +90,7 @@ _RECORD = """
 
 
 def lost_lines(connection: Connection, month: BillingMonth) -> list[Lost]:
-    """The month's invoices that have other lines than their row has the hash of, or none, by tenant."""
+    """The month's invoices whose lines do not match the lines_sha256 of their row, or are gone, by tenant."""
     found = [invoice for invoice in intact.disagreeing(connection, month) if invoice.lines_differ]
     rows = connection.exec_driver_sql(_MADE, {"ids": [invoice.id for invoice in found]})
     made = {row[0]: tuple(row[1:]) for row in rows}
@@ -100,7 +100,7 @@ def lost_lines(connection: Connection, month: BillingMonth) -> list[Lost]:
 
 
 def take_from_history(connection: Connection, invoices: Collection[Lost]) -> set[UUID]:
-    """Those of the invoices of which a replaced revision had the very same lines, which are kept for put_back()."""
+    """The invoices that had exactly these lines in a replaced revision. The lines are kept for put_back()."""
     connection.exec_driver_sql(_PROVEN)
     connection.exec_driver_sql(_FROM_HISTORY, {"ids": [invoice.id for invoice in invoices]})
     return set(connection.exec_driver_sql("select distinct invoice_id from pg_temp.proven").scalars())

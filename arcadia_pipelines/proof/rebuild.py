@@ -1,4 +1,4 @@
-"""Rebuilding a published month of which rows are lost: what can be proved to be the same is put back, and no more.
+"""Rebuilding a published month that has lost rows: those that are proved to be the same are put back, and no others.
 
 Belongs here: where lost rows may come from, and the proof of each. Does not: finding that they are lost
 (storage/losses.py, again/intact.py), writing them (lost_rows.py).
@@ -26,12 +26,12 @@ from arcadia_pipelines.storage.acts import Author
 
 @dataclass(frozen=True)
 class Part:
-    """Something that was lost: an invoice's lines, the month's frozen usage, or what an audit misses."""
+    """Something that was lost: an invoice's lines, the month's frozen usage, or what an audit finds missing."""
 
     what: str
     tenant_id: str | None
     source: str = ""
-    """From what it was put back; '' if it was not."""
+    """What it was put back from; '' if it was not."""
     why_not: str = ""
     """Why it is still lost; '' if it is not."""
 
@@ -59,7 +59,7 @@ def rebuild(connection: Connection, month: BillingMonth, author: Author) -> list
         elif invoice.event_differs:
             why_not = "its row is not what its newest event says"
         elif invoice.id not in sources:
-            why_not = "nothing that is kept or worked out again has its lines_sha256"
+            why_not = "no kept revision and no new computation has its lines_sha256"
         source = "" if why_not else sources[invoice.id]
         parts.append(Part(f"the lines of {invoice.invoice}", invoice.tenant_id, source, why_not))
     return [
@@ -69,7 +69,7 @@ def rebuild(connection: Connection, month: BillingMonth, author: Author) -> list
 
 
 def _computed(connection: Connection, month: BillingMonth, lost: Sequence[Lost]) -> Iterator[tuple[str, Invoiced]]:
-    """These tenants' invoices as worked out from what may be as it was when theirs were made, and from what."""
+    """These tenants' invoices, computed from each source that may be unchanged since, with the source's name."""
     if not lost:
         return
     only = [invoice.tenant_id for invoice in lost]
@@ -84,7 +84,7 @@ def _computed(connection: Connection, month: BillingMonth, lost: Sequence[Lost])
 def _quoted(
     connection: Connection, month: BillingMonth, lost: Sequence[Lost], only: list[str]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """These tenants' quote lines: those that stand; from the frozen usage; from the records up to each cut-off."""
+    """These tenants' quote lines: the stored ones; from the frozen usage; from the records up to each cut-off."""
     yield "the quote lines", streams.whole(connection, {"month": month.start}, quotes.LINES, only)
     frozen = streams.whole(connection, catalogue.bounds(month), usage.FROZEN, only)
     yield "the frozen usage", recompute.quotes_of(connection, month, frozen, only).lines
@@ -94,12 +94,12 @@ def _quoted(
 
 
 def _take_proven(connection: Connection, month: BillingMonth, lost: Sequence[Lost], invoiced: Invoiced) -> list[UUID]:
-    """Keep the lines that are those of a lost invoice by both its hashes; returns the ids of these invoices."""
+    """Keep the lines that match both hashes of a lost invoice; returns the ids of these invoices."""
     invoices, lines = invoiced
     found = {
         (row["tenant_id"], row["content_sha256"], row["lines_sha256"]): row["id"] for row in invoices.to_dict("records")
     }
-    # An invoice that another system put in keeps its id.
+    # An invoice that another system inserted keeps its id.
     ids = {found[key]: str(i.id) for i in lost if (key := (i.tenant_id, i.content_sha256, i.lines_sha256)) in found}
     proven = lines[lines["invoice_id"].isin(list(ids))]
     storage.take(connection, month, proven.assign(invoice_id=proven["invoice_id"].map(ids).astype(pd.ArrowDtype(TEXT))))
@@ -110,7 +110,7 @@ def _usage_part(connection: Connection, month: BillingMonth) -> Part:
     """Put the frozen usage back from the records up to its cut-off, if they make what was quoted or invoiced of it."""
     cutoff = usage.cutoff_of(connection, month)
     if cutoff is None:
-        return Part("the frozen usage", None, why_not="billing_months does not say until when usage counted")
+        return Part("the frozen usage", None, why_not="billing_months does not have its cut-off")
     counted = usage.count_received(connection, month, cutoff)
     quoted = recompute.quotes_of(connection, month, usage.read(connection, counted))
     if not usage.has_as_many(connection, month, counted):
@@ -124,7 +124,7 @@ def _usage_part(connection: Connection, month: BillingMonth) -> Part:
 
 
 def _makes_the_quotes(connection: Connection, month: BillingMonth, quoted: Quotes) -> bool:
-    """Whether these are the month's quote lines and its unbilled usage, but for deployments' names."""
+    """Whether these are the month's quote lines and its unbilled usage, except for deployments' names."""
     standing = streams.whole(connection, {"month": month.start}, quotes.LINES)
     unbilled = quotes.unbilled(connection, month)
     return _same(quoted.lines, standing, QUOTE_LINES) and _same(quoted.unbilled, unbilled, UNBILLED)

@@ -1,7 +1,7 @@
-"""Replay: a month rebuilt by the engine from its frozen usage and the prices in effect, beside the invoices that stand.
+"""Replay: the engine computes a month again from its frozen usage and the prices in effect, beside its invoices.
 
-Belongs here: whether the engine still says what it said. Does not: whether that is right, which plain SQL proves
-(audit.py), nor what becomes of a difference (billing/reconcile.py). Reads, and writes nothing.
+Belongs here: whether the engine still gives the same result. Does not: whether that is right, which plain SQL proves
+(audit.py), and what follows from a difference (billing/reconcile.py). Reads, and writes nothing.
 """
 
 import json
@@ -26,10 +26,10 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """An invoice that is not as rebuilt, and its first line that is not.
+    """An invoice that replay makes differently, and its first line that differs.
 
-    `standing` or `rebuilt` is None where that side lacks the line; both are where one side lacks the whole invoice, or
-    where the lines are the same and their GST status or the stored hash is not.
+    `standing` or `rebuilt` is None if that side lacks the line. Both are None if one side lacks the whole invoice, or
+    if only the lines' GST status or the stored hash differs.
     """
 
     tenant_id: str
@@ -42,7 +42,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replay:
-    """How many of the month's invoices are identical, how many differ or are on one side only, and who is left out."""
+    """How many of the month's invoices are identical, differ or are on one side only, and how many are left out."""
 
     month: BillingMonth
     identical: int
@@ -55,7 +55,7 @@ class Replay:
 
 
 def replay(connection: Connection, month: BillingMonth) -> Replay:
-    """Rebuild the invoiced month, and compare it by content_sha256. Raises StorageError."""
+    """Compute the invoiced month again, and compare it by content_sha256. Raises StorageError."""
     refuse_partial_view(connection)
     adjustments = corrections.carried_by(connection, month)
     on_hold, corrected = operations.on_hold(connection), ledger.corrected(connection, month)
@@ -104,7 +104,7 @@ def _difference(
 
 
 def _numbered(lines: Any) -> list[Line]:
-    """The lines, which are in order, as both sides spell them."""
+    """The lines, which are in order, with the same types on both sides."""
     return [
         {
             "line_no": number,
@@ -130,5 +130,5 @@ def _without(lines: list[Line], others: list[Line]) -> list[Line]:
 
 
 def _like(line: Line, lines: list[Line]) -> Line | None:
-    """The first of the lines for the same thing."""
+    """The first of the lines that bills the same thing."""
     return next((other for other in lines if all(other[name] == line[name] for name in _IDENTITY)), None)

@@ -78,7 +78,7 @@ def test_a_credit_of_a_taxed_month_is_taxed_though_the_tenant_is_free_now(world:
     told = arcadia("explain", "INV-202606-00001").out
     assert "-1.00 taxable x 10 % = -0.10" in told
     assert "with GST, as what it corrects" in told
-    assert "There is no GST but on what it corrects: Exports." in told
+    assert "There is no GST except on its corrections: Exports." in told
     assert told.endswith("Every sum agrees.\n")
     before = world.query("select xmin::text, revision from billing.tenant_invoices order by period_start")
     for month in ("2026-06", "2026-01", "2026-06"):

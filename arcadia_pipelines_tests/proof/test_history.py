@@ -113,10 +113,10 @@ def test_a_revision_that_is_none_is_one_line_with_those_there_are(world: World, 
     """Whichever command asks for it; a tenant or month without an invoice is told as by `show`."""
     world.pilot()
     world.publish("2026-04")
-    refused(arcadia("show", "pilot", "2026-04", "--revision", "2"), "no revision 2: there is only 1, which stands")
+    refused(arcadia("show", "pilot", "2026-04", "--revision", "2"), "no revision 2: there is only 1, the current one")
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
-    known = "there are 1 and 2, which stands"
+    known = "there are 1 and 2, the current one"
     refused(arcadia("show", "pilot", "2026-04", "--revision", "0"), "no revision 0", known)
     refused(arcadia("show", "pilot", "2026-04", "--revision", "3", "--json"), "no revision 3", known)
     refused(arcadia("diff", "pilot", "2026-04", "--from", "7"), "no revision 7", known)
@@ -511,7 +511,7 @@ def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
         "1 month x 50.00 = 50.00, but 50.01 stands on the line",
         "used 2,160 - included 1,488 = 672 hour, but 673 stands on the line",
         "673 hour x 0.01 = 6.73, but 6.72 stands on the line",
-        "the lines but tax sum to 64.23; it was worked out on 64.22",
+        "the lines but tax sum to 64.23; GST was computed on 64.22",
         "The lines sum to 64.23, and 6.42 GST: 70.65 AUD. On the invoice: 64.22 + 6.42 = 70.64.",
     ]
 
@@ -522,7 +522,7 @@ def test_a_deployment_that_is_gone_cannot_be_summed_again(world: World, arcadia:
     world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set deployment_id = null")
     answer = arcadia("explain", "INV-202604-00001")
-    assert objections(answer) == ["its subscription is not there any more: neither its rate nor its usage can be found"]
+    assert objections(answer) == ["its subscription no longer exists: neither its rate nor its usage can be found"]
     assert "672 hour x 0.01 = 6.72" in lines_of(answer)
 
 
@@ -591,7 +591,7 @@ def test_a_credit_without_a_correction_left_says_so(world: World, arcadia: Call)
     world.publish("2026-04")
     answer = arcadia("explain", line)
     assert objections(answer) == ["the lines that correct it sum to 1.00, so -1.00 is for a later invoice"]
-    assert "invoice_corrections has nothing to correct there any more" in lines_of(answer)
+    assert "invoice_corrections has no difference for that month any more" in lines_of(answer)
 
     world.done("mark_invoice_paid", invoices=["INV-202605-00001"])
     world.publish("2026-06")
@@ -607,6 +607,6 @@ def test_an_adjustment_by_hand_names_no_month(world: World, arcadia: Call) -> No
     world.tamper("update billing.tenant_invoice_lines set meta = '{}' where kind = 'adjustment'")
     assert text(arcadia("explain", line))[3:] == [
         "1 x 1.00 = 1.00",
-        "which month it corrects is not noted on it",
+        "the line does not say which month it corrects",
         "Every sum agrees.",
     ]

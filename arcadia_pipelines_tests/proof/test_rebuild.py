@@ -1,4 +1,4 @@
-"""Rows that are lost: nothing is computed without them, and what can be proved to be the same is put back.
+"""Lost rows: nothing is computed without them, and those that are proved to be the same are put back.
 
 The attacks are a superuser's: dropped, detached and truncated partitions, triggers switched off.
 """
@@ -117,7 +117,7 @@ def test_what_nothing_proves_is_refused_and_the_rest_is_put_back(books: World) -
         ("the lines of INV-202604-00003", "zoo"),
         ("2 rows of tenant_invoice_lines", None),
     ]
-    assert "nothing that is kept or worked out again has its lines_sha256" in left[0].why_not
+    assert "no kept revision and no new computation has its lines_sha256" in left[0].why_not
     assert (books.lines("zoo", "2026-04"), len(books.lines("pilot", "2026-04"))) == ([], 5)
     books.query("update cloud.cloud_deployments set name = 'zoo-web' where id = %s", uid("zoo-web"))
     assert [(part.what, part.source, part.why_not) for part in rebuilt(books)] == [
