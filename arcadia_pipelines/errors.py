@@ -23,6 +23,7 @@ is, with exit code 1.
                 UnknownReference    proof/history.py
             UnknownCode             storage/catalogue.py
                 AmbiguousCode       storage/catalogue.py
+            UnknownTenant           storage/catalogue.py
         InvalidInput                a text or a file cannot be read; also a ValueError
             InvalidBill             costs/bill.py
             InvalidCursor           api/queries.py

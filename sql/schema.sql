@@ -13,6 +13,28 @@ CREATE FUNCTION billing.admit_api() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    readable text;
+begin
+    perform billing.admit_api_to_costs();
+    foreach readable in array array['plan_rate_tiers', 'tenant_plan_prices', 'tenant_addon_prices', 'tenant_rates',
+                                    'tenant_rate_tiers', 'tenants'] loop
+        if to_regclass('cloud.' || readable) is not null then
+            begin
+                execute format('grant select on cloud.%I to arcadia_api', readable);
+            exception when insufficient_privilege then
+                raise warning 'cloud.% is not ours to grant: its owner must grant select on it to arcadia_api', readable;
+            end;
+        end if;
+    end loop;
+end $$;
+
+COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history, the price list with tenants'' own prices, and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
+
+CREATE FUNCTION billing.admit_api_to_costs() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
 begin
     perform billing.admit_api_to_invoices();
     grant select on billing.cost_vs_revenue_by_month, billing.cost_vs_revenue_by_deployment,
@@ -20,7 +42,7 @@ begin
     grant execute on function billing.invoice_lines(uuid, date) to arcadia_api;
 end $$;
 
-COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history, the price list and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
+COMMENT ON FUNCTION billing.admit_api_to_costs() IS 'The second part of admit_api().';
 
 CREATE FUNCTION billing.admit_api_to_invoices() RETURNS void
     LANGUAGE plpgsql

@@ -44,7 +44,7 @@ from arcadia_pipelines.exports import sheets
 from arcadia_pipelines.month.projection import CannotQuote, project
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
-from arcadia_pipelines.storage.catalogue import UnknownCode
+from arcadia_pipelines.storage.catalogue import UnknownCode, UnknownTenant
 
 SHEET_PART = 500  # rows
 SHEETS_AT_ONCE = 2  # each is a connection while it is read; more wait
@@ -217,12 +217,23 @@ async def events(request: Request, who: Admin, invoice_id: uuid.UUID, _: NoParam
 @_quotes.post(
     "/quotes",
     dependencies=[Depends(body_names_each_once)],
-    responses=told("too-slow", "too-large", *READING),
+    responses=told("forbidden", "too-slow", "too-large", *READING),
 )
-async def quotes(request: Request, _: Who, __: NoParameters, wanted: schemas.QuoteRequest) -> schemas.Quote:
-    """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored."""
+async def quotes(request: Request, who: Who, _: NoParameters, wanted: schemas.QuoteRequest) -> schemas.Quote:
+    """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored.
+
+    A tenant is quoted its own prices; a platform admin the list's, or those of the `tenant` that is named.
+    """
+    if who.tenant_id and wanted.tenant not in (None, who.tenant_id):
+        raise Problem("forbidden", "a tenant is quoted its own prices, and no other tenant's")
     async with turn(request.app.state.quoting):
-        return await to_thread.run_sync(_quote, request.app.state.engine, wanted)
+        try:
+            return await to_thread.run_sync(_quote, request.app.state.engine, wanted, who.tenant_id or wanted.tenant)
+        except UnknownTenant as error:
+            if who.is_admin:
+                raise Problem("invalid-request", str(error)) from error
+            # The platform does not know it yet: it is quoted the list's prices.
+            return await to_thread.run_sync(_quote, request.app.state.engine, wanted, None)
 
 
 class Head:
@@ -247,7 +258,7 @@ class Head:
             scope["route"] = as_get.get("route")
 
 
-def _quote(engine: Engine, wanted: schemas.QuoteRequest) -> schemas.Quote:
+def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> schemas.Quote:
     today = dt.datetime.now(dt.UTC).date()
     month = BillingMonth.parse(wanted.month) if wanted.month else BillingMonth(today.replace(day=1))
     usage = {kind: Decimal(quantity) for kind, quantity in wanted.usage.items()}
@@ -255,7 +266,7 @@ def _quote(engine: Engine, wanted: schemas.QuoteRequest) -> schemas.Quote:
         connection.exec_driver_sql("set transaction read only")
         connection.exec_driver_sql("set local role arcadia_api")
         try:
-            totals, lines = project(connection, month, wanted.plan, wanted.addons, usage)
+            totals, lines = project(connection, month, wanted.plan, wanted.addons, usage, tenant)
         except (UnknownCode, CannotQuote) as error:
             raise Problem("invalid-request", str(error)) from error
     cents = totals[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]

@@ -242,6 +242,7 @@ class QuoteRequest(BaseModel):
         default={}, max_length=100, description="expected usage in the month by resource kind: an integer, or a string"
     )
     month: Period | None = Field(default=None, description="at the prices of this month; this month unless given")
+    tenant: Code | None = Field(default=None, description="with this tenant's own prices and GST status; for admins")
 
 
 class Quote(BaseModel):

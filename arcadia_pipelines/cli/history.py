@@ -251,7 +251,7 @@ def _explained(
     asked = [line for line in lines if line_no in (None, line["line_no"])]
     deployments = {line["deployment_id"] for line in asked if line["kind"] == "overage" and line["deployment_id"]}
     subscriptions = history.subscriptions(connection, invoice, deployments)
-    prices = history.prices(connection, BillingMonth(invoice["period_start"]))
+    prices = history.prices(connection, BillingMonth(invoice["period_start"]), invoice["tenant_id"])
     corrections = history.corrections(connection, invoice["tenant_id"])
     explained = explanation.explain(invoice, lines, subscriptions, prices, corrections)
     return [found for found in explained if line_no in (None, found.line["line_no"])]

@@ -105,12 +105,14 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
 @click.option("--addon", "addons", multiple=True, help="An addon's code; again for each further unit.")
 @click.option("--usage", multiple=True, type=_Usage(), help="Expected usage in the month; again for each kind.")
 @click.option("--month", type=Month(), help="At the prices of this month; this month unless given.")
+@click.option("--tenant", metavar="TENANT", help="With this tenant's own prices and GST status.")
 @JSON
 def quote(
     plan: str,
     addons: tuple[str, ...],
     usage: tuple[tuple[str, Decimal], ...],
     month: BillingMonth | None,
+    tenant: str | None,
     as_json: bool,
 ) -> None:
     """Price a deployment for a month, before it exists, by the same engine that invoices it."""
@@ -121,7 +123,7 @@ def quote(
     for kind, quantity in usage:
         quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
     with database.transaction(engine()) as connection:
-        invoices, lines = project(connection, month, plan, addons, quantities)
+        invoices, lines = project(connection, month, plan, addons, quantities, tenant)
     totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
     rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
     quoted: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}

@@ -24,38 +24,25 @@ class CannotQuote(Refused):
 
 
 def project(
-    connection: Connection, month: BillingMonth, plan: str, addons: Sequence[str], usage: dict[str, Decimal]
+    connection: Connection,
+    month: BillingMonth,
+    plan: str,
+    addons: Sequence[str],
+    usage: dict[str, Decimal],
+    tenant: str | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Price one deployment: the invoice (one row, invoice.INVOICES) and its lines (invoice.INVOICE_LINES).
 
-    `addons` are codes, one for each unit; `usage` is quantity by resource kind, in the rates' units.
-    Raises catalogue.UnknownCode and CannotQuote.
+    `addons` are codes, one for each unit; `usage` is quantity by resource kind, in the rates' units. A tenant's own
+    prices and GST status count; without one the list's and 10 %. Raises catalogue.UnknownCode, catalogue.UnknownTenant
+    and CannotQuote.
     """
-    _, plan_id, base_price_cents, since = catalogue.the_only(
-        "plan", plan, catalogue.plan_prices(connection, month), month
-    )
-    on_sale = catalogue.addon_prices(connection, month) if addons else []
-    prices = {
-        code: (count, *catalogue.the_only("addon", code, on_sale, month)[2:]) for code, count in Counter(addons).items()
-    }
+    whom = catalogue.tenant_of(connection, tenant) if tenant else frame(invoice.TENANTS, [(_NEW, None, "{}")])
+    plan_id, subscription = _subscription(connection, month, plan, tenant)
     rates = catalogue.rates(connection, month)
     quoted = quote.quote(
-        frame(
-            quote.SUBSCRIPTIONS,
-            [
-                (
-                    *(_NEW, _NEW, True, _NEW, True, _NEW, False, False, None, None),
-                    *(plan_id, plan, base_price_cents, since.isoformat(), False),
-                )
-            ],
-        ),
-        frame(
-            quote.ADDONS,
-            [
-                (code, _NEW, False, None, code, count, cents, effective.isoformat(), False)
-                for code, (count, cents, effective) in prices.items()
-            ],
-        ),
+        subscription,
+        _addons(connection, month, addons, tenant),
         rates,
         frame(quote.USAGE, [(_NEW, _NEW, kind, quantity, 0, 0) for kind, quantity in usage.items()]),
         tiers=catalogue.tiers(connection, month),
@@ -63,11 +50,33 @@ def project(
     if len(quoted.faults):
         raise CannotQuote(quoted.faults["detail"].iloc[0].replace(f" of deployment {_NEW}", ""))
     if len(quoted.unbilled):
-        kinds = ", ".join(sorted(rates[rates["plan_id"] == plan_id]["resource_kind"])) or "none"
+        kinds = ", ".join(sorted(set(rates[rates["plan_id"] == plan_id]["resource_kind"]))) or "none"
         raise CannotQuote(
             f"plan {plan!r} has no rate for {quoted.unbilled['resource_kind'].iloc[0]!r} in {month}: it has {kinds}"
         )
-    tenants = frame(invoice.TENANTS, [(_NEW, None, "{}")])
-    lines = invoice.tenant_lines(quoted.lines, frame(invoice.ADJUSTMENTS), tenants, month)
-    invoices = invoice.totals(lines, tenants, month)
-    return invoices, lines.assign(deployment_id=None)
+    lines = invoice.tenant_lines(quoted.lines, frame(invoice.ADJUSTMENTS), whom, month)
+    return invoice.totals(lines, whom, month), lines.assign(deployment_id=None)
+
+
+def _subscription(
+    connection: Connection, month: BillingMonth, plan: str, tenant: str | None
+) -> tuple[str, pd.DataFrame]:
+    """The plan's id, and the deployment's subscription of it."""
+    on_sale = catalogue.plan_prices(connection, month, tenant)
+    _, plan_id, cents, since, own = catalogue.the_only("plan", plan, on_sale, month)
+    deployment = (_NEW, tenant or _NEW, True, _NEW, True, _NEW, False, False, None, None)
+    row = (*deployment, plan_id, plan, cents, since.isoformat(), own)
+    return plan_id, frame(quote.SUBSCRIPTIONS, [row])
+
+
+def _addons(connection: Connection, month: BillingMonth, addons: Sequence[str], tenant: str | None) -> pd.DataFrame:
+    """The deployment's addons, each once with its quantity."""
+    on_sale = catalogue.addon_prices(connection, month, tenant) if addons else []
+    prices = {
+        code: (count, *catalogue.the_only("addon", code, on_sale, month)[2:]) for code, count in Counter(addons).items()
+    }
+    rows = [
+        (code, _NEW, False, None, code, count, cents, since.isoformat(), own)
+        for code, (count, cents, since, own) in prices.items()
+    ]
+    return frame(quote.ADDONS, list(rows))

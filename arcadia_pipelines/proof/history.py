@@ -259,23 +259,28 @@ def subscriptions(
     ]
 
 
-def prices(connection: Connection, month: BillingMonth) -> dict[tuple[str, str], list[Price]]:
-    """The prices in effect in the month, by kind of line and code; more than one if a code is listed twice.
+def prices(connection: Connection, month: BillingMonth, tenant: str) -> dict[tuple[str, str], list[Price]]:
+    """The tenant's prices in effect in the month, its own or the list's, by kind of line and code.
 
-    Rates are by ("overage", "<id of the plan>/<resource kind>"). What has no price is left out.
+    There is more than one if a code is listed twice. Rates are by ("overage", "<id of the plan>/<resource kind>").
+    What has no price is left out.
     """
     found: dict[tuple[str, str], list[Price]] = {}
     for kind, table, listed in (
-        ("plan_base", "plan_prices", catalogue.plan_prices(connection, month)),
-        ("addon", "addon_prices", catalogue.addon_prices(connection, month)),
+        ("plan_base", "plan_prices", catalogue.plan_prices(connection, month, tenant)),
+        ("addon", "addon_prices", catalogue.addon_prices(connection, month, tenant)),
     ):
-        for code, _, cents, since in listed:
-            found.setdefault((kind, code), []).append(Price(table, code, since.isoformat(), Decimal(cents)))
-    rates: list[dict[Any, Any]] = catalogue.rates(connection, month).to_dict("records")
-    for rate in rates:
-        key = f"{rate['plan_id']}/{rate['resource_kind']}"
-        price = Price("plan_rates", key, rate["effective_from"], rate["unit_price_cents"], rate["included"])
-        found["overage", key] = [price]
+        for code, _, cents, since, own in listed:
+            price = Price(f"tenant_{table}" if own else table, code, since.isoformat(), Decimal(cents))
+            found.setdefault((kind, code), []).append(price)
+    rates = catalogue.rates(connection, month)
+    of_list, own_rates = rates[rates["tenant_id"].isna()], rates[rates["tenant_id"] == tenant]
+    for table, of_whom in (("plan_rates", of_list), ("tenant_rates", own_rates)):  # one's own stand for the list's
+        rows: list[dict[Any, Any]] = of_whom.to_dict("records")
+        for rate in rows:
+            key = f"{rate['plan_id']}/{rate['resource_kind']}"
+            price = Price(table, key, rate["effective_from"], rate["unit_price_cents"], rate["included"])
+            found["overage", key] = [price]
     return found
 
 

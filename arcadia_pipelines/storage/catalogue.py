@@ -297,30 +297,50 @@ def tiers(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     return bulk.read(connection, TIERS, models.TIERS, bounds(month))
 
 
-Listed = tuple[str, str, int, dt.date]
-"""A code, whose it is (an id), and the price in effect: cents, and since when."""
+Listed = tuple[str, str, int, dt.date, bool]
+"""A code, whose it is (an id), and the price in effect: cents, since when, and whether it is a tenant's own."""
 
 
-def plan_prices(connection: Connection, month: BillingMonth) -> list[Listed]:
-    """Every plan's base price in effect. A code that is there twice, or twice priced, is listed as often."""
-    return _price_list(connection, "plan", "base_price_cents", month)
+def plan_prices(connection: Connection, month: BillingMonth, tenant: str | None = None) -> list[Listed]:
+    """Every plan's base price in effect, the tenant's own where it has one.
+
+    A code that is there twice, or twice priced, is listed as often.
+    """
+    return _price_list(connection, "plan", "base_price_cents", _OWN_PLAN_PRICES, month, tenant)
 
 
-def addon_prices(connection: Connection, month: BillingMonth) -> list[Listed]:
+def addon_prices(connection: Connection, month: BillingMonth, tenant: str | None = None) -> list[Listed]:
     """Every addon's price in effect; as plan_prices()."""
-    return _price_list(connection, "addon", "price_cents", month)
+    return _price_list(connection, "addon", "price_cents", _OWN_ADDON_PRICES, month, tenant)
 
 
-def _price_list(connection: Connection, what: str, price: str, month: BillingMonth) -> list[Listed]:
+def _price_list(
+    connection: Connection, what: str, price: str, own_prices: str, month: BillingMonth, tenant: str | None
+) -> list[Listed]:
     query = f"""
-        select code, id::text, {_cents(price)}, effective_from
+        select code, id::text, coalesce(own.cents, {_cents(price)}),
+               coalesce(own.effective_from, price.effective_from), own.cents is not null
         from cloud.{what}s join (
             select *, rank() over (partition by {what}_id order by effective_from desc) as age
             from cloud.{what}_prices where effective_from between '0001-01-01' and %(month)s
         ) price on price.{what}_id = id and age = 1
+        left join ({own_prices}) own on own.tenant_id = %(tenant)s and own.{what}_id = id
         order by 1, 2, 3
     """
-    return [tuple(row) for row in connection.exec_driver_sql(query, bounds(month))]
+    return [tuple(row) for row in connection.exec_driver_sql(query, {**bounds(month), "tenant": tenant})]
+
+
+class UnknownTenant(NotFound):
+    """There is no such tenant."""
+
+
+def tenant_of(connection: Connection, tenant: str) -> pd.DataFrame:
+    """The tenant with its GST status of today, as invoice.TENANTS. Raises UnknownTenant."""
+    query = "select * from billing.tenant_to_quote(%(tenant)s)"
+    found = bulk.read(connection, query, invoice.TENANTS, {"tenant": tenant})
+    if found.empty:
+        raise UnknownTenant(f"there is no tenant {tenant!r}")
+    return found
 
 
 def the_only(what: str, code: str, prices: list[Listed], month: BillingMonth) -> Listed:

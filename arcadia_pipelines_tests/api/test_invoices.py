@@ -242,6 +242,23 @@ def test_a_quoted_price_is_the_invoiced_one(api: httpx.Client) -> None:
     assert api.post("/api/v1/quotes", headers=ADMIN, json=as_text).json() == quote
 
 
+def test_a_tenant_is_quoted_its_own_prices_and_nobody_elses(world: World, serve: Serve) -> None:
+    """40.00 for 50.00 to the pilot and to an admin who names it; one unknown here has the list's; another is 403."""
+    world.pilot()
+    own = "insert into cloud.tenant_plan_prices select 'pilot', id, '2026-04-01', 4000 from cloud.plans"
+    world.query(own)
+    client = serve(world.url)
+
+    def base(headers: dict[str, str], **wanted: str) -> tuple[int, int | None]:
+        answer = client.post("/api/v1/quotes", headers=headers, json=PILOT_QUOTE | wanted)
+        return answer.status_code, answer.json()["lines"][0]["amount_cents"] if answer.status_code == 200 else None
+
+    assert base(tenant("pilot")) == base(ADMIN, tenant="pilot") == (200, 4000)
+    assert base(ADMIN) == base(tenant("tomorrow")) == (200, 5000)
+    assert base(tenant("nova"), tenant="pilot") == (403, None)
+    assert base(ADMIN, tenant="nobody") == (422, None)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -1,7 +1,13 @@
 """Packages, tiers and caps from the platform's tables to invoices, by hand; and prices that cannot be charged."""
 
+from decimal import Decimal
+
 import pytest
 
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.month.projection import project
+from arcadia_pipelines.storage import database
+from arcadia_pipelines.storage.catalogue import UnknownTenant
 from arcadia_pipelines_tests.world import World, uid
 
 BEYOND = {"droplet_hours": 2000, "egress_gb": 121, "builds": 22, "calls": 14}
@@ -184,3 +190,18 @@ def test_a_tenant_may_have_tiers_of_its_own(tiered: World) -> None:
     assert tiered.lines("nova", "2026-04")[1:3] == [("Overage: builds", 40), ("Overage: builds", 2)]
     assert tiered.lines("pilot", "2026-04") == LINES
     assert tiered.disproved() == []
+
+
+def test_a_deployment_is_quoted_at_the_tenants_own_prices(tiered: World) -> None:
+    """40.00 for 50.00, and no GST for a tenant that is free of it; anybody else is quoted the list's 50.00 + 1.82."""
+    tiered.tenant("nova", "exports")
+    tiered.query("insert into cloud.tenant_plan_prices values ('nova', %s, '2026-04-01', 4000)", uid("studio"))
+    month, usage = BillingMonth.parse("2026-04"), {"builds": Decimal(22)}
+    with database.transaction(database.engine(tiered.url)) as connection:
+        own, _ = project(connection, month, "studio", [], usage, "nova")
+        listed, lines = project(connection, month, "studio", [], usage)
+        with pytest.raises(UnknownTenant, match="there is no tenant 'nobody'"):
+            project(connection, month, "studio", [], usage, "nobody")
+    assert own[["subtotal_cents", "tax_cents"]].to_numpy().tolist() == [[4182, 0]]
+    assert listed[["subtotal_cents", "tax_cents"]].to_numpy().tolist() == [[5182, 518]]
+    assert list(lines["amount_cents"]) == [5000, 100, 50, 25, 7, 518]

@@ -188,3 +188,54 @@ from unnest(array['cloud.plan_rate_tiers', 'cloud.tenant_plan_prices', 'cloud.te
                   'cloud.tenant_rate_tiers']) name
 where to_regclass(name) is not null;
 select billing.admit_roles();
+
+-- Of a tenant that is quoted, what its invoices would say; the API does not read the tenants' table.
+create function billing.tenant_to_quote(tenant text)
+returns table (tenant_id text, gst_free_reason text, meta jsonb)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    return query
+    select t.id, nullif(btrim(t.gst_free_reason), ''),
+           jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
+                                                'gst_free_reason', nullif(btrim(t.gst_free_reason), '')))
+    from cloud.tenants t where t.id = tenant limit 1;
+end $$;
+revoke execute on function billing.tenant_to_quote(text) from public;
+comment on function billing.tenant_to_quote(text) is
+    'The tenant as it would be invoiced today: its GST status and its name. Runs as the owner of the tables.';
+insert into billing.role_rights values ('arcadia_pipeline', 'billing.tenant_to_quote(text)', 'execute');
+select billing.admit_roles();
+
+-- The read API quotes by the same tables.
+alter function billing.admit_api() rename to admit_api_to_costs;
+create function billing.admit_api() returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    readable text;
+begin
+    perform billing.admit_api_to_costs();
+    grant execute on function billing.tenant_to_quote(text) to arcadia_api;
+    foreach readable in array array['plan_rate_tiers', 'tenant_plan_prices', 'tenant_addon_prices', 'tenant_rates',
+                                    'tenant_rate_tiers'] loop
+        if to_regclass('cloud.' || readable) is not null then
+            begin
+                execute format('grant select on cloud.%I to arcadia_api', readable);
+            exception when insufficient_privilege then
+                raise warning 'cloud.% is not ours to grant: its owner must grant select on it to arcadia_api', readable;
+            end;
+        end if;
+    end loop;
+end $$;
+revoke execute on function billing.admit_api() from public;
+comment on function billing.admit_api_to_costs() is 'The second part of admit_api().';
+comment on function billing.admit_api() is
+    'Lets the role arcadia_api read invoices, their history, the price list with tenants'' own prices, and cost beside '
+    'revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to '
+    'run again.';
+do $$
+begin
+    if to_regrole('arcadia_api') is not null then  -- else 0004 has said what to do
+        perform billing.admit_api();
+    end if;
+exception when insufficient_privilege then
+    raise warning 'the read API cannot quote: %', sqlerrm;
+end $$;
