@@ -17,8 +17,9 @@ declare
     readable text;
 begin
     perform billing.admit_api_to_costs();
+    grant execute on function billing.tenant_to_quote(text) to arcadia_api;
     foreach readable in array array['plan_rate_tiers', 'tenant_plan_prices', 'tenant_addon_prices', 'tenant_rates',
-                                    'tenant_rate_tiers', 'tenants'] loop
+                                    'tenant_rate_tiers'] loop
         if to_regclass('cloud.' || readable) is not null then
             begin
                 execute format('grant select on cloud.%I to arcadia_api', readable);
@@ -765,6 +766,20 @@ begin
 end $$;
 
 COMMENT ON FUNCTION billing.tenant_prices() IS 'Tenants'' own prices of plans and addons, if the platform has any: cloud.tenant_plan_prices, tenant_addon_prices.';
+
+CREATE FUNCTION billing.tenant_to_quote(tenant text) RETURNS TABLE(tenant_id text, gst_free_reason text, meta jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select t.id, nullif(btrim(t.gst_free_reason), ''),
+           jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
+                                                'gst_free_reason', nullif(btrim(t.gst_free_reason), '')))
+    from cloud.tenants t where t.id = tenant limit 1;
+end $$;
+
+COMMENT ON FUNCTION billing.tenant_to_quote(tenant text) IS 'The tenant as it would be invoiced today: its GST status and its name. Runs as the owner of the tables.';
 
 CREATE TABLE billing.billed_subscriptions (
     period_start date NOT NULL,

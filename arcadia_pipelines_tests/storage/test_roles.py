@@ -325,7 +325,9 @@ PURE = [
 ]
 
 
-@pytest.mark.parametrize(("who", "what"), [("pipeline", ["attach_partition", "new_partition", "tenant_to_quote"]), ("analyst", [])])
+@pytest.mark.parametrize(
+    ("who", "what"), [("pipeline", ["attach_partition", "new_partition", "tenant_to_quote"]), ("analyst", [])]
+)
 def test_no_function_of_ours_that_does_something_can_be_called(billed: Billed, who: str, what: list[str]) -> None:
     """But those that make partitions. Triggers' run by themselves; what only works something out is anybody's."""
     called = getattr(billed, who).query(
