@@ -1,1 +1,1 @@
-"""The provider's bills, the rates of exchange, and whose each cent of a bill is. Cost, never revenue."""
+"""The provider's bills, the rates of exchange, and the allocation of every cent of a bill. Cost, never revenue."""

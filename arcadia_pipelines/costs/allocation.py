@@ -1,6 +1,6 @@
 """Allocates the provider's bill to deployments and converts it from USD to AUD, both to the cent.
 
-Belongs here: splitting cents by weights, and converting them. Does not: whose a resource was and with which weight
+Belongs here: splitting cents by weights, and converting them. Does not: who had a resource, with which weight
 (claims.py), reading the bill (bill.py), reading and entering rates of exchange (exchange.py, fx_rates.py).
 """
 
@@ -19,14 +19,14 @@ CLAIMS = pa.schema(
     [
         ("line_no", COUNT),  # of the item
         ("amount_cents", CENTS),  # of the item, USD
-        ("deployment_id", TEXT),  # null: nobody's
+        ("deployment_id", TEXT),  # null: unallocated
         ("tenant_id", TEXT),  # who pays for the deployment; may be null
         ("allocated_by", TEXT),  # resource, project or nobody
         ("split_by", TEXT),  # time, share, a metered kind; null where the item is not split
         ("weight", WHOLE),  # above 0
     ]
 )
-"""One row per item and whoever has a part of it, or nobody; each item has one at least."""
+"""One row per item and deployment that has a part of it, or none if unallocated; each item has at least one row."""
 
 ALLOCATIONS = pa.schema(
     [
@@ -42,7 +42,7 @@ ALLOCATIONS = pa.schema(
         ("aud_cents", CENTS),  # null without a rate
     ]
 )
-"""One row per claim, with what it comes to, ordered by item and deployment; nobody's part is the item's last."""
+"""One row per claim, with its amount, ordered by item and deployment; an unallocated part is the item's last."""
 
 _Integers = npt.NDArray[np.object_]
 """Python's integers: amount x weight has more than 64 bits."""
@@ -50,7 +50,7 @@ _Integers = npt.NDArray[np.object_]
 
 @dataclass(frozen=True)
 class Allocated:
-    """A bill allocated: its rows, and what it comes to in AUD where there is a rate."""
+    """An allocated bill: its rows, and its total in AUD if there is a rate."""
 
     rows: pd.DataFrame
     """As ALLOCATIONS."""
@@ -58,13 +58,13 @@ class Allocated:
     aud_cents: int | None
     """The bill at the rate, rounded once, half up; the rows sum to it."""
     rounding_cents: int | None
-    """aud_cents less the rows rounded one by one: what largest remainders moved."""
+    """aud_cents less the sum of the rows rounded one by one: the cents that the largest remainders moved."""
 
 
 def allocate(claims: pd.DataFrame, usd_per_aud: Decimal | None) -> Allocated:
     """Split each item by its claims' weights (CLAIMS), and convert the whole at the rate: US dollars for one AUD.
 
-    Both by largest remainders: parts are rounded down, and the cents that are left go to the largest remainders, one
+    Both use largest remainders: parts are rounded down, and the cents that are left go to the largest remainders, one
     each, in the order of the rows where they are equal. So the parts of an item sum to it, and all rows to the bill, in
     both currencies.
     """
@@ -101,7 +101,7 @@ def largest_remainders(
 ) -> _Integers:
     """Whole numbers near numerator / denominator that sum, within each group, to the sum of the fractions.
 
-    That sum must be whole, or there is one group, and `total` is what it is rounded to, up or down. The denominators
+    That sum must be whole, or there is one group, and `total` is the sum rounded up or down. The denominators
     of a group are equal and above 0; groups are numbered from 0 in the order of the rows.
     """
     if not len(numerators):
@@ -120,7 +120,7 @@ def largest_remainders(
 
 
 def _rounded(numerators: _Integers, denominator: int) -> list[int]:
-    """The fractions, each rounded half up: cut off after a tenth, which leaves them on their side of a half."""
+    """The fractions, each rounded half up: first cut off after a tenth, which leaves them on their side of a half."""
     tenths = np.abs(numerators) * 10 // denominator * np.where(numerators < 0, -1, 1)
     exact = pc.multiply(_decimals(tenths), pa.scalar(Decimal("0.1"), pa.decimal128(2, 1)))
     return [int(one) for one in round_half_up(exact).to_pylist()]

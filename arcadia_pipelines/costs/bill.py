@@ -1,7 +1,7 @@
-"""The provider's bill: from what was received, a CSV or the API's answers, to its items, and whether they add up.
+"""The provider's bill: reads what was received, a CSV or the API's answers, into items, and checks that they add up.
 
-DigitalOcean's invoice, in USD. The API: https://docs.digitalocean.com/reference/api, "Billing"; the CSV: what people
-download of an invoice, in its older spelling (hours, start, end, USD) and in the API's.
+DigitalOcean's invoice, in USD. The API: https://docs.digitalocean.com/reference/api, "Billing"; the CSV: an
+invoice's download, with its older column names (hours, start, end, USD) or with the API's.
 Belongs here: reading a bill and comparing two of them. Does not: fetching one (digitalocean.py), whose the items are
 (claims.py).
 """
@@ -68,7 +68,7 @@ RECEIVED = (
 _OLDER = {"usd": "amount", "hours": "duration", "start": "start_time", "end": "end_time"}
 _NEEDED = {"product", "description", "amount"}
 _SECTIONS = {"overages": "Overages", "taxes": "Taxes", "credits_and_adjustments": "Credits and adjustments"}
-"""Of the API's summary, beside product_charges: what each is called as an item."""
+"""The sections of the API's summary beside product_charges, each with its name as an item."""
 _TAX = r"(?i)\b(tax|taxes|gst|vat)\b"
 _CREDIT = r"(?i)\b(credits?|adjustments?|refunds?|discounts?|promotions?)\b"
 _AMOUNT = r"^-?\$?-?(\d{1,3}(,\d{3}){0,3}|\d{1,12})(\.\d{1,2}0*)?$"
@@ -78,7 +78,7 @@ _DURATION = r"^-?\d{1,11}(\.\d+)?$"
 
 
 class InvalidBill(InvalidInput):
-    """It cannot be read as a bill, or does not add up; the message says where."""
+    """The text cannot be read as a bill, or does not add up; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Bill:
     total_cents: int
     """USD."""
     total_from: str
-    """Who says so: bill, operator, or sum, where nobody does."""
+    """Who states the total: bill, operator, or sum if nobody does."""
     items: pd.DataFrame
     """As ITEMS."""
     document: bytes
@@ -109,7 +109,7 @@ class Bill:
 
 
 def read_csv(document: bytes, source: str, month: BillingMonth | None = None, total: int | None = None) -> Bill:
-    """The bill that a CSV holds, of `month`, or of the one that its items are in.
+    """The bill that a CSV holds, of `month`, or else of the month that its items are in.
 
     `total` is the bill's own, in cents USD: the file states it only if it ends with a row of product Total. A month
     that was billed by several invoices is one file of their CSVs, one after the other. Raises InvalidBill.
@@ -118,7 +118,7 @@ def read_csv(document: bytes, source: str, month: BillingMonth | None = None, to
     is_total = pc.equal(pc.utf8_lower(columns["product"]), "total")
     another = pc.match_substring_regex(columns["product"], r"(?i)^(sub|grand )?total\b")
     _refuse(
-        columns["product"], pc.or_(is_total, pc.invert(another)), "product", "is no product: a total is named Total"
+        columns["product"], pc.or_(is_total, pc.invert(another)), "product", "is not a product: a total is named Total"
     )
     items = _items({name: pc.filter(column, pc.invert(is_total)) for name, column in columns.items()})
     if not len(items):
@@ -128,7 +128,7 @@ def read_csv(document: bytes, source: str, month: BillingMonth | None = None, to
     _refuse_twice(invoices, source)
     in_file = _stated(items["amount_cents"], columns["amount"], invoice, is_total, source)
     if in_file is not None and total is not None and total != in_file:
-        raise InvalidBill(f"{source} states a total of {dollars(in_file)}, and you of {dollars(total)}")
+        raise InvalidBill(f"{source} states a total of {dollars(in_file)}, and you state {dollars(total)}")
     if in_file is not None:
         total_cents, total_from = in_file, "bill"
     elif total is not None:
@@ -189,7 +189,7 @@ def moved(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(document: bytes) -> tuple[dict[str, Column], Column]:
-    """The CSV's columns as trimmed texts, in the API's spelling, and which of its invoices each row is on, from 0.
+    """The CSV's columns as trimmed texts, under the API's names, and which of its invoices each row is on, from 0.
 
     Each invoice has its own header; a column that it does not name is empty. Raises InvalidBill.
     """
@@ -249,7 +249,7 @@ def _given(header: list[str], lines: list[list[str]]) -> dict[str, Column]:
 
 
 def _refuse_twice(invoices: list[pa.Table], source: str) -> None:
-    """Raise InvalidBill if one of the file's invoices is there twice."""
+    """Raise InvalidBill if the file has one invoice twice."""
     hashes = [_hash(items) for items in invoices] if len(invoices) > 1 else []
     for place, found in enumerate(hashes):
         if found in hashes[:place]:
@@ -257,7 +257,7 @@ def _refuse_twice(invoices: list[pa.Table], source: str) -> None:
 
 
 def _stated(amount_cents: Column, texts: Column, invoice: Column, is_total: Column, source: str) -> int | None:
-    """What the invoices of the file state that they come to, in cents; null unless all do. Raises InvalidBill."""
+    """The sum of the totals that the file's invoices state, in cents; None unless all state one. Raises InvalidBill."""
     numbers, of_items = pc.filter(invoice, is_total).to_pylist(), pc.filter(invoice, pc.invert(is_total))
     if len(set(numbers)) < len(numbers):
         raise InvalidBill(f"{source} has {len(numbers)} rows of product Total, more than one under a header")
@@ -265,7 +265,7 @@ def _stated(amount_cents: Column, texts: Column, invoice: Column, is_total: Colu
     count = len(invoice.unique())
     for number, total in zip(numbers, stated, strict=True):
         found = _sum(pc.filter(amount_cents, pc.equal(of_items, number)))
-        if count > 1 and found != total:  # a single one is compared as the bill
+        if count > 1 and found != total:  # a single invoice is compared as the bill
             raise InvalidBill(
                 f"invoice {number + 1} of {source} does not add up: its items sum to {dollars(found)} USD, its total is"
                 f" {dollars(total)}"
@@ -274,9 +274,9 @@ def _stated(amount_cents: Column, texts: Column, invoice: Column, is_total: Colu
 
 
 def _unlisted(items: pa.Table, summary: Mapping[str, object], total: int) -> list[str]:
-    """The sections of the API's summary that are not among the items: those with which the items come to the total.
+    """The sections of the API's summary that are missing among the items: with them the items sum to the total.
 
-    A tax or a credit that an item names to the cent is among them; one that no item can be is not.
+    A tax or a credit of which an item has the very amount is not missing; one that cannot be any item is.
     """
     charged = {name: amount for name in _SECTIONS if (amount := _charged(summary, name))}
     is_tax, is_credit = _named(items, _TAX), pc.and_(_named(items, _CREDIT), pc.invert(_named(items, _TAX)))
@@ -347,7 +347,7 @@ def _named(items: Mapping[str, Column] | pa.Table, pattern: str) -> Column:
 
 
 def _durations(texts: Column) -> Column:
-    """Numbers of any decimals to 6, half up. Raises InvalidBill."""
+    """Numbers with any decimals, rounded half up to 6. Raises InvalidBill."""
     given = _or_null(texts)
     _refuse(texts, pc.match_substring_regex(given, _DURATION), "duration", "is not a number like 213.5")
     cut = pc.replace_substring_regex(given, r"(\.\d{7})\d*$", r"\1")  # on its side of a half
@@ -376,7 +376,7 @@ def _instants(texts: Column, name: str) -> Column:
 
 
 def _refuse(texts: Column, good: Column, name: str, what: str) -> None:
-    """Raise InvalidBill for the first text that is not good; null is good."""
+    """Raise InvalidBill for the first invalid text; null is valid."""
     bad = pc.invert(pc.fill_null(good, True))
     if pc.any(bad).as_py():
         row = pc.index(bad, True).as_py()
@@ -444,7 +444,7 @@ def _checked(bill: Bill) -> Bill:
     """The bill. Raises InvalidBill if its items do not sum to its total."""
     found = _sum(pa.array(bill.items["amount_cents"]))
     if abs(found) >= _TOTAL_LIMIT:
-        raise InvalidBill(f"the bill of {bill.month} comes to {dollars(found)} USD, which no bill does")
+        raise InvalidBill(f"the bill of {bill.month} comes to {dollars(found)} USD, which is beyond any bill")
     if found != bill.total_cents:
         raise InvalidBill(
             f"the bill of {bill.month} does not add up: its items sum to {dollars(found)} USD, its"
@@ -460,12 +460,12 @@ def _sum(amounts: Column) -> int:
 def _text(value: object) -> str:
     """A text or a number of the API's as text; null is empty. Raises InvalidBill."""
     if not isinstance(value, str | int | float | None) or isinstance(value, bool):
-        raise InvalidBill(f"{json.dumps(value)[:80]} stands where a text should")
+        raise InvalidBill(f"{json.dumps(value)[:80]} is where a text should be")
     text = "" if value is None else str(value)
     if isinstance(value, float):
         text = f"{Decimal(text):f}"  # without an exponent
     if "\0" in text or re.search("[\ud800-\udfff]", text):
-        raise InvalidBill(f"{text[:80]!a} is no text")
+        raise InvalidBill(f"{text[:80]!a} is not valid text")
     return text
 
 
@@ -482,7 +482,7 @@ def _section(summary: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def _charged(summary: Mapping[str, object], name: str) -> int:
-    """Cents USD of a section of the summary; 0 where it is not there."""
+    """Cents USD of a section of the summary; 0 if it is missing."""
     return cents(_text(_section(summary, name).get("amount")) or "0", f"{name} of the summary")
 
 

@@ -1,4 +1,4 @@
-"""The provider's bills in the database: storing one, and the month's as it stands.
+"""The provider's bills in the database: storing one, and reading a month's.
 
 Belongs here: SQL over cloud_invoices, its items and documents. Does not: reading a file or the API (bill.py,
 digitalocean.py).
@@ -22,7 +22,7 @@ from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_unless_over
 
 PRODUCTS = pa.schema([("product", TEXT), ("resource_kind", TEXT), ("items", COUNT), ("usd_cents", CENTS)])
-"""One row per product on a bill, the largest first; credits and taxes are of no kind."""
+"""One row per product on a bill, the largest first; credits and taxes have no kind."""
 
 
 class NoBill(NotFound):
@@ -30,7 +30,7 @@ class NoBill(NotFound):
 
 
 class BilledTwice(ArcadiaError):
-    """The bill is another month's already; the message says which one's."""
+    """The bill is stored for another month already; the message says for which."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Stored:
     """As bill.MOVED; empty unless it is restated."""
 
 
-# What was the sum of its items may be the bill's own word now.
+# A total that was the sum of the items may now be stated by the bill.
 _LEAVE = """
     update billing.cloud_invoices set items_sha256 = coalesce(%(items_sha256)s, items_sha256),
         total_from = case total_from when 'sum' then %(total_from)s else total_from end
@@ -75,7 +75,7 @@ _KNOWN = """
 
 
 def store(connection: Connection, received: Bill, run_id: str | None = None) -> Stored:
-    """Make the bill the month's. One with the same content is left alone; another one replaces it.
+    """Store the bill as the month's. One with the same content is left alone; a different one replaces it.
 
     A new revision leaves the month without allocations: month.allocate() comes next. Raises BilledTwice.
     """
@@ -113,7 +113,7 @@ def _parameters(received: Bill, run_id: str | None) -> dict[str, object]:
 
 
 def _is_the_same(known: Row[Any], before: pd.DataFrame, received: Bill) -> bool:
-    """Whether the bill is as it says it is, and its items, which somebody may have changed by hand, are as it is."""
+    """Whether the stored bill is the one received, and so are its items, which somebody may have changed by hand."""
     return (known.item_count, known.content_sha256) == (len(received.items), received.sha256) and replace(
         received, items=before, total_cents=known.total_cents
     ).sha256 == received.sha256
@@ -122,7 +122,7 @@ def _is_the_same(known: Row[Any], before: pd.DataFrame, received: Bill) -> bool:
 def _refuse_another_months(connection: Connection, received: Bill) -> None:
     """Raise BilledTwice if the same items, the same file, or an item of another time is on another month's bill."""
     month = received.month
-    if received.items_sha256 is None:  # it says itself which month it bills
+    if received.items_sha256 is None:  # the bill itself says which month it is for
         return
     found = connection.exec_driver_sql(
         """
@@ -146,7 +146,7 @@ def _refuse_another_months(connection: Connection, received: Bill) -> None:
 
 
 def _on_another_bill(connection: Connection, month: BillingMonth, items: pd.DataFrame) -> Row[Any] | None:
-    """The first of these ITEMS that is on another month's bill just so: its line_no, description, and `other` month."""
+    """The first of these ITEMS that is also on another month's bill: its line_no, description, and `other` month."""
     names = [
         "line_no",
         "product",
@@ -233,7 +233,7 @@ def billed_months(connection: Connection) -> list[BillingMonth]:
 
 
 def unmapped_products(connection: Connection, month: BillingMonth) -> list[str]:
-    """The products on the month's bill that product_kinds does not know, in order; but for credits and taxes."""
+    """The products on the month's bill that product_kinds does not know, in order; without credits and taxes."""
     found = connection.exec_driver_sql(
         "select distinct product from billing.cloud_invoice_items left join billing.product_kinds k using (product)"
         " where period_start = %(month)s and kind = 'usage' and k.product is null order by 1",

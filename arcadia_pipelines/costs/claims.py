@@ -1,6 +1,6 @@
-"""Whose each item of the provider's bill is: by its resource, by its project, or nobody's.
+"""Which deployments each item of the provider's bill belongs to: by its resource, by its project, or to none.
 
-Belongs here: who has a part of an item, and with which weight. Does not: splitting its cents (allocation.py).
+Belongs here: which deployment has a part of an item, with which weight. Does not: splitting its cents (allocation.py).
 """
 
 import pandas as pd
@@ -11,10 +11,10 @@ from arcadia_pipelines.costs import allocation
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, bounds
 
-# An item is claimed by those whose its resource was while it was billed. Where its owners changed it is cut into
-# slices, which are split by the shares that counted then. The time that it was nobody's goes to the deployment that its
-# project is named as, like an item whose resource we do not know, else to nobody. Weights are whole numbers:
-# microseconds, or where slices have different sums of shares, millionths of them.
+# An item is claimed by the deployments that had its resource while it was billed. If these changed, it is cut into
+# slices of time, each split by the shares that counted then. Time in which no deployment had the resource goes to the
+# deployment after which the item's project is named, like an item with an unknown resource; else it is unallocated.
+# Weights are whole numbers: microseconds, or millionths of them if the slices have different sums of shares.
 CLAIMS = f"""
     with billed as (
         select line_no, amount_cents, project_name, resource_uuid, resource_id, started_at,
@@ -105,9 +105,9 @@ CLAIMS = f"""
     left join ({EVERY_DEPLOYMENT}) d on d.id = c.deployment_id
     window item as (partition by c.line_no)
 """
-"""Whose each item of the month's bill is, as allocation.CLAIMS. Takes `month`, `start` and `end`."""
+"""The claims on each item of the month's bill, as allocation.CLAIMS. Takes `month`, `start` and `end`."""
 
 
 def read(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """Who has a part of which item of the month's bill, as allocation.CLAIMS."""
+    """The claims on the items of the month's bill, as allocation.CLAIMS."""
     return bulk.read(connection, CLAIMS, allocation.CLAIMS, bounds(month))

@@ -1,7 +1,7 @@
 """The provider's bill from its API, with the official client (pydo). Reads invoices; changes nothing there.
 
-The client retries what passes by itself (429 with its Retry-After, 5xx, lost connections). What is left becomes
-ProviderError, in words. pydo is loaded only here, when a bill is fetched.
+The client retries transient failures (429 with its Retry-After, 5xx, lost connections). What still fails becomes
+ProviderError, with a message for people. pydo is loaded only here, when a bill is fetched.
 """
 
 import re
@@ -21,11 +21,11 @@ _LONGEST_WAIT_SECONDS = 60
 
 
 class ProviderError(ArcadiaError):
-    """The bill could not be had; the message says why and what to do."""
+    """The bill could not be fetched; the message says why and what to do."""
 
 
 class NotBilled(ProviderError):
-    """The provider has no single bill of the month."""
+    """The provider has no bill of the month, or several."""
 
 
 def fetch(month: BillingMonth, settings: Settings) -> Bill:
@@ -81,7 +81,7 @@ def _invoice_of(month: BillingMonth, pages: list[dict[str, Any]]) -> str:
 
 
 class _Provider:
-    """The client, whose every failure is a ProviderError in words."""
+    """The client, which raises every failure as a ProviderError with a message for people."""
 
     def __init__(self, token: str, url: str, enforce_https: bool) -> None:
         try:
@@ -105,21 +105,21 @@ class _Provider:
         )
 
     def ask(self, what: str, *of: str, **page: int) -> dict[str, Any]:
-        """The answer to a question about invoices."""
+        """The API's answer about invoices."""
         try:
             answer = getattr(self.client.invoices, what)(*of, enforce_https=self._enforce_https, **page)
         except self._refused as error:
-            raise ProviderError(_refusal(error.status_code, error)) from None  # its cause may hold what was sent
+            raise ProviderError(_refusal(error.status_code, error)) from None  # its cause may hold the token
         except self._failed as error:
             raise ProviderError(_refusal(None, error)) from None
         if not isinstance(answer, dict):
             raise ProviderError("DigitalOcean returned an invalid response: try again later")
         if "message" in answer and "id" in answer:  # the client passes a 404 on
-            raise ProviderError(f"DigitalOcean does not have it: {answer['message']}")
+            raise ProviderError(f"DigitalOcean has not found it: {answer['message']}")
         return answer
 
     def pages(self, what: str, name: str, *of: str) -> list[dict[str, Any]]:
-        """Every page of a list, and no entry lost: as many as the answer says there are."""
+        """All pages of a list; the entries must be as many as the answer says that there are."""
         found: list[dict[str, Any]] = []
         count = total = 0
         while not found or (count < total and _names_another(found[-1])):
@@ -149,11 +149,11 @@ def _are_objects(entries: object) -> bool:
 
 
 def _refusal(status: int | None, error: Exception) -> str:
-    """In words, and in none of the error's own, which may hold what was sent."""
+    """The message for people, without the error's own words, which may hold the token."""
     if status in (401, 403):
         return "DigitalOcean refuses ARCADIA_DIGITALOCEAN_TOKEN: give it one that may read billing and has not expired"
     if status == 429:
-        return "DigitalOcean says that it was asked too often, and went on saying so: try again in an hour"
+        return "DigitalOcean says that there were too many requests, also after a wait: try again in an hour"
     if status is not None and status >= 400:
         return f"DigitalOcean answers with an error, {status}: try again later"
-    return f"DigitalOcean does not answer, or not whole ({type(error).__name__}): try again later"
+    return f"DigitalOcean does not answer, or not completely ({type(error).__name__}): try again later"

@@ -28,7 +28,7 @@ _RATE = r"\d{1,2}(\.\d{1,6}0*)?"
 _NUMBER = r"[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?"
 _LOWEST = Decimal("0.01")
 _LEAST, _MOST = Decimal("0.3"), Decimal("1.5")
-"""What an Australian dollar may be worth without a word: since it floats it was worth 0.48 to 1.10."""
+"""The range in which a rate needs no reason: since the Australian dollar floats it was worth 0.48 to 1.10."""
 _NAMED = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _Rows = list[tuple[int, list[str]]]
 """Rows of the file with their numbers."""
@@ -38,12 +38,12 @@ _GAP = dt.timedelta(days=5)
 
 
 class InvalidRates(InvalidInput):
-    """It cannot be read as rates of exchange; the message says where."""
+    """The text cannot be read as rates of exchange; the message says where."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What an Australian dollar was worth in US dollars in a month: the last rate that was published of it."""
+    """A month's rate, in US dollars for an Australian one: the last that was published in the month."""
 
     month: BillingMonth
     usd_per_aud: Decimal
@@ -54,7 +54,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Missing:
-    """A day of the file whose rate is no number."""
+    """A day of the file whose rate is not a number."""
 
     day: dt.date
     text: str
@@ -67,7 +67,7 @@ class Table:
     rates: list[Rate]
     """Each month's, oldest first."""
     missing: list[Missing]
-    """Days in order, but for weekends that are empty."""
+    """The days without a number, in order, except weekends that are empty."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def parse_rate(text: str) -> Decimal:
 def doubt(
     month: BillingMonth, known: Mapping[BillingMonth, Decimal], later: Collection[BillingMonth] = ()
 ) -> str | None:
-    """What looks wrong with a month's rate beside that of the month before, the last that is known; null if nothing.
+    """What looks wrong with a month's rate beside the last known one of an earlier month; None if nothing does.
 
-    If none is, it is held against the first of `later`. The view rate_doubts says the same of rates that stand.
+    Without an earlier one it is compared with the first of `later`. The view rate_doubts says the same of stored ones.
     """
     rate = known[month]
     if not _LEAST <= rate <= _MOST:
@@ -198,14 +198,14 @@ def _column(headers: _Rows, data: _Rows) -> int:
 
 
 def _days(column: int, data: _Rows) -> list[_Day]:
-    """The days of a part of the file. Raises InvalidRates where a rate has no date that can be read."""
+    """The days of a part of the file. Raises InvalidRates if a rate has no date that can be read."""
     days = []
     for number, row in data:
         text = row[column] if len(row) > column else ""
         day = _date(row[0])
         if day is None and re.search(r"\d", text):
             raise InvalidRates(
-                f"row {number}: {row[0]!r} beside {text!r} is no date: write it like 30-Apr-2026, or 30/04/2026"
+                f"row {number}: {row[0]!r} beside {text!r} is not a date: write it like 30-Apr-2026, or 30/04/2026"
             )
         if day is not None:
             is_number = re.fullmatch(_NUMBER, text, re.ASCII)

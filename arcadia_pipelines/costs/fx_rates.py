@@ -37,10 +37,10 @@ class Changed:
 def enter(
     connection: Connection, rates: Sequence[Rate], source: str, reason: str | None = None, beside: Sequence[Rate] = ()
 ) -> dict[BillingMonth, Changed]:
-    """Make these the months' rates; those that changed.
+    """Set these rates of these months; returns those that changed.
 
-    One that looks wrong beside the others, which are those that stand and `beside`, is taken for a `reason` only, now
-    or when it was set. Raises DoubtfulRate.
+    A rate that looks wrong beside the stored ones and `beside` is accepted only with a `reason`, given now or when it
+    was set. Raises DoubtfulRate.
     """
     found = connection.exec_driver_sql("select * from billing.fx_rates order by period_start for update")
     known = {BillingMonth(row.period_start): row for row in found}

@@ -14,7 +14,7 @@ MONTHS = pa.schema(
     [
         ("period_start", TEXT),
         ("revenue_cents", CENTS),
-        ("cost_cents", CENTS),  # null without a bill or a rate; so with what follows
+        ("cost_cents", CENTS),  # null without a bill or a rate, like the next columns
         ("unallocated_cents", CENTS),
         ("margin_cents", CENTS),
         ("open_points", TEXT),  # empty: reconciled
@@ -22,7 +22,7 @@ MONTHS = pa.schema(
 )
 """One row per month, oldest first."""
 KINDS = pa.schema([("resource_kind", TEXT), ("revenue_cents", CENTS), ("cost_cents", CENTS), ("margin_cents", CENTS)])
-"""One row per resource kind, and of what is unallocated."""
+"""One row per resource kind, and one for what is unallocated."""
 DEPLOYMENTS = pa.schema(
     [
         ("deployment_name", TEXT),
@@ -38,7 +38,7 @@ DEPLOYMENTS = pa.schema(
 UNALLOCATED = pa.schema(
     [("product", TEXT), ("description", TEXT), ("project_name", TEXT), ("usd_cents", CENTS), ("aud_cents", CENTS)]
 )
-"""One row per item of which a part belongs to nobody, the largest first."""
+"""One row per item with an unallocated part, the largest first."""
 
 
 _LOWEST_MARGINS = 20
@@ -64,7 +64,7 @@ def by_kind(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 
 def lowest_margins(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The deployments that leave least in the month, as DEPLOYMENTS."""
+    """The deployments with the lowest margins in the month, as DEPLOYMENTS."""
     query = f"""
         select * from billing.cost_vs_revenue_by_deployment
         where period_start = %(month)s and deployment_id is not null
@@ -74,7 +74,7 @@ def lowest_margins(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 
 
 def unallocated(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """What of the month's bill belongs to nobody, as UNALLOCATED."""
+    """What is unallocated of the month's bill, as UNALLOCATED."""
     query = """
         select i.product, i.description, i.project_name, a.usd_cents, a.aud_cents
         from billing.cost_allocations a join billing.cloud_invoice_items i using (period_start, line_no)

@@ -12,7 +12,7 @@ from arcadia_pipelines.storage.database import refuse_partial_view, refuse_unles
 
 
 def allocate(connection: Connection, month: BillingMonth) -> Allocated:
-    """Allocate the month's bill anew, at its rate if it has one; write nothing if it stands so.
+    """Allocate the month's bill anew, at its rate if it has one; write nothing if nothing changed.
 
     Raises bills.NoBill.
     """

@@ -1,6 +1,6 @@
 """The provisioning-time price: what a deployment would cost a month, before it exists.
 
-One row through the same quote engine that invoices it afterwards (billing/quote.py), at the month's prices in storage.
+It puts one row through the quote engine that will invoice it (billing/quote.py), at the stored prices of the month.
 """
 
 from collections import Counter

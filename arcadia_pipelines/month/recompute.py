@@ -1,6 +1,6 @@
-"""A month worked out from what the database holds: its quotes, and its invoices. Reads, and writes nothing.
+"""A month computed from what the database holds: its quotes, and its invoices. Reads, and writes nothing.
 
-Whoever needs the month computed calls these: the assets, which store what they get, and the proofs, which compare it.
+Everybody who needs a month computed calls these: the assets, which store the result, and the proofs, which compare it.
 A month comes in chunks of some thousand tenants, each computed in a thread while the one before it is used.
 """
 
@@ -22,7 +22,7 @@ def month_quotes(
     """The quotes of the month's frozen usage, by the subscriptions and the prices in effect, chunk by chunk.
 
     With each chunk come the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given,
-    these tenants are quoted and no others, and the usage of nobody.
+    only these tenants are quoted, and unassigned usage.
     """
     rates, tiers = catalogue.rates(connection, month), catalogue.tiers(connection, month)
     parameters = catalogue.bounds(month)
@@ -66,7 +66,7 @@ def month_invoices(
 ) -> publication.Chunks:
     """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
 
-    They carry the corrections of earlier months that are theirs to carry (storage/corrections.py). With each chunk come
+    They carry the corrections of earlier months that belong on them (storage/corrections.py). With each chunk come
     the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given, other tenants'
     invoices are left out.
     """

@@ -1,8 +1,8 @@
 """The month end as five plain functions, in order: freeze, quote, invoice, publish, correct.
 
 Each reads what the one before has written, computes, and writes its own tables. The first two have a transaction each,
-the last three one together: database.month_at_an_instant(). What need not be done again is asked of again/; without it
-the rows are the same.
+the last three one together: database.month_at_an_instant(). again/ says what need not be done again; without it
+the rows would be the same.
 """
 
 import datetime as dt
@@ -37,7 +37,7 @@ class NotQuoted(MonthStopped):
 
 @dataclass(frozen=True)
 class Frozen:
-    """What freezing did: the cut-off, whether anything was written, and if all raw records were looked at twice."""
+    """What freezing did: the cut-off, whether anything was written, and whether all raw records were compared."""
 
     cutoff: dt.datetime
     changed: bool
@@ -45,9 +45,9 @@ class Frozen:
 
 
 def freeze(connection: Connection, month: BillingMonth, run_id: str) -> Frozen:
-    """Make the usage that has come by now the month's frozen usage; only rows that differ are written.
+    """Make the usage received until now the month's frozen usage; only rows that differ are written.
 
-    An unchanged month keeps its cut-off: no record has come since. Raises usage.UsageVanished and
+    An unchanged month keeps its cut-off: no record was received since. Raises usage.UsageVanished and
     usage.UnassignableUsage, and months.LostRows if rows of ours are gone.
     """
     migrations.refuse_newer(connection)
@@ -59,7 +59,7 @@ def freeze(connection: Connection, month: BillingMonth, run_id: str) -> Frozen:
     if replaced.changed:
         usage.record_freezing(connection, month, cutoff, run_id)
         stale.forget_quoted(connection, month, replaced.differing)
-        intact.to_make_again(connection, month)  # what a locked invoice has lost is rebuilt from what was frozen
+        intact.to_make_again(connection, month)  # refuses if a locked invoice lost lines: the old usage rebuilds them
     usage.record_ahead(connection, month, cutoff, added.among if added else "true")
     stale.remember_frozen(connection, month)
     return Frozen(cutoff, replaced.changed, compared=added is not None)
@@ -77,17 +77,17 @@ def quote(connection: Connection, month: BillingMonth) -> bool:
     quoted = recompute.month_quotes(connection, month, quotes.LINES, only=scope.tenants)
     changed = quotes.replace(connection, month, quoted, scope.tenants)
     if changed:
-        intact.to_make_again(connection, month)  # as when it is frozen
+        intact.to_make_again(connection, month)  # refuses, as freeze() does
     stale.remember_quoted(connection, month, scope)
     return changed
 
 
 @dataclass(frozen=True)
 class Invoiced:
-    """A month's invoices as they would be, beside those that stand; computed chunk by chunk as they are published."""
+    """A month's invoices as computed now, beside those that stand; computed chunk by chunk while they are published."""
 
     plans: publication.Chunks
-    """For some tenants: what is to become of each invoice (reconcile.plan), the invoices, and their lines."""
+    """For some tenants: the plan for each invoice (reconcile.plan), the invoices, and their lines."""
     usage_cutoff: dt.datetime
     held_back: pd.Series
     """The tenants with a fault."""
@@ -125,7 +125,7 @@ def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) ->
 
 
 def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run_id: str) -> publication.Published:
-    """Write the invoices that differ, their lines and their events; what each bills is recorded."""
+    """Write the invoices that differ, their lines and their events; record which subscriptions each bills."""
     of = publication.Publication(month, invoiced.usage_cutoff, run_id)
     published = publication.publish(connection, of, invoiced.plans, kept=invoiced.scope.settled)
     stale.remember_invoiced(connection, month, invoiced.scope, list(published.left["tenant_id"]))

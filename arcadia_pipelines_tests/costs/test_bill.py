@@ -97,10 +97,10 @@ def test_the_order_of_the_items_does_not_matter_to_the_hash() -> None:
         (HEADER + WEB.replace("6.43", '"1,50"'), "item 1: amount '1,50'"),
         (HEADER + WEB.replace("6.43", "$$5"), "item 1: amount '$$5'"),
         (HEADER + WEB.replace("6.43", "--5"), "item 1: amount '--5'"),
-        (HEADER + WEB + "Grand total,,,,all,6.43,,,,,,\n", "item 2: product 'Grand total' is no product"),
+        (HEADER + WEB + "Grand total,,,,all,6.43,,,,,,\n", "item 2: product 'Grand total' is not a product"),
         (HEADER + WEB + "Total,,,,,all of it,,,,,,\n", "the row Total: 'all of it' is not an amount"),
         (HEADER + WEB.replace("2026-04-01T", "0001-01-01T"), "'0001-01' is not a month"),
-        (HEADER + WEB.replace("6.43", "999999999999.99") * 11, "which no bill does"),
+        (HEADER + WEB.replace("6.43", "999999999999.99") * 11, "beyond any bill"),
         (HEADER + WEB.replace("web-1", '"web-1'), "not a CSV in UTF-8"),
         (HEADER + WEB.replace("web-1", "web\0"), "not a text file"),
     ],
@@ -242,7 +242,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 def test_a_total_that_contradicts_the_files_is_refused() -> None:
     """The file says 6.43."""
-    with pytest.raises(InvalidBill, match=r"states a total of 6\.43, and you of 6\.44"):
+    with pytest.raises(InvalidBill, match=r"states a total of 6\.43, and you state 6\.44"):
         read(HEADER + WEB + "Total,,,,,6.43,,,,,,\n", total=644)
 
 
