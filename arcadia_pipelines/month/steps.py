@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.again import intact, newer, stale
-from arcadia_pipelines.again.stale import Scope
+from arcadia_pipelines.again import intact, newer, scope
+from arcadia_pipelines.again.scope import Scope
 from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import MonthStopped
-from arcadia_pipelines.month import recompute
+from arcadia_pipelines.month import compute
 from arcadia_pipelines.storage import (
     billed,
     corrections,
@@ -53,15 +53,15 @@ def freeze(connection: Connection, month: BillingMonth, run_id: str) -> Frozen:
     migrations.refuse_newer(connection)
     losses.refuse(connection, month)
     cutoff = usage.next_cutoff(connection, month)
-    stale.forget_what_was_changed_by_hand(connection, month)
+    scope.forget_what_was_changed_by_hand(connection, month)
     added = newer.add(connection, month, cutoff)
     replaced = added.replaced if added else usage.replace(connection, month, usage.count(connection, month))
     if replaced.changed:
         usage.record_freezing(connection, month, cutoff, run_id)
-        stale.forget_quoted(connection, month, replaced.differing)
+        scope.forget_quoted(connection, month, replaced.differing)
         intact.to_make_again(connection, month)  # refuses if a locked invoice lost lines: the old usage rebuilds them
     usage.record_ahead(connection, month, cutoff, added.among if added else "true")
-    stale.remember_frozen(connection, month)
+    scope.remember_frozen(connection, month)
     return Frozen(cutoff, replaced.changed, compared=added is not None)
 
 
@@ -71,14 +71,14 @@ def quote(connection: Connection, month: BillingMonth) -> bool:
     A tenant with a fault is not quoted; usage on no line is in unbilled_usage. Raises months.LostRows.
     """
     losses.refuse(connection, month)
-    scope = stale.scope_for_quotes(connection, month)
-    if scope.is_nobody:
+    whom = scope.for_quotes(connection, month)
+    if whom.is_nobody:
         return False
-    quoted = recompute.month_quotes(connection, month, quotes.LINES, only=scope.tenants)
-    changed = quotes.replace(connection, month, quoted, scope.tenants)
+    quoted = compute.month_quotes(connection, month, quotes.LINES, only=whom.tenants)
+    changed = quotes.replace(connection, month, quoted, whom.tenants)
     if changed:
         intact.to_make_again(connection, month)  # refuses, as freeze() does
-    stale.remember_quoted(connection, month, scope)
+    scope.remember_quoted(connection, month, whom)
     return changed
 
 
@@ -114,21 +114,21 @@ def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) ->
     held_back = quotes.faults(connection, month)["tenant_id"]
     on_hold = operations.on_hold(connection)
     distrusted = intact.to_make_again(connection, month)
-    scope = stale.scope_for_invoices(connection, month, [invoice.tenant_id for invoice in distrusted])
+    whom = scope.for_invoices(connection, month, [invoice.tenant_id for invoice in distrusted])
     lost_lines = {invoice.tenant_id: invoice.lines_sha256 for invoice in distrusted if invoice.lines_differ}
-    computed = recompute.month_invoices(connection, month, ledger.STANDING, only=scope.tenants)
+    computed = compute.month_invoices(connection, month, ledger.STANDING, only=whom.tenants)
     plans = (
         (reconcile.plan(standing, invoices, held_back, on_hold, lost_lines), invoices, lines)
         for invoices, lines, standing in computed
     )
-    return Invoiced(plans, cutoff, held_back, scope)
+    return Invoiced(plans, cutoff, held_back, whom)
 
 
 def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run_id: str) -> publication.Published:
     """Write the invoices that differ, their lines and their events; record which subscriptions each bills."""
     of = publication.Publication(month, invoiced.usage_cutoff, run_id)
     published = publication.publish(connection, of, invoiced.plans, kept=invoiced.scope.settled)
-    stale.remember_invoiced(connection, month, invoiced.scope, list(published.left["tenant_id"]))
+    scope.remember_invoiced(connection, month, invoiced.scope, list(published.left["tenant_id"]))
     as_they_were = published.left[published.left["action"] != "frozen"]["tenant_id"]
     billed.record(connection, month, [*invoiced.held_back.dropna(), *as_they_were])
     if len(published.changed):

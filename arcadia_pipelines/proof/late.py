@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, cast
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import USAGE
-from arcadia_pipelines.month import recompute
+from arcadia_pipelines.month import compute
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage import catalogue, corrections, ledger, streams, usage
 
@@ -78,7 +78,7 @@ def _found(
 
 def _totals(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> pd.DataFrame:
     """What each tenant would be invoiced for this usage."""
-    quoted = recompute.quotes_of(connection, month, used)
+    quoted = compute.quotes_of(connection, month, used)
     adjustments = corrections.carried_by(connection, month)
     tenants = streams.whole(connection, {"month": month.start}, catalogue.TENANTS)
-    return recompute.invoices(quoted.lines, adjustments, tenants, month)[0][["tenant_id", "total_cents"]]
+    return compute.invoices(quoted.lines, adjustments, tenants, month)[0][["tenant_id", "total_cents"]]

@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.again import stale
+from arcadia_pipelines.again import scope
 from arcadia_pipelines.billing.money import TEXT, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import QUOTE_LINES, UNBILLED, Quotes
-from arcadia_pipelines.month import recompute
-from arcadia_pipelines.month.recompute import Invoiced
+from arcadia_pipelines.month import compute
+from arcadia_pipelines.month.compute import Invoiced
 from arcadia_pipelines.proof import lost_rows as storage
 from arcadia_pipelines.proof.lost_rows import Lost
 from arcadia_pipelines.storage import catalogue, corrections, ledger, losses, quotes, streams, usage
@@ -78,7 +78,7 @@ def _computed(connection: Connection, month: BillingMonth, lost: Sequence[Lost])
     for source, lines in _quoted(connection, month, lost, only):
         for adjustments in carried:
             mine = adjustments[adjustments["tenant_id"].isin(only)]
-            yield source, recompute.invoices(lines, mine, tenants, month)
+            yield source, compute.invoices(lines, mine, tenants, month)
 
 
 def _quoted(
@@ -87,10 +87,10 @@ def _quoted(
     """These tenants' quote lines: the stored ones; from the frozen usage; from the records up to each cut-off."""
     yield "the quote lines", streams.whole(connection, {"month": month.start}, quotes.LINES, only)
     frozen = streams.whole(connection, catalogue.bounds(month), usage.FROZEN, only)
-    yield "the frozen usage", recompute.quotes_of(connection, month, frozen, only).lines
+    yield "the frozen usage", compute.quotes_of(connection, month, frozen, only).lines
     for cutoff in sorted({invoice.usage_cutoff for invoice in lost}):
         counted = usage.read(connection, usage.count_received(connection, month, cutoff))
-        yield "the usage records", recompute.quotes_of(connection, month, counted, only).lines
+        yield "the usage records", compute.quotes_of(connection, month, counted, only).lines
 
 
 def _take_proven(connection: Connection, month: BillingMonth, lost: Sequence[Lost], invoiced: Invoiced) -> list[UUID]:
@@ -112,14 +112,14 @@ def _usage_part(connection: Connection, month: BillingMonth) -> Part:
     if cutoff is None:
         return Part("the frozen usage", None, why_not="billing_months does not have its cut-off")
     counted = usage.count_received(connection, month, cutoff)
-    quoted = recompute.quotes_of(connection, month, usage.read(connection, counted))
+    quoted = compute.quotes_of(connection, month, usage.read(connection, counted))
     if not usage.has_as_many(connection, month, counted):
         return Part("the frozen usage", None, why_not="the usage records up to its cut-off make other rows")
     proof = _makes_the_quotes if quotes.is_quoted(connection, month) else _makes_the_invoices
     if not proof(connection, month, quoted):
         return Part("the frozen usage", None, why_not="the usage records up to its cut-off make other quotes")
     usage.put_back(connection, month, counted)
-    stale.remember_frozen(connection, month)
+    scope.remember_frozen(connection, month)
     return Part("the frozen usage", None, "the usage records")
 
 
@@ -140,7 +140,7 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, schema: pa.Schema) -> bool:
 def _makes_the_invoices(connection: Connection, month: BillingMonth, quoted: Quotes) -> bool:
     """Whether the month's issued and paid invoices bill what these quotes do."""
     tenants = streams.whole(connection, {"month": month.start}, catalogue.TENANTS)
-    invoices, _ = recompute.invoices(quoted.lines, corrections.carried_by(connection, month), tenants, month)
+    invoices, _ = compute.invoices(quoted.lines, corrections.carried_by(connection, month), tenants, month)
     standing = streams.whole(connection, {"month": month.start}, ledger.STANDING)
     owed = standing[standing["status"].isin(["issued", "paid"])]
     return bool(len(owed)) and set(owed["content_sha256"]) == set(invoices["content_sha256"])

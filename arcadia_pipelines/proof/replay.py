@@ -13,7 +13,7 @@ import pandas as pd
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.month import recompute
+from arcadia_pipelines.month import compute
 from arcadia_pipelines.storage import catalogue, corrections, ledger, operations
 from arcadia_pipelines.storage.database import refuse_partial_view
 
@@ -61,8 +61,8 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
     on_hold, corrected = operations.on_hold(connection), ledger.corrected(connection, month)
     found: Counter[str] = Counter()
     first = None
-    for quoted, (tenants, standing) in recompute.month_quotes(connection, month, catalogue.TENANTS, ledger.STANDING):
-        invoices, lines = recompute.invoices(quoted.lines, adjustments, tenants, month)
+    for quoted, (tenants, standing) in compute.month_quotes(connection, month, catalogue.TENANTS, ledger.STANDING):
+        invoices, lines = compute.invoices(quoted.lines, adjustments, tenants, month)
         held_back = pd.concat([quoted.faults["tenant_id"].dropna(), on_hold[on_hold.isin(tenants["tenant_id"])]])
         both = standing.merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))
         both = both.sort_values("tenant_id", ignore_index=True)

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.again import stale
+from arcadia_pipelines.again import scope
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import quote
 from arcadia_pipelines.definitions import build_defs
-from arcadia_pipelines.month import recompute
+from arcadia_pipelines.month import compute
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.proof.controls import Control, Finding
@@ -189,8 +189,8 @@ def quoted(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], set
         return computed
 
     with monkeypatch.context() as patched:
-        patched.setattr(recompute, "quote", told(seen[0], quote, 0))
-        patched.setattr(recompute, "invoices", told(seen[1], recompute.invoices, 2))
+        patched.setattr(compute, "quote", told(seen[0], quote, 0))
+        patched.setattr(compute, "invoices", told(seen[1], compute.invoices, 2))
         world.publish("2026-04")
     return seen
 
@@ -231,7 +231,7 @@ def test_another_engine_computes_everybody_once(world: World, monkeypatch: pytes
     """As after a release of one."""
     platform(world)
     world.publish("2026-04")
-    monkeypatch.setattr(stale, "ENGINE", 1)
+    monkeypatch.setattr(scope, "ENGINE", 1)
     assert quoted(world, monkeypatch) == (set(TENANTS), BILLED)
     assert quoted(world, monkeypatch) == (set(), set())
 
@@ -251,8 +251,8 @@ def test_an_upgrade_of_the_engine_and_its_downgrade_reissue_nothing_of_a_year(
         world.publish(month)
     written = [world.query(f"select * from billing.{table} order by 1, 2") for table in WRITTEN]
     assert [len(rows) for rows in written] == [20, 60, 20]
-    for engine in (1, stale.ENGINE):
-        monkeypatch.setattr(stale, "ENGINE", engine)
+    for engine in (1, scope.ENGINE):
+        monkeypatch.setattr(scope, "ENGINE", engine)
         for month in months:
             world.publish(month)
         assert [world.query(f"select * from billing.{table} order by 1, 2") for table in WRITTEN] == written
@@ -260,18 +260,18 @@ def test_an_upgrade_of_the_engine_and_its_downgrade_reissue_nothing_of_a_year(
 
 def test_the_engine_is_another_one_when_its_text_is(tmp_path: Path) -> None:
     """A comment in one of its files is enough; another module's text is none of it. Without texts nothing is known."""
-    package = Path(recompute.__file__).parents[1]
+    package = Path(compute.__file__).parents[1]
     shutil.copytree(package / "billing", tmp_path / "billing")
     (tmp_path / "month").mkdir()
-    shutil.copy(package / "month" / "recompute.py", tmp_path / "month")
+    shutil.copy(package / "month" / "compute.py", tmp_path / "month")
     (tmp_path / "cli.py").write_text("# no part of it\n")
-    assert stale._engine(tmp_path) == stale.ENGINE
-    for name in ("billing/gst.py", "month/recompute.py"):
-        before = stale._engine(tmp_path)
+    assert scope._engine(tmp_path) == scope.ENGINE
+    for name in ("billing/gst.py", "month/compute.py"):
+        before = scope._engine(tmp_path)
         with (tmp_path / name).open("a") as file:
             file.write("# edited\n")
-        assert stale._engine(tmp_path) != before
-    assert stale._engine(tmp_path / "nowhere") != stale._engine(tmp_path / "nowhere")
+        assert scope._engine(tmp_path) != before
+    assert scope._engine(tmp_path / "nowhere") != scope._engine(tmp_path / "nowhere")
 
 
 def test_a_tenant_that_is_renamed_is_computed_once_and_keeps_its_invoice(
@@ -308,14 +308,14 @@ def between(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], object]
 ) -> dg.ExecuteInProcessResult:
     """Run April again; something happens once it is known who is computed, and before they are read."""
-    compute = getattr(recompute, name)
+    as_it_is = getattr(compute, name)
 
     def computed(*arguments: Any, **options: Any) -> Any:
         happens()
-        return compute(*arguments, **options)
+        return as_it_is(*arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(recompute, name, computed)
+        patched.setattr(compute, name, computed)
         return world.month_end("2026-04")
 
 

@@ -6,7 +6,7 @@ import tomllib
 import dagster as dg
 import pytest
 
-from arcadia_pipelines.again.stale import ENGINE
+from arcadia_pipelines.again.scope import ENGINE
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.pipeline.assets.views import COMES_FROM, FILE
 from arcadia_pipelines.settings import PROJECT

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from arcadia_pipelines.again.stale import ENGINE
+from arcadia_pipelines.again.scope import ENGINE
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES

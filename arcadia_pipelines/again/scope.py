@@ -25,7 +25,7 @@ from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, mo
 def _engine(package: Path) -> int:
     """A number that changes with the source of the code that computes; a random one if there is no source."""
     texts = [
-        source.read_bytes() for source in sorted([*package.glob("billing/*.py"), *package.glob("month/recompute.py")])
+        source.read_bytes() for source in sorted([*package.glob("billing/*.py"), *package.glob("month/compute.py")])
     ]
     digest = hashlib.sha256(b"".join([*(texts or [secrets.token_bytes()]), pa.__version__.encode()])).digest()
     return int.from_bytes(digest[:7], "big")
@@ -162,7 +162,7 @@ class Scope:
         return self.tenants == []
 
 
-def scope_for_quotes(connection: Connection, month: BillingMonth) -> Scope:
+def for_quotes(connection: Connection, month: BillingMonth) -> Scope:
     """The tenants that have to be quoted, and '' if unassigned usage has changed.
 
     The hash of what each is quoted from is kept for remember_quoted() in the same transaction.
@@ -203,7 +203,7 @@ def remember_quoted(connection: Connection, month: BillingMonth, scope: Scope) -
         connection.exec_driver_sql(statement, parameters)
 
 
-def scope_for_invoices(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Scope:
+def for_invoices(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Scope:
     """The tenants whose invoices have to be computed: all but those whose invoice would be made again unchanged.
 
     Tenants in `distrusted` are computed in any case. The hash of what an invoice is made from is kept for
