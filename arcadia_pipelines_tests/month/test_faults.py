@@ -30,7 +30,7 @@ from arcadia_pipelines.pipeline import resources
 from arcadia_pipelines.pipeline.assets.deployment_quotes import deployment_quotes
 from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
 from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
-from arcadia_pipelines.pipeline.resources import BillingDatabase
+from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
 from arcadia_pipelines.storage import database, migrations, streams
 from arcadia_pipelines.storage.database import StorageError, StorageInterrupted
 from arcadia_pipelines_tests.cli import test_cli
@@ -236,7 +236,8 @@ def terminate(connection: "_Connection") -> None:
 
 def materialize(world: World, *assets: str) -> dg.ExecuteInProcessResult:
     """Materialise these assets of April, or all, without the checks beside them."""
-    job = dg.Definitions(assets=ASSETS, resources={"database": BillingDatabase(url=world.url)})
+    resources = {"database": BillingDatabase(url=world.url), "results": Results()}
+    job = dg.Definitions(assets=ASSETS, resources=resources)
     return job.resolve_implicit_global_asset_job_def().execute_in_process(
         partition_key="2026-04-01",
         asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
