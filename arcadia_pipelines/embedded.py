@@ -69,7 +69,7 @@ PASSING_REFUSALS = (
     "closed the connection unexpectedly",
     "too many clients",
 )
-"""Why a server that is starting does not let anybody in yet; whatever else it or libpq says, it will go on saying."""
+"""Refusals of a server that is only starting; any other refusal, of the server or of libpq, is permanent."""
 _HARMLESS = {
     "PGDATA",
     "PGPASSWORD",
@@ -81,7 +81,7 @@ _HARMLESS = {
     "PGPASSFILE",
     "PGREQUIREAUTH",
 }
-"""Variables of libpq's that its URL answers itself, and of the server's."""
+"""Variables of libpq that our URL overrides, and a variable of the server."""
 _PRIVATE = ("postgres.log", "postgres.lock", "postgres.serving", "password", "port", "api-secret")
 """Files of the home that nobody else may read: the log has statements; who can open a lock can hold it."""
 
@@ -202,7 +202,7 @@ def _lives(process: psutil.Process) -> bool:
 def _shut_down(server: psutil.Process, home: Path) -> None:
     """Abort what runs and write a checkpoint ("fast"); if that does not end, stop without one ("immediate").
 
-    PostgreSQL 18 does not if it is asked while it recovers from a crash. The next start recovers. Raises EmbeddedError.
+    PostgreSQL 18 does not end if asked while it recovers from a crash. The next start recovers. Raises EmbeddedError.
     """
     for number in (signal.SIGINT, signal.SIGQUIT):
         with suppress(psutil.NoSuchProcess):
@@ -250,7 +250,7 @@ def _refuse_misfit(data: Path, password: Path) -> None:
 
 
 def _launch(home: Path) -> None:
-    """Start the server and wait until it answers; what passes, as a port just taken, is tried again."""
+    """Start the server and wait until it answers; transient failures, such as a port just taken, are retried."""
     deadline, log = time.monotonic() + START_SECONDS, home / "postgres.log"
     while True:
         with _own(log).open("a+b") as output, _own(home / "postgres.serving").open("a+") as serving:
@@ -267,7 +267,7 @@ def _launch(home: Path) -> None:
 
 
 def _own(file: Path) -> Path:
-    """The file, which there is from now on, for its owner only."""
+    """The file, created if it does not exist, for its owner only."""
     file.touch(0o600)
     return file
 
@@ -405,6 +405,6 @@ def _advice(home: Path) -> str:
 
 
 def _reason(said: str) -> str:
-    """The first fatal line of what PostgreSQL said, else the last line; what it told clients meanwhile is no reason."""
+    """The first fatal line of what PostgreSQL said, else the last line; what clients were told does not count."""
     fatal = re.search(r"(?:FATAL|PANIC|error): +(?!the database system is)(.+)", said)
     return fatal[1] if fatal else (said.strip().splitlines() or ["it said nothing"])[-1]

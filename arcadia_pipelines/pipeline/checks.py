@@ -1,10 +1,10 @@
 """The asset checks: one per control (proof/controls.py) and two on when usage came, for the month of the run.
 
-A run without a month ("Execute all" of the UI cannot name one) is about the newest that is invoiced.
+A run without a month ("Execute all" of the UI cannot name one) checks the newest invoiced month.
 
-Blocking ones are the release gate: what is downstream in the run does not start, and the step that publishes looks at
-what it is about to publish, unless the checks of its run have passed those very rows. Where one tenant is at fault the
-check fails and the others are invoiced.
+Blocking checks are the release gate: if one fails, the steps downstream in the run do not start. The step that
+publishes also checks what it is about to publish, unless the checks of its run have passed the same rows. If one tenant
+is at fault, a check that does not block fails, and the others are invoiced.
 """
 
 import warnings
@@ -30,9 +30,9 @@ class GateClosed(MonthStopped):
 
 
 def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: BillingMonth) -> None:
-    """See that the blocking controls pass what is published, in the transaction that publishes it. Raises GateClosed.
+    """Run the blocking controls on what is published, in the transaction that publishes it. Raises GateClosed.
 
-    What this run's checks have passed, and still stands, is not looked at again. The checks alone are not enough:
+    Rows that this run's checks have passed, unchanged since, are not checked again. The checks alone are not enough:
     another run may have replaced the quotes since, or they were not part of the run.
     """
     for control in CONTROLS:
@@ -41,7 +41,7 @@ def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: 
         if _passed_in_this_run(context, control) and controls.has_passed(connection, control, month):
             continue
         if control is controls.USAGE_IS_CONSERVED and _passed_when_made(context, connection, control, month):
-            continue  # the plans that it was made by may be others now
+            continue  # the plans it was made from may have changed since
         found = controls.find(connection, control, month)
         if found.count:
             offenders = failures.named(found.offenders, found.count)
@@ -67,13 +67,13 @@ def partitioned_checks() -> Iterator[None]:
 
 _CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
 _LATE = "no_late_usage_in_the_month_before"
-_NONE_LATE = "No record of the month before came after that month was frozen."
-_LATE_REMEDY = "Materialise {} again to bill it. For a paid or pushed invoice the next one carries it."
+_NONE_LATE = "No usage of the month before was received after that month was frozen."
+_LATE_REMEDY = "Materialise {} again to bill it. If an invoice is paid or pushed, the next one carries it."
 _AHEAD = "no_usage_is_stamped_ahead_of_the_clock"
-_NONE_AHEAD = "No record of the month has an ingested_at that is still to come."
+_NONE_AHEAD = "No usage record of the month has an ingested_at in the future."
 _AHEAD_REMEDY = (
-    "It is billed, and counts as received at the month's cut-off. Set the clock of what stamps it right, and correct "
-    "ingested_at in usage_records."
+    "It is billed, and counts as received at the month's cut-off. Correct the clock that stamps it, and ingested_at "
+    "in usage_records."
 )
 _NOTHING_TO_CHECK = "No month is invoiced: there is nothing to check."
 _Reported = dg.AssetCheckResult | dg.Output[None] | dg.AssetCheckEvaluation
@@ -126,13 +126,13 @@ def _found(
     selected: set[str],
     month: BillingMonth,
 ) -> list[_Found]:
-    """What those of an asset's checks that are selected find in the month."""
+    """What the selected checks of an asset find in the month."""
     gate = any(control.blocking for control in mine)
-    # What is recorded as passed is of rows that nobody replaces meanwhile; and what is late is priced by one instant's
+    # Rows that are recorded as passed must not be replaced meanwhile; and late usage is priced by one instant's
     # plans.
     with database.month_at_an_instant(month) if gate else database.transaction() as connection:
         found = [
-            _Found(c.asset, c.name, _find(context, connection, c, month), c.description, c.remedy, c.warning)
+            _Found(c.asset, c.name, _run_control(context, connection, c, month), c.description, c.remedy, c.warning)
             for c in mine
             if c.name in selected
         ]
@@ -153,9 +153,9 @@ def _newest_invoiced(database: BillingDatabase) -> BillingMonth | None:
 def _without_partition(
     selected: list[dg.AssetCheckSpec], results: list[dg.AssetCheckResult], month: BillingMonth | None
 ) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
-    """The results as events, which say which month they are about: their run does not.
+    """The results as events that name their month, as the run has none.
 
-    Dagster makes none out of a result without a partition where the asset has partitions. If no month is invoiced there
+    Dagster makes no event of a result without a partition if the asset has partitions. If no month is invoiced, there
     is no result, and nothing is wrong.
     """
     found = {result.check_name: result for result in results}
@@ -174,10 +174,10 @@ def _without_partition(
         )
 
 
-def _find(
+def _run_control(
     context: dg.AssetCheckExecutionContext, connection: Connection, control: Control, month: BillingMonth
 ) -> Finding:
-    """What the control finds; what a blocking one passes is recorded for the gate."""
+    """Run the control; if it blocks and passes, that is recorded for the gate."""
     if not control.blocking:
         return controls.find(connection, control, month)
     if _passed_when_made(context, connection, control, month):
@@ -191,7 +191,7 @@ def _passed_when_made(
     control: Control,
     month: BillingMonth,
 ) -> bool:
-    """Whether this run has made what the blocking control is about, and it passed at the instant of that."""
+    """Whether this run made the rows that the blocking control is about, and it passed at that instant."""
     newest = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey(control.asset), asset_partitions=[month.key]), limit=1
     ).records

@@ -1,7 +1,7 @@
-"""Why a run failed, in one line, out of its events: what the command line prints, and what an alert says.
+"""Why a run failed, in one line, from its events: what the command line prints, and what an alert says.
 
-Dagster keeps an error as text. That a step refused what was asked is therefore marked in its event, where it is raised
-(marking_refusals), and read from there (was_refused).
+Dagster keeps an error as text. So a step that refuses what was asked marks that in its event (marking_refusals), and
+was_refused() reads it there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ READ = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
 }
-"""The events that it takes."""
+"""The events that why() needs."""
 _REFUSED = "arcadia/refused"
 _NAMED = 3
 
 
 @contextmanager
 def marking_refusals() -> Iterator[None]:
-    """In a step: what is Refused fails it at once, marked as such for was_refused()."""
+    """In a step: an error that is Refused fails the step at once, and is marked for was_refused()."""
     try:
         yield
     except Refused as error:
@@ -48,7 +48,7 @@ def why(events: Sequence[DagsterEvent]) -> str:
 
 
 def of_month_end(month: str, events: Sequence[DagsterEvent], otherwise: str) -> str:
-    """How things stand with the month, and why; `otherwise` is the reason where the events know none."""
+    """What became of the month, and why; `otherwise` is the reason if the events have none."""
     what = "is invoiced, but a check could not run" if _was_published(events) else "was not invoiced"
     return f"{month} {what}: {why(events) or otherwise}"
 
@@ -58,7 +58,7 @@ def _was_published(events: Iterable[DagsterEvent]) -> bool:
 
 
 def was_refused(events: Iterable[DagsterEvent]) -> bool:
-    """Whether the run only said no to who asked for it, and did nothing."""
+    """Whether the run only refused what was asked, and did nothing."""
     failed = [event.step_failure_data for event in events if event.is_step_failure]
     return bool(failed) and all(
         failure.user_failure_data is not None and _REFUSED in failure.user_failure_data.metadata for failure in failed
@@ -80,7 +80,7 @@ def found(check: AssetCheckEvaluation) -> str:
     if not {"offenders", "what_to_do"} <= check.metadata.keys():
         return f"check {check.check_name} failed: {check.description or 'it does not say why'}"
     count = int(str(check.metadata["offenders"].value))
-    of = f" of {check.metadata['month'].value}" if "month" in check.metadata else ""  # the run is of none
+    of = f" of {check.metadata['month'].value}" if "month" in check.metadata else ""  # the run has no month
     remedy = check.metadata["what_to_do"].value
     return f"check {check.check_name}{of} found {count}{named(_offenders(check), count)}: {remedy}"
 

@@ -1,10 +1,10 @@
-"""The guard around Dagster's UI: what a foreign web page has somebody's browser ask is refused before Dagster sees it.
+"""The guard around Dagster's UI: it refuses requests that a foreign web page makes through somebody's browser.
 
 Belongs here: who may ask the webserver for what. Does not: the processes that serve it (cli/ui.py).
 
 Dagster's webserver has no login and runs whatever GraphQL it is sent, by GET too: any page that an operator opens could
-void invoices. A browser lets a page send a request to another site, and says in Origin which page that was; it asks
-first (which we refuse) before it sends JSON; and a name of the attacker's own that leads to 127.0.0.1 stands in Host.
+void invoices. A browser lets a page send a request to another site, and names the page in Origin; before it sends
+JSON it asks for permission, which we refuse; and if an attacker's own name leads to 127.0.0.1, Host has that name.
 """
 
 import json
@@ -26,7 +26,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class RequestRefused(ArcadiaError):
-    """A request that the webserver does not get to see: the status of the answer, and why."""
+    """A request that is kept from the webserver: the status of the answer, and why."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -36,9 +36,9 @@ class RequestRefused(ArcadiaError):
 class Guard:
     """ASGI, around the webserver.
 
-    Asked for by a name that is not ours, or by a page of another origin: 403. Anything but GET and HEAD, and anything
-    at all for GraphQL, has to be a POST (405) of JSON (415). With `login_header`, what changes something needs it: 401;
-    and what is launched is that login's (instance.py), whatever the request says.
+    A request to a host name that is not ours, or from a page of another origin, gets 403. Anything but GET and HEAD,
+    and all GraphQL, has to be a POST (else 405) of JSON (else 415). With `login_header`, a request without it that
+    changes something gets 401; a run belongs to that login (instance.py), whatever the request says.
     """
 
     def __init__(self, app: ASGIApp, ui_url: str | None = None, login_header: str | None = None) -> None:
@@ -70,7 +70,7 @@ class Guard:
             return receive
         if scope["method"] != "POST":
             raise RequestRefused(405, f"{scope['method']} is not allowed here: GraphQL is sent as a POST of JSON")
-        # As Dagster reads it, letter by letter: of another type it would run the query in the address.
+        # The exact text that Dagster expects: with any other type it would run the query in the address.
         [content_type, *more] = headers.getlist("content-type") or [""]
         if more or content_type.partition(";")[0].strip() != "application/json":
             raise RequestRefused(415, "send JSON: Content-Type must be application/json")
@@ -92,7 +92,7 @@ class Guard:
         is_local = re.fullmatch(rf"({_LOCAL})(:\d+)?", host) is not None
         if not is_local and (not self._proxy or re.sub(r":\d+$", "", host) != self._proxy):
             raise RequestRefused(
-                403, f"{host!r} is no name of this UI: use 127.0.0.1, or set ARCADIA_UI_URL to its address"
+                403, f"{host!r} is not a name of this UI: use 127.0.0.1, or set ARCADIA_UI_URL to its address"
             )
         if "origin" in headers and _one(headers, "origin") not in (
             self._origin,
@@ -121,7 +121,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Receives what was read once more, and then what follows: that the client is gone."""
+    """Give what was read once more, and then what follows: that the client is gone."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -131,7 +131,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _may_change(body: bytes) -> bool:
-    """Whether there is a mutation in it, read as Dagster reads it, whichever operation it names."""
+    """Whether the body has a mutation, parsed as Dagster parses it, whichever operation it names."""
     try:
         request = json.loads(body)
         if not isinstance(request, Mapping) or not isinstance(request.get("query"), str):
@@ -154,7 +154,7 @@ async def _refuse(refusal: RequestRefused, scope: Scope, receive: Receive, send:
 
 
 def _unframed(send: Send) -> Send:
-    """No page of another site shows the UI inside itself, where a click would land on our buttons."""
+    """No page of another site may embed the UI, where a click would land on our buttons."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -42,12 +42,12 @@ from arcadia_pipelines.settings import DAGSTER_SCHEMA, PROJECT, SHIPPED, Setting
 from arcadia_pipelines.storage import database, session
 
 SESSION = session.BASIC | {
-    "search_path": f"{DAGSTER_SCHEMA}, pg_temp",  # its SQL has bare names; pg_catalog, which is not named, comes first
+    "search_path": f"{DAGSTER_SCHEMA}, pg_temp",  # its SQL has unqualified names; pg_catalog comes first unlisted
     # Its hundreds of small commits a run do not wait for the disk; a crash of the server can lose the last half second
     # of the event log, never a row of billing.
     "synchronous_commit": "off",
 }
-"""What Dagster's sessions rely on: it writes timestamps without a zone, by the session's."""
+"""The settings of Dagster's sessions: it writes timestamps without a zone, in the session's zone."""
 
 _TABLES = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
 _MAY_CREATE = f"""
@@ -55,13 +55,13 @@ _MAY_CREATE = f"""
                 then has_database_privilege(current_database(), 'create')
                 else has_schema_privilege('{DAGSTER_SCHEMA}', 'create') end
 """
-# A key, a schema or a table that is there already, also where Dagster goes on after it; a deadlock.
+# A key, a schema or a table exists already, also if Dagster goes on after that; a deadlock.
 _MADE_BY_ANOTHER = ("23505", "42P06", "42P07", "25P02", "40P01")
 _TRIES = 5
 
 DIED = (
-    "the process of this run is gone (killed, or its machine or terminal was shut down): the step that it was at is"
-    " done whole, or left no trace"
+    "the process of this run is gone (killed, or its machine or terminal was shut down): its last step is"
+    " done completely, or was rolled back"
 )
 _UNDER_WAY = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _ENDS = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED)
@@ -80,11 +80,11 @@ _ALIVE = f"""
 OPERATOR_TAG = "arcadia/operator"
 """The tag of a run with the login of whoever launched it in the UI."""
 LOGGED_IN: ContextVar[str] = ContextVar("logged_in", default="")
-"""That login, while the UI serves what they ask for (guard.py sets it); empty where nobody knows."""
+"""That login, while the UI serves its request (guard.py sets it); empty if it is not known."""
 
 
 class SettledDialect(PGDialect_psycopg2):
-    """psycopg 2, on which each new connection's session is as SESSION says. settings.dagster_url() names it."""
+    """psycopg 2, with the settings of SESSION on each new connection. settings.dagster_url() names it."""
 
     supports_statement_cache = True
 
@@ -92,7 +92,7 @@ class SettledDialect(PGDialect_psycopg2):
         """A connection. Raises session.SessionRefused, psycopg2.Error."""
         raw = super().connect(*arguments, **{**session.KEEPALIVES, **parameters})
         try:
-            raw.set_client_encoding("UTF8")  # of a SET psycopg 2 does not notice, and would go on reading the old one
+            raw.set_client_encoding("UTF8")  # psycopg 2 does not notice a SET, and would keep the old encoding
             cursor = raw.cursor()
             for statement in (session.say(SESSION), session.NOTICE_THE_VANISHED):
                 cursor.execute(statement)
@@ -107,9 +107,9 @@ class SettledDialect(PGDialect_psycopg2):
 
 
 class Life:
-    """Proof that a run's process is alive: a connection that bears the run's id as its name, and ends with the process.
+    """Proof that a run's process is alive: a connection that has the run's id as its name, and ends with the process.
 
-    No lock: one could be taken by anybody before the run.
+    It is not a lock: anybody could take one before the run.
     """
 
     def __init__(self, url: str, run_id: str) -> None:
@@ -148,7 +148,7 @@ def _life_of(run_id: str) -> str:
 class ArcadiaRunStorage(PostgresRunStorage):
     """PostgresRunStorage that knows which runs are dead: the process that executes a run holds its Life.
 
-    It also says who launched a run: OPERATOR_TAG is written here alone, whatever tags are asked for.
+    It also records who launched a run: only this class writes OPERATOR_TAG, whatever tags are asked for.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -170,7 +170,7 @@ class ArcadiaRunStorage(PostgresRunStorage):
     def handle_run_event(
         self, run_id: str, event: dg.DagsterEvent, update_timestamp: dt.datetime | None = None
     ) -> None:
-        """Called by the run's own process when it starts, which is alive before it is STARTED, until it has ended."""
+        """Called by the run's own process as it starts: its Life begins before it is STARTED, and lasts to its end."""
         if event.event_type == dg.DagsterEventType.RUN_START and run_id not in self._lives:
             self._lives[run_id] = Life(self.postgres_url, run_id)
         super().handle_run_event(run_id, event, update_timestamp)
@@ -178,15 +178,15 @@ class ArcadiaRunStorage(PostgresRunStorage):
             self._lives.pop(run_id).end()
 
     def dispose(self) -> None:
-        """Called with the instance's own."""
+        """Called when the instance is disposed of."""
         while self._lives:
             self._lives.popitem()[1].end()
         super().dispose()
 
     def without_life(self, run_ids: Collection[str]) -> list[str]:
-        """Those of the runs, which have started, whose process is gone.
+        """The runs, of these that have started, whose process is gone.
 
-        Looked for during some seconds: a connection that is lost while its run lives on is made again at once.
+        It looks for some seconds: if a run lives on and only its connection is lost, it connects again at once.
         """
         gone = set(run_ids)
         until = time.monotonic() + _SECONDS_WITHOUT_LIFE
@@ -226,7 +226,7 @@ class ArcadiaRunLauncher(DefaultRunLauncher):
 
 
 def report_dead_runs(instance: dg.DagsterInstance, partition: str, but: str) -> None:
-    """Report the runs of the partition that have started and whose process is gone as failed; but not the run `but`."""
+    """Report as failed the partition's runs that have started and whose process is gone; except the run `but`."""
     storage = instance.run_storage
     if not isinstance(storage, ArcadiaRunStorage):
         return  # nobody knows
@@ -249,7 +249,7 @@ class ArcadiaStorage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing to configure here: the environment says it all."""
+        """No configuration: the environment has it all."""
         return {}
 
     @classmethod
@@ -266,14 +266,14 @@ class ArcadiaStorage(DagsterPostgresStorage):
 
 
 def complete_tables(url: str) -> list[str]:
-    """Make what Dagster's schema lacks, or nothing; returns the names of the tables made.
+    """Create all tables that Dagster's schema lacks, or none; returns their names.
 
-    Raises StorageError, also if who is connected may make none: the owner does that, by `arcadia db migrate`.
+    Raises StorageError, also if the login may not create them: the owner does that, by `arcadia db migrate`.
 
-    Dagster would commit table by table, look for the first of them only at the next start, and for ever miss those that
-    it was killed before. A schema of an older Dagster is left alone: `dagster instance migrate` brings it up to date.
-    Of two that make them at once, PostgreSQL lets one wait for the other and then tells it that they are there: a lock
-    of ours would be one more that others could take.
+    Dagster itself commits table by table, and looks only for the first of them at the next start: it would never create
+    those that it was killed before. A schema of an older Dagster is left alone: `dagster instance migrate` updates it.
+    If two create them at once, PostgreSQL lets one wait and then tells it that they exist: that needs no lock of ours,
+    which others could take.
     """
     engine = sqlalchemy.create_engine(dagster_url(url), poolclass=sqlalchemy.NullPool)
     tries = 0
@@ -294,7 +294,7 @@ def _complete_tables(connection: Connection, url: str) -> list[str]:
             f"Dagster's tables are not all in schema {DAGSTER_SCHEMA}, and {connection.engine.url.username} may not"
             " make them: run `arcadia db migrate` as the owner of the database"
         )
-    # Looked for first: `if not exists` wants the right to create schemas even where there is nothing to create.
+    # Tested first: `if not exists` requires the right to create schemas even if there is nothing to create.
     if connection.scalar(text(f"select to_regnamespace('{DAGSTER_SCHEMA}') is null")):
         connection.execute(text(f"create schema {DAGSTER_SCHEMA}"))
     alembic = pg_alembic_config(run_storage.__file__)
@@ -305,7 +305,7 @@ def _complete_tables(connection: Connection, url: str) -> list[str]:
     for metadata in _TABLES:
         metadata.create_all(connection)
         for table in metadata.sorted_tables:
-            for index in table.indexes:  # a table that was there may lack its own
+            for index in table.indexes:  # a table that existed may lack its indexes
                 index.create(connection, checkfirst=True)
     stamp_alembic_rev(alembic, connection)
     _migrate_data(connection, url)
@@ -319,7 +319,7 @@ def _missing_tables(connection: Connection) -> list[str]:
 
 
 def _migrate_data(connection: Connection, url: str) -> None:
-    """Dagster's own data migrations, on this connection; each is noted in the database and done once."""
+    """Dagster's own data migrations, on this connection; each is recorded in the database and done once."""
 
     class Runs(PostgresRunStorage):
         def connect(self) -> AbstractContextManager[Connection]:
@@ -364,14 +364,14 @@ def dagster_home(home: Path) -> Path:
 
 
 def enter_dagster_home(home: Path) -> Path:
-    """Make DAGSTER_HOME, or dagster_home(), this process's folder. The workspace.yaml to load: its own, or ours.
+    """Change to DAGSTER_HOME, or dagster_home(); returns the workspace.yaml to load: that folder's, or ours.
 
     Raises SettingsError.
     """
-    os.environ["ARCADIA_HOME"] = str(home)  # it may count from this folder
+    os.environ["ARCADIA_HOME"] = str(home)  # it may be relative to the folder that we leave
     if not os.environ.get("DAGSTER_HOME"):
         os.environ["DAGSTER_HOME"] = str(dagster_home(home))
-    os.chdir(os.environ["DAGSTER_HOME"])  # where the folders in dagster.yaml count from
+    os.chdir(os.environ["DAGSTER_HOME"])  # the folders in dagster.yaml are relative to it
     mine = Path(os.environ["DAGSTER_HOME"]) / "workspace.yaml"
     return mine if mine.exists() else dagster_home(home) / mine.name
 

@@ -28,20 +28,20 @@ from arcadia_pipelines.storage.operations import Act, OperationRefused
 
 MONTH_END = "month_end"
 DRY_RUN_TAG = "arcadia/dry_run"
-"""Of a run that only said what it would do: the list of runs shows it."""
+"""The tag of a dry run: the list of runs shows it."""
 
 month_end = dg.define_asset_job(
     MONTH_END,
     selection=dg.AssetSelection.assets("metered_usage", "deployment_quotes", "tenant_invoice_lines", "tenant_invoices"),
-    description="Invoice a month. Asked for by a person it is the force path: the month is computed again, unchanged "
-    "invoices are left alone, changed ones are revised, paid, void and pushed ones are frozen and reported.",
+    description="Invoice a month. Run by a person it is the force path: the month is computed again, unchanged "
+    "invoices are left alone, changed ones are revised, locked ones (paid, void, pushed) stay and are reported.",
 )
 
 month_costs = dg.define_asset_job(
     "month_costs",
     selection=dg.AssetSelection.assets("cloud_invoices", "cost_allocations"),
-    description="Set a month's costs beside its revenue: its bill is fetched, if ARCADIA_DIGITALOCEAN_TOKEN is set, or "
-    "is the one that was imported; it is allocated to deployments and converted.",
+    description="Set a month's costs beside its revenue: the bill is fetched if ARCADIA_DIGITALOCEAN_TOKEN is set, or "
+    "else the imported one is used; it is allocated to deployments and converted to AUD.",
 )
 
 check_month = dg.define_asset_job(
@@ -49,15 +49,15 @@ check_month = dg.define_asset_job(
     selection=dg.AssetSelection.checks(*CHECKS),
     # A job takes its partitions from the assets that it materialises, and this one materialises none.
     config=dg.PartitionedConfig(partitions_def=MONTHS, run_config_for_partition_key_fn=lambda _: {}),
-    description="Look at a month that stands, with every check that looks by itself, and change nothing of it. "
-    "'Execute all' on an asset's Checks tab looks at the newest invoiced month.",
+    description="Check a month with every check that can run by itself, and change nothing. "
+    "'Execute all' on an asset's Checks tab checks the newest invoiced month.",
 )
 
 
 class _Operation(dg.Config):
     operator: str = Field(
-        description="Who asks for it: your name, for the history. Where you are logged in, that is your login, and this"
-        " may be empty; another name given here stands beside it."
+        description="Your name, for the history. If you are logged in, your login is recorded and this may be empty;"
+        " another name given here is recorded beside it."
     )
     reason: str = Field(description="Why, for the history: one sentence that an auditor understands.")
     dry_run: bool = Field(True, description="true: say what would be done, and do nothing. false: do it.")
@@ -69,7 +69,7 @@ class _OnInvoices(_Operation):
 
 class _Payment(_OnInvoices):
     paid_on: str = Field(
-        "", description="The day that the money came, like 2026-05-14, not before the invoices were issued; empty: now."
+        "", description="The day of the payment, like 2026-05-14, not before the invoices were issued; empty: now."
     )
 
 
@@ -84,22 +84,22 @@ class _OnDrafts(_Operation):
 
 class _OnUsage(_Operation):
     month: str = Field(description="The month whose usage has vanished, like 2026-04.")
-    records: int = Field(0, description="How many records are accepted as lost: the number that the dry run says.")
+    records: int = Field(0, description="How many records are accepted as lost: the number from the dry run.")
 
 
 class _OnUnbilled(_Operation):
     month: str = Field(description="The month whose usage nobody pays for, like 2026-04.")
-    deployments: list[str] = Field([], description="Ids: only the usage of these deployments; empty: all that is open.")
-    rows: int = Field(0, description="How many rows of unbilled usage are accepted: the number that the dry run says.")
+    deployments: list[str] = Field([], description="Ids: only the usage of these deployments; empty: of all.")
+    rows: int = Field(0, description="How many rows of unbilled usage are accepted: the number from the dry run.")
 
 
 class _OnMissing(_Operation):
     month: str = Field(description="The month whose invoices are missing, like 2026-04.")
-    tenants: int = Field(0, description="How many tenants are accepted as gone: the number that the dry run says.")
+    tenants: int = Field(0, description="How many tenants are accepted as gone: the number from the dry run.")
 
 
 def step_of(operation: str) -> str:
-    """The name of the job's one step; Dagster wants another one than the job's."""
+    """The name of the job's one step; Dagster requires that it differs from the job's."""
     return f"do_{operation}"
 
 
@@ -109,12 +109,12 @@ def _operation(act: Callable[..., None]) -> dg.JobDefinition:
     return dg.GraphDefinition(name=act.__name__, node_defs=[step]).to_job(
         name=act.__name__,
         description=inspect.cleandoc(str(act.__doc__)),
-        tags={"arcadia/operation": act.__name__, "dagster/max_retries": "0"},  # it may have been done
+        tags={"arcadia/operation": act.__name__, "dagster/max_retries": "0"},  # a retry might do it twice
     )
 
 
 def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
-    """Who asks: the login, if the run was launched by one; another name that was given stands in the reason."""
+    """The operator: the login that launched the run, if any; another name that was given is added to the reason."""
     login, named, reason = context.get_tag(OPERATOR_TAG) or "", config.operator.strip(), config.reason.strip()
     operator = login or named
     if not operator or not reason:
@@ -127,7 +127,7 @@ def _author(context: dg.OpExecutionContext, config: _Operation) -> Author:
 
 
 def refuse_pretence(name: str) -> None:
-    """No operator has the pipeline's name, or one that reads like it: in other cases, widths, accents or alphabets."""
+    """Refuse the pipeline's name, or one that reads like it: in other cases, widths, accents or alphabets."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
     if "".join(filter(str.isalnum, plain)) == MONTH_END.replace("_", ""):
         raise OperationRefused(f"{MONTH_END} is the pipeline: give your own name as the operator")
@@ -171,13 +171,13 @@ def void_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: 
 
 @_operation
 def mark_invoice_paid(context: dg.OpExecutionContext, config: _Payment, database: BillingDatabase) -> None:
-    """Mark issued invoices as paid. They never change again: what turns out different goes on the next invoice."""
+    """Mark issued invoices as paid. They never change again: later differences go on the next invoice."""
     _change(context, config, database, operations.PAY, _paid_at(config.paid_on))
 
 
 @_operation
 def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
-    """Make void invoices drafts again: materialising their month works them out anew and issues them.
+    """Make void invoices drafts again: materialising their month computes them anew and issues them.
 
     They keep their numbers. issue_drafts issues them as they are.
     """
@@ -186,9 +186,9 @@ def reopen_invoice(context: dg.OpExecutionContext, config: _OnInvoices, database
 
 @_operation
 def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, database: BillingDatabase) -> None:
-    """Note that invoices are not with finance any more, once they were taken back there.
+    """Record that finance no longer has invoices, once they were taken back there.
 
-    One that is issued can change again; one that is void can be reopened; one that is paid stays as it is.
+    An issued one can change again, a void one can be reopened, and a paid one stays as it is.
     """
     _change(context, config, database, operations.WITHDRAW)
 
@@ -197,7 +197,7 @@ def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, d
 def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: BillingDatabase) -> None:
     """Issue a month's drafts as they are, all or those of some tenants; each gets its number if it has none.
 
-    A tenant on hold keeps its draft. To work the drafts out anew, materialise the month: that issues them too.
+    A tenant on hold keeps its draft. To compute the drafts anew, materialise the month: that issues them too.
     """
     author, month = _author(context, config), BillingMonth.parse(config.month)
     with database.month(month) as connection:
@@ -210,9 +210,9 @@ def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: Bi
 
 @_operation
 def hold_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: BillingDatabase) -> None:
-    """Hold tenants: from now on a month end makes drafts for them, and issues nothing.
+    """Put tenants on hold: from now on a month end makes drafts for them, and issues nothing.
 
-    An issued invoice of theirs stays as it is, also if it would be billed differently now.
+    An issued invoice of theirs stays as it is, even if it would be billed differently now.
     """
     author, tenants = _author(context, config), _named(config.tenants)
     with database.alone() as connection:
@@ -237,8 +237,8 @@ def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database:
 def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, database: BillingDatabase) -> None:
     """Accept that usage which a month has frozen is gone: materialising the month then bills what is left.
 
-    Until then a month whose frozen records have vanished cannot be materialised. The dry run names them, and says how
-    many they are, which is to be given as `records`.
+    Until then a month whose frozen records have vanished cannot be materialised. The dry run names them, and
+    says how many they are: give that number as `records`.
     """
     author, month = _author(context, config), BillingMonth.parse(config.month)
     with database.month(month) as connection:
@@ -258,8 +258,8 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
 def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, database: BillingDatabase) -> None:
     """Accept that tenants which were invoiced in this month or the one before have nothing to bill in it any more.
 
-    A month that would leave many without an invoice is not published until then. The dry run names them, and says how
-    many they are, which is to be given as `tenants`.
+    A month that would leave many without an invoice is not published until then. The dry run names them, and
+    says how many they are: give that number as `tenants`.
     """
     author, month = _author(context, config), BillingMonth.parse(config.month)
     with database.month(month) as connection:
@@ -280,8 +280,8 @@ def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, d
 def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, database: BillingDatabase) -> None:
     """Accept that nobody pays for usage of a month that no subscription or no rate covers (unbilled_usage).
 
-    The check all_usage_is_billed is content then, unless there is more of it later. The dry run names it, with what it
-    would have cost where there is a rate to tell by, and says how many rows it is, which is to be given as `rows`.
+    The check all_usage_is_billed then passes, unless there is more of it later. The dry run lists it, with what it
+    would have cost if a rate prices it, and says how many rows there are: give that number as `rows`.
     Nothing is billed by this, and nothing is lost: a rate or a subscription that is added afterwards bills it when the
     month is materialised again.
     """
@@ -293,7 +293,7 @@ def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, d
         if unknown := sorted(set(config.deployments) - set(accepted["deployment_id"])):
             raise OperationRefused(
                 f"no unbilled usage is open in {month} of deployment {', '.join(unknown)}: the dry run without"
-                " deployments names all that is"
+                " deployments lists all of it"
             )
         if not config.dry_run and len(accepted) != config.rows:
             raise OperationRefused(
@@ -323,7 +323,7 @@ def _paid_at(paid_on: str) -> dt.datetime | None:
 
 
 def _end(connection: Connection, config: _Operation) -> None:
-    """A dry run has done it all, and undoes it."""
+    """Undo a dry run, which has done everything."""
     if config.dry_run:
         connection.rollback()
 
@@ -335,7 +335,7 @@ def _tell(
     months: Collection[BillingMonth],
     asset: str = "tenant_invoices",
 ) -> None:
-    """Say in the run what was done, and, if it was, on the asset too: on the months' partitions."""
+    """Report what was done, in the run and, unless it was a dry run, on the asset's partitions of these months."""
     if config.dry_run:
         context.instance.add_run_tags(context.run_id, {DRY_RUN_TAG: "true"})
     context.log.info(str(report["summary"].value))

@@ -1,6 +1,6 @@
 """The billing month as Dagster's partition. Its key is `period_start`: 2026-04-01.
 
-The running month is no partition: it cannot be billed before it is over.
+The running month is not a partition: it cannot be billed before it is over.
 """
 
 import dagster as dg
@@ -18,7 +18,7 @@ class NotBillable(Refused):
 
 
 def month_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> BillingMonth:
-    """The month that the step is for. A run that was launched by a tag may ask for any: the step refuses it."""
+    """The month that the step is for. A run that was launched by a tag may name any: the step refuses a wrong one."""
     with failures.marking_refusals():
         month = BillingMonth.parse(context.partition_key)
         refuse_unless_billable(month)

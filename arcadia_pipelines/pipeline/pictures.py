@@ -1,7 +1,7 @@
 """The pictures in the UI: charts of revenue, cost and margin. The one place where money becomes a float, to be drawn.
 
-What draws can abort its process, so it has a process of its own (renderer.py): a picture that cannot be drawn is a line
-that says so, and nothing else. Draw after what is shown is committed.
+The drawing library can abort its process, so it has a process of its own (renderer.py): instead of a picture that
+cannot be drawn there is a line that says so. Draw after the transaction has committed.
 """
 
 import atexit
@@ -21,7 +21,7 @@ import pandas as pd
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof.controls import MOST_SHOWN
 
-if TYPE_CHECKING:  # what draws imports it: without docstrings (python -OO) it cannot be loaded
+if TYPE_CHECKING:  # loaded only by what draws: it cannot be without docstrings (python -OO)
     import altair as alt
 
 SECONDS = 30.0
@@ -35,7 +35,7 @@ _LOOK = {
     "view": {"stroke": None},
 }
 _VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
-"""What XML forbids, and other controls, as characters that can be seen: the renderer aborts on the former."""
+"""Visible characters for those that XML forbids, on which the renderer aborts, and for other control characters."""
 
 
 class NotDrawn(ArcadiaError):
@@ -45,7 +45,7 @@ class NotDrawn(ArcadiaError):
 def drawn(charts: Mapping[str, Callable[[], "alt.LayerChart"]]) -> Mapping[str, dg.MetadataValue]:
     """Each chart as Markdown that carries its own picture, which the UI shows behind a link; or why it is not drawn.
 
-    Raises nothing: a month without a picture is a month.
+    Raises nothing: a month is complete without its pictures.
     """
     return {name: _drawn(chart) for name, chart in charts.items()}
 
@@ -81,7 +81,7 @@ class Renderer:
         with self._turn:
             try:
                 answer = self._ask(json.dumps(chart).encode() + b"\n")
-            except BaseException:  # what it answers later would be taken for the answer to the next
+            except BaseException:  # a late answer would be taken for the answer to the next
                 self.end()
                 raise
             if not answer.endswith(b"\n"):
@@ -92,7 +92,7 @@ class Renderer:
         return str(said["svg"])
 
     def _ask(self, line: bytes) -> bytes:
-        """The line that it answers, or less if it ends, or is ended because its time is over."""
+        """The line that it answers, or less if it ends, or is ended at the time-out."""
         process = self._process = self._process or _start()
         assert process.stdin
         assert process.stdout
@@ -115,13 +115,13 @@ class Renderer:
             process.wait(patience)
         process.kill()
         for pipe in filter(None, (process.stdin, process.stdout)):
-            with suppress(BrokenPipeError):  # of what it has not read
+            with suppress(BrokenPipeError):  # it has not read all of its input
                 pipe.close()
         return process.wait()
 
 
 def _start() -> subprocess.Popen[bytes]:
-    """It ends when its input does, that is with us, however we end."""
+    """It ends when its input closes, and so with us, however we end."""
     program = Path(__file__).with_name("renderer.py")
     return subprocess.Popen(
         [sys.executable, "-P", str(program)],  # -P: our folder's modules are not the program's
@@ -189,7 +189,7 @@ def revenue_by_kind(revenue: pd.DataFrame) -> "alt.LayerChart":
 
 
 def cost_vs_revenue_by_month(months: pd.DataFrame) -> "alt.LayerChart":
-    """Two bars a month, and what is left in words. Columns as margins.MONTHS."""
+    """Two bars a month, and the margin as text. Columns as margins.MONTHS."""
     import altair as alt
 
     drawn = _sides(months.assign(month=months["period_start"].astype(str).str[:7]), "month")

@@ -28,7 +28,7 @@ FROZEN_REMEDY = (
     " a void one stays void until an operator reopens it."
 )
 CHAIN_HEAD = "head"
-"""What the head of a month's chain of events is called: `arcadia audit --head` proves that nothing up to it changed."""
+"""The key of the head of a month's chain of events: `arcadia audit --head` proves that nothing up to it changed."""
 _SIDES = ("revenue", "cost", "margin", "unallocated")
 _DONE = {
     "keep": "unchanged",
@@ -122,7 +122,7 @@ def sums(standing: pd.DataFrame) -> dict[str, int]:
 def bill(
     stored: Stored | None, how: str, standing: Standing, products: pd.DataFrame, columns: list[Column]
 ) -> Metadata:
-    """A month's bill as it stands, how it came (or why none did), and what changed; `products`: bills.PRODUCTS."""
+    """A month's bill as it stands, how it was received (or why not), and what changed; `products`: bills.PRODUCTS."""
     moved = stored.moved if stored else None
     return {
         "total": dg.MetadataValue.text(f"{dollars(standing.total_cents)} USD, revision {standing.revision}"),
@@ -188,7 +188,7 @@ def finding(found: Finding, remedy: str) -> Metadata:
 
 
 def frozen(differing: pd.DataFrame) -> Metadata:
-    """The frozen invoices that would be billed differently now, and what to do; rows of reconcile.plan."""
+    """The locked invoices that would be billed differently now, and what to do; rows of reconcile.plan."""
     metadata: dict[str, dg.MetadataValue] = {"offenders": dg.MetadataValue.int(len(differing))}
     if len(differing):
         shown = differing[
@@ -249,7 +249,7 @@ def unbilled(accepted: pd.DataFrame, dry_run: bool) -> Metadata:
     rows = f"{number_of(len(accepted), 'rows')} of unbilled usage"
     summary = f"{rows} {_would(dry_run)}accepted, ${dollars(at_stake)} ex GST at stake"
     if unknown:
-        summary += f", and {number_of(unknown, 'rows')} without a rate to tell by"
+        summary += f", and {number_of(unknown, 'rows')} without a rate to price them"
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary if len(accepted) else "no unbilled usage is open", dry_run)),
         "rows_accepted": dg.MetadataValue.int(len(accepted)),

@@ -1,4 +1,4 @@
-"""What assets, checks and schedules are handed: the billing database and its transactions, and where results go."""
+"""The resources of assets, checks and schedules: the billing database and its transactions, and where results go."""
 
 import functools
 import random
@@ -34,7 +34,7 @@ class BillingDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
         return _retried(database.month_transaction(self.engine(), *months), *months)
 
     def month_at_an_instant(self, month: BillingMonth, publishes: bool = False) -> AbstractContextManager[Connection]:
-        """As month(), and all that it reads is of one instant; one at a time if it publishes. Raises StorageError."""
+        """As month(), and all reads see one instant; one at a time if it publishes. Raises StorageError."""
         return _retried(database.month_at_an_instant(self.engine(), month, publishes), month)
 
     def alone(self) -> AbstractContextManager[Connection]:
@@ -62,7 +62,7 @@ class Results:
     sums: dict[str, int] = field(default_factory=dict)
     """Of the month's invoices as they stand: subtotal_cents, tax_cents, total_cents."""
     head: str | None = None
-    """Of the month's chain of events; None if nothing has happened in it."""
+    """The head of the month's chain of events; None if nothing has happened in it."""
     findings: dict[str, tuple[int, str]] = field(default_factory=dict)
     """By check: how many offenders it found, and what to do about them."""
 
@@ -74,7 +74,7 @@ _engine = functools.cache(database.engine)
 def _retried(transaction: AbstractContextManager[Connection], *months: BillingMonth) -> Iterator[Connection]:
     """The transaction; in a step of a run, an interruption of it asks Dagster to retry the step.
 
-    Runs of the months whose process died are reported as failed: for ever under way, they would hold up the next.
+    Runs of the months whose process died are reported as failed, so that the next one does not wait for them.
     """
     step = _step()
     try:
@@ -86,9 +86,9 @@ def _retried(transaction: AbstractContextManager[Connection], *months: BillingMo
     except database.StorageInterrupted as error:
         if step is None:
             raise error from error.__cause__
-        if not step.has_assets_def:  # an operator's act, which may have gone through: it cannot be done twice
+        if not step.has_assets_def:  # an operator's act may have been committed: it must not be done twice
             raise error from error.__cause__
-        # At random, so that months that stood in each other's way do not meet again.
+        # At random, so that months that blocked each other do not do so again.
         seconds = RETRY_SECONDS * 2**step.retry_number * random.uniform(0.5, 1.5)
         raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=seconds) from error
 

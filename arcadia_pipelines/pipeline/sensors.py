@@ -1,7 +1,8 @@
-"""Sensors: what is told to the webhook, and missed months.
+"""Sensors: alerts to the webhook, and missed months.
 
-Told are failed runs, failed checks of runs that went through, and, once a day, months and tenants that are not invoiced
-and usage that came late. A fault is told once by whoever finds it first, and again a day later if it is still there.
+Alerts are sent for failed runs, for failed checks of runs that succeeded, and, once a day, for months and tenants that
+are not invoiced and for late usage. A fault is sent once, by whichever sensor finds it first, and again a day later if
+it is still there.
 """
 
 import datetime as dt
@@ -28,7 +29,7 @@ from arcadia_pipelines.storage.database import PartialView, refuse_partial_view
 
 _TIMEOUT_SECONDS = 10
 _DAY_SECONDS = 24 * 60 * 60
-_AGAIN = dt.timedelta(hours=20)  # less than a day: the sensors that come daily come a little early now and then
+_AGAIN = dt.timedelta(hours=20)  # less than a day: daily sensors sometimes run a little early
 _TOLD = "arcadia/told"
 _EVERY_MONTH = next(control for control in CONTROLS if control.name == "every_month_before_is_invoiced")
 
@@ -36,8 +37,8 @@ _EVERY_MONTH = next(control for control in CONTROLS if control.name == "every_mo
 @dg.run_failure_sensor(
     default_status=dg.DefaultSensorStatus.RUNNING,
     monitor_all_code_locations=True,
-    description="Tells ARCADIA_ALERT_WEBHOOK_URL of each failed run, whatever started it; but not that an operator was "
-    "refused.",
+    description="Tells ARCADIA_ALERT_WEBHOOK_URL of each failed run, whatever started it, unless it only refused an "
+    "operator.",
 )
 def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
     """Not filtered: the UI runs jobs of Dagster's own too, and the command line's runs belong to no code location."""
@@ -59,10 +60,10 @@ def alert_on_failure(context: dg.RunFailureSensorContext) -> None:
     run_status=dg.DagsterRunStatus.SUCCESS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     monitor_all_code_locations=True,
-    description="Tells ARCADIA_ALERT_WEBHOOK_URL of checks that failed in runs that succeeded: a tenant is held back.",
+    description="Tells ARCADIA_ALERT_WEBHOOK_URL of checks that failed in a run that succeeded: a tenant held back.",
 )
 def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
-    """A tenant that is held back fails no run, and nobody would hear of it. Warnings are not told."""
+    """A tenant that is held back fails no run, and would go unnoticed. Warnings are not sent."""
     run, failed = context.dagster_run, failures.failed_checks(_events(context))
     said = {f"{_month(run)} {failures.found(check)}": check for check in failed}
     new = [said[fault] for fault in said if fault in _untold(context.instance, said)]
@@ -81,7 +82,7 @@ def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
     "subscription and no invoice, and of invoice lines that are lost.",
 )
 def alert_on_missing_invoices(context: dg.SensorEvaluationContext, database: BillingDatabase) -> dg.SkipReason:
-    """After an outage Dagster runs only the latest missed tick of the schedule: older months are missed in silence."""
+    """After an outage Dagster runs only the latest missed tick of the schedule: older months are missed silently."""
     hidden = _tell_what_is_hidden(context, database)
     with database.transaction() as connection:
         months = missed_months(connection, dt.datetime.now(dt.UTC))
@@ -137,7 +138,7 @@ def _said_missing(months: Collection[str], tenants: Collection[str], lost: Colle
 def invoice_missed_months(
     context: dg.SensorEvaluationContext, database: BillingDatabase
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """Stopped until somebody starts it: a new installation has months that nobody wants invoiced by themselves."""
+    """Stopped until somebody starts it: a new installation has past months that nobody wants invoiced automatically."""
     now = dt.datetime.now(dt.UTC)
     with database.transaction() as connection:
         months = missed_months(connection, now)
@@ -147,7 +148,7 @@ def invoice_missed_months(
 
 
 def missed_months(connection: Connection, now: dt.datetime) -> list[BillingMonth]:
-    """The months that are over since a day at least and are not invoiced, oldest first."""
+    """The months that ended at least a day ago and are not invoiced, oldest first."""
     over = MONTHS.get_partition_keys(current_time=now - dt.timedelta(days=1))
     return sorted({BillingMonth.parse(key) for key in over} - set(ledger.invoiced_months(connection)))
 
@@ -156,7 +157,7 @@ def missed_months(connection: Connection, now: dt.datetime) -> list[BillingMonth
     minimum_interval_seconds=_DAY_SECONDS // 12,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells ARCADIA_ALERT_WEBHOOK_URL of usage that came after its month was frozen: which tenants, and how "
-    "much is at stake. Looks at each of the last twelve months once a day, one after the other.",
+    "much is at stake. Checks each of the last twelve months once a day, one after the other.",
 )
 def alert_on_late_usage(context: dg.SensorEvaluationContext, database: BillingDatabase) -> dg.SkipReason:
     """Materialising the month bills it; nothing does so by itself."""
@@ -177,9 +178,9 @@ def alert_on_late_usage(context: dg.SensorEvaluationContext, database: BillingDa
 
 
 def _tell_what_is_hidden(context: dg.SensorEvaluationContext, database: BillingDatabase) -> str:
-    """Tell that rows of the platform's tables are hidden from us, if they are; else ''.
+    """An alert that rows of the platform's tables are hidden from us; '' if none are.
 
-    What is looked for in them is not missed where it is hidden, as the run did not miss it.
+    A sensor cannot notice that hidden rows are missing from a month, and neither could the run.
     """
     try:
         with database.transaction() as connection:
@@ -199,7 +200,7 @@ def _late(month: BillingMonth, found: Finding) -> str:
 
 
 def _events(context: dg.RunStatusSensorContext) -> list[dg.DagsterEvent]:
-    """Those of the run that say how it went."""
+    """The run's events that say how it went."""
     entries = context.instance.all_logs(context.dagster_run.run_id, of_type=failures.READ)
     return [entry.dagster_event for entry in entries if entry.dagster_event]
 
@@ -212,7 +213,7 @@ def _head(context: dg.RunStatusSensorContext) -> str:
 
 
 def _is_retried(run: dg.DagsterRun) -> bool:
-    """Whether Dagster starts it again by itself, as where its process died: then that run is told, if it fails too."""
+    """Whether Dagster retries the run by itself, as after its process died: then the retry is sent, if it fails too."""
     return run.remote_job_origin is not None and run.tags.get("dagster/will_retry") == "true"
 
 
@@ -241,7 +242,7 @@ def _only(named: Mapping[str, str], faults: Collection[str]) -> list[str]:
 
 
 def _told(instance: dg.DagsterInstance) -> dict[str, str]:
-    """When each fault was told last, of those that were within a day; a time to come is of a clock that was wrong."""
+    """When each fault was sent last, if within a day. A time in the future is dropped: a clock was wrong."""
     told = json.loads(instance.daemon_cursor_storage.get_cursor_values({_TOLD}).get(_TOLD, "{}"))
     now = dt.datetime.now(dt.UTC)
     return {fault: at for fault, at in told.items() if now - _AGAIN < dt.datetime.fromisoformat(at) <= now}
@@ -254,7 +255,7 @@ def _untold(instance: dg.DagsterInstance, faults: Collection[str]) -> set[str]:
 def _tell(
     context: dg.SensorEvaluationContext | dg.RunStatusSensorContext, what: str, page: str, faults: Collection[str]
 ) -> None:
-    """Tell the webhook, and where in the UI to look; unless these faults have all been told within a day."""
+    """Send the alert to the webhook, with where to look in the UI; unless all its faults were sent within a day."""
     if not _untold(context.instance, faults):
         return
     settings = Settings.from_environment()

@@ -587,7 +587,7 @@ def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(bil
         ("pilot", "web", "1.50", "no_rate"),
         ("", "", "", "no_subscription"),
     ]
-    everything = "accepted, $4.48 ex GST at stake, and 1 row without a rate to tell by"
+    everything = "accepted, $4.48 ex GST at stake, and 1 row without a rate to price them"
     dry = billed.done("accept_unbilled_usage", month="2026-04", dry_run=True)
     assert dry == f"dry run, nothing is written: 3 rows of unbilled usage would be {everything}"
     refusal = billed.refused("accept_unbilled_usage", month="2026-04", deployments=["x", str(uid("api"))])
@@ -602,7 +602,7 @@ def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(bil
     said = billed.done("accept_unbilled_usage", month="2026-04", deployments=[str(uid("api"))], rows=1)
     assert said == "1 row of unbilled usage accepted, $2.98 ex GST at stake"
     said = billed.done("accept_unbilled_usage", month="2026-04", rows=2)
-    assert said == "2 rows of unbilled usage accepted, $1.50 ex GST at stake, and 1 row without a rate to tell by"
+    assert said == "2 rows of unbilled usage accepted, $1.50 ex GST at stake, and 1 row without a rate to price them"
     assert failed_checks(billed.month_end("2026-04")) == {}
     assert billed.done("accept_unbilled_usage", month="2026-04") == "no unbilled usage is open"
     assert billed.query(

@@ -28,7 +28,7 @@ def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase)
     if settings.digitalocean_token:
         try:
             fetched, how = digitalocean.fetch(month, settings), "fetched"
-        except digitalocean.NotBilled as error:  # a bill that was imported does
+        except digitalocean.NotBilled as error:  # an imported bill will do
             with database.transaction() as connection:
                 if not bills.has_bill(connection, month):
                     raise
@@ -36,7 +36,7 @@ def cloud_invoices(context: dg.AssetExecutionContext, database: BillingDatabase)
     with database.month(month) as connection:
         stored = bills.store(connection, fetched, context.run.run_id) if fetched else None
         if stored and stored.outcome != "unchanged":
-            month_costs.allocate(connection, month)  # the month is at no instant without its costs
+            month_costs.allocate(connection, month)  # so that the month is never without its costs
         standing = bills.standing(connection, month)
         products = bills.by_product(connection, month)
         schema = columns.of(connection, "cloud_invoice_items")

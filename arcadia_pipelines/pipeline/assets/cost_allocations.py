@@ -28,10 +28,10 @@ from arcadia_pipelines.storage import columns
     metadata={"dagster/table_name": "billing.cost_allocations"},
 )
 def cost_allocations(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
-    """Each item of the bill goes to whose its resource was, else by its project, else it is unallocated.
+    """Each item of the bill goes to the deployment that had its resource, else to its project's, else to none.
 
-    To the cent, in USD and at the month's rate in AUD; nothing is written if nothing changed. Shown is what is left of
-    the revenue: the views cost_vs_revenue_by_month, _by_deployment, _by_kind and _by_tenant.
+    To the cent, in USD and at the month's rate in AUD; nothing is written if nothing changed. The margin is shown, from
+    the views cost_vs_revenue_by_month, _by_deployment, _by_kind and _by_tenant.
     """
     month = month_of(context)
     with database.month_at_an_instant(month) as connection:

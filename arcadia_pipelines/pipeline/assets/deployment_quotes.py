@@ -13,7 +13,7 @@ from arcadia_pipelines.proof import controls
 from arcadia_pipelines.storage import columns, quotes
 
 CODE_VERSION = f"{ENGINE:014x}"
-"""Of what computes quotes and invoices: with another engine the UI shows what the last one made as out of date."""
+"""The engine's version: when it changes, the UI shows what the engine before it made as out of date."""
 _PRICED_BY = (
     "subscriptions",
     "subscription_addons",
@@ -46,7 +46,7 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     month, run_id = month_of(context), context.run.run_id
     with database.month_at_an_instant(month) as connection:
         changed = steps.quote(connection, month)
-        # At the same instant: the platform may change a plan before the check comes to it.
+        # At the same instant: the platform may change a plan before a later check runs.
         controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, run_id)
         return dg.MaterializeResult(
             metadata=reporting.quotes(

@@ -22,13 +22,13 @@ from arcadia_pipelines.storage import columns, usage
 def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) -> dg.MaterializeResult[None]:
     """Usage of the month, summed per deployment, resource kind and subscription, frozen at the cut-off.
 
-    Materialising it again compares it with the raw records: late ones come in, and nothing is written if all is the
-    same.
+    Materialising it again compares it with the raw records: late ones are added, and nothing is written if nothing
+    changed.
     """
     month, run_id = month_of(context), context.run.run_id
     with database.month_at_an_instant(month) as connection:
         frozen = steps.freeze(connection, month, run_id)
-        # At the same instant: a record that is committed later with an earlier stamp is late, and no fault.
+        # At the same instant: a record that is committed later with an earlier stamp is late usage, not a fault.
         controls.pass_if_clean(connection, controls.USAGE_EQUALS_RAW_RECORDS, month, run_id, is_clean=frozen.compared)
         kinds, schema = usage.by_kind(connection, month), columns.of(connection, "metered_usage")
         return dg.MaterializeResult(metadata=reporting.usage(kinds, frozen.cutoff, frozen.changed, schema))

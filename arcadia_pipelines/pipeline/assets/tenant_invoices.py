@@ -48,8 +48,9 @@ with partitioned_checks():
         _spec(
             "tenant_invoices",
             "One invoice per tenant and month. Materialising a month again leaves unchanged invoices alone, revises "
-            "changed ones, voids those with nothing to bill. Paid, void and pushed ones are frozen and reported; what "
-            "a paid or pushed one bills too little or too much is on the next. Tenants on hold get drafts.",
+            "changed ones, voids those with nothing to bill. Locked ones (paid, void, pushed) are left as they are and "
+            "reported; what a paid or pushed one bills too little or too much is on the next. Tenants on hold get "
+            "drafts.",
             ["tenant_invoice_lines"],
         ),
     ],
