@@ -18,8 +18,10 @@ from sqlalchemy.engine import Engine
 from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import second_server
+from arcadia_pipelines_tests.command_line import arcadia, process
 from arcadia_pipelines_tests.world import World, connect, shared_instance
 
+__all__ = ["arcadia", "process"]  # fixtures too
 _TEST_HOME = "TEST_HOME_OF_ARCADIA"
 _SECOND_SERVER = "TEST_SERVER_OF_ARCADIA"
 _SERVER = pytest.StashKey[second_server.Server]()

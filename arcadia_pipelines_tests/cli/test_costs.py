@@ -6,13 +6,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call, contents, refused
+from arcadia_pipelines_tests import command_line
+from arcadia_pipelines_tests.command_line import Call, contents, refused
 from arcadia_pipelines_tests.costs.test_digitalocean import Provider
 from arcadia_pipelines_tests.costs.test_digitalocean import provider as serve_provider
 from arcadia_pipelines_tests.world import World
 
-arcadia = test_cli.arcadia
 provider = serve_provider
 
 HEADER = "product,resource_uuid,description,amount,start_time,end_time,project_name\n"
@@ -41,7 +40,7 @@ def _today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
 
-def said(answer: test_cli.Answer) -> str:
+def said(answer: command_line.Answer) -> str:
     """What a call that worked says, in one line."""
     assert (answer.code, answer.err) == (0, "")
     return " ".join(answer.out.split())
@@ -215,7 +214,7 @@ def test_a_rate_that_cannot_be_is_refused_unless_a_reason_is_given(pilot: World,
     """Outside 0.3 to 1.5, or more than a quarter from the month before's; the reason is kept with it, and shown."""
     said(arcadia("costs", "import", str(bill), "--total", "7.43"))
 
-    def rate(month: str, text: str, *more: str) -> test_cli.Answer:
+    def rate(month: str, text: str, *more: str) -> command_line.Answer:
         return arcadia("costs", "rate", month, text, "--source", "us", *more)
 
     refused(rate("2026-04", "66.12"), "2026-04: 66.12 is not between 0.3 and 1.5. A rate is US dollars for one")
@@ -252,7 +251,7 @@ def test_a_file_of_rates_that_cannot_be_is_refused_unless_a_reason_is_given(
     """Compared with its own month before, also one that is not taken; what is known is not asked for again."""
     file = tmp_path / "f11.csv"
 
-    def rates(text: str, *more: str) -> test_cli.Answer:
+    def rates(text: str, *more: str) -> command_line.Answer:
         file.write_text(f"Series ID,FXRUSD\n{text}")
         return arcadia("costs", "rates", str(file), *more)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof import controls, cost_controls
 from arcadia_pipelines.storage import database, losses
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.world import World, failed_checks, failures, item, uid
 
 

@@ -24,11 +24,9 @@ from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.exports import focus
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call, refused
+from arcadia_pipelines_tests import command_line
+from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.world import World, item, uid
-
-arcadia = test_cli.arcadia
 
 APRIL = "2026-04"
 VALIDATOR = PROJECT / Path(sys.prefix).name.replace(".venv", ".venv-focus-1.0") / "bin" / "python"
@@ -589,13 +587,13 @@ def test_a_full_disk_leaves_no_file(world: World, tmp_path: Path, ending: str) -
     program = Path(sys.executable).with_name("arcadia")
     ended = subprocess.run(
         ["bash", "-c", f"ulimit -f 1; exec {program} export focus {APRIL} --side revenue --out {out}/april.{ending}"],
-        env=test_cli.surroundings(world.url, tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"},
+        env=command_line.surroundings(world.url, tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-    refused(test_cli.Answer(ended.returncode, ended.stdout, ended.stderr), "cannot write", "File too large")
+    refused(command_line.Answer(ended.returncode, ended.stdout, ended.stderr), "cannot write", "File too large")
     assert list(out.iterdir()) == []
 
 

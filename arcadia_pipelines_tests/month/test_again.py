@@ -21,8 +21,8 @@ from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.proof.controls import Control, Finding
 from arcadia_pipelines.storage import usage
-from arcadia_pipelines_tests.month.test_faults import Contents, materialize, seen, timeless
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.databases import copy_of
+from arcadia_pipelines_tests.trouble import Contents, materialize, seen, timeless
 from arcadia_pipelines_tests.world import World, uid
 
 TENANTS = [f"tenant-{number}" for number in range(8)]

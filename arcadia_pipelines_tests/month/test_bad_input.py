@@ -12,7 +12,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import launch
 from arcadia_pipelines.pipeline.partitions import MONTHS, NotBillable
 from arcadia_pipelines.storage import database, migrations
-from arcadia_pipelines_tests.storage.test_migrations import PLATFORM, copy_of
+from arcadia_pipelines_tests.databases import PLATFORM, copy_of
 from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
 
 PILOT = ("issued", 1, 6422, 642, 7064)

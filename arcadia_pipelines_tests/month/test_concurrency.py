@@ -12,15 +12,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.pipeline import resources
 from arcadia_pipelines.storage import database, migrations
-from arcadia_pipelines_tests.month.test_faults import (
-    Line,
-    finish,
-    new_month,
-    published_month,
-    start,
-    until_waiting,
-    whole,
-)
+from arcadia_pipelines_tests.trouble import Line, finish, new_month, published_month, start, until_waiting, whole
 from arcadia_pipelines_tests.world import World, failures
 
 

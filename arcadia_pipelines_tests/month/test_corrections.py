@@ -3,7 +3,7 @@
 import pytest
 
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.month.test_faults import finish, start
+from arcadia_pipelines_tests.trouble import finish, start
 from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
 
 APRIL = "INV-202604-00001"

@@ -7,11 +7,8 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof import replay
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call
+from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World, connect, failed_checks
-
-arcadia = test_cli.arcadia
 
 STUDIO = ("Plan: studio", 5000)
 ADJUSTED, CREDITED = (("Adjustment: 2026-01, INV-202601-00001", 1000), ("Credit: 2026-01, INV-202601-00001", -100))

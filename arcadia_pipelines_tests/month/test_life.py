@@ -10,8 +10,8 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.pipeline import jobs
 from arcadia_pipelines.storage import database, operations
 from arcadia_pipelines.storage.acts import Author
-from arcadia_pipelines_tests.cli.test_cli import contents
-from arcadia_pipelines_tests.storage.test_roles import login
+from arcadia_pipelines_tests.command_line import contents
+from arcadia_pipelines_tests.logins import login
 from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 PILOT, NUMBER = "pilot", "INV-202604-00001"

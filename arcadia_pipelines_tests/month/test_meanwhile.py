@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import psycopg
 
-from arcadia_pipelines_tests.month.test_faults import Line, whole
+from arcadia_pipelines_tests.trouble import Line, whole
 from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
 
 TURN = (  # each time to what it never was together with the rest

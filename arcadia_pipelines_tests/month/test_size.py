@@ -9,9 +9,9 @@ import pytest
 
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import streams
-from arcadia_pipelines_tests.cli.test_cli import start
-from arcadia_pipelines_tests.month.test_faults import Line
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.command_line import start
+from arcadia_pipelines_tests.databases import copy_of
+from arcadia_pipelines_tests.trouble import Line
 from arcadia_pipelines_tests.world import World
 
 TABLES = ("metered_usage", "deployment_quote_lines", "tenant_invoices", "tenant_invoice_lines", "invoice_events")

@@ -17,13 +17,11 @@ from arcadia_pipelines.cli import launch
 from arcadia_pipelines.pipeline.instance import DIED, ArcadiaRunStorage
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import surroundings
-from arcadia_pipelines_tests.month.test_faults import PROCESSES, finish
-from arcadia_pipelines_tests.storage.test_roles import login
+from arcadia_pipelines_tests import command_line
+from arcadia_pipelines_tests.command_line import surroundings
+from arcadia_pipelines_tests.logins import login
+from arcadia_pipelines_tests.trouble import PROCESSES, finish
 from arcadia_pipelines_tests.world import World
-
-arcadia = test_cli.arcadia  # the fixture
 
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 END = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
@@ -105,12 +103,12 @@ def test_after_a_restart_of_every_process_a_month_is_invoiced_without_anybodys_h
     ended = [(f"2026-0{number}", "FAILURE") for number in range(1, 5)] + [("2026-04", "SUCCESS")]
     workspace = ("-w", str(PROJECT / "workspace.yaml"))
     tags = '{"dagster/partition": "2026-04-01"}'
-    job = test_cli.start(
+    job = command_line.start(
         "dagster", "job", "launch", *workspace, "-j", "month_end", "--tags", tags, url=world.url, folder=tmp_path
     )
     _, err = job.communicate(timeout=180)
     assert job.returncode == 0, err
-    daemon = test_cli.start("dagster-daemon", "run", *workspace, url=world.url, folder=tmp_path)
+    daemon = command_line.start("dagster-daemon", "run", *workspace, url=world.url, folder=tmp_path)
     try:
         until(lambda: states(world) == ended, 240)
     finally:

@@ -15,12 +15,9 @@ from sqlalchemy import event
 from arcadia_pipelines.cli import launch
 from arcadia_pipelines.pipeline.instance import complete_tables
 from arcadia_pipelines.settings import dagster_url
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call, surroundings
-from arcadia_pipelines_tests.month.test_faults import PROCESSES, finish
+from arcadia_pipelines_tests.command_line import Call, surroundings
+from arcadia_pipelines_tests.trouble import PROCESSES, finish
 from arcadia_pipelines_tests.world import World
-
-arcadia = test_cli.arcadia  # the fixture
 
 MADE = """
     select 'table', tablename from pg_tables where schemaname = 'dagster'

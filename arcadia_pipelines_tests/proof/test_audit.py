@@ -11,7 +11,7 @@ from arcadia_pipelines.proof import audit, replay
 from arcadia_pipelines.proof.controls import find
 from arcadia_pipelines.storage import database, ledger
 from arcadia_pipelines.storage.database import StorageError
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.world import World, uid
 
 

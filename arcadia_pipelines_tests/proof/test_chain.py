@@ -13,12 +13,9 @@ from arcadia_pipelines.proof import audit
 from arcadia_pipelines.proof.controls import find
 from arcadia_pipelines.storage import chain, database
 from arcadia_pipelines.storage.ledger import LINES_SHA256
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call, refused
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
+from arcadia_pipelines_tests.command_line import Call, refused
+from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.world import World, connect
-
-arcadia = test_cli.arcadia
 
 APRIL = BillingMonth.parse("2026-04")
 INVOICE_OF = "(select id from billing.tenant_invoices where tenant_id = '{}' and period_start = '2026-04-01')"

@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import INVOICE_KEYS, Answer, Call, refused
+from arcadia_pipelines_tests.command_line import INVOICE_KEYS, Answer, Call, refused
 from arcadia_pipelines_tests.world import World, uid
-
-arcadia = test_cli.arcadia
 
 RECORDS = "select id from cloud.usage_records order by recorded_at, id"
 LINE_ID = "select id::text from billing.tenant_invoice_lines where line_no = %s and period_start = '2026-04-01'"

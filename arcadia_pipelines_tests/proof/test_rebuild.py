@@ -16,14 +16,11 @@ from arcadia_pipelines.proof.rebuild import Part
 from arcadia_pipelines.storage import database, losses
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.months import LostRows
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call, refused
+from arcadia_pipelines_tests.command_line import Call, refused
+from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.pipeline.test_schedules import tick
 from arcadia_pipelines_tests.proof.test_audit import ERASED
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
 from arcadia_pipelines_tests.world import World, failures, uid
-
-arcadia = test_cli.arcadia
 
 LINES = "billing.tenant_invoice_lines"
 APRIL = f"{LINES}_2026_04"

@@ -14,10 +14,8 @@ import pytest
 from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import backup
 from arcadia_pipelines_tests.api.conftest import ADMIN, served, tenant
-from arcadia_pipelines_tests.cli.test_cli import Answer, Call, arcadia, contents, refused
+from arcadia_pipelines_tests.command_line import Answer, Call, contents, refused
 from arcadia_pipelines_tests.world import World
-
-__all__ = ["arcadia"]
 
 
 @pytest.fixture

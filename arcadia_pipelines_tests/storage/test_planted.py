@@ -15,8 +15,8 @@ from arcadia_pipelines.pipeline.instance import complete_tables
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.api.conftest import ADMIN, served
-from arcadia_pipelines_tests.storage.test_migrations import copy_of
-from arcadia_pipelines_tests.storage.test_roles import late, login, succeeds
+from arcadia_pipelines_tests.databases import copy_of
+from arcadia_pipelines_tests.logins import late, login, succeeds
 from arcadia_pipelines_tests.world import World, item
 
 # For every overload of PostgreSQL's own of a name that our SQL calls: others that fit better, of the types that our

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -16,8 +16,9 @@ from arcadia_pipelines.pipeline.instance import complete_tables
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.api.conftest import ADMIN, served, tenant
-from arcadia_pipelines_tests.cli.test_cli import start
-from arcadia_pipelines_tests.storage.test_migrations import copy_of, schema_of
+from arcadia_pipelines_tests.command_line import start
+from arcadia_pipelines_tests.databases import copy_of, schema_of
+from arcadia_pipelines_tests.logins import late, login, succeeds
 from arcadia_pipelines_tests.world import World, item
 
 VERBS = ("select", "insert", "update", "delete", "truncate", "references", "trigger")
@@ -94,21 +95,6 @@ RIGHTS = {
 }
 
 
-@contextmanager
-def login(server_url: str, url: str, *roles: str, acting_as: str | None = None) -> Iterator[str]:
-    """The URL of a login of its own that is in these roles, made as docs/deployment.md says, and dropped afterwards."""
-    name = f"login_{uuid.uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as superuser:
-        superuser.execute(f"create role {name} login password 'pw' in role {', '.join(roles)}".encode())
-        if acting_as:
-            superuser.execute(f"alter role {name} set role {acting_as}".encode())
-    try:
-        yield f"postgresql://{name}:pw@{url.rpartition('@')[2]}"
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as superuser:
-            superuser.execute(f"drop role {name}".encode())
-
-
 @pytest.fixture
 def month_end(server_url: str, url: str) -> Iterator[str]:
     """The URL of the pipeline's login on the test's database."""
@@ -141,15 +127,6 @@ def billed(server_url: str, migrated: str) -> Iterator[Billed]:
         found.pipeline.bill("2026-04", item("60.43", project="pilot-web"), item("1.00", "ci"), total=6143)
         complete_tables(url)
         yield found
-
-
-def late(world: World) -> None:
-    """Ten more hours of the pilot's in April: 672 + 10 c of overage, 64.32, GST 6.43, 70.75."""
-    world.query(
-        "insert into cloud.usage_records (id, deployment_id, resource_kind, quantity, recorded_at)"
-        " select gen_random_uuid(), deployment_id, 'droplet_hours', 10, '2026-04-30 23:00+00'"
-        " from cloud.subscriptions where tenant_id = 'pilot'"
-    )
 
 
 # What each must do.
@@ -268,18 +245,6 @@ ATTEMPTS = {
     "comment": "comment on table {table} is 'attempted'",
     "drop": "drop table {table}",
 }
-
-
-def succeeds(connection: "psycopg.Connection[Any]", statement: str) -> bool:
-    """Whether the right is there for a statement, which is undone; it may fail for another reason."""
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(statement.encode())
-    except psycopg.errors.InsufficientPrivilege:
-        return False
-    except psycopg.Error:
-        return True
-    return True
 
 
 @pytest.mark.parametrize("who", ["pipeline", "analyst"])

@@ -14,13 +14,10 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.pipeline import resources
 from arcadia_pipelines.storage import database, migrations, waits
 from arcadia_pipelines_tests.api.conftest import ADMIN, served
-from arcadia_pipelines_tests.cli import test_cli
-from arcadia_pipelines_tests.cli.test_cli import Call
-from arcadia_pipelines_tests.month.test_faults import until_waiting
-from arcadia_pipelines_tests.storage.test_roles import login
+from arcadia_pipelines_tests.command_line import Call
+from arcadia_pipelines_tests.logins import login
+from arcadia_pipelines_tests.trouble import until_waiting
 from arcadia_pipelines_tests.world import World, failures
-
-arcadia = test_cli.arcadia  # the fixture
 
 APRIL = BillingMonth.parse("2026-04")
 LOCKS = ["gate", "publishing", *(f"month_{number:02}" for number in range(1, 13))]

@@ -1,0 +1,81 @@
+"""Databases made for a test: copies of others, and a platform's own tables behind views."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from arcadia_pipelines_tests.world import World
+
+PLATFORM = """
+    create schema platform;
+    create table platform.accounts (account text, title text, abn text, gst_free text);
+    create table platform.apps (app uuid, account text, label text);
+    create table platform.products (product uuid, sku text, title text);
+    create table platform.product_prices (product uuid, since date, cents bigint);
+    create table platform.product_rates
+        (product uuid, meter text, since date, included numeric, unit text, cents numeric);
+    create table platform.extras (extra uuid, sku text, title text);
+    create table platform.extra_prices (extra uuid, since date, cents bigint);
+    create table platform.contracts
+        (contract uuid, account text, app uuid, product uuid, state text, "from" timestamptz, "until" timestamptz);
+    create table platform.contract_extras
+        (id uuid, contract uuid, extra uuid, pieces integer, "from" timestamptz, "until" timestamptz);
+    create table platform.readings
+        (id uuid, app uuid, meter text, amount numeric, read_at timestamptz, sent_at timestamptz);
+
+    create schema cloud;
+    create view cloud.tenants (id, name, abn, gst_free_reason) as select * from platform.accounts;
+    create view cloud.cloud_deployments (id, tenant_id, name) as select * from platform.apps;
+    create view cloud.plans (id, code, name) as select * from platform.products;
+    create view cloud.plan_prices (plan_id, effective_from, base_price_cents) as select * from platform.product_prices;
+    create view cloud.plan_rates
+        (plan_id, resource_kind, effective_from, included_quantity, unit, unit_price_cents)
+        as select * from platform.product_rates;
+    create view cloud.addons (id, code, name) as select * from platform.extras;
+    create view cloud.addon_prices (addon_id, effective_from, price_cents) as select * from platform.extra_prices;
+    create view cloud.subscriptions (id, tenant_id, deployment_id, plan_id, status, started_at, ended_at)
+        as select * from platform.contracts;
+    create view cloud.subscription_addons (id, subscription_id, addon_id, quantity, started_at, ended_at)
+        as select * from platform.contract_extras;
+    create view cloud.usage_records (id, deployment_id, resource_kind, quantity, recorded_at, ingested_at)
+        as select * from platform.readings;
+"""
+"""A platform with names and tables of its own, without a constraint, and views over them as the contract wants them."""
+
+
+@contextmanager
+def copy_of(server_url: str, template: str) -> Iterator[str]:
+    """The URL of a copy of a database, which is dropped afterwards; for fixtures that outlive a test."""
+    url = f"{server_url.rpartition('/')[0]}/copy_{uuid.uuid4().hex}"
+    name = url.rpartition("/")[2]
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        # A world keeps a connection, and has another when it is asked again.
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template]
+        )
+        connection.execute(f"create database {name} template {template} strategy file_copy".encode())
+    try:
+        yield url
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+def schema_of(url: str) -> list[tuple[Any, ...]]:
+    """Every relation, column, constraint, function, trigger and comment of ours, and what is applied."""
+    return World(url).query("""
+        with ours as (select oid, nspname from pg_namespace where nspname in ('billing', 'cloud', 'dagster'))
+        select 'column', format('%s.%s.%s', nspname, relname, attname), format_type(atttypid, atttypmod), c.xmin::text
+        from pg_attribute a join pg_class c on c.oid = attrelid join ours on ours.oid = relnamespace where attnum > 0
+        union all select 'constraint', conname, pg_get_constraintdef(c.oid), c.xmin::text
+        from pg_constraint c join ours on ours.oid = connamespace
+        union all select 'function', proname, prosrc, p.xmin::text from pg_proc p join ours on ours.oid = pronamespace
+        union all select 'trigger', tgname, pg_get_triggerdef(oid), xmin::text from pg_trigger where not tgisinternal
+        union all select 'comment', objoid::text || '/' || objsubid, description, d.xmin::text
+        from pg_description d where objoid in (select c.oid from pg_class c join ours on ours.oid = relnamespace)
+        union all select 'applied', name, sha256 || applied_at, xmin::text from billing.schema_migrations
+        order by 1, 2, 3
+    """)
