@@ -15,8 +15,9 @@ MONTHS = [f"2026-{number:02}" for number in range(1, 11)]
 
 INVOICES = """
     select i.tenant_id, i.invoice_number, coalesce(l.line_no::text, 'total'), coalesce(l.deployment_name, ''),
-           coalesce(l.description, ''), coalesce(l.qty::text, ''), coalesce(l.unit, ''),
-           coalesce(l.unit_price_cents::text, ''), coalesce(l.amount_cents, i.total_cents)::text
+           coalesce(l.description, ''), coalesce(trim_scale(l.qty)::text, ''), coalesce(l.unit, ''),
+           coalesce(trim_scale(round(l.unit_price_cents / 100, 10))::text, ''),
+           (coalesce(l.amount_cents, i.total_cents) / 100.0)::numeric(20, 2)::text
     from billing.tenant_invoices i
     cross join lateral (
         select * from billing.tenant_invoice_lines where invoice_id = i.id
@@ -24,7 +25,7 @@ INVOICES = """
     ) l
     order by i.tenant_id collate "C", l.line_no nulls last
 """
-HEADER = ("tenant", "invoice", "line", "deployment", "description", "qty", "unit", "unit_price_cents", "amount_cents")
+HEADER = ("tenant", "invoice", "line", "deployment", "description", "qty", "unit", "unit_price", "amount")
 
 # The whole month end as one statement, written apart from the pipeline: numeric arithmetic, correlated subqueries.
 SECOND_WAY = """
