@@ -1,4 +1,4 @@
-# make demo | dev | test | test-postgres | test-ui | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-fast | test-postgres | test-ui | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-postgres test-ui check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
+.PHONY: demo dev test test-fast test-postgres test-ui check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -21,6 +21,10 @@ dev: $(DEVELOPED)
 
 test: $(DEVELOPED) $(FOCUS_1_0)/.installed
 	@$(BIN)/pytest -n 2
+
+# The rules of the money alone, while you change them.
+test-fast: $(DEVELOPED)
+	@$(BIN)/pytest -n 2 arcadia_pipelines_tests/billing
 
 # The month end, operators, proofs and roles on another PostgreSQL, in Sydney's time: Debian's, or POSTGRES=/path/to/bin.
 POSTGRES ?= /usr/lib/postgresql/15/bin
