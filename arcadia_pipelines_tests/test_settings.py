@@ -74,7 +74,7 @@ def test_any_spelling_of_a_postgresql_url_is_understood(
         "postgresql://ada:secret@[db/books",
     ],
 )
-def test_what_is_no_postgresql_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_a_url_that_is_not_postgresqls_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """The error names the variable and shows how to write it, in one line that does not print the password."""
     monkeypatch.setenv("ARCADIA_DATABASE_URL", written)
     with pytest.raises(SettingsError, match=r"^ARCADIA_DATABASE_URL .*postgresql://user:password@host") as refused:
@@ -169,7 +169,7 @@ def test_the_first_month_can_be_set(monkeypatch: pytest.MonkeyPatch, written: st
 @pytest.mark.parametrize(
     "written", ["soon", "2026", "2026-13", "2026-00", "2026-01-15", "26-01", "0000-01", "\u0662\u0660\u0662\u0666-01"]
 )
-def test_a_first_month_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_an_invalid_first_month_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """The error names the variable, repeats what it says and shows how to write it."""
     monkeypatch.setenv("ARCADIA_FIRST_MONTH", written)
     with pytest.raises(SettingsError, match=r"^ARCADIA_FIRST_MONTH: .*write it like 2026-04$") as refused:
@@ -209,7 +209,7 @@ def test_a_login_header_that_no_proxy_could_set_is_refused(monkeypatch: pytest.M
         "http://:80",
     ],
 )
-def test_a_web_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, written: str) -> None:
+def test_an_invalid_web_address_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, written: str) -> None:
     """The error names the variable and shows how to write it; it does not repeat what may be a secret."""
     monkeypatch.setenv(variable, written)
     with pytest.raises(SettingsError, match=f"^{variable} is not a web address: write one like https://") as refused:
@@ -218,7 +218,7 @@ def test_a_web_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("written", ["hooks.example.com/arcadia", "/", "yes", "#alerts", "mailto:ada@example.com"])
-def test_a_webhook_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_a_webhook_that_is_not_a_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """At the start, not when the first alert is lost."""
     monkeypatch.setenv("ARCADIA_ALERT_WEBHOOK_URL", written)
     with pytest.raises(SettingsError, match=r"^ARCADIA_ALERT_WEBHOOK_URL is not a web address"):
@@ -234,7 +234,7 @@ def test_a_webhook_keeps_its_query_and_keys_may_be_in_a_file(monkeypatch: pytest
     assert settings.api_jwks == "/etc/arcadia/keys.json"
 
 
-def test_what_kubernetes_tells_of_services_is_not_taken_for_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_kubernetes_sets_are_not_taken_for_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a service named arcadia, or arcadia-api, it sets these in every container of the namespace."""
     for service in ("ARCADIA", "ARCADIA_API"):
         for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
@@ -253,7 +253,7 @@ def test_what_kubernetes_tells_of_services_is_not_taken_for_misspelt(monkeypatch
         ("ARCADIA_", "ARCADIA_HOME"),
     ],
 )
-def test_a_name_that_nobody_knows_is_refused_and_the_nearest_named(
+def test_an_unknown_variable_is_refused_and_the_nearest_named(
     monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
 ) -> None:
     """It would have no effect, and the embedded database be billed instead of one's own."""

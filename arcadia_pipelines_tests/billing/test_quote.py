@@ -620,7 +620,7 @@ def test_the_tenant_without_its_fault_is_billed() -> None:
         pytest.param({"rated": {"included": Decimal(0)}}, id="allowance 0"),
     ],
 )
-def test_a_value_at_its_limit_is_no_fault(parts: dict[str, Columns]) -> None:
+def test_a_value_at_its_limit_is_not_a_fault(parts: dict[str, Columns]) -> None:
     """0 is not below 0, 9,999,999,999 cents are below 1e10, 999999999999.999999 is below 1e12."""
     quotes = broken(**parts).quote()
     assert faults(quotes) == []

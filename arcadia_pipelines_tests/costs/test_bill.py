@@ -105,7 +105,7 @@ def test_the_order_of_the_items_does_not_matter_to_the_hash() -> None:
         (HEADER + WEB.replace("web-1", "web\0"), "not a text file"),
     ],
 )
-def test_what_is_no_bill_is_refused_and_the_message_says_where(text: str, message: str) -> None:
+def test_an_invalid_bill_is_refused_and_the_message_says_where(text: str, message: str) -> None:
     """Nothing is guessed, nothing is left out."""
     with pytest.raises(InvalidBill) as refused:
         read(text)
@@ -234,7 +234,7 @@ def test_an_item_that_is_years_away_is_refused() -> None:
         read(HEADER + WEB.replace("2026-04-01T", "0001-01-01T"), month=APRIL)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_that_are_not_text_are_refused() -> None:
     """A spreadsheet of its own kind is a zip file."""
     with pytest.raises(InvalidBill, match="not a CSV in UTF-8"):
         read_csv(b"PK\x03\x04\xff\xfe", "bill.xlsx")
@@ -266,7 +266,7 @@ def answered(summary: dict[str, Any], *items: dict[str, Any]) -> Bill:
     return read_api(APRIL, summary, [{"invoice_items": list(items)}], "https://api.example.com")
 
 
-def test_what_stands_in_the_summary_alone_becomes_items() -> None:
+def test_what_only_the_summary_lists_becomes_items() -> None:
     """6.43 + 1.20 + 0.50 - 2.50 = 5.63."""
     bill = answered(SUMMARY, ITEM)
     assert column(bill, "product") == ["Droplets", "Overages", "Taxes", "Credits and adjustments"]
@@ -404,7 +404,7 @@ def test_an_amount_is_read_however_it_is_written(text: str, cents: int) -> None:
         ("amount", True),
     ],
 )
-def test_an_answer_with_what_is_no_text_is_refused(field: str, value: Any) -> None:
+def test_an_answer_with_invalid_text_is_refused(field: str, value: Any) -> None:
     """Whatever a proxy or a new version of the API sends."""
     with pytest.raises(InvalidBill):
         answered(SUMMARY, {**ITEM, field: value})

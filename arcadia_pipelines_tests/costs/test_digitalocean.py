@@ -153,7 +153,7 @@ def test_a_moment_of_too_many_requests_is_waited_out(provider: Provider) -> None
     assert time.monotonic() - started >= 1
 
 
-def test_too_many_requests_for_good_are_told(provider: Provider) -> None:
+def test_too_many_requests_without_end_are_reported(provider: Provider) -> None:
     """Asked three times, and then it is given up."""
     provider.once(LIST, lambda request: request.answer(429, {"id": "too_many_requests"}, Retry_After="0"), times=99)
     with pytest.raises(ProviderError, match="too many requests"):
@@ -177,7 +177,7 @@ def half_a_page(request: Handler) -> None:
     request.close_connection = True
 
 
-def test_half_a_page_is_no_bill(provider: Provider) -> None:
+def test_half_a_page_is_not_a_bill(provider: Provider) -> None:
     """The connection ends in the middle of an answer, each time."""
     provider.once(ITEMS, half_a_page, times=99)
     with pytest.raises(ProviderError, match="does not answer, or not completely"):
@@ -190,7 +190,7 @@ def test_half_a_page_once_is_fetched_again(provider: Provider) -> None:
     assert april().total_cents == 1979
 
 
-def test_an_answer_that_is_no_json_is_no_bill(provider: Provider) -> None:
+def test_an_answer_that_is_not_json_is_refused(provider: Provider) -> None:
     """A proxy's page."""
 
     def page(request: Handler) -> None:
@@ -205,7 +205,7 @@ def test_an_answer_that_is_no_json_is_no_bill(provider: Provider) -> None:
         april()
 
 
-def test_a_page_that_lacks_items_is_no_bill(provider: Provider) -> None:
+def test_a_page_that_lacks_items_is_refused(provider: Provider) -> None:
     """It says three, sends two and names no next page."""
     two = {"invoice_items": provider.items[:2], "links": {}, "meta": {"total": 3}}
     provider.once(ITEMS, lambda request: request.answer(200, two), times=99)
@@ -213,7 +213,7 @@ def test_a_page_that_lacks_items_is_no_bill(provider: Provider) -> None:
         april()
 
 
-def test_a_server_that_never_answers_is_told(provider: Provider) -> None:
+def test_a_server_that_never_answers_is_reported(provider: Provider) -> None:
     """A timeout, three times."""
     over = threading.Event()
 
@@ -226,7 +226,7 @@ def test_a_server_that_never_answers_is_told(provider: Provider) -> None:
     over.set()
 
 
-def test_a_refused_token_is_told_and_not_tried_again(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_token_is_reported_and_not_tried_again(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """401; the message does not hold the token."""
     monkeypatch.setenv("ARCADIA_DIGITALOCEAN_TOKEN", "dop_v1_wrong")
     with pytest.raises(ProviderError, match="refuses ARCADIA_DIGITALOCEAN_TOKEN") as refused:
@@ -235,7 +235,7 @@ def test_a_refused_token_is_told_and_not_tried_again(provider: Provider, monkeyp
     assert "dop_v1_wrong" not in str(refused.value)
 
 
-def test_a_month_that_is_not_billed_yet_is_told(provider: Provider) -> None:
+def test_a_month_that_is_not_billed_yet_is_reported(provider: Provider) -> None:
     """Nothing of April on the list."""
     provider.invoices = provider.invoices[:2]
     with pytest.raises(ProviderError, match="has no invoice of 2026-04 yet"):
@@ -249,7 +249,7 @@ def test_two_bills_of_a_month_are_not_guessed_between(provider: Provider) -> Non
         april()
 
 
-def test_a_bill_that_is_gone_is_told(provider: Provider) -> None:
+def test_a_bill_that_is_gone_is_reported(provider: Provider) -> None:
     """404 for what the list named."""
     provider.invoices[-1]["invoice_uuid"] = "gone"
     with pytest.raises(ProviderError, match="could not be found"):
@@ -290,7 +290,7 @@ def test_a_token_is_never_in_a_message(
     ],
     ids=str,
 )
-def test_an_answer_of_another_shape_is_no_bill(provider: Provider, document: object) -> None:
+def test_an_answer_of_another_shape_is_refused(provider: Provider, document: object) -> None:
     """In words, not as an error of ours."""
     provider.once(ITEMS, lambda request: request.answer(200, document), times=99)
     with pytest.raises(ProviderError, match=r"invalid list of invoice_items|invalid response"):
@@ -305,7 +305,7 @@ def test_pages_that_never_end_are_not_followed_for_ever(provider: Provider) -> N
         april()
 
 
-def test_another_invoices_summary_is_no_bill(provider: Provider) -> None:
+def test_another_invoices_summary_is_refused(provider: Provider) -> None:
     """The list named one uuid, the summary has another."""
     provider.summary["invoice_uuid"] = "another"
     with pytest.raises(ProviderError, match="returned another invoice"):

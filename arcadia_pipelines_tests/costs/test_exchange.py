@@ -135,7 +135,7 @@ def test_dates_that_are_read_one_way_only_are_taken(days: tuple[str, ...], last:
 
 
 @pytest.mark.parametrize("cell", ["n.a.", "CLOSED", "0.6571*", "-", ""])
-def test_a_cell_that_is_no_number_is_a_missing_day(cell: str) -> None:
+def test_a_cell_that_is_not_a_number_is_a_missing_day(cell: str) -> None:
     """The 29th, a Friday, has none: May's rate is of the 1st, and not its last; that 31 May is empty is a Sunday's."""
     found = read_csv(DAILY.replace("0.6571", cell).encode())
     assert [(rate.usd_per_aud, rate.is_final) for rate in found.rates] == [

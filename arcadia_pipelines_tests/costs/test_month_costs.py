@@ -524,7 +524,7 @@ def test_a_bill_that_was_deleted_can_be_imported_again(billed: World) -> None:
     assert billed.bill("2026-04", item("1.00", "a")).revision == 2
 
 
-def test_a_bill_of_nothing_is_one(billed: World) -> None:
+def test_a_bill_of_nothing_is_a_bill(billed: World) -> None:
     """A charge and its credit: 0.00, reconciled, and no check fails."""
     billed.bill("2026-04", item("1.00", "a"), item("-1.00", "a"), total=0)
     assert not failed_checks(billed.month_costs("2026-04"))

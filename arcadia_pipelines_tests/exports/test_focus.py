@@ -377,7 +377,7 @@ def test_a_deployment_that_changed_its_plan_has_the_price_of_each(world: World, 
     }
 
 
-def test_rounding_is_no_price(world: World, tmp_path: Path) -> None:
+def test_rounding_is_not_part_of_a_price(world: World, tmp_path: Path) -> None:
     """3 h at 0.5 c are 1.5 c, billed as 2 c: what it cost by price is 0.015, listed, contracted and effective."""
     world.tenant("acme")
     world.plan("studio", 5000, {"droplet_hours": (0, "0.5")})

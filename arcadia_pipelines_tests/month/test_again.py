@@ -213,7 +213,7 @@ FOURTH, BILLED = {TENANTS[3]}, set(TENANTS[:-1])
         "frozen usage, by hand": (set(TENANTS), set()),
     }.items(),
 )
-def test_those_are_computed_again_for_whom_something_has_changed(
+def test_tenants_are_computed_again_if_something_has_changed_for_them(
     world: World, monkeypatch: pytest.MonkeyPatch, change: str, again: tuple[set[str], set[str]]
 ) -> None:
     """By what changed for the fourth tenant: who is quoted, and whose invoice is computed.
@@ -227,7 +227,7 @@ def test_those_are_computed_again_for_whom_something_has_changed(
     assert quoted(world, monkeypatch) == again
 
 
-def test_another_engine_computes_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_engine_computes_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a release of one."""
     platform(world)
     world.publish("2026-04")
@@ -258,7 +258,7 @@ def test_an_upgrade_of_the_engine_and_its_downgrade_reissue_nothing_of_a_year(
         assert [world.query(f"select * from billing.{table} order by 1, 2") for table in WRITTEN] == written
 
 
-def test_the_engine_is_another_one_when_its_text_is(tmp_path: Path) -> None:
+def test_the_engines_number_changes_with_its_source(tmp_path: Path) -> None:
     """A comment in one of its files is enough; another module's text is none of it. Without texts nothing is known."""
     package = Path(compute.__file__).parents[1]
     shutil.copytree(package / "billing", tmp_path / "billing")
@@ -285,7 +285,7 @@ def test_a_tenant_that_is_renamed_is_computed_once_and_keeps_its_invoice(
     assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
 
 
-def test_an_invoice_that_is_left_otherwise_than_it_would_be_is_computed_and_reported_in_each_run(
+def test_an_invoice_that_differs_and_is_left_is_computed_and_reported_in_each_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fourth has paid, and the fifth is on hold, when usage comes late."""
@@ -442,7 +442,7 @@ def gate(world: World) -> dict[str, str]:
     return {str(control): str(run) for control, run in rows}
 
 
-def test_what_the_checks_have_passed_the_gate_does_not_look_at_again(
+def test_the_gate_does_not_check_again_what_the_checks_have_passed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two controls, each looked at once in a run: by its check, or while the usage was frozen again."""
@@ -481,7 +481,7 @@ def test_a_check_by_itself_looks_at_the_raw_records_whatever_passed_before(world
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_changes_a_rerun_is_as_if_everybody_had_been_computed(
+def test_whatever_changes_a_rerun_gives_what_computing_everybody_gives(
     world: World, server_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Twelve runs, up to three changes before each; beside each, one on a copy that knows nothing of those before."""

@@ -723,7 +723,7 @@ def test_an_empty_month_is_a_success_with_no_rows(world: World) -> None:
         assert world.invoices("2026-02") == {}
 
 
-def test_the_running_month_is_no_partition() -> None:
+def test_the_running_month_is_not_a_partition() -> None:
     """In its last microsecond April cannot be billed; when May begins it can, and nothing before January can."""
     last = dt.datetime(2026, 4, 30, 23, 59, 59, 999999, dt.UTC)
     january_to_march = ["2026-01-01", "2026-02-01", "2026-03-01"]
@@ -732,7 +732,7 @@ def test_the_running_month_is_no_partition() -> None:
 
 
 @pytest.mark.parametrize("month", ["2025-12", "9000-01"], ids=["before the first", "far from over"])
-def test_a_month_that_is_no_partition_is_refused(month: str) -> None:
+def test_a_month_that_is_not_a_partition_is_refused(month: str) -> None:
     """Before a run is made; the message says which months there are."""
     with (
         dg.DagsterInstance.ephemeral() as instance,

@@ -96,7 +96,7 @@ def faults(world: World, month: str) -> dict[str, set[str]]:
         (has_a_subscription_replaced, "paid"),
     ],
 )
-def test_what_acme_was_invoiced_for_is_not_billed_to_whom_it_went(
+def test_what_acme_was_invoiced_for_is_not_billed_to_the_next_tenant(
     invoiced: World, change: Callable[[World], None], status: str
 ) -> None:
     """January stays acme's: nothing is credited or voided, acme-new is held back, and both are told why.

@@ -158,7 +158,7 @@ def test_a_month_waits_for_what_must_have_the_database_to_itself(world: World) -
 # A limit of the session's that ends a wait.
 
 
-def test_a_time_limit_that_ends_a_wait_is_told_as_what_it_is(world: World) -> None:
+def test_a_time_limit_that_ends_a_wait_is_named(world: World) -> None:
     """The role's or the database's: whatever is waited for, it is said, and the same again may go through."""
     april, may = BillingMonth.parse("2026-04"), BillingMonth.parse("2026-05")
     one, other = database.engine(world.url), database.engine(world.url)
@@ -182,7 +182,7 @@ def test_a_time_limit_that_ends_a_wait_is_told_as_what_it_is(world: World) -> No
         world.query(f"alter database {world.url.rpartition('/')[2]} reset {limit}")
 
 
-def test_a_statement_that_takes_longer_than_it_may_is_told_as_what_it_is(world: World) -> None:
+def test_a_statement_over_its_time_limit_is_reported_as_such(world: World) -> None:
     """Not as a server that is not there."""
     world.query(f"alter database {world.url.rpartition('/')[2]} set statement_timeout = '300ms'")
     told = r"ended a statement \(canceling statement due to statement timeout\): .*, raise the statement_timeout of"

@@ -200,7 +200,7 @@ ATTEMPTS = {
 }
 
 
-def test_only_what_passes_by_itself_is_retried_and_at_most_three_times(
+def test_only_transient_errors_are_retried_and_at_most_three_times(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that comes every time: its attempts by SQLSTATE. Each wait is about twice the last, never quite."""

@@ -323,7 +323,7 @@ def without_gst_of_the_correction(world: World, month: str) -> None:
     ("status", "table", "written"),
     [("paid", "tenant_invoice_lines", "inserted_at"), ("issued", "tenant_invoices", "issued_at")],
 )
-def test_a_correction_of_before_it_had_a_gst_status_stands_as_it_was(
+def test_a_correction_from_before_it_had_a_gst_status_stays_as_it_was(
     world: World, status: str, table: str, written: str
 ) -> None:
     """June, free, has January's -1.00 without the -0.10 of GST that January paid for it: people settled those.

@@ -80,7 +80,7 @@ def test_the_database_keeps_an_issued_invoice_what_it_is(billed: World, change: 
 
 
 @pytest.mark.parametrize("freeze", ["status = 'paid'", "status = 'void'", "finance_invoice_id = 'F-1'"])
-def test_the_database_keeps_the_content_of_a_frozen_invoice(billed: World, freeze: str) -> None:
+def test_the_database_keeps_the_content_of_a_locked_invoice(billed: World, freeze: str) -> None:
     """Not even as a new revision."""
     billed.query(f"update billing.tenant_invoices set {freeze}")
     with pytest.raises(psycopg.errors.RestrictViolation, match="keeps its content"):
@@ -90,7 +90,7 @@ def test_the_database_keeps_the_content_of_a_frozen_invoice(billed: World, freez
         )
 
 
-def test_the_database_keeps_the_lines_of_a_frozen_invoice(billed: World) -> None:
+def test_the_database_keeps_the_lines_of_a_locked_invoice(billed: World) -> None:
     """Paid: no line is changed or deleted; only that its deployment is deleted may show."""
     billed.query("update billing.tenant_invoices set status = 'paid'")
     for statement in (
@@ -215,7 +215,7 @@ def test_an_invoice_is_never_deleted(billed: World) -> None:
         billed.query("delete from billing.tenant_invoices")
 
 
-def test_a_payment_without_a_time_is_of_now(billed: World) -> None:
+def test_a_payment_without_a_time_is_dated_now(billed: World) -> None:
     """The finance system says paid, and no more."""
     billed.query("update billing.tenant_invoices set status = 'paid'")
     assert billed.query("select paid_at <= now() from billing.tenant_invoices") == [(True,)]
@@ -498,7 +498,7 @@ def test_an_issued_invoice_of_a_tenant_on_hold_stays_as_it_is_until_the_release(
     assert row(billed) == ("issued", NUMBER, 2, 7174)
 
 
-def test_a_tenant_whose_id_begins_with_a_space_is_another(billed: World) -> None:
+def test_a_tenant_whose_id_begins_with_a_space_is_another_tenant(billed: World) -> None:
     """It alone is held, and released; the pilot is not touched."""
     billed.tenant(" pilot")
     assert billed.done("hold_tenant", tenants=[" pilot"]) == "1 tenant on hold now:  pilot"
@@ -636,7 +636,7 @@ def test_an_operator_waits_for_the_month_that_is_running(
     assert len(billed.events()) == 2
 
 
-def test_a_month_waits_for_the_operator_that_is_at_it(billed: World) -> None:
+def test_a_month_waits_for_an_operators_act(billed: World) -> None:
     """The run begins while the pilot is being held; what it publishes knows of the hold."""
     billed.tenant("acme")
     billed.deployment("acme", "api", "studio")

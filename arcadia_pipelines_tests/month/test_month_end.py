@@ -106,7 +106,7 @@ def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
     ],
     ids=["paid", "pushed", "void"],
 )
-def test_a_frozen_invoice_is_left_as_it_is_and_the_difference_reported(world: World, freeze: str) -> None:
+def test_a_locked_invoice_is_left_as_it_is_and_the_difference_reported(world: World, freeze: str) -> None:
     """100 h more would be 110 c more with GST; nothing is written, and the check says who and how much."""
     world.pilot()
     world.publish("2026-04")
@@ -124,7 +124,7 @@ def test_a_frozen_invoice_is_left_as_it_is_and_the_difference_reported(world: Wo
     assert check.metadata["difference_cents"].value == 7174 - owed
 
 
-def test_an_invoice_that_stands_under_an_id_of_somebody_elses_is_revised_under_it(world: World) -> None:
+def test_an_invoice_with_another_systems_id_is_revised_and_keeps_it(world: World) -> None:
     """Another system issued it, for 10.00; it bills 70.64, on four lines that are its own."""
     world.pilot()
     world.query(

@@ -207,7 +207,7 @@ def test_a_tenant_that_is_held_back_is_told_once_though_the_run_succeeds(
     assert "found 2 (tenant_id acme, " in webhook.bodies[-1]["text"]
 
 
-def test_a_refused_operator_is_not_told_but_an_act_that_failed_is(
+def test_a_refused_operator_raises_no_alert_but_a_failed_act_does(
     world: World, webhook: _Received, instance: dg.DagsterInstance
 ) -> None:
     """No such invoice, no reason given, no such month: who asked was answered. That a table is gone is for others."""
@@ -328,7 +328,7 @@ def test_nothing_is_said_when_all_is_invoiced(world: World) -> None:
         assert invoice_missed_months(context) == dg.SkipReason("Every closed month is invoiced.")
 
 
-def test_a_void_invoice_is_no_missing_one(world: World) -> None:
+def test_a_void_invoice_does_not_count_as_missing(world: World) -> None:
     """Somebody has decided that nothing is owed."""
     world.pilot()
     world.publish("2026-04")

@@ -63,7 +63,7 @@ def found(connection: Connection, month: BillingMonth = APRIL) -> dict[str, list
     return {name: offenders for name, offenders in rows.items() if offenders}
 
 
-def test_a_hash_is_of_the_one_before_the_event_and_the_invoice(world: World) -> None:
+def test_a_hash_covers_the_one_before_it_the_event_and_the_invoice(world: World) -> None:
     """Two holds worked out by hand, row by row; whoever writes an event in SQL has it chained, as the login it is."""
     world.tenant("pilot")
     world.done("hold_tenant", tenants=["pilot"])
@@ -102,7 +102,7 @@ def test_nobody_writes_an_event_of_another_time_or_login_or_before_others(books:
         )
 
 
-def test_two_who_write_at_once_stand_in_line(world: World) -> None:
+def test_two_who_write_at_once_wait_for_each_other(world: World) -> None:
     """The second waits for the first, and its events follow on: places 1 to 4, and every hash fits."""
     insert = (
         "insert into billing.invoice_events (tenant_id, event, operator, reason, run_id)"
@@ -243,9 +243,7 @@ def test_a_month_erased_with_its_history_is_missed_by_the_month_after_it(books: 
         connection.rollback()
 
 
-def test_a_chain_that_was_made_anew_is_known_by_a_head_of_before_alone(
-    books: World, server_url: str, arcadia: Call
-) -> None:
+def test_a_chain_made_anew_is_noticed_only_by_an_earlier_head(books: World, server_url: str, arcadia: Call) -> None:
     """Another operator, and every hash made to fit: no audit finds it. The head that the month end printed does."""
     with copy_of(server_url, books.url.rpartition("/")[2]) as url:
         world, before = World(url), heads(books)

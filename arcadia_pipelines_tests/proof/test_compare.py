@@ -83,7 +83,7 @@ PILOT = [plan(), addon(), overage("2160"), gst(642)]
 """50.00 + 7.50 + 6.72 = 64.22, GST 6.42."""
 
 
-def test_the_same_lines_have_nothing_to_tell() -> None:
+def test_the_same_lines_have_no_differences() -> None:
     """The pilot's April beside itself, and an invoice without lines beside itself."""
     assert causes(PILOT, PILOT) == causes([], []) == []
 

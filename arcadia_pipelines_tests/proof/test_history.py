@@ -106,7 +106,7 @@ def test_a_draft_that_was_replaced_is_a_revision_too(world: World, arcadia: Call
     assert text(arcadia("explain", draft))[-1] == "Every sum agrees."
 
 
-def test_a_revision_that_is_none_is_one_line_with_those_there_are(world: World, arcadia: Call) -> None:
+def test_an_unknown_revision_is_refused_with_those_that_exist(world: World, arcadia: Call) -> None:
     """Whichever command asks for it; a tenant or month without an invoice is told as by `show`."""
     world.pilot()
     world.publish("2026-04")

@@ -143,7 +143,7 @@ def test_a_replaced_revision_that_billed_the_same_is_where_lost_lines_come_from(
     assert books.lines("acme", "2026-04") == lines
 
 
-def test_a_run_gives_an_open_invoice_its_lines_again_and_trusts_no_locked_one_without(books: World) -> None:
+def test_a_run_remakes_an_open_invoices_lost_lines_and_refuses_if_a_locked_one_lost_some(books: World) -> None:
     """Of acme a line is gone, of zoo one is another: both are theirs again, in the same revision, with an event.
 
     Of the pilot, who has paid, a line is gone: the run stops before it writes. Put back by a rebuild, all is as before.
@@ -263,7 +263,7 @@ def test_an_erased_month_is_neither_clean_nor_invoiced_as_if_it_had_never_been(b
     assert str(skipped.skip_message).startswith("2026-04 is already invoiced (0 invoices).")
 
 
-def test_the_command_rebuilds_and_says_what_and_whence(books: World, arcadia: Call) -> None:
+def test_the_command_rebuilds_and_says_what_and_from_where(books: World, arcadia: Call) -> None:
     """A table for people, JSON for programs, the login as the operator; 1 while something is missing."""
     books.tamper(f"drop table {APRIL}")
     audited = arcadia("audit", "2026-04", ARCADIA_DATABASE_URL=books.url)

@@ -286,7 +286,7 @@ def test_a_platforms_own_table_gets_no_comment_of_ours(empty_url: str) -> None:
     assert world.query(said) == []
 
 
-def test_bare_names_work_for_whoever_connects(empty_url: str) -> None:
+def test_unqualified_names_work_for_whoever_connects(empty_url: str) -> None:
     """The database's search_path is billing, cloud, public: psql and a dashboard need no prefix."""
     migrate(database.engine(empty_url))
     world = World(empty_url)
@@ -443,7 +443,7 @@ def test_what_the_pipeline_writes_is_taken(ledger: World) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) and len(value) < 4 else "",
 )
-def test_a_row_that_must_not_be_is_refused(
+def test_an_invalid_row_is_refused(
     refusing: World, table: str, row: dict[str, object], spoilt: dict[str, object]
 ) -> None:
     """By a check of the database itself, whatever program writes it."""
@@ -489,7 +489,7 @@ OF_A_MONTH: list[tuple[str, dict[str, object]]] = [
 @pytest.mark.parametrize(
     "day", ["-infinity", "infinity", "0001-01-01 BC", "0005-12-01 BC", "10000-01-01", "2026-04-02"]
 )
-def test_what_is_no_first_day_of_a_month_is_refused(
+def test_a_date_that_is_not_the_first_of_a_month_is_refused(
     refusing: World, table: str, row: dict[str, object], day: str
 ) -> None:
     """Since when a price is, and whose month a row is: the 1st, of the years 1 to 9999."""

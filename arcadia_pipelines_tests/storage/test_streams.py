@@ -153,7 +153,7 @@ def test_the_next_item_is_made_while_one_is_used() -> None:
     assert list(made) == [2]
 
 
-def test_what_goes_wrong_in_the_making_is_raised_where_it_is_used() -> None:
+def test_an_error_in_the_making_is_raised_where_the_item_is_used() -> None:
     """After the items before it."""
 
     def items() -> Iterator[int]:

@@ -58,7 +58,7 @@ def test_an_analyst_holds_up_no_month_no_operator_and_no_release(
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
 
 
-def test_a_wait_has_an_end_and_says_for_whom_it_was(
+def test_a_wait_ends_and_says_who_caused_it(
     server_url: str, world: World, looks: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For a month, as one login sees another; and for the row of an invoice that somebody else changes."""
@@ -115,7 +115,7 @@ def test_a_release_behind_an_analysts_open_transaction_stalls_no_reader(
             migrations.migrate(engine, folder)
 
 
-def test_too_many_connections_are_told_as_what_they_are(
+def test_too_many_connections_are_reported_as_such(
     server_url: str, world: World, arcadia: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the command line before and within a run, by a step of a month, and by the API."""
