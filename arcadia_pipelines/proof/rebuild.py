@@ -64,7 +64,7 @@ def rebuild(connection: Connection, month: BillingMonth, author: Author) -> list
         parts.append(Part(f"the lines of {invoice.invoice}", invoice.tenant_id, source, why_not))
     return [
         *parts,
-        *(Part(missing, None, why_not=f"known from {told_by}") for missing, told_by in losses.missing(connection, month)),
+        *(Part(missing, None, why_not=f"see {told_by}") for missing, told_by in losses.missing(connection, month)),
     ]
 
 
