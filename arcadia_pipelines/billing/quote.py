@@ -1,32 +1,27 @@
 """The quote engine: subscriptions, addons, rates and usage in; priced lines out. One row or a million, the same code.
 
 The provisioning-time projection and the month end both call quote(), so a quoted and an invoiced price cannot differ.
-Belongs here: what a deployment costs, and what makes that impossible to say. Does not: GST and invoices (gst.py,
-invoice.py), which price is in effect in a month (storage/catalogue.py reads it).
+Belongs here: what a deployment costs. Does not: what makes that impossible to say (faults.py), GST and invoices
+(gst.py, invoice.py), which price is in effect in a month (storage/catalogue.py reads it).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from string import Formatter
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arcadia_pipelines.billing import models
+from arcadia_pipelines.billing import faults, models
+from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import (
     CENTS,
     COUNT,
     FLAG,
     ONE,
     QUANTITY,
-    QUANTITY_LIMIT,
     QUANTITY_SUM,
-    SUBTOTAL_LIMIT,
     TEXT,
     UNIT_PRICE,
-    UNIT_PRICE_LIMIT,
     WHOLE,
     Column,
     exact,
@@ -150,177 +145,7 @@ UNBILLED = pa.schema(
 )
 """One row per deployment, subscription and kind whose usage is on no line and in no allowance."""
 
-FAULTS = pa.schema(
-    [
-        ("tenant_id", TEXT),
-        ("subscription_id", TEXT),
-        ("deployment_id", TEXT),
-        ("resource_kind", TEXT),
-        ("fault", TEXT),
-        ("detail", TEXT),
-    ]
-)
-"""One row per reason that a tenant cannot be quoted."""
-
 KIND_ORDER = pa.array(["plan_base", "addon", "overage"])
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """A rule: the name of a fault, the rows it applies to, and what to tell whoever has to mend one of them."""
-
-    name: str
-    applies: Callable[[pa.Table], Column]
-    detail: str
-    """With columns of the row in braces."""
-
-
-def _price_out_of_range(cents: Column) -> Column:
-    return pc.or_(pc.less(cents, 0), pc.greater_equal(cents, UNIT_PRICE_LIMIT))
-
-
-_NOT_UNIQUE = "{twice} is there more than once: which one counts cannot be told, so keep one"
-SUBSCRIPTION_FAULTS = [
-    _Fault(
-        "tenant_missing",
-        lambda s: pc.invert(s["tenant_exists"]),
-        "tenant {tenant_id} is not in tenants: restore it or end its subscriptions",
-    ),
-    _Fault(
-        "deployment_missing",
-        lambda s: pc.invert(s["deployment_exists"]),
-        "deployment {deployment_id} is not in cloud_deployments, or its tenant is not in tenants: restore it or end "
-        "its subscriptions",
-    ),
-    _Fault(
-        "incomplete_subscription",
-        lambda s: s["incomplete"],
-        "subscription {subscription_id} lacks its id, status, started_at, deployment_id or plan_id: complete it in "
-        "subscriptions",
-    ),
-    _Fault("not_unique", lambda s: s["twice"].is_valid(), _NOT_UNIQUE),
-    _Fault(
-        "timeless_usage",
-        lambda s: s["timeless"].is_valid(),
-        "{timeless} of deployment {deployment_name} came in the month without a time that can be read: correct "
-        "recorded_at in usage_records, or remove them",
-    ),
-    _Fault(
-        "overlapping_subscriptions",
-        lambda s: s["overlapping"],
-        "deployment {deployment_name} has two subscriptions at one instant: end one where the other starts",
-    ),
-    _Fault(
-        "plan_without_price",
-        lambda s: s["base_price_cents"].is_null(),
-        "plan {plan} has no price in effect on the first of the month: add one to plan_prices",
-    ),
-    _Fault(
-        "price_out_of_range",
-        lambda s: _price_out_of_range(s["base_price_cents"]),
-        "the price of plan {plan} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
-        "dollars: correct plan_prices",
-    ),
-]
-ADDON_FAULTS = [
-    _Fault(
-        "incomplete_addon",
-        lambda a: a["incomplete"],
-        "addon {addon} of deployment {deployment_name} lacks its id, addon_id, quantity or started_at: complete it in "
-        "subscription_addons",
-    ),
-    _Fault("not_unique", lambda a: a["twice"].is_valid(), _NOT_UNIQUE),
-    _Fault(
-        "addon_without_price",
-        lambda a: a["price_cents"].is_null(),
-        "addon {addon} has no price in effect on the first of the month: add one to addon_prices",
-    ),
-    _Fault(
-        "price_out_of_range",
-        lambda a: _price_out_of_range(a["price_cents"]),
-        "the price of addon {addon} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
-        "dollars: correct addon_prices",
-    ),
-    _Fault(
-        "negative_addon_quantity",
-        lambda a: pc.less(a["quantity"], 0),
-        "addon {addon} of deployment {deployment_name} has a quantity below 0",
-    ),
-    _Fault(
-        "addon_quantity_out_of_range",
-        lambda a: pc.and_not(a["quantity"].is_null(), a["incomplete"]),
-        "addon {addon} of deployment {deployment_name} has a quantity that is not a whole number below 1e12: correct "
-        "{subscription_addon_id} in subscription_addons",
-    ),
-]
-USAGE_FAULTS = [
-    _Fault(
-        "negative_usage",
-        lambda u: pc.less(u["quantity"], Decimal(0)),
-        "{resource_kind} of deployment {deployment_name} sums to {quantity}: correct the usage records",
-    ),
-    _Fault(
-        "usage_out_of_range",
-        lambda u: pc.greater_equal(u["quantity"], QUANTITY_LIMIT),
-        "{resource_kind} of deployment {deployment_name} sums to 1e12 or more: correct the usage records",
-    ),
-    _Fault(
-        "unusable_usage",
-        lambda u: pc.greater(u["unusable_records"], 0),
-        "{resource_kind} of deployment {deployment_name} has a record of NaN, null, infinity, or 1e12 and more: "
-        "correct the usage records",
-    ),
-    _Fault(
-        "duplicate_usage",
-        lambda u: pc.greater(u["duplicate_records"], 0),
-        "{resource_kind} of deployment {deployment_name} has records that share an id, with each other or with those "
-        "of another month, or have none: remove the copies",
-    ),
-    _Fault(
-        "rate_out_of_range",
-        lambda u: pc.or_(pc.less(u["unit_price_cents"], Decimal(0)), pc.less(u["included"], Decimal(0))),
-        "the rate of plan {plan} for {resource_kind} is out of range: correct plan_rates",
-    ),
-    _Fault(
-        "rate_without_unit",
-        lambda u: pc.and_(u["unit_price_cents"].is_valid(), u["unit"].is_null()),
-        "the rate of plan {plan} for {resource_kind} has no unit: complete it in plan_rates",
-    ),
-    _Fault(
-        "rate_cannot_be_charged",
-        lambda u: u["wrong"].is_valid(),
-        "the rate of plan {plan} for {resource_kind} since {effective_from} {wrong}: correct plan_rates or "
-        "plan_rate_tiers",
-    ),
-    _Fault(
-        "not_unique",
-        lambda u: u["twice"],
-        "the rate of plan {plan} for {resource_kind} since {effective_from} is there more than once: which one counts "
-        "cannot be told, so keep one",
-    ),
-]
-_BILLED = (
-    "the month of deployment {deployment_name} is billed to tenant {billed_to} by {invoice_number}, for subscription "
-    "{subscription_id}, and would be billed to tenant {payer} too, for subscription {subscription_now}: "
-)
-_GIVE_BACK = (
-    "give that subscription back to {billed_to}, ended when {payer} took over, and {payer} one of its own from then on"
-)
-CONTESTED_FAULTS = [
-    _Fault(
-        "billed_to_another_tenant",
-        lambda c: pc.invert(c["is_paid"]),
-        _BILLED + "void {invoice_number}, or " + _GIVE_BACK,
-    ),
-    _Fault("billed_to_another_tenant", lambda c: c["is_paid"], _BILLED + "it is paid and stays, so " + _GIVE_BACK),
-]
-TENANT_FAULTS = [
-    _Fault(
-        "amount_out_of_range",
-        lambda t: pc.greater_equal(t["amount_cents"], SUBTOTAL_LIMIT),
-        "the month of {tenant_id} sums to more than 64 bits of cents: correct usage or prices",
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -348,15 +173,15 @@ def quote(
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
     added = _beside(to_arrow(addons, ADDONS), subscribed, "deployment_id")
     rated = _rate(_beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan"), to_arrow(rates, RATES))
-    faults = pa.concat_tables(
+    found = pa.concat_tables(
         [
-            _find(subscribed, SUBSCRIPTION_FAULTS),
-            _find(_paid(added), ADDON_FAULTS),
-            _find(_paid(rated), USAGE_FAULTS),
-            _find(claims, CONTESTED_FAULTS),
+            faults.find(subscribed, faults.SUBSCRIPTION),
+            faults.find(_paid(added), faults.ADDON),
+            faults.find(_paid(rated), faults.USAGE),
+            faults.find(claims, faults.CONTESTED),
         ]
     )
-    held = faults["tenant_id"]
+    held = found["tenant_id"]
 
     known_tiers = models.TIERS.empty_table() if tiers is None else to_arrow(tiers, models.TIERS)
     known_tiers = with_columns(known_tiers, rate=_rate_key(known_tiers))
@@ -368,16 +193,16 @@ def quote(
         ],
         promote_options="default",
     )
-    too_large = _find(_tenant_sums(lines), TENANT_FAULTS)
+    too_large = faults.find(_tenant_sums(lines), faults.TENANT)
     if len(too_large):
         lines = _without(lines, too_large["tenant_id"])
-        faults = pa.concat_tables([faults, too_large])
-        held = faults["tenant_id"]
+        found = pa.concat_tables([found, too_large])
+        held = found["tenant_id"]
 
     return Quotes(
         lines=_typed(_numbered(lines), QUOTE_LINES),
         unbilled=_typed(_unbilled(rated, held), UNBILLED),
-        faults=_typed(faults.sort_by([(name, "ascending") for name in FAULTS.names]), FAULTS),
+        faults=_typed(found.sort_by([(name, "ascending") for name in FAULTS.names]), FAULTS),
     )
 
 
@@ -544,30 +369,9 @@ def _unbilled(rated: pa.Table, held: Column) -> pa.Table:
     return unbilled.sort_by([(name, "ascending") for name in ("deployment_id", "resource_kind", "subscription_id")])
 
 
-def _find(rows: pa.Table, rules: list[_Fault]) -> pa.Table:
-    """The faults of the rows, as FAULTS; a column that `rows` does not have is null."""
-    found = [FAULTS.empty_table()]
-    for rule in rules:
-        applies = rule.applies(rows)
-        if pc.any(applies).as_py():
-            faulty = rows.filter(applies)
-            whose = faulty.select([name for name in FAULTS.names if name in faulty.column_names])
-            fault = pa.repeat(rule.name, len(faulty))
-            found.append(with_columns(whose, fault=fault, detail=_filled(rule.detail, faulty)))
-    return pa.concat_tables(found, promote_options="default")
-
-
 def _paid(rows: pa.Table) -> pa.Table:
     """The rows that somebody would pay for."""
     return rows.filter(rows["tenant_id"].is_valid())
-
-
-def _filled(detail: str, rows: pa.Table) -> Column:
-    """The text for each row, its columns in the place of their names."""
-    parts = []
-    for words, column, *_ in Formatter().parse(detail):
-        parts += [words, pc.fill_null(rows[column].cast(TEXT), "(none)")] if column else [words]
-    return text(*parts)
 
 
 def _without(rows: pa.Table, tenants: Column) -> pa.Table:

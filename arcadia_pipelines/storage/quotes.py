@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import COUNT, TEXT, WHOLE, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.billing.quote import FAULTS, QUOTE_LINES, UNBILLED, Quotes
+from arcadia_pipelines.billing.quote import QUOTE_LINES, UNBILLED, Quotes
 from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.catalogue import PAYERS, bounds
 from arcadia_pipelines.storage.months import Part
@@ -147,7 +148,7 @@ def _replace_rows(
 
 
 def faults(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The month's faults, as quote.FAULTS."""
+    """The month's faults, as faults.FAULTS."""
     query = "select * from billing.quote_faults where period_start = %(month)s"
     return bulk.read(connection, query, FAULTS, {"month": month.start})
 
