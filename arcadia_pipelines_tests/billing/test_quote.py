@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcadia_pipelines.billing import faults as rules
 from arcadia_pipelines.billing import quote
-from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import Row, frame, to_arrow
 from arcadia_pipelines_tests.billing.columns import (
     PILOT,
@@ -291,7 +291,7 @@ def test_any_of_the_inputs_may_be_empty(
     for data, schema in [
         (quotes.lines, quote.QUOTE_LINES),
         (quotes.unbilled, quote.UNBILLED),
-        (quotes.faults, FAULTS),
+        (quotes.faults, rules.FAULTS),
     ]:
         assert list(data) == schema.names
         assert [dtype.pyarrow_dtype for dtype in data.dtypes] == schema.types
