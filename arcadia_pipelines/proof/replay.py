@@ -50,6 +50,7 @@ class Replay:
     first: Difference | None
     void: int
     held_back: int
+    """Tenants that are held back or on hold."""
     corrected: int
     """Paid or pushed invoices whose difference is in invoice_corrections."""
 
@@ -63,11 +64,11 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
     first = None
     for quoted, (tenants, standing) in compute.month_quotes(connection, month, catalogue.TENANTS, ledger.STANDING):
         invoices, lines = compute.invoices(quoted.lines, adjustments, tenants, month)
-        held_back = pd.concat([quoted.faults["tenant_id"].dropna(), on_hold[on_hold.isin(tenants["tenant_id"])]])
+        left_out = pd.concat([quoted.faults["tenant_id"].dropna(), on_hold[on_hold.isin(tenants["tenant_id"])]])
         both = standing.merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))
         both = both.sort_values("tenant_id", ignore_index=True)
         is_void = (both["status"] == "void").fillna(False)
-        compared = both[~is_void & ~both["tenant_id"].isin(held_back)]
+        compared = both[~is_void & ~both["tenant_id"].isin(left_out)]
         is_same = (compared["content_sha256"] == compared["content_sha256_new"]).fillna(False)
         is_corrected = ~is_same & compared["tenant_id"].isin(corrected)
         differing = compared[~is_same & ~is_corrected]
@@ -77,7 +78,7 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
             identical=int(is_same.sum()),
             differing=len(differing),
             void=int(is_void.sum()),
-            held_back=held_back.nunique(),
+            held_back=left_out.nunique(),
             corrected=int(is_corrected.sum()),
         )
     return Replay(month=month, first=first, **found)
