@@ -1,6 +1,7 @@
 """What makes it impossible to say what a tenant owes: each fault a rule over columns, with what to tell people.
 
-Belongs here: the rules, and finding the rows that they apply to. Does not: holding the tenant back (quote.py).
+Belongs here: the rules, and finding the rows that they apply to. Does not: holding the tenant back (quote.py),
+and what makes a rate one that cannot be charged (_JUDGED in storage/catalogue.py).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,8 @@
-"""The invoices as they stand, and their sums. Nothing is written here: see publication.py and operations.py."""
+"""The invoices as they stand, and their sums. Nothing is written here: see publication.py and operations.py.
+
+Which invoice is locked, and that it stays as it is, the database says: billing.is_locked() and guard_invoice() in
+sql/migrations/0017_tamper_evidence.sql.
+"""
 
 import datetime as dt
 

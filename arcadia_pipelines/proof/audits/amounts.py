@@ -1,4 +1,7 @@
-"""That a month bills what follows from its usage and prices, each line once, with its GST."""
+"""That a month bills what follows from its usage and prices, each line once, with its GST.
+
+Computed a second time, in SQL that is written apart from the engine (billing/).
+"""
 
 from arcadia_pipelines.proof.audits.kinds import CHANGED, TAMPERED, applied, audit
 from arcadia_pipelines.storage import losses
