@@ -26,9 +26,9 @@ test: $(DEVELOPED) $(FOCUS_1_0)/.installed
 test-fast: $(DEVELOPED)
 	@$(BIN)/pytest -n 2 arcadia_pipelines_tests/billing
 
-# The month end, operators, proofs and roles on another PostgreSQL, in Sydney's time: Debian's, or POSTGRES=/path/to/bin.
+# The month end, prices, proofs and roles on another PostgreSQL, in Sydney's time: Debian's, or POSTGRES=/path/to/bin.
 POSTGRES ?= /usr/lib/postgresql/15/bin
-POSTGRES_TESTS := month/test_month_end.py month/test_life.py proof/test_audit.py proof/test_replay.py storage/test_roles.py storage/test_session.py storage/test_backup.py
+POSTGRES_TESTS := month/test_month_end.py month/test_prices.py proof/test_audit.py proof/test_replay.py storage/test_roles.py storage/test_session.py storage/test_backup.py
 test-postgres: $(DEVELOPED)
 	@test -x "$(POSTGRES)/initdb" || { echo "make test-postgres: no PostgreSQL in $(POSTGRES): run sudo apt-get install postgresql-15, or say make test-postgres POSTGRES=/path/to/its/bin" >&2; exit 1; }
 	@$(BIN)/pytest -n 2 --postgres "$(POSTGRES)" -k "not data_is_corrupted" $(addprefix arcadia_pipelines_tests/,$(POSTGRES_TESTS))

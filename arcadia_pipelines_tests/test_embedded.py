@@ -289,7 +289,8 @@ def test_a_starter_killed_half_way_leaves_nothing_in_the_way(home: Path) -> None
     starter = call("start", home)
     half_way: list[psutil.Process] = []
     while not half_way and starter.poll() is None:
-        half_way = [child for child in psutil.Process(starter.pid).children() if "initdb" in child.name()]
+        with suppress(psutil.NoSuchProcess):
+            half_way = [child for child in psutil.Process(starter.pid).children() if "initdb" in child.name()]
         time.sleep(0.002)
     starter.kill()
     starter.communicate()

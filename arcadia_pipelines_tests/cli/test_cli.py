@@ -529,7 +529,9 @@ def test_a_first_month_that_is_none_is_one_line(arcadia: Call, process: Call) ->
 def test_a_misspelt_variable_is_one_line(arcadia: Call) -> None:
     """Without the line, another database would be used, or another month be the first."""
     for call in (("db", "url"), ("show", "pilot", "2026-04"), ("invoice", "2026-04")):
-        refused(arcadia(*call, ARCADIA_DATABASE="x"), "ARCADIA_DATABASE is no variable", "mean ARCADIA_DATABASE_URL?")
+        refused(
+            arcadia(*call, ARCADIA_DATABASE="x"), "ARCADIA_DATABASE is not a variable", "mean ARCADIA_DATABASE_URL?"
+        )
 
 
 def test_a_first_month_that_is_still_to_come_is_named(process: Call) -> None:

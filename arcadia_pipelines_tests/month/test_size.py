@@ -1,6 +1,7 @@
 """A month of any size takes the same statements, but for its chunks, and writes each row once."""
 
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -53,7 +54,10 @@ def statements(world: World) -> Counter[str]:
 
 
 def written(world: World) -> Counter[str]:
-    """Rows ever written to the month's tables, by what was done to them; PostgreSQL counts."""
+    """Rows ever written to the month's tables, by what was done to them, as PostgreSQL counts when sessions end."""
+    others = "select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    while world.query(f"{others} and backend_type = 'client backend'"):
+        time.sleep(0.01)
     names = ", ".join(f"'{table}', '{table}_2026_04'" for table in TABLES)
     rows = world.query(f"""
         select regexp_replace(relname, '_2026_04', ''), n_tup_ins, n_tup_upd, n_tup_del from pg_stat_all_tables
