@@ -433,6 +433,10 @@ CREATE FUNCTION billing.guard_new_lines() RETURNS trigger
 declare
     refused record;
 begin
+    -- Of one whose lines nobody has the hash of, two sessions put them in one after the other.
+    perform from billing.tenant_invoices i
+    where i.id in (select invoice_id from new_lines) and i.lines_sha256 is null and billing.is_locked(i)
+    order by i.id for no key update;
     select coalesce(i.invoice_number, i.id::text) as invoice, to_char(i.period_start, 'YYYY-MM') as month,
            n.period_start = i.period_start as of_its_month into refused
     from (select distinct invoice_id, period_start from new_lines) n
@@ -700,12 +704,13 @@ CREATE FUNCTION billing.rate_tiers() RETURNS TABLE(tenant_id text, plan_id uuid,
     AS $$
 begin
     if to_regclass('cloud.plan_rate_tiers') is not null then
-        return query execute 'select null::text, plan_id, resource_kind, effective_from, up_to::numeric, '
+        return query execute 'select null::text, plan_id::uuid, resource_kind::text, effective_from::date, up_to::numeric, '
                              'unit_price_cents::numeric, flat_cents::numeric from cloud.plan_rate_tiers';
     end if;
     if to_regclass('cloud.tenant_rate_tiers') is not null then
-        return query execute 'select tenant_id, plan_id, resource_kind, effective_from, up_to::numeric, '
-                             'unit_price_cents::numeric, flat_cents::numeric from cloud.tenant_rate_tiers';
+        return query execute 'select tenant_id::text, plan_id::uuid, resource_kind::text, effective_from::date, up_to::numeric, '
+                             'unit_price_cents::numeric, flat_cents::numeric from cloud.tenant_rate_tiers '
+                             'where tenant_id <> ''''';
     end if;
 end $$;
 
@@ -716,11 +721,13 @@ CREATE FUNCTION billing.rates() RETURNS TABLE(tenant_id text, plan_id uuid, reso
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return query select null::text, p.plan_id, p.resource_kind, p.effective_from, p.included_quantity::numeric, p.unit,
-                        p.unit_price_cents::numeric, to_jsonb(p) from cloud.plan_rates p;
+    return query select null::text, p.plan_id::uuid, p.resource_kind::text, p.effective_from::date,
+                        p.included_quantity::numeric, p.unit::text, p.unit_price_cents::numeric, to_jsonb(p)
+                 from cloud.plan_rates p;
     if to_regclass('cloud.tenant_rates') is not null then
-        return query execute 'select tenant_id, plan_id, resource_kind, effective_from, included_quantity::numeric, unit, '
-                             'unit_price_cents::numeric, to_jsonb(r) from cloud.tenant_rates r';
+        return query execute 'select tenant_id::text, plan_id::uuid, resource_kind::text, effective_from::date, '
+                             'included_quantity::numeric, unit::text, unit_price_cents::numeric, to_jsonb(r) '
+                             'from cloud.tenant_rates r where tenant_id <> ''''';
     end if;
 end $$;
 
@@ -756,11 +763,11 @@ CREATE FUNCTION billing.tenant_prices() RETURNS TABLE(tenant_id text, plan_id uu
     AS $$
 begin
     if to_regclass('cloud.tenant_plan_prices') is not null then
-        return query execute 'select tenant_id, plan_id, null::uuid, effective_from, base_price_cents::numeric '
+        return query execute 'select tenant_id::text, plan_id::uuid, null::uuid, effective_from::date, base_price_cents::numeric '
                              'from cloud.tenant_plan_prices';
     end if;
     if to_regclass('cloud.tenant_addon_prices') is not null then
-        return query execute 'select tenant_id, null::uuid, addon_id, effective_from, price_cents::numeric '
+        return query execute 'select tenant_id::text, null::uuid, addon_id::uuid, effective_from::date, price_cents::numeric '
                              'from cloud.tenant_addon_prices';
     end if;
 end $$;
@@ -773,7 +780,7 @@ CREATE FUNCTION billing.tenant_to_quote(tenant text) RETURNS TABLE(tenant_id tex
     AS $$
 begin
     return query
-    select t.id, nullif(btrim(t.gst_free_reason), ''),
+    select t.id::text, nullif(btrim(t.gst_free_reason), '')::text,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
                                                 'gst_free_reason', nullif(btrim(t.gst_free_reason), '')))
     from cloud.tenants t where t.id = tenant limit 1;

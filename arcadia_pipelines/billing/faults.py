@@ -45,6 +45,11 @@ class Rule:
     """With columns of the row in braces."""
 
 
+def _most_in_packages(used: pa.Table) -> Column:
+    """How many units make more packages than a line can have; null where the rate has none."""
+    return pc.multiply(used["package_size"], QUANTITY_LIMIT)
+
+
 def _price_out_of_range(cents: Column) -> Column:
     return pc.or_(pc.less(cents, 0), pc.greater_equal(cents, UNIT_PRICE_LIMIT))
 
@@ -155,6 +160,12 @@ USAGE = [
         "rate_without_unit",
         lambda u: pc.and_(u["unit_price_cents"].is_valid(), u["unit"].is_null()),
         "the rate of plan {plan} for {resource_kind} has no unit: complete it in plan_rates",
+    ),
+    Rule(
+        "packages_out_of_range",
+        lambda u: pc.greater_equal(u["quantity"], _most_in_packages(u)),
+        "{resource_kind} of deployment {deployment_name} makes 1e12 packages or more: correct the usage records, or "
+        "package_size in plan_rates",
     ),
     Rule(
         "rate_cannot_be_charged",

@@ -39,13 +39,13 @@ def project(
     """
     whom = catalogue.tenant_of(connection, tenant) if tenant else frame(invoice.TENANTS, [(_NEW, None, "{}")])
     plan_id, subscription = _subscription(connection, month, plan, tenant)
-    rates = catalogue.rates(connection, month)
+    rates, tiers = catalogue.rates_for(connection, month, tenant)
     quoted = quote.quote(
         subscription,
         _addons(connection, month, addons, tenant),
         rates,
         frame(quote.USAGE, [(_NEW, _NEW, kind, quantity, 0, 0) for kind, quantity in usage.items()]),
-        tiers=catalogue.tiers(connection, month),
+        tiers=tiers,
     )
     if len(quoted.faults):
         raise CannotQuote(quoted.faults["detail"].iloc[0].replace(f" of deployment {_NEW}", ""))

@@ -65,7 +65,8 @@ def explain(
     corrections: Mapping[tuple[str, str], Correction],
 ) -> list[Explanation]:
     """Each line explained, in order; the facts are history.py's of the same names."""
-    owners = _owners(lines, subscriptions, prices)
+    firsts = _firsts_of_meters(lines)
+    owners = _owners(firsts, subscriptions, prices)
     explained = []
     for line in lines:
         found = Explanation(line=line, subscription=owners.get(line["line_no"]))
@@ -76,7 +77,7 @@ def explain(
             code = code_of(line)
             found.price = _price(line, prices.get((line["kind"], code), ()))
             _explain_price(found, invoice, f"{line['kind'].removesuffix('_base')} {code}")
-        elif line["kind"] == "overage":
+        elif line["kind"] == "overage" and line in firsts:
             _explain_usage(found, invoice, prices)
         elif line["kind"] in ("adjustment", "credit"):
             meta = line["meta"]
@@ -132,6 +133,20 @@ def _owners(lines: Sequence[Line], subscriptions: Sequence[Subscription], prices
             owners[line["line_no"]] = owner = left[likeness.index(max(likeness))]
             taken.add((owner.subscription_id, kind))
     return owners
+
+
+def _firsts_of_meters(lines: Sequence[Line]) -> list[Line]:
+    """The lines but for the further tiers of a meter, which follow its first one and say the same usage."""
+    firsts: list[Line] = []
+    before: tuple[object, ...] | None = None
+    for line in lines:
+        meta = line["meta"]
+        meter = (line["deployment_id"], line["resource_kind"], meta.get("used"), meta.get("included"))
+        tier = str(meta.get("tier", ""))
+        if not tier or meter != before or (tier.startswith("0 to ") and line["unit"] != "flat fee"):
+            firsts.append(line)
+        before = meter if tier else None
+    return firsts
 
 
 def _likeness(line: Line, subscription: Subscription, prices: Prices) -> tuple[bool, bool]:

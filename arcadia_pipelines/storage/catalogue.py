@@ -173,18 +173,21 @@ _NEWEST = f"""
            coalesce(r.columns ->> 'charge_model', 'per_unit') as charge_model,
            {_NUMBER.format("package_size")} as package_size, {_NUMBER.format("maximum_cents")} as maximum_cents,
            coalesce(r.columns ->> 'pooled', 'false') <> 'false' as pooled,
-           tenant_id is not null and unit_price_cents is null as gives_back
+           tenant_id is not null and unit_price_cents is null and r.columns ->> 'package_size' is null
+               and r.columns ->> 'maximum_cents' is null
+               and coalesce(r.columns ->> 'charge_model', 'per_unit') = 'per_unit' as gives_back
     from billing.rates() r
     where effective_from <= %(month)s
-    order by tenant_id, plan_id, resource_kind, effective_from desc, included_quantity, unit_price_cents, unit
+    order by tenant_id, plan_id, resource_kind, effective_from desc, unit_price_cents is null, included_quantity,
+             unit_price_cents, unit
 """
 _TIERED = "('graduated', 'volume')"
 _JUDGED = f"""
     with tiers as (
         select tenant_id, plan_id, resource_kind, effective_from, count(*) - count(up_to) as unbounded,
-               bool_and(({_IS_QUANTITY.format("up_to")} and up_to > 0) is not false
-                        and {_IS_PRICE.format("unit_price_cents")}
-                        and {_IS_AMOUNT.format("flat_cents", "9999999999", 0)}) is true as fit,
+               bool_and(coalesce((up_to is null or {_IS_QUANTITY.format("up_to")} and up_to > 0)
+                                 and {_IS_PRICE.format("unit_price_cents")}
+                                 and {_IS_AMOUNT.format("flat_cents", "9999999999", 0)}, false)) as fit,
                count(*) > count(distinct coalesce(up_to, -1)) as twice
         from billing.rate_tiers() group by 1, 2, 3, 4
     ),
@@ -288,13 +291,25 @@ def bounds(month: BillingMonth) -> dict[str, object]:
 
 
 def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """Every plan's rates in effect, as quote.RATES."""
+    """Every plan's rates in effect, and every tenant's own, as quote.RATES."""
     return bulk.read(connection, RATES, quote.RATES, bounds(month))
 
 
 def tiers(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The tiers of these rates, as models.TIERS."""
     return bulk.read(connection, TIERS, models.TIERS, bounds(month))
+
+
+_FOR_ONE = "select * from ({0}) r where tenant_id is null or tenant_id = %(tenant)s"
+
+
+def rates_for(connection: Connection, month: BillingMonth, tenant: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The list's rates with the tenant's own, and their tiers: what may be shown to that tenant, or to anybody."""
+    parameters = {**bounds(month), "tenant": tenant}
+    return (
+        bulk.read(connection, _FOR_ONE.format(RATES), quote.RATES, parameters),
+        bulk.read(connection, _FOR_ONE.format(TIERS), models.TIERS, parameters),
+    )
 
 
 Listed = tuple[str, str, int, dt.date, bool]
@@ -320,11 +335,13 @@ def _price_list(
     query = f"""
         select code, id::text, coalesce(own.cents, {_cents(price)}),
                coalesce(own.effective_from, price.effective_from), own.cents is not null
-        from cloud.{what}s join (
+        from cloud.{what}s
+        left join ({own_prices}) own on own.tenant_id = %(tenant)s and own.{what}_id = id
+        left join (
             select *, rank() over (partition by {what}_id order by effective_from desc) as age
             from cloud.{what}_prices where effective_from between '0001-01-01' and %(month)s
-        ) price on price.{what}_id = id and age = 1
-        left join ({own_prices}) own on own.tenant_id = %(tenant)s and own.{what}_id = id
+        ) price on price.{what}_id = id and age = 1 and own.cents is null
+        where num_nonnulls(own.cents, price.{price}) > 0
         order by 1, 2, 3
     """
     return [tuple(row) for row in connection.exec_driver_sql(query, {**bounds(month), "tenant": tenant})]

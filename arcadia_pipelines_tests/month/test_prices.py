@@ -5,9 +5,10 @@ from decimal import Decimal
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.month.projection import project
+from arcadia_pipelines.month.projection import CannotQuote, project
 from arcadia_pipelines.storage import database
-from arcadia_pipelines.storage.catalogue import UnknownTenant
+from arcadia_pipelines.storage.catalogue import UnknownCode, UnknownTenant
+from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World, uid
 
 BEYOND = {"droplet_hours": 2000, "egress_gb": 121, "builds": 22, "calls": 14}
@@ -85,6 +86,11 @@ def test_a_price_of_a_tier_that_changes_in_place_revises_the_invoice(tiered: Wor
         ("delete from cloud.plan_rate_tiers where resource_kind = 'calls'", "is volume, and has no tiers"),
         ("delete from cloud.plan_rate_tiers where resource_kind = 'calls' and up_to is null", "has no last tier"),
         ("update cloud.plan_rates set charge_model = 'per_unit' where resource_kind = 'calls'", "has tiers, which"),
+        (
+            "alter table cloud.plan_rate_tiers alter flat_cents drop not null;"
+            " update cloud.plan_rate_tiers set flat_cents = null where resource_kind = 'calls' and up_to = 5",
+            "has a tier whose up_to",
+        ),
     ],
 )
 def test_a_rate_that_cannot_be_charged_holds_back_its_tenant_alone(tiered: World, spoil: str, wrong: str) -> None:
@@ -205,3 +211,70 @@ def test_a_deployment_is_quoted_at_the_tenants_own_prices(tiered: World) -> None
     assert own[["subtotal_cents", "tax_cents"]].to_numpy().tolist() == [[4182, 0]]
     assert listed[["subtotal_cents", "tax_cents"]].to_numpy().tolist() == [[5182, 518]]
     assert list(lines["amount_cents"]) == [5000, 100, 50, 25, 7, 518]
+
+
+def test_a_price_that_only_the_tenant_has_is_quoted_as_it_is_billed(world: World) -> None:
+    """A plan that the list does not sell: 40.00 to its tenant, and no such plan to anybody else."""
+    world.pilot()
+    world.plan("special")
+    world.tenant("nova")
+    world.deployment("nova", "nova-web", "special")
+    world.query("insert into cloud.tenant_plan_prices values ('nova', %s, '2026-04-01', 4000)", uid("special"))
+    world.publish("2026-04")
+    assert world.lines("nova", "2026-04") == [("Plan: special", 4000), ("GST 10%", 400)]
+    month = BillingMonth.parse("2026-04")
+    with database.transaction(database.engine(world.url)) as connection:
+        own, _ = project(connection, month, "special", [], {}, "nova")
+        with pytest.raises(UnknownCode, match="no plan 'special'"):
+            project(connection, month, "special", [], {})
+    assert list(own["subtotal_cents"]) == [4000]
+
+
+def test_a_quote_knows_no_other_tenants_rates_whatever_they_are_called(world: World) -> None:
+    """A tenant of the name that a deployment to be has, and a kind that only another tenant is sold."""
+    world.pilot()
+    world.tenant("new")
+    for kind in ("droplet_hours", "secret_gpu"):
+        world.query(
+            "insert into cloud.tenant_rates values ('new', %s, %s, '2026-04-01', 0, 'hour', 7)", uid("studio"), kind
+        )
+    month = BillingMonth.parse("2026-04")
+    with database.transaction(database.engine(world.url)) as connection:
+        listed, _ = project(connection, month, "studio", [], {"droplet_hours": Decimal(2000)})
+        with pytest.raises(CannotQuote, match=r"it has droplet_hours$"):
+            project(connection, month, "studio", [], {"nonsense": Decimal(1)}, "pilot")
+    assert list(listed["subtotal_cents"]) == [5512]
+
+
+def test_rows_of_a_view_without_a_tenant_are_nobodys_prices(world: World) -> None:
+    """Neither is a row without one the list's, nor one that gives back beside another of the same day."""
+    world.pilot()
+    world.query("drop table cloud.tenant_rate_tiers, cloud.tenant_rates")
+    world.query("""
+        create view cloud.tenant_rates as
+        select tenant_id, (select id from cloud.plans) as plan_id, 'droplet_hours'::varchar as resource_kind,
+               date '2026-03-01' as effective_from, 0 as included_quantity, 'hour'::varchar as unit,
+               99 as unit_price_cents
+        from (values (null::varchar), ('')) nobody (tenant_id)
+    """)
+    world.publish("2026-04")
+    assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
+
+
+def test_packages_that_cannot_be_counted_hold_back_their_tenant_alone(tiered: World) -> None:
+    """Of a millionth of a GB each."""
+    tiered.tenant("nova")
+    tiered.plan("small", 100)
+    tiered.deployment("nova", "nova-web", "small")
+    tiered.use("web", "egress_gb", 2_000_000)
+    rate(tiered, "egress_gb", "package_size = 0.000001")
+    tiered.publish("2026-04")
+    assert tiered.query("select tenant_id, fault from billing.quote_faults") == [("pilot", "packages_out_of_range")]
+    assert set(tiered.invoices("2026-04")) == {"nova"}
+
+
+def test_lines_of_tiers_are_explained_once_for_their_meter(tiered: World, arcadia: Call) -> None:
+    """Four lines of builds, two fees and two prices: the 22 records' sum agrees, and no line is without its usage."""
+    tiered.publish("2026-04")
+    explained = arcadia("explain", "INV-202604-00001", "--json").json()
+    assert (explained["agrees"], [line["disagreements"] for line in explained["lines"]]) == (True, [[]] * 9)

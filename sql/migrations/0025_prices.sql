@@ -9,7 +9,12 @@ begin
        is distinct from 'The platform''s operational tables; billing reads them and never writes.' then
         return;
     end if;
-    if (select relkind = 'r' from pg_class where oid = to_regclass('cloud.plan_rates')) then
+    -- Nor where somebody has put a view in the place of one of our tables: nothing can refer to that.
+    if exists (select from unnest(array['plan_rates', 'tenants', 'plans', 'addons']) name
+               where (select relkind from pg_class where oid = to_regclass('cloud.' || name)) is distinct from 'r') then
+        return;
+    end if;
+    if to_regclass('cloud.plan_rates') is not null then
         alter table cloud.plan_rates
             add column if not exists charge_model text not null default 'per_unit'
                 check (charge_model in ('per_unit', 'package', 'graduated', 'volume')),
@@ -140,12 +145,13 @@ returns table (tenant_id text, plan_id uuid, resource_kind text, effective_from 
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
     if to_regclass('cloud.plan_rate_tiers') is not null then
-        return query execute 'select null::text, plan_id, resource_kind, effective_from, up_to::numeric, '
+        return query execute 'select null::text, plan_id::uuid, resource_kind::text, effective_from::date, up_to::numeric, '
                              'unit_price_cents::numeric, flat_cents::numeric from cloud.plan_rate_tiers';
     end if;
     if to_regclass('cloud.tenant_rate_tiers') is not null then
-        return query execute 'select tenant_id, plan_id, resource_kind, effective_from, up_to::numeric, '
-                             'unit_price_cents::numeric, flat_cents::numeric from cloud.tenant_rate_tiers';
+        return query execute 'select tenant_id::text, plan_id::uuid, resource_kind::text, effective_from::date, up_to::numeric, '
+                             'unit_price_cents::numeric, flat_cents::numeric from cloud.tenant_rate_tiers '
+                             'where tenant_id <> ''''';
     end if;
 end $$;
 comment on function billing.rate_tiers() is
@@ -156,11 +162,13 @@ returns table (tenant_id text, plan_id uuid, resource_kind text, effective_from 
                unit_price_cents numeric, columns jsonb)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
-    return query select null::text, p.plan_id, p.resource_kind, p.effective_from, p.included_quantity::numeric, p.unit,
-                        p.unit_price_cents::numeric, to_jsonb(p) from cloud.plan_rates p;
+    return query select null::text, p.plan_id::uuid, p.resource_kind::text, p.effective_from::date,
+                        p.included_quantity::numeric, p.unit::text, p.unit_price_cents::numeric, to_jsonb(p)
+                 from cloud.plan_rates p;
     if to_regclass('cloud.tenant_rates') is not null then
-        return query execute 'select tenant_id, plan_id, resource_kind, effective_from, included_quantity::numeric, unit, '
-                             'unit_price_cents::numeric, to_jsonb(r) from cloud.tenant_rates r';
+        return query execute 'select tenant_id::text, plan_id::uuid, resource_kind::text, effective_from::date, '
+                             'included_quantity::numeric, unit::text, unit_price_cents::numeric, to_jsonb(r) '
+                             'from cloud.tenant_rates r where tenant_id <> ''''';
     end if;
 end $$;
 comment on function billing.rates() is
@@ -171,22 +179,23 @@ returns table (tenant_id text, plan_id uuid, addon_id uuid, effective_from date,
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
     if to_regclass('cloud.tenant_plan_prices') is not null then
-        return query execute 'select tenant_id, plan_id, null::uuid, effective_from, base_price_cents::numeric '
+        return query execute 'select tenant_id::text, plan_id::uuid, null::uuid, effective_from::date, base_price_cents::numeric '
                              'from cloud.tenant_plan_prices';
     end if;
     if to_regclass('cloud.tenant_addon_prices') is not null then
-        return query execute 'select tenant_id, null::uuid, addon_id, effective_from, price_cents::numeric '
+        return query execute 'select tenant_id::text, null::uuid, addon_id::uuid, effective_from::date, price_cents::numeric '
                              'from cloud.tenant_addon_prices';
     end if;
 end $$;
 comment on function billing.tenant_prices() is
     'Tenants'' own prices of plans and addons, if the platform has any: cloud.tenant_plan_prices, tenant_addon_prices.';
 
-insert into billing.role_rights
-select 'arcadia_pipeline', name, 'select'
-from unnest(array['cloud.plan_rate_tiers', 'cloud.tenant_plan_prices', 'cloud.tenant_addon_prices', 'cloud.tenant_rates',
-                  'cloud.tenant_rate_tiers']) name
-where to_regclass(name) is not null;
+insert into billing.role_rights values
+    ('arcadia_pipeline', 'cloud.plan_rate_tiers',     'select'),
+    ('arcadia_pipeline', 'cloud.tenant_plan_prices',  'select'),
+    ('arcadia_pipeline', 'cloud.tenant_addon_prices', 'select'),
+    ('arcadia_pipeline', 'cloud.tenant_rates',        'select'),
+    ('arcadia_pipeline', 'cloud.tenant_rate_tiers',   'select');
 select billing.admit_roles();
 
 -- Of a tenant that is quoted, what its invoices would say; the API does not read the tenants' table.
@@ -195,7 +204,7 @@ returns table (tenant_id text, gst_free_reason text, meta jsonb)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
     return query
-    select t.id, nullif(btrim(t.gst_free_reason), ''),
+    select t.id::text, nullif(btrim(t.gst_free_reason), '')::text,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
                                                 'gst_free_reason', nullif(btrim(t.gst_free_reason), '')))
     from cloud.tenants t where t.id = tenant limit 1;

@@ -23,6 +23,10 @@ _PRICED_BY = (
     "plan_prices",
     "plan_rates",
     "plan_rate_tiers",
+    "tenant_plan_prices",
+    "tenant_addon_prices",
+    "tenant_rates",
+    "tenant_rate_tiers",
     "addons",
     "addon_prices",
 )
