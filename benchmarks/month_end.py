@@ -501,7 +501,7 @@ def _quote_time() -> float:
         ],
         "RATES": [
             {"plan_id": "p", "resource_kind": kind, "twice": False, "included": Decimal(100), "unit": "hour"}
-            | {"unit_price_cents": Decimal("0.744"), "effective_from": MONTH.key}
+            | {"unit_price_cents": Decimal("0.744"), "effective_from": MONTH.key, "charge_model": "per_unit"}
             for kind in kinds
         ],
         "USAGE": [
