@@ -49,9 +49,10 @@ def charges(over: pa.Table, tiers: pa.Table) -> pa.Table:
 
     A charge has its meter's columns with qty, unit, unit_price_cents, tier (in words; null: none) and place_in_rate.
     """
-    return pa.concat_tables(
-        [charge(over.filter(pc.equal(over["charge_model"], name)), tiers) for name, charge in MODELS.items()]
-    )
+    used = pc.unique(over["charge_model"]).to_pylist() or ["per_unit"]
+    if len(used) == 1:
+        return MODELS[used[0]](over, tiers)
+    return pa.concat_tables([MODELS[name](over.filter(pc.equal(over["charge_model"], name)), tiers) for name in used])
 
 
 def _per_unit(over: pa.Table, tiers: pa.Table) -> pa.Table:

@@ -292,6 +292,8 @@ def _overage_meta(charged: pa.Table) -> Column:
         "effective_from": charged["effective_from"],
     }
     model = charged["charge_model"]
+    if pc.all(pc.equal(model, "per_unit")).as_py():
+        return _price_meta(charged, **always)
     return pc.if_else(
         pc.equal(model, "per_unit"),
         _price_meta(charged, **always),
@@ -305,6 +307,8 @@ def _overage_meta(charged: pa.Table) -> Column:
 
 def _price_meta(rows: pa.Table, **values: Column) -> Column:
     """As _meta(); a tenant's own price says that it is."""
+    if not pc.any(rows["own_price"]).as_py():
+        return _meta(**values)
     own = _meta(**values, price_of=pa.repeat("tenant", len(rows)))
     return pc.if_else(pc.fill_null(rows["own_price"], False), own, _meta(**values))
 
