@@ -1,4 +1,4 @@
-# make demo | dev | test | test-fast | test-postgres | test-ui | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-fast test-postgres test-ui check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
+.PHONY: demo dev test test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -36,6 +36,10 @@ test-postgres: $(DEVELOPED)
 # The dashboard in a headless Chromium: the system's, or CHROMIUM=/path/to/it, or what `playwright install` fetched.
 test-ui: $(DEVELOPED)
 	@$(BIN)/pytest arcadia_pipelines_tests/api/ui
+
+# The systemd units of deploy/, by systemd-analyze.
+test-deploy: $(DEVELOPED)
+	@$(BIN)/pytest arcadia_pipelines_tests/deploy
 
 check: $(DEVELOPED)
 	@$(BIN)/ruff check .

@@ -43,11 +43,11 @@ _ZERO = Decimal(0)
 
 
 def charges(over: pa.Table, tiers: pa.Table) -> pa.Table:
-    """What is charged for usage beyond the allowance: `over` has a row per meter, with its rate, and `beyond`.
+    """What is charged for usage beyond the allowance, by the charge model of its rate.
 
-    What names a rate is the column `rate` of both.
-
-    A charge has its meter's columns with qty, unit, unit_price_cents, tier (in words; null: none) and place_in_rate.
+    `over` has one row per meter, with its rate's columns (quote.RATES) and `beyond`, the usage beyond the allowance;
+    the column `rate` names the rate, here and in `tiers` (TIERS). Returned is one row per charge: its meter's columns
+    with qty, unit, unit_price_cents, tier (its bounds in words; null: the model has none) and place_in_rate (order).
     """
     used = pc.unique(over["charge_model"]).to_pylist() or ["per_unit"]
     if len(used) == 1:

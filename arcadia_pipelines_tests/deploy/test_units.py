@@ -1,15 +1,11 @@
 """The systemd units of deploy/, as systemd reads them."""
 
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from arcadia_pipelines.settings import PROJECT
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     """The programs that they name are looked for too: here, instead of in /srv/arcadia."""
     programs = tmp_path / ".venv/bin"
