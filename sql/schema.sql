@@ -16,10 +16,8 @@ CREATE FUNCTION billing.admit_api() RETURNS void
 declare
     readable text;
 begin
-    perform billing.admit_api_to_costs();
-    grant execute on function billing.tenant_to_quote(text) to arcadia_api;
-    foreach readable in array array['plan_rate_tiers', 'tenant_plan_prices', 'tenant_addon_prices', 'tenant_rates',
-                                    'tenant_rate_tiers'] loop
+    perform billing.admit_api_to_prices();
+    foreach readable in array array['discounts', 'commitments'] loop
         if to_regclass('cloud.' || readable) is not null then
             begin
                 execute format('grant select on cloud.%I to arcadia_api', readable);
@@ -30,7 +28,7 @@ begin
     end loop;
 end $$;
 
-COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history, the price list with tenants'' own prices, and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
+COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history, the price list with tenants'' own prices, discounts and commitments, and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
 
 CREATE FUNCTION billing.admit_api_to_costs() RETURNS void
     LANGUAGE plpgsql
@@ -99,6 +97,29 @@ begin
 end $$;
 
 COMMENT ON FUNCTION billing.admit_api_to_invoices() IS 'The first part of admit_api().';
+
+CREATE FUNCTION billing.admit_api_to_prices() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    readable text;
+begin
+    perform billing.admit_api_to_costs();
+    grant execute on function billing.tenant_to_quote(text) to arcadia_api;
+    foreach readable in array array['plan_rate_tiers', 'tenant_plan_prices', 'tenant_addon_prices', 'tenant_rates',
+                                    'tenant_rate_tiers'] loop
+        if to_regclass('cloud.' || readable) is not null then
+            begin
+                execute format('grant select on cloud.%I to arcadia_api', readable);
+            exception when insufficient_privilege then
+                raise warning 'cloud.% is not ours to grant: its owner must grant select on it to arcadia_api', readable;
+            end;
+        end if;
+    end loop;
+end $$;
+
+COMMENT ON FUNCTION billing.admit_api_to_prices() IS 'The third part of admit_api().';
 
 CREATE FUNCTION billing.admit_roles() RETURNS void
     LANGUAGE plpgsql
@@ -233,6 +254,33 @@ begin
 end $$;
 
 COMMENT ON FUNCTION billing.chain_events() IS 'Chains the events that a statement has written, whoever wrote them, and refuses those that are dated or named otherwise than they are written. Runs as the owner of the tables.';
+
+CREATE FUNCTION billing.commitments() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, minimum_cents numeric, starts_on date, ends_on date)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('cloud.commitments') is not null then
+        return query execute 'select id::uuid, tenant_id::text, deployment_id::uuid, minimum_cents::numeric, starts_on::date, '
+                             'ends_on::date from cloud.commitments';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.commitments() IS 'cloud.commitments; no rows if the platform has none.';
+
+CREATE FUNCTION billing.discounts() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, line_kind text, resource_kind text, percent numeric, amount_cents numeric, starts_on date, ends_on date, description text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('cloud.discounts') is not null then
+        return query execute 'select id::uuid, tenant_id::text, deployment_id::uuid, line_kind::text, resource_kind::text, '
+                             'percent::numeric, amount_cents::numeric, starts_on::date, ends_on::date, description::text '
+                             'from cloud.discounts';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.discounts() IS 'cloud.discounts; no rows if the platform has none.';
 
 CREATE TABLE billing.invoice_events (
     id bigint NOT NULL,
@@ -594,8 +642,10 @@ CREATE TABLE billing.tenant_invoice_lines (
     period_start date NOT NULL,
     line_no integer NOT NULL,
     deployment_name text,
-    CONSTRAINT tenant_invoice_lines_kind_check CHECK ((kind = ANY (ARRAY['plan_base'::text, 'addon'::text, 'overage'::text, 'credit'::text, 'adjustment'::text, 'tax'::text]))),
+    price_per numeric(18,6) DEFAULT 1 NOT NULL,
+    CONSTRAINT tenant_invoice_lines_kind_check CHECK ((kind = ANY (ARRAY['plan_base'::text, 'addon'::text, 'overage'::text, 'discount'::text, 'commitment'::text, 'credit'::text, 'adjustment'::text, 'tax'::text]))),
     CONSTRAINT tenant_invoice_lines_line_no_check CHECK ((line_no >= 1)),
+    CONSTRAINT tenant_invoice_lines_price_per_check CHECK (((price_per > (0)::numeric) AND (price_per <> 'NaN'::numeric))),
     CONSTRAINT tenant_invoice_lines_qty_check CHECK ((qty <> 'NaN'::numeric)),
     CONSTRAINT tenant_invoice_lines_unit_price_cents_check CHECK ((unit_price_cents <> 'NaN'::numeric))
 )
@@ -609,7 +659,7 @@ COMMENT ON COLUMN billing.tenant_invoice_lines.invoice_id IS 'The invoice it is 
 
 COMMENT ON COLUMN billing.tenant_invoice_lines.deployment_id IS 'What it is for; null for tax, credits and adjustments, or once the deployment is deleted.';
 
-COMMENT ON COLUMN billing.tenant_invoice_lines.kind IS 'plan_base, addon, overage, credit, adjustment or tax.';
+COMMENT ON COLUMN billing.tenant_invoice_lines.kind IS 'plan_base, addon, overage, discount, commitment, credit, adjustment or tax.';
 
 COMMENT ON COLUMN billing.tenant_invoice_lines.resource_kind IS 'The metered kind of an overage line; else null.';
 
@@ -632,6 +682,8 @@ COMMENT ON COLUMN billing.tenant_invoice_lines.period_start IS 'First day of the
 COMMENT ON COLUMN billing.tenant_invoice_lines.line_no IS 'Order on the invoice, from 1: by deployment name, then plan_base, addon, overage; tenant-level lines after; tax last.';
 
 COMMENT ON COLUMN billing.tenant_invoice_lines.deployment_name IS 'The deployment''s name as of the run.';
+
+COMMENT ON COLUMN billing.tenant_invoice_lines.price_per IS 'How many units unit_price_cents is for: 1, but the days of the month for part months.';
 
 CREATE FUNCTION billing.invoice_lines(invoice uuid, period date) RETURNS SETOF billing.tenant_invoice_lines
     LANGUAGE plpgsql STABLE
@@ -657,9 +709,9 @@ COMMENT ON FUNCTION billing.is_correctable(i billing.tenant_invoices) IS 'Whethe
 
 CREATE FUNCTION billing.line_text(line billing.tenant_invoice_lines) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (((((((((((((((((((((((((line).line_no)::text || chr(31)) || (line).kind) || chr(31)) || (trunc(((line).qty * (1000000)::numeric)))::text) || chr(31)) || (trunc(((line).unit_price_cents * (100000000)::numeric)))::text) || chr(31)) || ((line).amount_cents)::text) || chr(31)) || ((line).meta)::text) || chr(31)) || COALESCE((length((line).resource_kind))::text, ''::text)) || chr(31)) || (length((line).description))::text) || chr(31)) || COALESCE((length((line).unit))::text, ''::text)) || chr(31)) || COALESCE((length((line).deployment_name))::text, ''::text)) || chr(31)) || COALESCE((line).resource_kind, ''::text)) || (line).description) || COALESCE((line).unit, ''::text)) || COALESCE((line).deployment_name, ''::text));
+    RETURN ((((((((((((((((((((((((((line).line_no)::text || chr(31)) || (line).kind) || chr(31)) || (trunc(((line).qty * (1000000)::numeric)))::text) || chr(31)) || (trunc(((line).unit_price_cents * (100000000)::numeric)))::text) || chr(31)) || ((line).amount_cents)::text) || chr(31)) || ((line).meta)::text) || chr(31)) || COALESCE((length((line).resource_kind))::text, ''::text)) || chr(31)) || (length((line).description))::text) || chr(31)) || COALESCE((length((line).unit))::text, ''::text)) || chr(31)) || COALESCE((length((line).deployment_name))::text, ''::text)) || chr(31)) || COALESCE((line).resource_kind, ''::text)) || (line).description) || COALESCE((line).unit, ''::text)) || COALESCE((line).deployment_name, ''::text)) || COALESCE((chr(31) || (trunc((NULLIF((line).price_per, (1)::numeric) * (1000000)::numeric)))::text), ''::text));
 
-COMMENT ON FUNCTION billing.line_text(line billing.tenant_invoice_lines) IS 'An invoice line as a reader sees it, as one text that no other line has: between 0x1f its number, kind, millionths of qty, 1e-8 of unit_price_cents, amount_cents and meta; how many characters resource_kind, description, unit and deployment_name have (nothing where they are null); and those four, one after the other. Its ids are not in it.';
+COMMENT ON FUNCTION billing.line_text(line billing.tenant_invoice_lines) IS 'An invoice line as a reader sees it, as one text that no other line has: between 0x1f its number, kind, millionths of qty, 1e-8 of unit_price_cents, amount_cents and meta; how many characters resource_kind, description, unit and deployment_name have (nothing where they are null); those four, one after the other; and millionths of price_per where it is not 1. Its ids are not in it.';
 
 CREATE FUNCTION billing.new_partition(of_table text, month date) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1566,6 +1618,40 @@ COMMENT ON COLUMN billing.cost_vs_revenue_by_tenant.margin_percent IS 'Margin in
 
 COMMENT ON COLUMN billing.cost_vs_revenue_by_tenant.reconciled IS 'Of the month: see cost_vs_revenue_by_month.';
 
+CREATE TABLE billing.credit_grants (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id text NOT NULL,
+    amount_cents bigint NOT NULL,
+    expires_on date,
+    description text NOT NULL,
+    operator text NOT NULL,
+    reason text NOT NULL,
+    run_id text,
+    granted_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT credit_grants_amount_cents_check CHECK ((amount_cents > 0)),
+    CONSTRAINT credit_grants_description_check CHECK ((description <> ''::text))
+);
+
+COMMENT ON TABLE billing.credit_grants IS 'Promotional credit: one row per grant; never changed or deleted. What is left of one follows from the invoice lines that stand and have it in meta "grant".';
+
+COMMENT ON COLUMN billing.credit_grants.id IS 'The grant.';
+
+COMMENT ON COLUMN billing.credit_grants.tenant_id IS 'Whose it is.';
+
+COMMENT ON COLUMN billing.credit_grants.amount_cents IS 'How much, cents AUD ex GST.';
+
+COMMENT ON COLUMN billing.credit_grants.expires_on IS 'It pays invoices of months that begin before this day; null: it does not expire.';
+
+COMMENT ON COLUMN billing.credit_grants.description IS 'What it is, as the tenant reads it.';
+
+COMMENT ON COLUMN billing.credit_grants.operator IS 'Who granted it.';
+
+COMMENT ON COLUMN billing.credit_grants.reason IS 'Why.';
+
+COMMENT ON COLUMN billing.credit_grants.run_id IS 'The Dagster run that did it; null: none.';
+
+COMMENT ON COLUMN billing.credit_grants.granted_at IS 'When.';
+
 CREATE TABLE billing.deployment_quote_lines (
     period_start date NOT NULL,
     subscription_id uuid NOT NULL,
@@ -1581,7 +1667,9 @@ CREATE TABLE billing.deployment_quote_lines (
     amount_cents bigint NOT NULL,
     deployment_name text NOT NULL,
     meta jsonb DEFAULT '{}'::jsonb NOT NULL,
+    price_per numeric(18,6) DEFAULT 1 NOT NULL,
     CONSTRAINT deployment_quote_lines_kind_check CHECK ((kind = ANY (ARRAY['plan_base'::text, 'addon'::text, 'overage'::text]))),
+    CONSTRAINT deployment_quote_lines_price_per_check CHECK (((price_per > (0)::numeric) AND (price_per <> 'NaN'::numeric))),
     CONSTRAINT deployment_quote_lines_qty_check CHECK ((qty <> 'NaN'::numeric)),
     CONSTRAINT deployment_quote_lines_unit_price_cents_check CHECK ((unit_price_cents <> 'NaN'::numeric))
 )
@@ -1607,15 +1695,17 @@ COMMENT ON COLUMN billing.deployment_quote_lines.description IS 'The line as a p
 
 COMMENT ON COLUMN billing.deployment_quote_lines.qty IS 'Quantity billed, in unit.';
 
-COMMENT ON COLUMN billing.deployment_quote_lines.unit IS 'What qty counts: month for plans and addons, else the rate''s unit.';
+COMMENT ON COLUMN billing.deployment_quote_lines.unit IS 'What qty counts: month (day of part months) for plans and addons, else the rate''s unit.';
 
 COMMENT ON COLUMN billing.deployment_quote_lines.unit_price_cents IS 'Price of one unit in cents AUD ex GST, to 8 decimals.';
 
-COMMENT ON COLUMN billing.deployment_quote_lines.amount_cents IS 'qty x unit_price_cents, rounded once, half up, ex GST.';
+COMMENT ON COLUMN billing.deployment_quote_lines.amount_cents IS 'qty x unit_price_cents / price_per, rounded once, half up, ex GST.';
 
 COMMENT ON COLUMN billing.deployment_quote_lines.deployment_name IS 'The deployment''s name when it was quoted.';
 
 COMMENT ON COLUMN billing.deployment_quote_lines.meta IS 'Why: effective_from of the price; for overage also used and included, in unit.';
+
+COMMENT ON COLUMN billing.deployment_quote_lines.price_per IS 'How many units unit_price_cents is for: 1, but the days of the month for part months.';
 
 CREATE VIEW billing.deployment_quotes AS
  SELECT period_start,
@@ -1775,6 +1865,41 @@ COMMENT ON COLUMN billing.invoiced_tenants.period_start IS 'First day of the bil
 COMMENT ON COLUMN billing.invoiced_tenants.tenant_id IS 'Who pays.';
 
 COMMENT ON COLUMN billing.invoiced_tenants.made_from IS 'Hash of its quote lines, of the tenant, of the engine''s own text and of the invoice''s content_sha256.';
+
+CREATE TABLE billing.manual_lines (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id text NOT NULL,
+    period_start date NOT NULL,
+    amount_cents bigint NOT NULL,
+    description text NOT NULL,
+    operator text NOT NULL,
+    reason text NOT NULL,
+    run_id text,
+    entered_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT manual_lines_amount_cents_check CHECK ((amount_cents <> 0)),
+    CONSTRAINT manual_lines_description_check CHECK ((description <> ''::text)),
+    CONSTRAINT manual_lines_period_start_check CHECK ((EXTRACT(day FROM period_start) = (1)::numeric))
+);
+
+COMMENT ON TABLE billing.manual_lines IS 'Charges and credits that operators entered: one row per line of an invoice; never changed or deleted. What is wrong is entered again the other way round.';
+
+COMMENT ON COLUMN billing.manual_lines.id IS 'The line; the invoice line that bills it has it in meta "manual_line".';
+
+COMMENT ON COLUMN billing.manual_lines.tenant_id IS 'Who pays, or is paid.';
+
+COMMENT ON COLUMN billing.manual_lines.period_start IS 'The month whose invoice it is for, by its first day; if that is locked, the tenant''s next one has it.';
+
+COMMENT ON COLUMN billing.manual_lines.amount_cents IS 'Cents AUD ex GST: above 0 an adjustment to pay, below 0 a credit.';
+
+COMMENT ON COLUMN billing.manual_lines.description IS 'What it is, as the tenant reads it.';
+
+COMMENT ON COLUMN billing.manual_lines.operator IS 'Who entered it.';
+
+COMMENT ON COLUMN billing.manual_lines.reason IS 'Why.';
+
+COMMENT ON COLUMN billing.manual_lines.run_id IS 'The Dagster run that did it; null: none.';
+
+COMMENT ON COLUMN billing.manual_lines.entered_at IS 'When.';
 
 CREATE TABLE billing.metered_usage (
     period_start date NOT NULL,
@@ -2163,6 +2288,73 @@ COMMENT ON COLUMN cloud.addons.code IS 'Its name in quotes and on invoice lines,
 
 COMMENT ON COLUMN cloud.addons.name IS 'Its name for people.';
 
+CREATE TABLE cloud.commitments (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id text NOT NULL,
+    deployment_id uuid,
+    minimum_cents bigint NOT NULL,
+    starts_on date NOT NULL,
+    ends_on date,
+    CONSTRAINT commitments_check CHECK (((EXTRACT(day FROM ends_on) = (1)::numeric) AND (ends_on > starts_on))),
+    CONSTRAINT commitments_minimum_cents_check CHECK ((minimum_cents >= 0)),
+    CONSTRAINT commitments_starts_on_check CHECK ((EXTRACT(day FROM starts_on) = (1)::numeric))
+);
+
+COMMENT ON TABLE cloud.commitments IS 'The least that a tenant pays a month: one row per commitment, of one deployment or of all that it has.';
+
+COMMENT ON COLUMN cloud.commitments.id IS 'The commitment.';
+
+COMMENT ON COLUMN cloud.commitments.tenant_id IS 'Whose it is.';
+
+COMMENT ON COLUMN cloud.commitments.deployment_id IS 'The deployment; null: the tenant as a whole.';
+
+COMMENT ON COLUMN cloud.commitments.minimum_cents IS 'The least a month, after discounts, cents AUD ex GST.';
+
+COMMENT ON COLUMN cloud.commitments.starts_on IS 'The first month that it is for, by its first day.';
+
+COMMENT ON COLUMN cloud.commitments.ends_on IS 'The first month that it is not for any more, by its first day; null: no end.';
+
+CREATE TABLE cloud.discounts (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id text NOT NULL,
+    deployment_id uuid,
+    line_kind text,
+    resource_kind text,
+    percent numeric(7,4),
+    amount_cents bigint,
+    starts_on date NOT NULL,
+    ends_on date,
+    description text NOT NULL,
+    CONSTRAINT discounts_amount_cents_check CHECK ((amount_cents >= 0)),
+    CONSTRAINT discounts_check CHECK (((EXTRACT(day FROM ends_on) = (1)::numeric) AND (ends_on > starts_on))),
+    CONSTRAINT discounts_line_kind_check CHECK ((line_kind = ANY (ARRAY['plan_base'::text, 'addon'::text, 'overage'::text]))),
+    CONSTRAINT discounts_percent_check CHECK (((percent >= (0)::numeric) AND (percent <= (100)::numeric))),
+    CONSTRAINT discounts_starts_on_check CHECK ((EXTRACT(day FROM starts_on) = (1)::numeric)),
+    CONSTRAINT percent_or_amount CHECK ((num_nonnulls(percent, amount_cents) = 1))
+);
+
+COMMENT ON TABLE cloud.discounts IS 'What a tenant is let off: one row per discount. Percentages count before amounts, each by starts_on and id.';
+
+COMMENT ON COLUMN cloud.discounts.id IS 'The discount.';
+
+COMMENT ON COLUMN cloud.discounts.tenant_id IS 'Whose it is.';
+
+COMMENT ON COLUMN cloud.discounts.deployment_id IS 'The only deployment that it is for; null: all of the tenant''s.';
+
+COMMENT ON COLUMN cloud.discounts.line_kind IS 'The only kind of line that it is for; null: all three.';
+
+COMMENT ON COLUMN cloud.discounts.resource_kind IS 'The only metered kind that it is for; null: all, and what is not metered.';
+
+COMMENT ON COLUMN cloud.discounts.percent IS 'How many per cent, 0 to 100; null: it is an amount.';
+
+COMMENT ON COLUMN cloud.discounts.amount_cents IS 'How much a month at most, cents AUD ex GST; null: it is a percentage.';
+
+COMMENT ON COLUMN cloud.discounts.starts_on IS 'The first month that it is for, by its first day.';
+
+COMMENT ON COLUMN cloud.discounts.ends_on IS 'The first month that it is not for any more, by its first day; null: no end.';
+
+COMMENT ON COLUMN cloud.discounts.description IS 'What it is, as the tenant reads it.';
+
 CREATE TABLE cloud.plan_prices (
     plan_id uuid NOT NULL,
     effective_from date NOT NULL,
@@ -2215,6 +2407,7 @@ CREATE TABLE cloud.plan_rates (
     charge_model text DEFAULT 'per_unit'::text NOT NULL,
     package_size numeric(18,6),
     maximum_cents bigint,
+    pooled boolean DEFAULT false NOT NULL,
     CONSTRAINT packages_have_a_size CHECK (((charge_model = 'package'::text) = (package_size IS NOT NULL))),
     CONSTRAINT plan_rates_charge_model_check CHECK ((charge_model = ANY (ARRAY['per_unit'::text, 'package'::text, 'graduated'::text, 'volume'::text]))),
     CONSTRAINT plan_rates_effective_from_check CHECK ((((effective_from >= '0001-01-01'::date) AND (effective_from <= '9999-12-01'::date)) AND (EXTRACT(day FROM effective_from) = (1)::numeric))),
@@ -2244,10 +2437,14 @@ COMMENT ON COLUMN cloud.plan_rates.package_size IS 'Of a package: how many units
 
 COMMENT ON COLUMN cloud.plan_rates.maximum_cents IS 'The most that a subscription pays for this kind in a month, cents AUD ex GST; null: no maximum.';
 
+COMMENT ON COLUMN cloud.plan_rates.pooled IS 'Whether the allowances and the usage of all of a tenant''s subscriptions with such a rate count together.';
+
 CREATE TABLE cloud.plans (
     id uuid NOT NULL,
     code text NOT NULL,
-    name text NOT NULL
+    name text NOT NULL,
+    proration text DEFAULT 'none'::text NOT NULL,
+    CONSTRAINT plans_proration_check CHECK ((proration = ANY (ARRAY['none'::text, 'daily'::text])))
 );
 
 COMMENT ON TABLE cloud.plans IS 'One row per plan that is, or was, for sale.';
@@ -2257,6 +2454,8 @@ COMMENT ON COLUMN cloud.plans.id IS 'Its id.';
 COMMENT ON COLUMN cloud.plans.code IS 'Its name in quotes and on invoice lines, like studio.';
 
 COMMENT ON COLUMN cloud.plans.name IS 'Its name for people.';
+
+COMMENT ON COLUMN cloud.plans.proration IS 'What a part month costs: none (a whole month), or daily (as many days as the subscription has of it).';
 
 CREATE TABLE cloud.subscription_addons (
     id uuid NOT NULL,
@@ -2387,6 +2586,7 @@ CREATE TABLE cloud.tenant_rates (
     charge_model text DEFAULT 'per_unit'::text NOT NULL,
     package_size numeric(18,6),
     maximum_cents bigint,
+    pooled boolean DEFAULT false NOT NULL,
     CONSTRAINT tenant_rates_charge_model_check CHECK ((charge_model = ANY (ARRAY['per_unit'::text, 'package'::text, 'graduated'::text, 'volume'::text]))),
     CONSTRAINT tenant_rates_check CHECK (((charge_model = 'package'::text) = (package_size IS NOT NULL))),
     CONSTRAINT tenant_rates_effective_from_check CHECK ((EXTRACT(day FROM effective_from) = (1)::numeric)),
@@ -2417,6 +2617,8 @@ COMMENT ON COLUMN cloud.tenant_rates.charge_model IS 'As of plan_rates.';
 COMMENT ON COLUMN cloud.tenant_rates.package_size IS 'As of plan_rates.';
 
 COMMENT ON COLUMN cloud.tenant_rates.maximum_cents IS 'As of plan_rates.';
+
+COMMENT ON COLUMN cloud.tenant_rates.pooled IS 'As of plan_rates.';
 
 CREATE TABLE cloud.usage_records (
     id uuid NOT NULL,
@@ -2465,6 +2667,9 @@ ALTER TABLE ONLY billing.cost_allocations
 ALTER TABLE ONLY billing.cost_split_keys
     ADD CONSTRAINT cost_split_keys_pkey PRIMARY KEY (resource_id);
 
+ALTER TABLE ONLY billing.credit_grants
+    ADD CONSTRAINT credit_grants_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.deployment_quote_lines
     ADD CONSTRAINT deployment_quote_lines_pkey PRIMARY KEY (period_start, subscription_id, line_no);
 
@@ -2488,6 +2693,9 @@ ALTER TABLE ONLY billing.invoice_events
 
 ALTER TABLE ONLY billing.invoiced_tenants
     ADD CONSTRAINT invoiced_tenants_pkey PRIMARY KEY (period_start, tenant_id);
+
+ALTER TABLE ONLY billing.manual_lines
+    ADD CONSTRAINT manual_lines_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.missing_tenant_acceptances
     ADD CONSTRAINT missing_tenant_acceptances_pkey PRIMARY KEY (id);
@@ -2549,6 +2757,12 @@ ALTER TABLE ONLY cloud.addons
 ALTER TABLE ONLY cloud.cloud_deployments
     ADD CONSTRAINT cloud_deployments_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY cloud.commitments
+    ADD CONSTRAINT commitments_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY cloud.discounts
+    ADD CONSTRAINT discounts_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY cloud.plan_prices
     ADD CONSTRAINT plan_prices_pkey PRIMARY KEY (plan_id, effective_from);
 
@@ -2592,6 +2806,8 @@ CREATE INDEX billed_subscriptions_period_start_tenant_id_idx ON billing.billed_s
 
 CREATE INDEX cost_allocations_deployment_id_idx ON billing.cost_allocations USING btree (deployment_id);
 
+CREATE INDEX credit_grants_tenant_id_idx ON billing.credit_grants USING btree (tenant_id);
+
 CREATE INDEX deployment_quote_lines_deployment_id_idx ON ONLY billing.deployment_quote_lines USING btree (deployment_id);
 
 CREATE INDEX deployment_resources_deployment_id_idx ON billing.deployment_resources USING btree (deployment_id);
@@ -2601,6 +2817,10 @@ CREATE INDEX invoice_events_invoice_id_idx ON billing.invoice_events USING btree
 CREATE INDEX invoice_events_period_start_idx ON billing.invoice_events USING btree (period_start);
 
 CREATE INDEX invoice_events_tenant_id_idx ON billing.invoice_events USING btree (tenant_id);
+
+CREATE INDEX manual_lines_period_start_idx ON billing.manual_lines USING btree (period_start);
+
+CREATE INDEX manual_lines_tenant_id_idx ON billing.manual_lines USING btree (tenant_id);
 
 CREATE INDEX metered_usage_deployment_id_idx ON ONLY billing.metered_usage USING btree (deployment_id);
 
@@ -2636,6 +2856,8 @@ CREATE INDEX usage_records_recorded_at_idx ON cloud.usage_records USING btree (r
 
 CREATE TRIGGER cloud_invoice_documents_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.cloud_invoice_documents FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
+CREATE TRIGGER credit_grants_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_grants FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 CREATE TRIGGER event_chain_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.event_chain FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER events_are_chained AFTER INSERT ON billing.invoice_events REFERENCING NEW TABLE AS new_events FOR EACH STATEMENT EXECUTE FUNCTION billing.chain_events();
@@ -2653,6 +2875,8 @@ CREATE TRIGGER lines_are_never_all_deleted BEFORE TRUNCATE ON billing.tenant_inv
 CREATE TRIGGER lines_are_of_their_invoice AFTER INSERT ON billing.tenant_invoice_lines REFERENCING NEW TABLE AS new_lines FOR EACH STATEMENT EXECUTE FUNCTION billing.guard_new_lines();
 
 CREATE TRIGGER lines_of_frozen_invoices_stay BEFORE DELETE OR UPDATE ON billing.tenant_invoice_lines FOR EACH ROW EXECUTE FUNCTION billing.guard_line();
+
+CREATE TRIGGER manual_lines_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.manual_lines FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER missing_tenant_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.missing_tenant_acceptances FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
@@ -2674,6 +2898,18 @@ ALTER TABLE ONLY cloud.addon_prices
 
 ALTER TABLE ONLY cloud.cloud_deployments
     ADD CONSTRAINT cloud_deployments_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
+
+ALTER TABLE ONLY cloud.commitments
+    ADD CONSTRAINT commitments_deployment_id_fkey FOREIGN KEY (deployment_id) REFERENCES cloud.cloud_deployments(id);
+
+ALTER TABLE ONLY cloud.commitments
+    ADD CONSTRAINT commitments_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
+
+ALTER TABLE ONLY cloud.discounts
+    ADD CONSTRAINT discounts_deployment_id_fkey FOREIGN KEY (deployment_id) REFERENCES cloud.cloud_deployments(id);
+
+ALTER TABLE ONLY cloud.discounts
+    ADD CONSTRAINT discounts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES cloud.tenants(id);
 
 ALTER TABLE ONLY cloud.plan_prices
     ADD CONSTRAINT plan_prices_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES cloud.plans(id);

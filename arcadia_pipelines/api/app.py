@@ -280,7 +280,7 @@ def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> 
 
 
 def _spelled(line: dict[str, Any]) -> dict[str, Any]:
-    exact = {name: f"{line[name]:f}" for name in ("qty", "unit_price_cents")}
+    exact = {name: f"{line[name]:f}" for name in ("qty", "unit_price_cents", "price_per")}
     return line | exact | {"meta": json.loads(line["meta"])}
 
 

@@ -55,7 +55,7 @@ _CURSOR: LiteralString = "translate(encode(convert_to(period, 'UTF8') || uuid_se
 _LINES: LiteralString = """
     select json_agg(l order by line_no) from (
         select line_no, deployment_id, deployment_name, kind, resource_kind, description, qty::text as qty, unit,
-               unit_price_cents::text as unit_price_cents, amount_cents, meta
+               unit_price_cents::text as unit_price_cents, price_per::text as price_per, amount_cents, meta
         from billing.invoice_lines(i.id, i.period_start)
     ) l
 """

@@ -14,7 +14,7 @@ from arcadia_pipelines.api.auth import LONGEST_TENANT_ID, is_tenant_id
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 
 Status = Literal["draft", "issued", "paid", "void"]
-Kind = Literal["plan_base", "addon", "overage", "credit", "adjustment", "tax"]
+Kind = Literal["plan_base", "addon", "overage", "discount", "commitment", "credit", "adjustment", "tax"]
 DECIMAL = r"^-?\d+(\.\d+)?$"
 
 
@@ -77,6 +77,7 @@ OVERAGE: dict[str, Any] = {
     "qty": "672.000000",
     "unit": "hour",
     "unit_price_cents": "1.00000000",
+    "price_per": "1.000000",
     "amount_cents": 672,
     "meta": {"used": "2160.000000", "included": "1488.000000", "effective_from": "2026-01-01"},
 }
@@ -111,7 +112,12 @@ class Line(BaseModel):
     qty: str = Field(pattern=DECIMAL)
     unit: str | None
     unit_price_cents: str = Field(pattern=DECIMAL, description="cents AUD ex GST, to 8 decimals")
-    amount_cents: int = Field(description="qty x unit_price_cents, rounded once, half up; ex GST but for tax")
+    price_per: str = Field(
+        pattern=DECIMAL, description="how many units that is for: the days of the month for part months, else 1"
+    )
+    amount_cents: int = Field(
+        description="qty x unit_price_cents / price_per, rounded once, half up; ex GST but for tax"
+    )
     meta: dict[str, Any]
 
 

@@ -96,6 +96,11 @@ SUBSCRIPTION = [
         "the price of plan {plan} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
         "dollars: correct plan_prices",
     ),
+    Rule(
+        "proration_unknown",
+        lambda s: s["daily"].is_null(),
+        "the proration of plan {plan} is neither none nor daily: correct it in plans",
+    ),
 ]
 ADDON = [
     Rule(
@@ -125,6 +130,12 @@ ADDON = [
         "addon_quantity_out_of_range",
         lambda a: pc.and_not(a["quantity"].is_null(), a["incomplete"]),
         "addon {addon} of deployment {deployment_name} has a quantity that is not a whole number below 1e12: correct "
+        "{subscription_addon_id} in subscription_addons",
+    ),
+    Rule(
+        "addon_quantity_out_of_range",
+        lambda a: pc.greater_equal(pc.multiply(a["quantity"], a["days"]), int(QUANTITY_LIMIT)),
+        "addon {addon} of deployment {deployment_name} has a quantity that is 1e12 or more days: correct "
         "{subscription_addon_id} in subscription_addons",
     ),
 ]

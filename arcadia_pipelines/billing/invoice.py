@@ -71,6 +71,7 @@ INVOICE_LINES = pa.schema(
         ("qty", QUANTITY),
         ("unit", TEXT),
         ("unit_price_cents", _LINE_PRICE),
+        ("price_per", QUANTITY),
         ("amount_cents", CENTS),
         ("meta", TEXT),
         ("line_no", COUNT),
@@ -168,6 +169,7 @@ def _adjustment_lines(adjustments: pa.Table, taxed: Column) -> pa.Table:
             "description": text(pc.utf8_capitalize(kind), ": ", month, ", ", number),
             "qty": pa.repeat(ONE, len(ordered)),
             "unit_price_cents": exact(cents, _LINE_PRICE),
+            "price_per": pa.repeat(ONE, len(ordered)),
             "amount_cents": cents,
             "meta": text("{", differs, '"corrects": "', corrects, '", "invoice_number": ', json_text(number), "}"),
             "taxable": ordered["taxable"],
@@ -193,6 +195,7 @@ def _tax_lines(lines: pa.Table, taxed: Column) -> pa.Table:
             "description": pa.repeat(gst.DESCRIPTION, len(taxable)),
             "qty": pa.repeat(ONE, len(taxable)),
             "unit_price_cents": exact(tax, _LINE_PRICE),
+            "price_per": pa.repeat(ONE, len(taxable)),
             "amount_cents": exact(tax, CENTS),
             "meta": text(f'{{"rate": "{gst.RATE}", "taxable_cents": ', cents.cast(TEXT), "}"),
         }
@@ -288,7 +291,8 @@ def _content(lines: pa.Table) -> Column:
         lines["amount_cents"].cast(TEXT),
         lines["meta"],
     ]
-    return pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="\x00")
+    content = pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="\x00")
+    return text(content, _divisor(lines))
 
 
 def _as_read(lines: pa.Table) -> Column:
@@ -307,7 +311,13 @@ def _as_read(lines: pa.Table) -> Column:
         *(pc.utf8_length(column).cast(TEXT) for column in texts),
         text(*(column.fill_null("") for column in texts)),
     ]
-    return pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="")
+    as_read = pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="")
+    return text(as_read, _divisor(lines))
+
+
+def _divisor(lines: pa.Table) -> Column:
+    """How each line ends that has another price_per than 1: what was billed before there were any reads as it did."""
+    return pc.if_else(pc.equal(lines["price_per"], ONE), "", text("\x1f", _digits(lines["price_per"])))
 
 
 def _hashes(invoices: pa.Table, month: BillingMonth) -> Column:

@@ -25,6 +25,8 @@ QUANTITY_SUM = pa.decimal128(38, 6)
 WHOLE = pa.decimal128(38, 0)
 """A whole number of any size."""
 
+DAYS = pa.decimal128(2, 0)
+
 ONE = pa.scalar(Decimal(1), QUANTITY)
 
 QUANTITY_LIMIT = Decimal(10**12)
@@ -84,9 +86,18 @@ def cast(column: Series, to: pa.DataType) -> Series:
 def round_half_up(column: Column) -> Column:
     """Decimals rounded to whole numbers, half up (away from zero for negatives), still as decimals.
 
-    The only rounding in the project: a line's amount (quantity x unit price) and an invoice's GST go through here.
+    The only rounding in the project: a line's amount (quantity x unit price / price_per), what a part month makes of an
+    allowance or a limit, and an invoice's GST go through here.
     """
     return pc.round(column.cast(pa.decimal128(38, 14)), round_mode="half_towards_infinity").cast(WHOLE)
+
+
+def divided(amounts: Column, days: Column) -> Column:
+    """Amounts of at most 24 digits and 6 decimals divided by days of a month, cut off after 9 decimals.
+
+    That is as good as the exact quotient to whoever rounds half up: it is at least a half if and only if that is.
+    """
+    return pc.divide(exact(amounts, pa.decimal128(30, 6)), exact(days, DAYS))
 
 
 def text(*parts: Column | str) -> Column:

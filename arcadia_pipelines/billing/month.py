@@ -31,6 +31,11 @@ class BillingMonth:
         return dt.date(self.start.year + self.start.month // 12, self.start.month % 12 + 1, 1)
 
     @property
+    def days(self) -> int:
+        """How many days it has."""
+        return (self.end - self.start).days
+
+    @property
     def before(self) -> "BillingMonth":
         """The month before."""
         return BillingMonth((self.start - dt.timedelta(days=1)).replace(day=1))

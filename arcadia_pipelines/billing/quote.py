@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arcadia_pipelines.billing import faults, models
+from arcadia_pipelines.billing import faults, models, proration
 from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import (
     CENTS,
@@ -24,6 +24,7 @@ from arcadia_pipelines.billing.money import (
     UNIT_PRICE,
     WHOLE,
     Column,
+    divided,
     exact,
     look_up,
     numbers_within,
@@ -51,6 +52,10 @@ SUBSCRIPTIONS = pa.schema(
         ("base_price_cents", CENTS),  # null: no price in effect
         ("effective_from", TEXT),
         ("own_price", FLAG),  # it is the tenant's own, not the list's
+        ("daily", FLAG),  # whether its plan prorates by days; null: that cannot be told
+        ("first_day", COUNT),  # the days of the month that belong to it, from 1: those on which it was active, and no
+        ("last_day", COUNT),  # later subscription of the deployment; none if the last is before the first
+        ("days_in_month", COUNT),
     ]
 )
 """One row per subscription that the month bills, with the plan's base price in effect."""
@@ -66,6 +71,8 @@ ADDONS = pa.schema(
         ("price_cents", CENTS),  # null: no price in effect
         ("effective_from", TEXT),
         ("own_price", FLAG),  # as of SUBSCRIPTIONS
+        ("first_day", COUNT),  # the days of the month on which it was active, from 1
+        ("last_day", COUNT),
     ]
 )
 """One row per addon of a subscription that the month bills, with its price in effect."""
@@ -127,6 +134,7 @@ QUOTE_LINES = pa.schema(
         ("qty", QUANTITY),
         ("unit", TEXT),
         ("unit_price_cents", UNIT_PRICE),
+        ("price_per", QUANTITY),  # how many units that is for: 1, but the days of the month for part months
         ("amount_cents", CENTS),
         ("deployment_name", TEXT),
         ("meta", TEXT),
@@ -171,8 +179,9 @@ def quote(
     """
     claims = CONTESTED.empty_table() if contested is None else to_arrow(contested, CONTESTED)
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
-    added = _beside(to_arrow(addons, ADDONS), subscribed, "deployment_id")
-    rated = _rate(_beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan"), to_arrow(rates, RATES))
+    added = _added(to_arrow(addons, ADDONS), subscribed)
+    used = _beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan", "days", "days_in_month")
+    rated = _rate(used, to_arrow(rates, RATES))
     found = pa.concat_tables(
         [
             faults.find(subscribed, faults.SUBSCRIPTION),
@@ -189,7 +198,7 @@ def quote(
         [
             _priced(_plan_lines(_without(subscribed, held))),
             _priced(_addon_lines(_without(added, held))),
-            _capped(_priced(_overage_lines(_without(rated, held), known_tiers))),
+            _capped(_priced(_overage_lines(_prorated(_without(rated, held)), known_tiers))),
         ],
         promote_options="default",
     )
@@ -207,8 +216,16 @@ def quote(
 
 
 def _placed(subscriptions: pa.Table) -> pa.Table:
-    """The subscriptions with their place among all, by id: lines are sorted by a number much faster than by a text."""
-    return with_columns(subscriptions, place=pc.rank(subscriptions["subscription_id"], tiebreaker="min"))
+    """The subscriptions with their days, and their place by id: a number sorts lines much faster than a text."""
+    place = pc.rank(subscriptions["subscription_id"], tiebreaker="min")
+    return with_columns(subscriptions, place=place, days=proration.days(subscriptions))
+
+
+def _added(addons: pa.Table, subscribed: pa.Table) -> pa.Table:
+    """The addons beside their subscription, with the days of it on which each was active."""
+    beside = _beside(addons, subscribed, "deployment_id", "days_in_month")
+    of = subscribed.take(pc.index_in(addons["subscription_id"], subscribed["subscription_id"]))
+    return with_columns(beside, days=proration.days_in_common(addons, of))
 
 
 def _beside(rows: pa.Table, subscribed: pa.Table, *columns: str) -> pa.Table:
@@ -239,13 +256,23 @@ def _rate_key(rows: pa.Table, tenant: Column | str | None = None) -> Column:
     return text(whose, "\0", rows["plan_id"], "\0", rows["resource_kind"])  # no text of PostgreSQL's has a character 0
 
 
+def _prorated(rated: pa.Table) -> pa.Table:
+    """The usage with the allowance and the maximum of a part month, where the plan prorates."""
+    if not pc.any(proration.is_part(rated)).as_py():
+        return rated
+    return with_columns(
+        rated.drop_columns(["included", "maximum_cents"]),
+        included=proration.scaled_quantity(rated["included"], rated),
+        maximum_cents=exact(proration.scaled(rated["maximum_cents"], rated), CENTS),
+    )
+
+
 def _plan_lines(subscribed: pa.Table) -> pa.Table:
     return _lines(
         subscribed,
         "plan_base",
         description=text("Plan: ", subscribed["plan"]),
-        qty=pa.repeat(ONE, len(subscribed)),
-        unit=pa.repeat("month", len(subscribed)),
+        **proration.of_month(subscribed, pa.repeat(1, len(subscribed))),
         unit_price_cents=exact(subscribed["base_price_cents"], UNIT_PRICE),
         meta=_price_meta(subscribed, effective_from=subscribed["effective_from"]),
     )
@@ -256,8 +283,7 @@ def _addon_lines(added: pa.Table) -> pa.Table:
         added,
         "addon",
         description=text("Addon: ", added["addon"]),
-        qty=exact(added["quantity"], QUANTITY),
-        unit=pa.repeat("month", len(added)),
+        **proration.of_month(added, added["quantity"]),
         unit_price_cents=exact(added["price_cents"], UNIT_PRICE),
         meta=_price_meta(added, effective_from=added["effective_from"]),
         subscription_addon_id=added["subscription_addon_id"],
@@ -286,31 +312,27 @@ def _overage_lines(rated: pa.Table, tiers: pa.Table) -> pa.Table:
 
 def _overage_meta(charged: pa.Table) -> Column:
     """What was used and included, and since when the price; of another model than per unit, by which rule."""
-    always = {
-        "used": charged["used"].cast(TEXT),
-        "included": charged["included"].cast(TEXT),
-        "effective_from": charged["effective_from"],
-    }
-    model = charged["charge_model"]
-    if pc.all(pc.equal(model, "per_unit")).as_py():
-        return _price_meta(charged, **always)
-    return pc.if_else(
-        pc.equal(model, "per_unit"),
-        _price_meta(charged, **always),
-        pc.coalesce(
-            _price_meta(charged, **always, model=model, tier=charged["tier"]),
-            _price_meta(charged, **always, model=model, package_size=models.plain(charged["package_size"])),
-            _price_meta(charged, **always),
-        ),
+    by_rule = pc.not_equal(charged["charge_model"], "per_unit")
+    return _price_meta(
+        charged,
+        used=charged["used"].cast(TEXT),
+        included=charged["included"].cast(TEXT),
+        effective_from=charged["effective_from"],
+        model=_only(by_rule, charged["charge_model"]),
+        tier=charged["tier"],
+        package_size=models.plain(charged["package_size"]),
     )
 
 
 def _price_meta(rows: pa.Table, **values: Column) -> Column:
-    """As _meta(); a tenant's own price says that it is."""
-    if not pc.any(rows["own_price"]).as_py():
-        return _meta(**values)
-    own = _meta(**values, price_of=pa.repeat("tenant", len(rows)))
-    return pc.if_else(pc.fill_null(rows["own_price"], False), own, _meta(**values))
+    """As _meta(), with the days of a part month; a tenant's own price says that it is."""
+    own = _only(rows["own_price"], pa.repeat("tenant", len(rows)))
+    return _meta(**values, days=proration.days_of_days(rows), price_of=own)
+
+
+def _only(where: Column, values: Column) -> Column:
+    """The values where that holds; else null."""
+    return pc.if_else(where, values, pa.scalar(None, TEXT))
 
 
 def _capped(lines: pa.Table) -> pa.Table:
@@ -340,12 +362,16 @@ def _capped(lines: pa.Table) -> pa.Table:
 def _lines(rows: pa.Table, kind: str, **columns: Column) -> pa.Table:
     """A line of this kind and these columns for each row, with whose it is."""
     whose = rows.select(["place", "subscription_id", "deployment_id", "tenant_id", "deployment_name"])
-    return with_columns(whose, kind=pa.repeat(kind, len(rows)), **columns)
+    price_per = columns.pop("price_per", pa.repeat(ONE, len(rows)))
+    return with_columns(whose, kind=pa.repeat(kind, len(rows)), price_per=price_per, **columns)
 
 
 def _priced(lines: pa.Table) -> pa.Table:
-    """Each line's amount: quantity x unit price, rounded once. Still a decimal: it may be past 64 bits."""
-    return with_columns(lines, amount_cents=round_half_up(pc.multiply(lines["qty"], lines["unit_price_cents"])))
+    """Each line's amount: quantity x unit price / price_per, rounded once. Still a decimal: it may be past 64 bits."""
+    exact_cents = pc.multiply(lines["qty"], lines["unit_price_cents"])
+    if not pc.all(pc.equal(lines["price_per"], ONE)).as_py():
+        exact_cents = divided(exact_cents, lines["price_per"])
+    return with_columns(lines, amount_cents=round_half_up(exact_cents))
 
 
 def _tenant_sums(lines: pa.Table) -> pa.Table:
@@ -385,14 +411,17 @@ def _without(rows: pa.Table, tenants: Column) -> pa.Table:
 
 
 def _meta(**values: Column) -> Column:
-    """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first); null where a value is.
+    """A JSON object per row, spelled as PostgreSQL spells jsonb (shorter keys first), without keys whose value is null.
 
     The values are numbers, dates and words of ours, which have nothing that JSON escapes; others need json_text().
     """
-    parts: list[Column] = []
-    for key, column in sorted(values.items(), key=lambda value: (len(value[0]), value[0])):
-        parts += ['", "' if parts else '{"', key, '": "', column]
-    return text(*parts, '"}')
+    members = [
+        text('"', key, '": "', column, '"')
+        for key, column in sorted(values.items(), key=lambda value: (len(value[0]), value[0]))
+        if not len(column) or column.null_count < len(column)
+    ]
+    joined = pc.binary_join_element_wise(*members, ", ", null_handling="skip")
+    return text("{", joined, "}")
 
 
 def _typed(rows: pa.Table, schema: pa.Schema) -> pd.DataFrame:

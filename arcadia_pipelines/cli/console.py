@@ -105,7 +105,7 @@ def print_lines(title: str | None, document: dict[str, Any]) -> None:
             line["deployment_name"] or "",
             line["description"],
             f"{plain(line['qty'])} {line['unit'] or ''}".rstrip(),
-            plain(line["unit_price_cents"]),
+            unit_price(line),
             dollars(line["amount_cents"]),
         )
         for line in document["lines"]
@@ -158,6 +158,12 @@ def print_table(
     OUT.print(table, crop=False)
 
 
+def unit_price(line: dict[str, Any]) -> str:
+    """What a unit costs, in cents: 1, or 5,000 / 30 where the price is of a month's days."""
+    per = "" if line["price_per"] in (None, 1) else f" / {plain(line['price_per'])}"
+    return f"{plain(line['unit_price_cents'])}{per}"
+
+
 def taxable_cents(document: dict[str, Any]) -> int:
     """What the GST of an invoice or a quote is on, as its tax line says; an older one is on the subtotal."""
     metas = [line["meta"] for line in document["lines"] if line["kind"] == "tax"]
@@ -172,8 +178,8 @@ def say(text: str) -> None:
 
 def document(found: dict[str, Any]) -> dict[str, Any]:
     """The contract's JSON: the invoice's columns and its lines, without what is only for tables."""
-    lines = ("kind", "resource_kind", "description", "qty", "unit", "unit_price_cents", "amount_cents", "deployment_id")
-    shown = [{name: line[name] for name in (*lines, "meta")} for line in found["lines"]]
+    lines = ("kind", "resource_kind", "description", "qty", "unit", "unit_price_cents", "price_per", "amount_cents")
+    shown = [{name: line[name] for name in (*lines, "deployment_id", "meta")} for line in found["lines"]]
     return {**found, "lines": shown}
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.money import dollars, number_of, plain
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine, print_table, say, to_json
+from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine, print_table, say, to_json, unit_price
 from arcadia_pipelines.proof import audit as audits
 from arcadia_pipelines.proof.rebuild import rebuild as rebuild_month
 from arcadia_pipelines.proof.replay import Difference, Line, Replay
@@ -226,4 +226,4 @@ def _in_words(difference: Difference) -> str:
 def _line(line: Line) -> str:
     quantity = f"{plain(line['qty'])} {line['unit'] or ''}".rstrip()
     amount = dollars(int(line["amount_cents"]))
-    return f"{line['description']}, {quantity} x {plain(line['unit_price_cents'])} c = {amount}"
+    return f"{line['description']}, {quantity} x {unit_price(line)} c = {amount}"

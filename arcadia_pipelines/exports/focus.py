@@ -245,8 +245,8 @@ _REVENUE = f"""
     ) line
     cross join lateral (
         select case when is_supply then l.qty end as supplied,
-               case when is_supply then l.unit_price_cents * 0.01 end as price,
-               case when is_supply then l.qty * l.unit_price_cents * 0.01 else billed end as cost,
+               case when is_supply then l.unit_price_cents * 0.01 / l.price_per end as price,
+               case when is_supply then l.qty * l.unit_price_cents * 0.01 / l.price_per else billed end as cost,
                case when is_supply
                     then split_part(l.kind, '_', 1) || '/' || regexp_replace(l.description, '^[^:]*: ', '') end as sku
         offset 0

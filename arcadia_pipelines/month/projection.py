@@ -65,7 +65,8 @@ def _subscription(
     on_sale = catalogue.plan_prices(connection, month, tenant)
     _, plan_id, cents, since, own = catalogue.the_only("plan", plan, on_sale, month)
     deployment = (_NEW, tenant or _NEW, True, _NEW, True, _NEW, False, False, None, None)
-    row = (*deployment, plan_id, plan, cents, since.isoformat(), own)
+    days = (False, 1, month.days, month.days)
+    row = (*deployment, plan_id, plan, cents, since.isoformat(), own, *days)
     return plan_id, frame(quote.SUBSCRIPTIONS, [row])
 
 
@@ -76,7 +77,7 @@ def _addons(connection: Connection, month: BillingMonth, addons: Sequence[str], 
         code: (count, *catalogue.the_only("addon", code, on_sale, month)[2:]) for code, count in Counter(addons).items()
     }
     rows = [
-        (code, _NEW, False, None, code, count, cents, since.isoformat(), own)
+        (code, _NEW, False, None, code, count, cents, since.isoformat(), own, 1, month.days)
         for code, (count, cents, since, own) in prices.items()
     ]
     return frame(quote.ADDONS, list(rows))

@@ -25,6 +25,7 @@ LINES = pa.schema(
         ("qty", QUANTITY),
         ("unit", TEXT),
         ("unit_price_cents", _UNIT_PRICE),
+        ("price_per", QUANTITY),
         ("amount_cents", CENTS),
         ("meta", TEXT),
         ("used", QUANTITY),  # these three are from the meta; null where the kind has none
@@ -38,6 +39,7 @@ _VALUES = [
     ("qty", QUANTITY),
     ("unit", TEXT),
     ("unit_price_cents", _UNIT_PRICE),
+    ("price_per", QUANTITY),
     ("amount_cents", CENTS),
     ("used", QUANTITY),
     ("included", QUANTITY),
@@ -76,7 +78,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """
     both = _keyed(before, after).merge(_keyed(after, before), on=_KEY, how="outer", suffixes=("_before", "_after"))
     matched = both["line_no_before"].notna() & both["line_no_after"].notna()
-    differs = _any_differs(both, "qty", "unit", "unit_price_cents", "amount_cents", "meta")
+    differs = _any_differs(both, "qty", "unit", "unit_price_cents", "price_per", "amount_cents", "meta")
     change = repeat("changed", TEXT, both)
     change = change.mask(both["line_no_before"].isna(), "added").mask(both["line_no_after"].isna(), "removed")
     changes = both.assign(

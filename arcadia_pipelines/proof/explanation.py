@@ -172,7 +172,8 @@ def _explain_amount(found: Explanation) -> None:
         work = f"{dollars(int(line['taxable_cents']))} taxable x {plain(gst.RATE * 100)} %"
     else:
         quantity = f"{plain(line['qty'])} {line['unit'] or ''}".rstrip()
-        work = f"{quantity} x {exact_dollars(line['unit_price_cents'])}"
+        per = "" if line["price_per"] == 1 else f" / {plain(line['price_per'])}"
+        work = f"{quantity} x {exact_dollars(line['unit_price_cents'])}{per}"
     if line["exact_cents"] == line["rounded_cents"]:
         text = f"{work} = {amount}"
     else:

@@ -136,11 +136,13 @@ _WORKED_OUT = """
         from billing.tenant_invoice_lines where invoice_id = %(invoice)s and period_start = %(month)s
     ),
     exact as (
-        select *, case kind when 'tax' then taxable_cents * %(rate)s else qty * unit_price_cents end as exact_cents
+        select *, case kind when 'tax' then taxable_cents * %(rate)s
+                       else qty * unit_price_cents / price_per end as exact_cents
         from lines
     )
-    select line_no, id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents, deployment_id,
-           deployment_name, meta, taxable_cents, before_tax_cents, exact_cents, round(exact_cents) as rounded_cents
+    select line_no, id, kind, resource_kind, description, qty, unit, unit_price_cents, price_per, amount_cents,
+           deployment_id, deployment_name, meta, taxable_cents, before_tax_cents, exact_cents,
+           round(exact_cents) as rounded_cents
     from exact order by line_no
 """
 

@@ -64,11 +64,12 @@ _DROP_OTHERS = f"delete from billing.{_TABLE} where period_start = %(month)s and
 # As when they were written; but a deployment that was deleted since cannot be referred to any more.
 _PUT_BACK = f"""
     insert into billing.{_TABLE}
-        (id, invoice_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
-         meta, inserted_at, period_start, line_no, deployment_name)
+        (id, invoice_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, price_per,
+         amount_cents, meta, inserted_at, period_start, line_no, deployment_name)
     select p.id, p.invoice_id,
            (select min(d.id::text)::uuid from cloud.cloud_deployments d where d.id = p.deployment_id),
-           p.kind, p.resource_kind, p.description, p.qty, p.unit, p.unit_price_cents, p.amount_cents, p.meta,
+           p.kind, p.resource_kind, p.description, p.qty, p.unit, p.unit_price_cents, coalesce(p.price_per, 1),
+           p.amount_cents, p.meta,
            coalesce((select min(e.occurred_at) from billing.invoice_events e
                      where e.invoice_id = p.invoice_id and e.revision = i.revision), p.inserted_at),
            p.period_start, p.line_no, p.deployment_name

@@ -18,7 +18,7 @@ from arcadia_pipelines.storage import catalogue, corrections, ledger, operations
 from arcadia_pipelines.storage.database import refuse_partial_view
 
 _IDENTITY = ("deployment_id", "kind", "resource_kind", "description")
-_BILLED = (*_IDENTITY, "qty", "unit", "unit_price_cents", "amount_cents", "meta")
+_BILLED = (*_IDENTITY, "qty", "unit", "unit_price_cents", "price_per", "amount_cents", "meta")
 
 Line = dict[str, Any]
 """A line's place and what it bills, by column name: `line_no` and _BILLED."""

@@ -38,7 +38,8 @@ EVERY_DEPLOYMENT = """
 """
 """The platform's deployments, each once."""
 _CODES_ONCE = """
-    select id, min(code) as code, count(*) > 1 as twice, bool_or(code_twice) as code_twice
+    select id, min(code) as code, count(*) > 1 as twice, bool_or(code_twice) as code_twice,
+           min(coalesce(to_jsonb(c) ->> 'proration', 'none')) as proration
     from (select *, count(*) over (partition by code) > 1 as code_twice from cloud.{0}) c group by id
 """
 _TWICE = "select id from cloud.{0} group by id having count(*) > 1"
@@ -89,6 +90,10 @@ _TIMELESS = f"""
     where {IS_TIMELESS} and ingested_at >= %(start)s and ingested_at < %(end)s
     group by deployment_id
 """
+# A month's days are counted from 1; what is active until midnight is not active on the day that begins then.
+_FIRST_DAY = "extract(day from {0} at time zone 'UTC')::bigint"
+_LAST_DAY = "extract(day from ({0} - interval '1 microsecond') at time zone 'UTC')::bigint"
+_DAYS_IN_MONTH = _LAST_DAY.format("%(end)s::timestamptz")
 _SUBSCRIPTIONS = f"""
     with billed as ({BILLED_SUBSCRIPTIONS}),
     spans as (
@@ -120,7 +125,13 @@ _SUBSCRIPTIONS = f"""
            timeless.records as timeless,
            s.plan_id, coalesce(p.code, s.plan_id::text) as plan,
            coalesce(own.cents, base_price_cents) as base_price_cents,
-           coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price
+           coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price,
+           case p.proration when 'daily' then true when 'none' then false end as daily,
+           {_FIRST_DAY.format("active_from")} as first_day,
+           {_LAST_DAY.format("active_to")}
+               - ({_FIRST_DAY.format("lead(active_from) over by_start")} is not distinct from
+                  {_LAST_DAY.format("active_to")})::int as last_day,
+           {_DAYS_IN_MONTH} as days_in_month
     from spans s
     left join tenants t on t.id = s.tenant_id
     left join ({EVERY_DEPLOYMENT}) d on d.id = s.deployment_id
@@ -136,6 +147,8 @@ _ADDONS = f"""
     select a.id as subscription_addon_id, a.subscription_id, s.tenant_id, coalesce(x.code, a.addon_id::text) as addon,
            {_whole("a.quantity", 12)} as quantity, coalesce(own.cents, price.price_cents) as price_cents,
            coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price,
+           {_FIRST_DAY.format("greatest(a.started_at, s.started_at, %(start)s)")} as first_day,
+           {_LAST_DAY.format("least(a.ended_at, s.ended_at, %(end)s)")} as last_day,
            num_nulls(a.id, a.started_at, a.addon_id, a.quantity) > 0 as incomplete,
            case when copied.id is not null then format('addon %%s in subscription_addons', a.id)
                 when x.twice then format('addon %%s in addons', a.addon_id)

@@ -192,8 +192,8 @@ _SHOWN = """
     from billing.tenant_invoices where tenant_id = %(tenant)s and period_start = %(month)s
 """
 _SHOWN_LINES = """
-    select kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents, deployment_id, deployment_name,
-           meta
+    select kind, resource_kind, description, qty, unit, unit_price_cents, price_per, amount_cents, deployment_id,
+           deployment_name, meta
     from billing.tenant_invoice_lines where invoice_id = %(invoice)s and period_start = %(month)s order by line_no
 """
 

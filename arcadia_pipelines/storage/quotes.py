@@ -27,7 +27,7 @@ Chunks = Generator[tuple[Quotes, list[pd.DataFrame]], None, None]
 LINES = Query(f"select * from billing.{_TABLE} where period_start = %(month)s", QUOTE_LINES)
 """The month's quote lines. Takes `month`."""
 
-_NEW_LINES = f"create temporary table new_quote_lines (like billing.{_TABLE}) on commit drop"
+_NEW_LINES = f"create temporary table new_quote_lines (like billing.{_TABLE} including defaults) on commit drop"
 # All at once, after the last chunk: a subscription may have moved to a tenant of another chunk.
 _DELETE = f"""
     delete from billing.{_TABLE} q using unnest(%(ids)s::uuid[]) as changed (id)

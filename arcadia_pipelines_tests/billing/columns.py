@@ -74,6 +74,10 @@ def subscription(
         "base_price_cents": base_price_cents,
         "effective_from": SINCE,
         "own_price": False,
+        "daily": False,
+        "first_day": 1,
+        "last_day": 30,
+        "days_in_month": 30,
     }
     return _row(quote.SUBSCRIPTIONS, values, columns)
 
@@ -92,6 +96,8 @@ def addon(
         "price_cents": price_cents,
         "effective_from": SINCE,
         "own_price": False,
+        "first_day": 1,
+        "last_day": 30,
     }
     return _row(quote.ADDONS, values, columns)
 

@@ -80,11 +80,21 @@ def test_a_line_is_its_quote_line_with_an_id_and_a_place() -> None:
     why = '{"used": "2160.000000", "included": "1488.000000", "effective_from": "2026-01-01"}'
     assert overage == (
         *("2e80d8db-5d9e-5a42-a8a4-917b00000003", PILOT_ID, "id-web", "overage", "droplet_hours"),
-        *("Overage: droplet_hours", Decimal(672), "hour", Decimal(1), 672, why, 3, "web"),
+        *("Overage: droplet_hours", Decimal(672), "hour", Decimal(1), Decimal(1), 672, why, 3, "web"),
     )
     assert tax == (
         *("2e80d8db-5d9e-5a42-a8a4-917b00000004", PILOT_ID, None, "tax", None),
-        *("GST 10%", Decimal(1), None, Decimal(642), 642, '{"rate": "0.10", "taxable_cents": 6422}', 4, None),
+        *(
+            "GST 10%",
+            Decimal(1),
+            None,
+            Decimal(642),
+            Decimal(1),
+            642,
+            '{"rate": "0.10", "taxable_cents": 6422}',
+            4,
+            None,
+        ),
     )
 
 
@@ -482,7 +492,7 @@ def test_a_correction_is_a_line_before_the_tax_and_is_taxed() -> None:
     assert pilot.sums == [(6467, 647, 7114)]
     assert rows(pilot.lines)[3] == (
         *("2e80d8db-5d9e-5a42-a8a4-917b00000004", PILOT_ID, None, "credit", None),
-        *("Credit: 2026-02, INV-202602-00001", Decimal(1), None, Decimal(-55), -55),
+        *("Credit: 2026-02, INV-202602-00001", Decimal(1), None, Decimal(-55), Decimal(1), -55),
         *('{"corrects": "2026-02-01", "invoice_number": "INV-202602-00001"}', 4, None),
     )
 

@@ -65,9 +65,9 @@ def test_a_line_says_whose_it_is_what_it_bills_and_why() -> None:
     one, hours = Decimal(1), Decimal(672)
     whose = ("sub-web", "id-web", "pilot")
     assert rows(PILOT.quote().lines) == [
-        (*whose, 1, "plan_base", None, "Plan: studio", one, "month", 5000, 5000, "web", since),
-        (*whose, 2, "addon", None, "Addon: storage_50gb", one, "month", 750, 750, "web", since),
-        (*whose, 3, "overage", "droplet_hours", "Overage: droplet_hours", hours, "hour", 1, 672, "web", why),
+        (*whose, 1, "plan_base", None, "Plan: studio", one, "month", 5000, one, 5000, "web", since),
+        (*whose, 2, "addon", None, "Addon: storage_50gb", one, "month", 750, one, 750, "web", since),
+        (*whose, 3, "overage", "droplet_hours", "Overage: droplet_hours", hours, "hour", 1, one, 672, "web", why),
     ]
 
 

@@ -38,6 +38,7 @@ RIGHTS = {
     "billing.cost_vs_revenue_by_kind": ("select", "select"),
     "billing.cost_vs_revenue_by_month": ("select", "select"),
     "billing.cost_vs_revenue_by_tenant": ("select", "select"),
+    "billing.credit_grants": ("select insert", "select"),
     "billing.deployment_quote_lines": (BY_THE_MONTH, ""),
     "billing.deployment_quote_lines_2026_04": ("", ""),
     "billing.deployment_quotes": ("", "select"),
@@ -51,6 +52,7 @@ RIGHTS = {
     "billing.invoice_events_id_seq": ("", ""),
     "billing.billed_subscriptions": ("select insert delete", ""),
     "billing.invoiced_tenants": (EVERYTHING, ""),
+    "billing.manual_lines": ("select insert", "select"),
     "billing.metered_usage": (BY_THE_MONTH, ""),
     "billing.metered_usage_2026_04": ("", ""),
     "billing.missing_tenant_acceptances": ("select insert", ""),
@@ -82,6 +84,8 @@ RIGHTS = {
     "cloud.cloud_deployments": ("select", ""),
     "cloud.plan_prices": ("select", ""),
     "cloud.plan_rates": ("select", ""),
+    "cloud.commitments": ("select", ""),
+    "cloud.discounts": ("select", ""),
     "cloud.plan_rate_tiers": ("select", ""),
     "cloud.tenant_plan_prices": ("select", ""),
     "cloud.tenant_addon_prices": ("select", ""),
@@ -278,6 +282,8 @@ def test_the_pipeline_brings_costs_in_and_analysts_look_at_them(billed: Billed) 
 
 
 PURE = [
+    "commitments",
+    "discounts",
     "event_digest",
     "invoice_digest",
     "is_correctable",

@@ -290,14 +290,14 @@ AUDITS = [
     audit(
         "lines",
         "lines_multiply_out",
-        "Each line's amount is qty x unit price, rounded half up away from zero; overage is used less included, and a "
-        "package, tier or cap charges for more than is included.",
+        "Each line's amount is qty x unit price / price_per, rounded half up away from zero; overage is used less "
+        "included, and a package, tier or cap charges for more than is included.",
         TAMPERED,
         r"""
-            select i.invoice_number, i.tenant_id, l.line_no, l.description, l.qty, l.unit_price_cents, l.amount_cents,
-                   l.exact_cents, l.used - l.included as used_less_included
+            select i.invoice_number, i.tenant_id, l.line_no, l.description, l.qty, l.unit_price_cents, l.price_per,
+                   l.amount_cents, l.exact_cents, l.used - l.included as used_less_included
             from (
-                select *, qty * unit_price_cents as exact_cents,
+                select *, qty * unit_price_cents / price_per as exact_cents,
                        case when meta ->> 'used' ~ '^-?\d+(\.\d+)?(E[+-]?\d{1,3})?$'
                             then (meta ->> 'used')::numeric end as used,
                        case when meta ->> 'included' ~ '^-?\d+(\.\d+)?(E[+-]?\d{1,3})?$'

@@ -6,7 +6,8 @@ from arcadia_pipelines.storage import chain
 from arcadia_pipelines.storage.ledger import LINES_SHA256
 
 # The hash of each key of `to_hash`, which has one row per line. As billing/invoice.py has it: a line's fields between
-# 0x1f, a null as 0x00, the lines sorted by their bytes, head and lines between 0x1e.
+# 0x1f, a null as 0x00, at the end price_per where it is not 1; the lines sorted by their bytes, head and lines between
+# 0x1e.
 _FIELDS = (
     "deployment_id::text",
     "kind",
@@ -18,7 +19,11 @@ _FIELDS = (
     "amount_cents::text",
     "meta::text",
 )
-_CONTENT = r" || '\x1f'::bytea || ".join(rf"coalesce(convert_to({field}, 'UTF8'), '\x00'::bytea)" for field in _FIELDS)
+_PRICE_PER = r"coalesce('\x1f'::bytea || convert_to(trunc(nullif(price_per, 1) * 1000000)::text, 'UTF8'), ''::bytea)"
+_CONTENT = (
+    r" || '\x1f'::bytea || ".join(rf"coalesce(convert_to({field}, 'UTF8'), '\x00'::bytea)" for field in _FIELDS)
+    + f" || {_PRICE_PER}"
+)
 _HASHES = rf"""
     select key, encode(sha256(convert_to(concat_ws(chr(31), tenant_id, %(month)s::date::text, 'AUD',
                                                    coalesce(gst_free_reason, '')), 'UTF8')
@@ -39,7 +44,8 @@ AUDITS = [
             with {STANDING},
             to_hash as (
                 select s.id as key, s.tenant_id, s.meta ->> 'gst_free_reason' as gst_free_reason, l.deployment_id,
-                       l.kind, l.resource_kind, l.description, l.qty, l.unit, l.unit_price_cents, l.amount_cents, l.meta
+                       l.kind, l.resource_kind, l.description, l.qty, l.unit, l.unit_price_cents, l.price_per,
+                       l.amount_cents, l.meta
                 from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
                 where l.period_start = %(month)s
             ),
@@ -119,7 +125,7 @@ AUDITS = [
             ),
             to_hash as (
                 select t.id as key, t.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
-                       l.unit_price_cents, l.amount_cents, l.meta,
+                       l.unit_price_cents, l.price_per, l.amount_cents, l.meta,
                        t.snapshot -> 'invoice' -> 'meta' ->> 'gst_free_reason' as gst_free_reason
                 from told t
                 cross join jsonb_populate_recordset(null::billing.tenant_invoice_lines, t.snapshot -> 'lines') l
