@@ -179,6 +179,12 @@ USAGE = [
         "package_size in plan_rates",
     ),
     Rule(
+        "pooled_tiers",
+        lambda u: pc.and_(u["pooled"], pc.not_equal(u["charge_model"], "per_unit")),
+        "the rate of plan {plan} for {resource_kind} since {effective_from} is pooled and {charge_model}: only "
+        "per_unit can be pooled, so correct plan_rates",
+    ),
+    Rule(
         "rate_cannot_be_charged",
         lambda u: u["wrong"].is_valid(),
         "the rate of plan {plan} for {resource_kind} since {effective_from} {wrong}: correct plan_rates or "

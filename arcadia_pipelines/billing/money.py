@@ -100,6 +100,20 @@ def divided(amounts: Column, days: Column) -> Column:
     return pc.divide(exact(amounts, pa.decimal128(30, 6)), exact(days, DAYS))
 
 
+def millionths(quantities: Column) -> Column:
+    """Quantities to 6 decimals as whole numbers of millionths."""
+    return _array(quantities).view(pa.decimal128(quantities.type.precision, 0))
+
+
+def of_millionths(whole: Column) -> Column:
+    """Whole numbers of millionths as quantities."""
+    return _array(exact(whole, pa.decimal128(18, 0))).view(QUANTITY)
+
+
+def _array(column: Column) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
 def text(*parts: Column | str) -> Column:
     """The parts of each row after one another; null where one of them is null."""
     return pc.binary_join_element_wise(*parts, "")

@@ -18,6 +18,8 @@ from arcadia_pipelines.billing.money import (
     Column,
     divided,
     exact,
+    millionths,
+    of_millionths,
     round_half_up,
     text,
 )
@@ -65,8 +67,7 @@ def scaled(whole: Column, rows: pa.Table) -> Column:
 
 def scaled_quantity(quantity: Column, rows: pa.Table) -> Column:
     """As scaled(), of quantities, to 6 decimals."""
-    millionths = scaled(quantity.combine_chunks().view(pa.decimal128(18, 0)), rows)
-    return exact(millionths, pa.decimal128(18, 0)).combine_chunks().view(QUANTITY)
+    return of_millionths(scaled(millionths(quantity), rows))
 
 
 def days_of_days(rows: pa.Table) -> Column:

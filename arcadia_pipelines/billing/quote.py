@@ -6,12 +6,13 @@ Belongs here: what a deployment costs. Does not: what makes that impossible to s
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arcadia_pipelines.billing import faults, models, proration
+from arcadia_pipelines.billing import faults, models, pooling, proration
 from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import (
     CENTS,
@@ -90,6 +91,7 @@ RATES = pa.schema(
         ("charge_model", TEXT),  # one of models.MODELS
         ("package_size", QUANTITY),  # of a package; else null
         ("maximum_cents", CENTS),  # the most that a subscription pays; null: no maximum
+        ("pooled", FLAG),  # whether the allowances of the tenant's subscriptions with such a rate count together
         ("wrong", TEXT),  # why nothing can be charged by it; null: nothing is wrong
     ]
 )
@@ -180,8 +182,9 @@ def quote(
     claims = CONTESTED.empty_table() if contested is None else to_arrow(contested, CONTESTED)
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
     added = _added(to_arrow(addons, ADDONS), subscribed)
+    price_list = to_arrow(rates, RATES)
     used = _beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan", "days", "days_in_month")
-    rated = _rate(used, to_arrow(rates, RATES))
+    rated = _rate(pa.concat_tables([used, pooling.unused(subscribed, used, price_list)]), price_list)
     found = pa.concat_tables(
         [
             faults.find(subscribed, faults.SUBSCRIPTION),
@@ -210,7 +213,7 @@ def quote(
 
     return Quotes(
         lines=_typed(_numbered(lines), QUOTE_LINES),
-        unbilled=_typed(_unbilled(rated, held), UNBILLED),
+        unbilled=_typed(_unbilled(rated.slice(0, len(used)), held), UNBILLED),
         faults=_typed(found.sort_by([(name, "ascending") for name in FAULTS.names]), FAULTS),
     )
 
@@ -292,10 +295,9 @@ def _addon_lines(added: pa.Table) -> pa.Table:
 
 def _overage_lines(rated: pa.Table, tiers: pa.Table) -> pa.Table:
     """Lines for what is used beyond the allowance, by the rate's charge model; usage within it makes no line."""
-    over = rated.filter(pc.greater(rated["quantity"], rated["included"]))
-    used = exact(over["quantity"], QUANTITY)
-    over = with_columns(over, used=used, beyond=exact(pc.subtract(used, over["included"]), QUANTITY))
-    charged = models.charges(over, tiers)
+    rated = with_columns(rated, used=exact(rated["quantity"], QUANTITY))
+    rated = with_columns(rated, beyond=pooling.beyond(rated))
+    charged = models.charges(rated.filter(pc.greater(rated["beyond"], Decimal(0))), tiers)
     return _lines(
         charged,
         "overage",
@@ -313,12 +315,14 @@ def _overage_lines(rated: pa.Table, tiers: pa.Table) -> pa.Table:
 def _overage_meta(charged: pa.Table) -> Column:
     """What was used and included, and since when the price; of another model than per unit, by which rule."""
     by_rule = pc.not_equal(charged["charge_model"], "per_unit")
+    spared = exact(pc.subtract(pc.subtract(charged["used"], charged["included"]), charged["beyond"]), QUANTITY)
     return _price_meta(
         charged,
         used=charged["used"].cast(TEXT),
         included=charged["included"].cast(TEXT),
         effective_from=charged["effective_from"],
         model=_only(by_rule, charged["charge_model"]),
+        pooled=_only(charged["pooled"], spared.cast(TEXT)),
         tier=charged["tier"],
         package_size=models.plain(charged["package_size"]),
     )

@@ -209,7 +209,6 @@ _JUDGED = f"""
             when r.charge_model not in ('per_unit', 'package', 'graduated', 'volume')
                 then format('has the charge_model %%s, which is none of per_unit, package, graduated and volume',
                             r.charge_model)
-            when r.pooled then 'is pooled, which cannot be billed yet'
             when (r.charge_model = 'package') <> (r.package_size is not null) or r.package_size <= 0
                 then 'has a package_size that is not above 0 for a package, and null for all else'
             when r.maximum_cents < 0 or r.maximum_cents <> trunc(r.maximum_cents) or r.maximum_cents >= 1e10
@@ -233,7 +232,7 @@ RATES = f"""
     select tenant_id, plan_id, resource_kind, twice, included, unit, unit_price_cents,
            greatest(effective_from, '0001-01-01') as effective_from, charge_model,
            case when wrong is null then package_size end as package_size,
-           case when wrong is null then maximum_cents::bigint end as maximum_cents, wrong
+           case when wrong is null then maximum_cents::bigint end as maximum_cents, pooled, wrong
     from judged
 """
 """Every plan's rates in effect, and tenants' own. Takes `month`."""

@@ -122,6 +122,7 @@ def rate(
         "charge_model": "per_unit",
         "package_size": None,
         "maximum_cents": None,
+        "pooled": False,
         "wrong": None,
     }
     return _row(quote.RATES, values, columns)
