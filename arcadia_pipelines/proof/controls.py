@@ -45,10 +45,11 @@ class Finding:
     offenders: list[dict[str, object]]
 
 
-# What is included by plan and kind: by the tenant's own rate, or the list's.
+# What is included by plan and kind: by the tenant's own rate, or the list's; of part months their part.
 _ALLOWANCES = """
     select * from (
         select distinct on (tenant_id, plan_id, resource_kind) tenant_id, plan_id, resource_kind, included_quantity,
+               coalesce(columns ->> 'pooled', 'false') <> 'false' as pooled,
                tenant_id is not null and unit_price_cents is null as gives_back
         from billing.rates() where effective_from <= %(month)s
         order by tenant_id, plan_id, resource_kind, effective_from desc
@@ -59,9 +60,18 @@ _WITH_ALLOWANCE = f"""
                 on own.tenant_id = s.tenant_id and own.plan_id = s.plan_id and own.resource_kind = m.resource_kind
             left join ({_ALLOWANCES}) list
                 on list.tenant_id is null and list.plan_id = s.plan_id and list.resource_kind = m.resource_kind
+            left join (select subscription_id, max(qty) as days, max(price_per) as in_all
+                       from billing.deployment_quote_lines
+                       where period_start = %(month)s and kind = 'plan_base' and price_per <> 1 group by 1) part
+                on part.subscription_id = s.id
             cross join lateral (
-                select case when own.plan_id is null then list.included_quantity else own.included_quantity end
+                select pooled,
+                       case when part.days is null then whole else round(whole * part.days / part.in_all, 6) end
                            as included_quantity
+                from (select case when own.plan_id is null then list.included_quantity else own.included_quantity end
+                                 as whole,
+                             case when own.plan_id is null then coalesce(list.pooled, false) else own.pooled end
+                                 as pooled) r
             ) r
 """
 # A view may show two of one id.
@@ -102,12 +112,39 @@ USAGE_EQUALS_RAW_RECORDS = Control(
 # The quantity of a line is what is billed of usage, but of packages, tiers and caps: those say what they are of.
 _BY_RULE = "kind = 'overage' and (meta ? 'model' or unit = 'cap')"
 _BILLED_USAGE = f"""
-    select deployment_id, resource_kind, qty as quantity from billing.deployment_quote_lines
-    where period_start = %(month)s and kind = 'overage' and not ({_BY_RULE})
+    select tenant_id, deployment_id, resource_kind, qty as quantity, meta ? 'pooled' as pooled
+    from billing.deployment_quote_lines where period_start = %(month)s and kind = 'overage' and not ({_BY_RULE})
     union all
-    select deployment_id, resource_kind, max((meta ->> 'used')::numeric - (meta ->> 'included')::numeric)
+    select tenant_id, deployment_id, resource_kind,
+           max((meta ->> 'used')::numeric - (meta ->> 'included')::numeric
+               - coalesce((meta ->> 'pooled')::numeric, 0)), bool_or(meta ? 'pooled')
     from billing.deployment_quote_lines where period_start = %(month)s and {_BY_RULE}
-    group by subscription_id, deployment_id, resource_kind
+    group by subscription_id, tenant_id, deployment_id, resource_kind
+"""
+# Of pooled kinds the sum per tenant is told: what all used beyond what all include, also those that used nothing.
+_POOLS = f"""
+    with m as (
+        select s.tenant_id, m.resource_kind, sum(m.quantity) as metered
+        from billing.metered_usage m
+        left join ({_UNBILLED}) u
+            on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
+           and u.subscription_id is not distinct from m.subscription_id
+        join ({_PLAN_OF}) s on s.id = m.subscription_id
+        {_WITH_ALLOWANCE}
+        where m.period_start = %(month)s and u.quantity is null and r.pooled group by 1, 2
+    ),
+    allowed as (
+        select m.tenant_id, m.resource_kind, m.metered, sum(r.included_quantity) as included
+        from m join ({BILLED_SUBSCRIPTIONS}) s on s.tenant_id = m.tenant_id
+        {_WITH_ALLOWANCE}
+        where r.pooled group by 1, 2, 3
+    ),
+    billed as (
+        select tenant_id, resource_kind, sum(quantity) as overage from ({_BILLED_USAGE}) b where pooled group by 1, 2
+    )
+    select tenant_id, resource_kind, metered, included, overage
+    from allowed full join billed using (tenant_id, resource_kind)
+    where greatest(metered - included, 0) is distinct from coalesce(overage, 0)
 """
 
 USAGE_IS_CONSERVED = Control(
@@ -115,12 +152,13 @@ USAGE_IS_CONSERVED = Control(
     asset="deployment_quotes",
     blocking=True,
     reads=("metered_usage", "unbilled_usage", "deployment_quote_lines"),
-    description="Metered = included + overage + unbilled, per deployment and resource kind.",
+    description="Metered = included + overage + unbilled, per deployment and resource kind; pooled kinds per tenant.",
     remedy="The quotes do not fit the frozen usage: materialise the month again; if it stays, the engine is wrong.",
     unless=f"""
         select (
             select coalesce(sum({WEIGHT.format("m.")} * (
                        m.quantity - case when u.quantity is not null or r.included_quantity is null then 0
+                                         when r.pooled then m.quantity
                                          else least(m.quantity, r.included_quantity) end)), 0)
             from billing.metered_usage m
             left join ({_UNBILLED}) u
@@ -130,11 +168,12 @@ USAGE_IS_CONSERVED = Control(
             {_WITH_ALLOWANCE}
             where m.period_start = %(month)s
         ) = (
-            select coalesce(sum({WEIGHT.format("")} * quantity), 0) from ({_BILLED_USAGE}) b
+            select coalesce(sum({WEIGHT.format("")} * quantity), 0) from ({_BILLED_USAGE}) b where not pooled
         ) + (
             select coalesce(sum({WEIGHT.format("")} * quantity), 0) from billing.unbilled_usage
             where period_start = %(month)s
-        )
+        ) and case when exists (select from billing.rates() where columns ->> 'pooled' <> 'false')
+                   then not exists ({_POOLS}) else true end
     """,
     query=f"""
         with metered as (
@@ -142,12 +181,13 @@ USAGE_IS_CONSERVED = Control(
             from billing.metered_usage where period_start = %(month)s group by 1, 2, 3
         ),
         overage as (
-            select deployment_id, resource_kind, sum(quantity) as quantity from ({_BILLED_USAGE}) b group by 1, 2
+            select deployment_id, resource_kind, sum(quantity) as quantity from ({_BILLED_USAGE}) b
+            where not pooled group by 1, 2
         ),
         unbilled as ({_UNBILLED}),
         allowed as (
             select m.deployment_id, m.resource_kind, sum(m.quantity) as metered, sum(u.quantity) as unbilled,
-                   sum(least(m.quantity, r.included_quantity))
+                   sum(case when r.pooled then m.quantity else least(m.quantity, r.included_quantity) end)
                        filter (where u.quantity is null and r.included_quantity is not null) as included
             from metered m
             left join unbilled u on u.deployment_id = m.deployment_id and u.resource_kind = m.resource_kind
@@ -156,10 +196,12 @@ USAGE_IS_CONSERVED = Control(
             {_WITH_ALLOWANCE}
             group by 1, 2
         )
-        select deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled
+        select null as tenant_id, deployment_id, resource_kind, a.metered, a.included, o.quantity as overage, a.unbilled
         from allowed a full join overage o using (deployment_id, resource_kind)
         where a.metered is distinct from coalesce(a.included, 0) + coalesce(o.quantity, 0) + coalesce(a.unbilled, 0)
-        order by deployment_id, resource_kind
+        union all
+        select tenant_id, null, resource_kind, metered, included, overage, null from ({_POOLS}) p
+        order by 1, 2, 3
     """,
 )
 

@@ -54,6 +54,7 @@ OPEN = f"""
     rates as (
         select distinct on (tenant_id, plan_id, resource_kind) tenant_id, plan_id, resource_kind, included_quantity,
                case when coalesce(columns ->> 'charge_model', 'per_unit') = 'per_unit'
+                     and coalesce(columns ->> 'pooled', 'false') = 'false'
                      and columns ->> 'maximum_cents' is null then unit_price_cents end as unit_price_cents
         from billing.rates()
         where included_quantity between 0 and 999999999999 and unit_price_cents between 0 and 9999999999
