@@ -228,6 +228,8 @@ def _differing(change: Change) -> Iterable[str]:
     for name, words in (
         ("used", f"used {{}} {unit}"),
         ("included", f"included {{}} {unit}"),
+        ("pooled", f"covered by the pool {{}} {unit}"),
+        ("days", "days {}"),
         ("unit_price_cents", f"{{}} c per {unit}" if unit else "{} c"),
         ("effective_from", "price in effect since {}"),
     ):

@@ -28,9 +28,11 @@ LINES = pa.schema(
         ("price_per", QUANTITY),
         ("amount_cents", CENTS),
         ("meta", TEXT),
-        ("used", QUANTITY),  # these three are from the meta; null where the kind has none
+        ("used", QUANTITY),  # these are from the meta; null where the line has none
         ("included", QUANTITY),
         ("effective_from", TEXT),
+        ("days", TEXT),
+        ("pooled", QUANTITY),
     ]
 )
 """One row per line of one invoice."""
@@ -44,6 +46,8 @@ _VALUES = [
     ("used", QUANTITY),
     ("included", QUANTITY),
     ("effective_from", TEXT),
+    ("days", TEXT),
+    ("pooled", QUANTITY),
 ]
 CHANGES = pa.schema(
     [
@@ -68,9 +72,9 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     Lines are matched by deployment, kind, resource kind and description; several equal ones in order. Causes, more than
     one with commas between:
 
-    - usage: the used quantity differs
+    - usage: the used quantity differs, or what the tenant's pool covers of it
     - price: the unit price, the allowance or the effective_from differs
-    - subscription: a plan or addon came, went or has another quantity; also overage whose plan was changed
+    - subscription: a plan or addon came, went, or has another quantity or number of days; also overage of such a plan
     - usage or price: an overage line came or went though its plan stayed; the revision without it does not say which
     - correction: an adjustment or a credit
     - tax: GST is on another taxable sum, or GST came or went
@@ -118,14 +122,15 @@ def _causes(both: pd.DataFrame, matched: Series, taxed_alike: bool) -> Series:
     kind = both["kind"]
     overage = kind == "overage"
     replanned = overage & both["deployment"].isin(both["deployment"][(kind == "plan_base") & ~matched])
-    price = kind.isin(["plan_base", "addon", "overage"]) & _any_differs(
-        both, "unit", "unit_price_cents", "included", "effective_from"
-    )
+    supplied = kind.isin(["plan_base", "addon"])
+    lasted = _any_differs(both, "days")
+    price = (supplied | overage) & _any_differs(both, "unit_price_cents", "effective_from")
+    price |= overage & (_any_differs(both, "unit") | _any_differs(both, "included") & ~lasted)
     causes = {
-        "usage": overage & matched & _any_differs(both, "used"),
+        "usage": overage & matched & _any_differs(both, "used", "pooled"),
         "price": price & matched & ~replanned,
-        "subscription": (kind.isin(["plan_base", "addon"]) & ~matched)
-        | ((kind == "addon") & _any_differs(both, "qty"))
+        "subscription": (supplied & (~matched | _any_differs(both, "qty", "unit", "price_per")))
+        | (overage & matched & lasted)
         | (replanned & (price | ~matched)),
         "usage or price": overage & ~matched & ~replanned,
         "correction": kind.isin(["adjustment", "credit"]),

@@ -198,7 +198,7 @@ def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) ->
     if price is None:
         found.object_to(f"{what} has no price for {month} now; billed was {billed}")
         return
-    row = _worded(line, price.unit_price_cents, price.included, price.effective_from)
+    row = _worded(line, price.unit_price_cents, _allowance(line, price), price.effective_from)
     if _is_billed(line, price):
         found.say(f"price of {what}: {row} ({price.table})")
     else:
@@ -207,11 +207,21 @@ def _explain_price(found: Explanation, invoice: Mapping[str, Any], what: str) ->
 
 def _worded(line: Line, cents: Decimal, included: Decimal | None, since: object) -> str:
     allowance = "" if included is None else f" beyond {plain(included)}"
-    return f"{exact_dollars(cents)} per {line['unit']}{allowance}, since {since}"
+    unit = line["unit"] if line["price_per"] == 1 else f"{plain(line['price_per'])} {line['unit']}s"
+    return f"{exact_dollars(cents)} per {unit}{allowance}, since {since}"
+
+
+def _allowance(line: Line, price: Price) -> Decimal | None:
+    """What the price includes in the line's month: of a part month so many days' part, half up to 6 decimals."""
+    days, _, in_all = str(line["meta"].get("days", "")).partition(" of ")
+    if price.included is None or not (days.isdecimal() and in_all.isdecimal() and int(in_all)):
+        return price.included
+    millionths, of = int(price.included * 10**6) * int(days), int(in_all)
+    return Decimal((2 * millionths + of) // (2 * of)).scaleb(-6)
 
 
 def _is_billed(line: Line, price: Price | None) -> bool:
-    return price is not None and (price.unit_price_cents, price.included, price.effective_from) == (
+    return price is not None and (price.unit_price_cents, _allowance(line, price), price.effective_from) == (
         line["unit_price_cents"],
         _meta_quantity(line, "included"),
         line["meta"].get("effective_from"),
@@ -224,11 +234,17 @@ def _explain_allowance(found: Explanation) -> None:
     if used is None or included is None:
         found.object_to("the line does not say what was used and included")
         return
+    text, beyond = f"used {plain(used)} - included {plain(included)}", used - included
+    if days := line["meta"].get("days"):
+        text += f" ({days} days)"
+    if (pooled := _meta_quantity(line, "pooled")) is not None:
+        text, beyond = f"{text} - {plain(pooled)} that other subscriptions left of theirs", beyond - pooled
+    text += f" = {plain(beyond)}"
     if rule := _rule(line):
-        found.say(f"used {plain(used)} - included {plain(included)} = {plain(used - included)}, charged {rule}")
+        found.say(f"{text}, charged {rule}")
         return
-    text = f"used {plain(used)} - included {plain(included)} = {plain(used - included)} {line['unit']}"
-    if used - included == line["qty"]:
+    text += f" {line['unit']}"
+    if beyond == line["qty"]:
         found.say(text)
     else:
         found.object_to(f"{text}, but {plain(line['qty'])} stands on the line")

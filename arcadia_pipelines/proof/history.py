@@ -42,9 +42,12 @@ _LINES = """
     cross join jsonb_populate_recordset(null::billing.tenant_invoice_lines, e.snapshot -> 'lines') l
     where e.invoice_id = %(invoice)s and (e.snapshot -> 'invoice' ->> 'revision')::integer = %(revision)s
 """
+# What was replaced before lines had a price_per does not say it.
 _COMPARED = f"""
-    select *, (meta ->> 'used')::numeric as used, (meta ->> 'included')::numeric as included,
-           meta ->> 'effective_from' as effective_from
+    select line_no, deployment_id, deployment_name, kind, resource_kind, description, qty, unit, unit_price_cents,
+           coalesce(price_per, 1) as price_per, amount_cents, meta, (meta ->> 'used')::numeric as used,
+           (meta ->> 'included')::numeric as included,
+           meta ->> 'effective_from' as effective_from, meta ->> 'days' as days, (meta ->> 'pooled')::numeric as pooled
     from ({_LINES}) l
 """
 

@@ -5,6 +5,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof.controls import USAGE_IS_CONSERVED, find
 from arcadia_pipelines.storage import database
+from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World, uid
 
 
@@ -143,3 +144,19 @@ def test_a_day_too_many_is_found(daily: World) -> None:
     daily.publish("2026-10")
     daily.tamper("update billing.tenant_invoice_lines set qty = 11, amount_cents = 1100 where kind = 'plan_base'")
     assert ("2026-10", "lines_follow_from_usage_and_prices") in daily.disproved()
+
+
+def test_a_part_month_and_a_pool_are_explained(daily: World, arcadia: Call) -> None:
+    """Every sum agrees, to the price of a whole month and the allowance of ten days."""
+    daily.query("update cloud.plan_rates set pooled = true")
+    daily.deployment("pilot", "web", "small", start="2026-10-22 00:00+00")
+    daily.deployment("pilot", "api", "small", start="2026-10-22 00:00+00")
+    daily.use("web", "calls", 190, "2026-10-24 12:00+00")
+    daily.use("api", "calls", 110, "2026-10-24 12:00+00")
+    daily.publish("2026-10")
+    code, out, _ = arcadia("explain", "INV-202610-00001")
+    assert "10 day x 31.00 / 31 = 10.00" in out
+    assert "price of plan small: 31.00 per 31 days, since 2026-01-01 (plan_prices)" in out
+    assert "used 190 - included 100 (10 of 31 days) - 0 that other subscriptions left of theirs = 90 hour" in out
+    assert "price of plan small: 0.01 per hour beyond 100, since 2026-01-01 (plan_rates)" in out
+    assert (code, "Every sum agrees." in out) == (0, True)

@@ -25,11 +25,14 @@ def line(kind: str, description: str, cents: int, **columns: object) -> Row:
         "qty": Decimal(1),
         "unit": "month",
         "unit_price_cents": Decimal(cents),
+        "price_per": Decimal(1),
         "amount_cents": cents,
         "meta": None,
         "used": None,
         "included": None,
         "effective_from": SINCE,
+        "days": None,
+        "pooled": None,
     }
     assert not columns.keys() - values.keys()
     row = values | columns
@@ -121,6 +124,21 @@ def test_another_allowance_is_a_price() -> None:
 def test_the_same_price_since_another_day_is_a_price() -> None:
     """A row was added to the price list for April, at 50.00 as before: not a cent more."""
     assert causes([plan()], [plan(effective_from="2026-04-01")]) == [("Plan: studio", "changed", "price", 0)]
+
+
+def test_days_more_or_less_are_a_cause_of_the_subscription() -> None:
+    """A plan of 31.00 for 17 days instead of the month; its allowance of 17 of 31 days makes 5 hours more overage."""
+    days = {"qty": Decimal(17), "unit": "day", "price_per": Decimal(31), "unit_price_cents": Decimal(3100)}
+    whole, part = plan(cents=3100), plan(cents=1700, **days)
+    assert causes([whole], [part]) == [("Plan: studio", "changed", "subscription", -1400)]
+    hours = [overage("20", "10"), overage("20", "5", days="17 of 31")]
+    assert causes(hours[:1], hours[1:]) == [("Overage: droplet_hours", "changed", "subscription", 5)]
+
+
+def test_what_the_pool_covers_is_usage() -> None:
+    """Another of the tenant's subscriptions used 4 hours more of the allowance."""
+    more = [overage("20", "10", qty=Decimal(pay), amount_cents=pay, pooled=Decimal(10 - pay)) for pay in (2, 6)]
+    assert causes(more[:1], more[1:]) == [("Overage: droplet_hours", "changed", "usage", 4)]
 
 
 def test_usage_and_price_at_once_are_both_told() -> None:

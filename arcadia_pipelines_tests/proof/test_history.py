@@ -180,6 +180,8 @@ def test_a_comparison_as_json_has_cents_and_decimals(world: World, arcadia: Call
         "unit_after": "hour",
         "unit_price_cents_before": "1.00000000",
         "unit_price_cents_after": "1.00000000",
+        "price_per_before": "1.000000",
+        "price_per_after": "1.000000",
         "amount_cents_before": 672,
         "amount_cents_after": 772,
         "used_before": "2160.000000",
@@ -188,6 +190,10 @@ def test_a_comparison_as_json_has_cents_and_decimals(world: World, arcadia: Call
         "included_after": "1488.000000",
         "effective_from_before": "2026-01-01",
         "effective_from_after": "2026-01-01",
+        "days_before": None,
+        "days_after": None,
+        "pooled_before": None,
+        "pooled_after": None,
     }
     assert (gst["cause"], gst["difference_cents"], gst["deployment_name"]) == ("tax", 10, None)
     assert compared["meta_changes"] == []
