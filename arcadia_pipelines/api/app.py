@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import IO, Annotated, Any
 
+import pandas as pd
 import psycopg
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
@@ -216,11 +217,14 @@ async def events(request: Request, who: Admin, invoice_id: uuid.UUID, _: NoParam
 
 @_quotes.post(
     "/quotes",
+    response_model_exclude_unset=True,
     dependencies=[Depends(body_names_each_once)],
     responses=told("forbidden", "too-slow", "too-large", *READING),
 )
-async def quotes(request: Request, who: Who, _: NoParameters, wanted: schemas.QuoteRequest) -> schemas.Quote:
+async def quotes(request: Request, who: Who, _: NoParameters, wanted: schemas.QuoteRequest) -> schemas.QuoteOfStart:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored.
+
+    With a `start`, the month that it starts in; and a whole month, where that costs less.
 
     A tenant is quoted its own prices; a platform admin the list's, or those of the `tenant` that is named.
     """
@@ -258,20 +262,32 @@ class Head:
             scope["route"] = as_get.get("route")
 
 
-def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> schemas.Quote:
-    today = dt.datetime.now(dt.UTC).date()
-    month = BillingMonth.parse(wanted.month) if wanted.month else BillingMonth(today.replace(day=1))
+def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> schemas.QuoteOfStart:
+    day = wanted.start or dt.datetime.now(dt.UTC).date().replace(day=1)
+    month = BillingMonth.parse(wanted.month) if wanted.month else BillingMonth(day.replace(day=1))
+    if wanted.start and wanted.start.replace(day=1) != month.start:
+        raise Problem("invalid-request", f"start {wanted.start} is not in {month}: give one of the two")
+    first_day = wanted.start.day if wanted.start else 1
     usage = {kind: Decimal(quantity) for kind, quantity in wanted.usage.items()}
     with database.transaction(engine) as connection:
         connection.exec_driver_sql("set transaction read only")
         connection.exec_driver_sql("set local role arcadia_api")
         try:
-            totals, lines = project(connection, month, wanted.plan, wanted.addons, usage, tenant)
+            quoted = _priced(*project(connection, month, wanted.plan, wanted.addons, usage, tenant, first_day))
+            whole = quoted
+            if first_day > 1:
+                whole = _priced(*project(connection, month, wanted.plan, wanted.addons, usage, tenant))
         except (UnknownCode, CannotQuote) as error:
             raise Problem("invalid-request", str(error)) from error
+    beside = {} if quoted == whole else {"whole_month": whole}
+    return schemas.QuoteOfStart.model_validate({**dict(quoted), **beside})
+
+
+def _priced(totals: pd.DataFrame, lines: pd.DataFrame) -> schemas.Quote:
     cents = totals[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
     rows = lines[list(schemas.Line.model_fields)].astype(object).where(lines.notna(), None).to_dict("records")
     return schemas.Quote(
+        currency="AUD",
         subtotal_cents=int(cents["subtotal_cents"]),
         tax_cents=int(cents["tax_cents"]),
         total_cents=int(cents["total_cents"]),

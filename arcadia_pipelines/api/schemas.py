@@ -248,6 +248,12 @@ class QuoteRequest(BaseModel):
         default={}, max_length=100, description="expected usage in the month by resource kind: an integer, or a string"
     )
     month: Period | None = Field(default=None, description="at the prices of this month; this month unless given")
+    start: dt.date | None = Field(
+        default=None,
+        ge=dt.date(1900, 1, 1),
+        le=dt.date(9998, 12, 31),
+        description="the day it starts on; the first of the month unless given",
+    )
     tenant: Code | None = Field(default=None, description="with this tenant's own prices and GST status; for admins")
 
 
@@ -274,6 +280,12 @@ class Quote(BaseModel):
     tax_cents: int
     total_cents: int
     lines: list[Line]
+
+
+class QuoteOfStart(Quote):
+    """A quote; and what a whole month costs, where the month that it starts in costs less."""
+
+    whole_month: Quote | None = None
 
 
 class Sums(BaseModel):

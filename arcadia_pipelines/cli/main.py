@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import dotenv
@@ -41,6 +41,9 @@ from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof import history
 from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings
 from arcadia_pipelines.storage import database, ledger, migrations
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NEXT = """
 Next:
@@ -105,6 +108,7 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
 @click.option("--addon", "addons", multiple=True, help="An addon's code; again for each further unit.")
 @click.option("--usage", multiple=True, type=_Usage(), help="Expected usage in the month; again for each kind.")
 @click.option("--month", type=Month(), help="At the prices of this month; this month unless given.")
+@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="The day it starts on.")
 @click.option("--tenant", metavar="TENANT", help="With this tenant's own prices and GST status.")
 @JSON
 def quote(
@@ -112,26 +116,43 @@ def quote(
     addons: tuple[str, ...],
     usage: tuple[tuple[str, Decimal], ...],
     month: BillingMonth | None,
+    start: dt.datetime | None,
     tenant: str | None,
     as_json: bool,
 ) -> None:
-    """Price a deployment for a month, before it exists, by the same engine that invoices it."""
+    """Price a deployment for a month, before it exists, by the same engine that invoices it.
+
+    With --start, the month that it starts in; and a whole month, if its plan prorates.
+    """
     from arcadia_pipelines.month.projection import project
 
-    month = month or BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
+    day = start.date() if start else (month.start if month else dt.datetime.now(dt.UTC).date().replace(day=1))
+    if month and day.replace(day=1) != month.start:
+        raise CommandError(f"--start {day} is not in {month}: give one of the two")
+    month = BillingMonth.parse(f"{day.year:04}-{day.month:02}")
     quantities: dict[str, Decimal] = {}
     for kind, quantity in usage:
         quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
     with database.transaction(engine()) as connection:
-        invoices, lines = project(connection, month, plan, addons, quantities, tenant)
+        quoted = _quoted(*project(connection, month, plan, addons, quantities, tenant, day.day))
+        whole = _quoted(*project(connection, month, plan, addons, quantities, tenant)) if day.day > 1 else quoted
+    is_part = quoted["lines"] != whole["lines"]
+    if as_json:
+        click.echo(to_json(document(quoted) | ({"whole_month": document(whole)} if is_part else {})))
+        return
+    print_lines(f"Quote at the prices of {month}{f', from {day} on' if day.day > 1 else ''}", quoted)
+    if is_part:
+        print_lines("A whole month", whole)
+    elif day.day > 1:
+        say(f"Plan {plan} does not prorate: a part month costs as much as a whole one.")
+
+
+def _quoted(invoices: "pd.DataFrame", lines: "pd.DataFrame") -> dict[str, Any]:
+    """The contract's document of a quote."""
     totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
     rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
     quoted: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}
-    quoted["lines"] = [{**row, "meta": json.loads(row["meta"])} for row in rows]
-    if as_json:
-        click.echo(to_json(document(quoted)))
-    else:
-        print_lines(f"Quote at the prices of {month}", quoted)
+    return quoted | {"lines": [{**row, "meta": json.loads(row["meta"])} for row in rows]}
 
 
 @arcadia.command()

@@ -30,19 +30,20 @@ def project(
     addons: Sequence[str],
     usage: dict[str, Decimal],
     tenant: str | None = None,
+    first_day: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Price one deployment: the invoice (one row, invoice.INVOICES) and its lines (invoice.INVOICE_LINES).
 
     `addons` are codes, one for each unit; `usage` is quantity by resource kind, in the rates' units. A tenant's own
-    prices and GST status count; without one the list's and 10 %. Raises catalogue.UnknownCode, catalogue.UnknownTenant
-    and CannotQuote.
+    prices and GST status count; without one the list's and 10 %. From its first day of the month on it is there, which
+    makes a difference to plans that prorate. Raises catalogue.UnknownCode, catalogue.UnknownTenant and CannotQuote.
     """
     whom = catalogue.tenant_of(connection, tenant) if tenant else frame(invoice.TENANTS, [(_NEW, None, "{}")])
-    plan_id, subscription = _subscription(connection, month, plan, tenant)
+    plan_id, subscription = _subscription(connection, month, plan, tenant, first_day)
     rates, tiers = catalogue.rates_for(connection, month, tenant)
     quoted = quote.quote(
         subscription,
-        _addons(connection, month, addons, tenant),
+        _addons(connection, month, addons, tenant, first_day),
         rates,
         frame(quote.USAGE, [(_NEW, _NEW, kind, quantity, 0, 0) for kind, quantity in usage.items()]),
         tiers=tiers,
@@ -59,25 +60,27 @@ def project(
 
 
 def _subscription(
-    connection: Connection, month: BillingMonth, plan: str, tenant: str | None
+    connection: Connection, month: BillingMonth, plan: str, tenant: str | None, first_day: int
 ) -> tuple[str, pd.DataFrame]:
     """The plan's id, and the deployment's subscription of it."""
     on_sale = catalogue.plan_prices(connection, month, tenant)
     _, plan_id, cents, since, own = catalogue.the_only("plan", plan, on_sale, month)
     deployment = (_NEW, tenant or _NEW, True, _NEW, True, _NEW, False, False, None, None)
-    days = (False, 1, month.days, month.days)
+    days = (catalogue.is_daily(connection, plan_id), first_day, month.days, month.days)
     row = (*deployment, plan_id, plan, cents, since.isoformat(), own, *days)
     return plan_id, frame(quote.SUBSCRIPTIONS, [row])
 
 
-def _addons(connection: Connection, month: BillingMonth, addons: Sequence[str], tenant: str | None) -> pd.DataFrame:
+def _addons(
+    connection: Connection, month: BillingMonth, addons: Sequence[str], tenant: str | None, first_day: int
+) -> pd.DataFrame:
     """The deployment's addons, each once with its quantity."""
     on_sale = catalogue.addon_prices(connection, month, tenant) if addons else []
     prices = {
         code: (count, *catalogue.the_only("addon", code, on_sale, month)[2:]) for code, count in Counter(addons).items()
     }
     rows = [
-        (code, _NEW, False, None, code, count, cents, since.isoformat(), own, 1, month.days)
+        (code, _NEW, False, None, code, count, cents, since.isoformat(), own, first_day, month.days)
         for code, (count, cents, since, own) in prices.items()
     ]
     return frame(quote.ADDONS, list(rows))

@@ -90,6 +90,7 @@ _TIMELESS = f"""
     where {IS_TIMELESS} and ingested_at >= %(start)s and ingested_at < %(end)s
     group by deployment_id
 """
+_IS_DAILY = "case p.proration when 'daily' then true when 'none' then false end"
 # A month's days are counted from 1; what is active until midnight is not active on the day that begins then.
 _FIRST_DAY = "extract(day from {0} at time zone 'UTC')::bigint"
 _LAST_DAY = "extract(day from ({0} - interval '1 microsecond') at time zone 'UTC')::bigint"
@@ -126,7 +127,7 @@ _SUBSCRIPTIONS = f"""
            s.plan_id, coalesce(p.code, s.plan_id::text) as plan,
            coalesce(own.cents, base_price_cents) as base_price_cents,
            coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price,
-           case p.proration when 'daily' then true when 'none' then false end as daily,
+           {_IS_DAILY} as daily,
            {_FIRST_DAY.format("active_from")} as first_day,
            {_LAST_DAY.format("active_to")}
                - ({_FIRST_DAY.format("lead(active_from) over by_start")} is not distinct from
@@ -334,6 +335,13 @@ def plan_prices(connection: Connection, month: BillingMonth, tenant: str | None 
     A code that is there twice, or twice priced, is listed as often.
     """
     return _price_list(connection, "plan", "base_price_cents", _OWN_PLAN_PRICES, month, tenant)
+
+
+def is_daily(connection: Connection, plan_id: str) -> bool | None:
+    """Whether the plan prorates by days; None: its proration is neither daily nor none."""
+    query = f"select {_IS_DAILY} from ({_CODES_ONCE.format('plans')}) p where id = %(plan)s"
+    found: bool | None = connection.exec_driver_sql(query, {"plan": plan_id}).scalar_one()
+    return found
 
 
 def addon_prices(connection: Connection, month: BillingMonth, tenant: str | None = None) -> list[Listed]:

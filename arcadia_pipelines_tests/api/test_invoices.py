@@ -259,9 +259,26 @@ def test_a_tenant_is_quoted_its_own_prices_and_nobody_elses(world: World, serve:
     assert base(ADMIN, tenant="nobody") == (422, None)
 
 
+def test_a_quote_of_a_start_has_the_part_and_the_whole_month(world: World, serve: Serve) -> None:
+    """50.00 a month from 16 April: 15 of 30 days are 25.00; from the 1st, or by whole months, there is one."""
+    world.pilot()
+    client = serve(world.url)
+
+    def bases(start: str) -> list[int]:
+        answer = client.post("/api/v1/quotes", headers=ADMIN, json={"plan": "studio", "start": start})
+        quote = answer.raise_for_status().json()
+        return [part["lines"][0]["amount_cents"] for part in (quote, quote.get("whole_month")) if part]
+
+    assert bases("2026-04-16") == [5000]
+    world.query("update cloud.plans set proration = 'daily'")
+    assert (bases("2026-04-16"), bases("2026-04-01")) == ([2500, 5000], [5000])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"start": "2026-05-01"}, "start 2026-05-01 is not in 2026-04"),
+        ({"start": "9999-12-31"}, "start"),
         ({"plan": "nothing"}, "no plan 'nothing'"),
         ({"addons": ["nothing"]}, "no addon 'nothing'"),
         ({"usage": {"nothing": 1}}, "no rate for 'nothing'"),

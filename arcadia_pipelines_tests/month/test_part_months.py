@@ -160,3 +160,27 @@ def test_a_part_month_and_a_pool_are_explained(daily: World, arcadia: Call) -> N
     assert "used 190 - included 100 (10 of 31 days) - 0 that other subscriptions left of theirs = 90 hour" in out
     assert "price of plan small: 0.01 per hour beyond 100, since 2026-01-01 (plan_rates)" in out
     assert (code, "Every sum agrees." in out) == (0, True)
+
+
+def test_a_quote_of_a_start_prices_the_part_and_the_whole_month(daily: World, arcadia: Call) -> None:
+    """From 22 October: 10 of 31 days of 31.00 + 2 x 3.10, and 50 calls beyond 100: 12.50. A month: 37.20."""
+    wanted = ("--plan", "small", "--addon", "storage", "--addon", "storage", "--usage", "calls=150")
+    quoted = arcadia("quote", *wanted, "--start", "2026-10-22", "--json").json()
+    assert [quoted["subtotal_cents"], quoted["whole_month"]["subtotal_cents"]] == [1250, 3720]
+    assert quoted["lines"][0]["price_per"] == "31.000000"
+    assert "whole_month" not in arcadia("quote", *wanted, "--month", "2026-10", "--json").json()
+    told = arcadia("quote", "--plan", "whole", "--start", "2026-10-22").out
+    assert "Plan whole does not prorate: a part month costs as much as a whole one." in told
+    refused = arcadia("quote", *wanted, "--start", "2026-10-22", "--month", "2026-09")
+    assert "--start 2026-10-22 is not in 2026-09: give one of the two" in refused.err
+
+
+def test_a_quote_of_what_was_used_is_the_invoice(daily: World, arcadia: Call) -> None:
+    """The same lines to the cent, but for the deployment's name: of a part month too."""
+    daily.deployment("pilot", "web", "small", ["storage"], start="2026-10-22 00:00+00")
+    daily.use("web", "calls", 150, "2026-10-24 12:00+00")
+    daily.publish("2026-10")
+    invoiced = arcadia("show", "pilot", "2026-10", "--json").json()["lines"]
+    wanted = ("--plan", "small", "--addon", "storage", "--usage", "calls=150", "--start", "2026-10-22")
+    quoted = arcadia("quote", *wanted, "--json").json()["lines"]
+    assert quoted == [{**line, "deployment_id": None} for line in invoiced]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -128,7 +129,12 @@ def test_the_same_price_since_another_day_is_a_price() -> None:
 
 def test_days_more_or_less_are_a_cause_of_the_subscription() -> None:
     """A plan of 31.00 for 17 days instead of the month; its allowance of 17 of 31 days makes 5 hours more overage."""
-    days = {"qty": Decimal(17), "unit": "day", "price_per": Decimal(31), "unit_price_cents": Decimal(3100)}
+    days: dict[str, Any] = {
+        "qty": Decimal(17),
+        "unit": "day",
+        "price_per": Decimal(31),
+        "unit_price_cents": Decimal(3100),
+    }
     whole, part = plan(cents=3100), plan(cents=1700, **days)
     assert causes([whole], [part]) == [("Plan: studio", "changed", "subscription", -1400)]
     hours = [overage("20", "10"), overage("20", "5", days="17 of 31")]
