@@ -88,7 +88,7 @@ api: $(INSTALLED)
 
 # The month end, with N deployments: 100,000 unless given.
 bench: $(DEVELOPED)
-	@$(BIN)/python benchmarks/month_end.py $(N)
+	@$(BIN)/python benchmarks/month_end.py $(N) $(if $(MIX),--mix)
 
 bench-api: $(DEVELOPED)
 	@$(BIN)/python benchmarks/api.py $(N)

@@ -15,7 +15,9 @@ A run's seconds are those of its steps; Dagster's overhead is what the run takes
 so are ratios with it. Of repeated runs the quickest counts, on every side. There is no ratio unless pipeline and
 baseline agree on every invoice and every line. Memory of the pipeline is its process's highest RSS; of PostgreSQL the
 highest sum of PSS over its processes, shared buffers included, four times a second. WAL includes Dagster's.
-With several N (`make bench N="100000 1000000"`) growth is compared too. The last line of output is JSON.
+With MIX=1 the month is run once more with every kind of price (month_end_mix.sql), and each line of it must take no
+more than 1.3 of the time. With several N (`make bench N="100000 1000000"`) growth is compared too. The last line of
+output is JSON.
 """
 
 import compileall
@@ -57,6 +59,7 @@ TARGETS = {
     "ratio_to_floor": 2.0,
     "ratio_unchanged": 0.4,
     "ratio_one_percent": 0.5,
+    "ratio_mixed_line": 1.3,
     "pipeline_peak_mib": 1024.0,
     "ratio_smallest_to_empty": 1.5,
     "import_s": 2.0,
@@ -72,8 +75,8 @@ class Disagreement(Exception):
     """Pipeline and baseline differ, or a run did not do what it was to do: there is nothing to compare."""
 
 
-def main(counts: list[int]) -> None:
-    """Measure with so many deployments, one count after the other."""
+def main(counts: list[int], mixed: bool) -> None:
+    """Measure with so many deployments, one count after the other; if `mixed`, with every kind of price too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which stops the server too
     home = Path(tempfile.mkdtemp(prefix="arcadia-bench-"))
     shutil.copy(PROJECT / "dagster.yaml", home)
@@ -85,7 +88,7 @@ def main(counts: list[int]) -> None:
         shared = _import_time() | _child("small", server.root)
         measured: list[Figures] = []
         for count in counts:
-            measured.append(shared | _measure(server, count))
+            measured.append(shared | _measure(server, count, mixed))
             figures = measured[-1] | _growth(measured[-2:])
             _print(figures)
         print(json.dumps(figures | ({"smaller": measured[:-1]} if len(measured) > 1 else {})))
@@ -194,7 +197,7 @@ def _load(server: Server, name: str, count: int) -> None:
     print(f"{count} deployments, {count * 90} usage records: made in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _measure(server: Server, count: int) -> Figures:
+def _measure(server: Server, count: int, mixed: bool) -> Figures:
     repeats = REPEATS if count <= TARGETS_AT else 1
     _load(server, "made", count)
     cold = [_cold(server.copy("cold", of="made")) for _ in range(repeats)]
@@ -204,16 +207,20 @@ def _measure(server: Server, count: int) -> Figures:
         (_run(server, server.copy("month", of="made")), _baseline(server), _floor(server)) for _ in range(repeats)
     ]
     first, baseline, floor = (min(side, key=_seconds) for side in zip(*rounds, strict=True))
+    mix = min((_mixed(server) for _ in range(repeats)), key=_seconds) if mixed else {}
     server.drop("made")
     counts = _agree(server.url("month"))
     unchanged = min((_unchanged(server) for _ in range(repeats)), key=_seconds)
     one_percent = min((_one_percent(server, max(1, count // 200)) for _ in range(repeats)), key=_seconds)
     server.drop("month")
     steps, whole = first["seconds"], first["run_s"]
+    if mix:
+        mix = {"mixed": mix, "ratio_mixed_line": mix["seconds"] / mix["lines"] / steps * counts["lines"]}
     return {
         "deployments": count,
         "usage_rows": count * 90,
         **counts,
+        **mix,
         "cold_s": min(took["seconds"] for took in cold),
         "cold_peak_mib": max(took["peak_mib"] for took in cold),
         "pipeline": first,
@@ -261,6 +268,24 @@ def _run(server: Server, url: str) -> Figures:
     with server.watched() as figures:
         ran = _child("run", warm, url)
     return figures | ran
+
+
+def _mixed(server: Server) -> Figures:
+    """The month end with every kind of price, and how many lines it made. Raises Disagreement unless it is proved."""
+    url = server.copy("mixed", of="made")
+    with _scripts(url) as run:
+        run("month_end_mix.sql")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+    figures = _run(server, url)
+    command = [str(Path(sys.executable).with_name("arcadia")), "audit", str(MONTH)]
+    proof = subprocess.run(command, env=os.environ | {"ARCADIA_DATABASE_URL": url}, capture_output=True, text=True)
+    if proof.returncode:
+        raise Disagreement(f"the mixed month is not proved: {proof.stdout}{proof.stderr}")
+    with psycopg.connect(url) as connection:
+        lines = _row(connection, "select count(*) from billing.tenant_invoice_lines")[0]
+    server.drop("mixed")
+    return figures | {"lines": lines}
 
 
 def _unchanged(server: Server) -> Figures:
@@ -491,17 +516,18 @@ def _quote_time() -> float:
         "SUBSCRIPTIONS": [
             {"subscription_id": "s", "tenant_id": "t", "tenant_exists": True, "deployment_id": "d"}
             | {"deployment_exists": True, "deployment_name": "web", "overlapping": False, "incomplete": False}
-            | {"twice": None, "plan_id": "p", "plan": "studio"}
-            | {"base_price_cents": 5000, "effective_from": MONTH.key}
+            | {"twice": None, "plan_id": "p", "plan": "studio", "daily": False, "first_day": 1, "last_day": 30}
+            | {"days_in_month": 30, "base_price_cents": 5000, "effective_from": MONTH.key}
         ],
         "ADDONS": [
             {"subscription_addon_id": addon, "subscription_id": "s", "addon": addon, "quantity": 1, "price_cents": 750}
-            | {"incomplete": False, "twice": None, "effective_from": MONTH.key}
+            | {"incomplete": False, "twice": None, "effective_from": MONTH.key, "first_day": 1, "last_day": 30}
             for addon in ("a", "b")
         ],
         "RATES": [
             {"plan_id": "p", "resource_kind": kind, "twice": False, "included": Decimal(100), "unit": "hour"}
             | {"unit_price_cents": Decimal("0.744"), "effective_from": MONTH.key, "charge_model": "per_unit"}
+            | {"pooled": False}
             for kind in kinds
         ],
         "USAGE": [
@@ -541,6 +567,8 @@ def _print(figures: Figures) -> None:
         _print_row(name, *(run[key] for run in (ran, resting, figures["one_percent"])))
     _print_row("cold, a new process", figures["cold_s"])
     _print_row("  of it imports", figures["import_s"])
+    if "mixed" in figures:
+        print(f"with every kind of price: {figures['mixed']['lines']} lines, {figures['mixed']['seconds']:.2f} s")
     _print_row("smallest month", figures["smallest_s"])
     _print_row("four empty assets", figures["empty_run_s"])
     print(f"\n{'':24}{'pipeline':>10}{'baseline':>12}{'floor':>12}")
@@ -573,4 +601,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         print(json.dumps(CHILDREN[sys.argv[2]](*sys.argv[3:])))
     else:
-        main([int(count) for count in sys.argv[1:]] or [TARGETS_AT])
+        main([int(count) for count in sys.argv[1:] if count != "--mix"] or [TARGETS_AT], "--mix" in sys.argv)
