@@ -126,7 +126,8 @@ def test_a_document_is_its_rows_json_whatever_the_text_is(serve: Serve, world: W
         )
         lines = world.query(
             "select row_to_json(l) from (select line_no, deployment_id, deployment_name, kind, resource_kind,"
-            " description, qty::text as qty, unit, unit_price_cents::text as unit_price_cents, amount_cents, meta"
+            " description, qty::text as qty, unit, unit_price_cents::text as unit_price_cents,"
+            " price_per::text as price_per, amount_cents, meta"
             " from billing.tenant_invoice_lines order by line_no) l"
         )
         client = serve(world.url)

@@ -116,14 +116,16 @@ LINE_KEYS = [
     "qty",
     "unit",
     "unit_price_cents",
+    "price_per",
     "amount_cents",
     "deployment_id",
     "meta",
 ]
 SINCE = {"effective_from": "2026-01-01"}
+PER_ONE = "1.000000"
 PILOT_LINES: list[list[object]] = [
-    ["plan_base", None, "Plan: studio", "1.000000", "month", "5000.00000000", 5000, str(uid("web")), SINCE],
-    ["addon", None, "Addon: storage_50gb", "1.000000", "month", "750.00000000", 750, str(uid("web")), SINCE],
+    ["plan_base", None, "Plan: studio", "1.000000", "month", "5000.00000000", PER_ONE, 5000, str(uid("web")), SINCE],
+    ["addon", None, "Addon: storage_50gb", "1.000000", "month", "750.00000000", PER_ONE, 750, str(uid("web")), SINCE],
     [
         "overage",
         "droplet_hours",
@@ -131,11 +133,23 @@ PILOT_LINES: list[list[object]] = [
         "672.000000",
         "hour",
         "1.00000000",
+        PER_ONE,
         672,
         str(uid("web")),
         {**SINCE, "used": "2160.000000", "included": "1488.000000"},
     ],
-    ["tax", None, "GST 10%", "1.000000", None, "642.00000000", 642, None, {"rate": "0.10", "taxable_cents": 6422}],
+    [
+        "tax",
+        None,
+        "GST 10%",
+        "1.000000",
+        None,
+        "642.00000000",
+        PER_ONE,
+        642,
+        None,
+        {"rate": "0.10", "taxable_cents": 6422},
+    ],
 ]
 QUOTE = ("quote", "--plan", "studio", "--addon", "storage_50gb", "--usage", "droplet_hours=2160", "--month", "2026-04")
 

@@ -54,6 +54,7 @@ def test_the_first_line_that_differs_is_named_with_both_sides(april: World, engi
         "description": "Overage: droplet_hours",
         "unit": "hour",
         "unit_price_cents": 1,
+        "price_per": 1,
     }
     meta = {"effective_from": "2026-01-01", "included": "1488.000000"}
     assert first.standing == {**shared, "qty": 672, "amount_cents": 672, "meta": {**meta, "used": "2160.000000"}}
