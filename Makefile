@@ -1,4 +1,4 @@
-# make demo | dev | test | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -19,8 +19,13 @@ demo: $(INSTALLED)
 # What developers need beside what runs, and the client that fetches bills; `make test` and `make check` see to it.
 dev: $(DEVELOPED)
 
-test: $(DEVELOPED) $(FOCUS_1_0)/.installed
-	@$(BIN)/pytest -n 2
+# All tests but those of the targets below.
+test: $(DEVELOPED)
+	@$(BIN)/pytest -n 2 -m "not long"
+
+# Those that take long by their nature: servers are killed and restarted, whole programs run, months are repeated.
+test-long: $(DEVELOPED) $(FOCUS_1_0)/.installed
+	@$(BIN)/pytest -n 2 -m long
 
 # The rules of the money alone, while you change them.
 test-fast: $(DEVELOPED)

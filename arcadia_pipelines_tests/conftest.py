@@ -3,11 +3,12 @@
 Nothing here touches .arcadia/, a system PostgreSQL, or an environment variable that the developer has set.
 """
 
+import functools
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -19,7 +20,8 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import second_server
 from arcadia_pipelines_tests.command_line import arcadia, process
-from arcadia_pipelines_tests.world import World, connect, shared_instance
+from arcadia_pipelines_tests.databases import EMPTY, copy_of
+from arcadia_pipelines_tests.world import World, WorldOf, connect, publish_pilots_april, shared_instance
 
 __all__ = ["arcadia", "process"]  # fixtures too
 _TEST_HOME = "TEST_HOME_OF_ARCADIA"
@@ -72,6 +74,7 @@ def server_url() -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit"):  # it is thrown away
             connection.execute(f"alter system set {name} = off")
+        connection.execute("alter system set file_copy_method = clone")  # a database per test: the kernel copies it
         connection.execute("select pg_reload_conf()")
     return url
 
@@ -86,33 +89,42 @@ def _shared_instance() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def migrated(server_url: str) -> Iterator[str]:
     """The name of a migrated database, to be copied."""
-    name = f"template_{uuid.uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    migrations.migrate(database.engine(_in(server_url, name)))
-    yield name
-    _drop(server_url, name)
+    with copy_of(server_url, EMPTY) as url:
+        migrations.migrate(database.engine(url))
+        yield url.rpartition("/")[2]
+
+
+Filled = Callable[[Callable[[World], object]], str]
+
+
+@pytest.fixture(scope="session")
+def filled(server_url: str, migrated: str) -> Iterator[Filled]:
+    """Gives the name of a migrated database that a function has filled, to be copied; it is filled once in a worker."""
+    with ExitStack() as made:
+
+        @functools.cache
+        def name_of(fill: Callable[[World], object]) -> str:
+            url = made.enter_context(copy_of(server_url, migrated))
+            with World(url).connected() as world:
+                fill(world)
+            return url.rpartition("/")[2]
+
+        yield name_of
 
 
 @pytest.fixture
 def empty_url(server_url: str) -> Iterator[str]:
     """The URL of a database without our schema."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    yield _in(server_url, name)
-    _drop(server_url, name)
+    with copy_of(server_url, EMPTY) as url:
+        yield url
 
 
 @pytest.fixture
-def url(server_url: str, migrated: str) -> Iterator[str]:
-    """The URL of a fresh, migrated database."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {migrated} strategy file_copy")
-        connection.execute(f"alter database {name} set search_path = billing, cloud, public")
-    yield _in(server_url, name)
-    _drop(server_url, name)
+def url(request: pytest.FixtureRequest, server_url: str, migrated: str, filled: Filled) -> Iterator[str]:
+    """The URL of a database of the test's own: migrated, and filled if the test uses a fixture of BEGINNINGS."""
+    fill = next((fill for name, fill in BEGINNINGS.items() if name in request.fixturenames), None)
+    with copy_of(server_url, filled(fill) if fill else migrated) as url:
+        yield url
 
 
 @pytest.fixture
@@ -129,11 +141,36 @@ def world(url: str) -> Iterator[World]:
 
 
 @pytest.fixture
+def world_of(server_url: str, filled: Filled) -> Iterator[WorldOf]:
+    """Gives a world that a function has filled: a copy, for this test, of the one that it filled in this worker."""
+    with ExitStack() as opened:
+
+        def world(fill: Callable[[World], object]) -> World:
+            url = opened.enter_context(copy_of(server_url, filled(fill)))
+            return opened.enter_context(World(url).connected())
+
+        yield world
+
+
+@pytest.fixture
 def sample(world: World) -> World:
     """The sample data of sql/sample_data.sql."""
+    return world
+
+
+@pytest.fixture
+def pilots_april(world: World) -> World:
+    """The pilot's April, published: 64.22 and GST of 6.42."""
+    return world
+
+
+def _sample_data(world: World) -> None:
     with connect(world.url) as connection:
         connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
-    return world
+
+
+BEGINNINGS = {"sample": _sample_data, "pilots_april": publish_pilots_april}
+"""What the database of a test begins with that uses the fixture."""
 
 
 @pytest.fixture
@@ -145,12 +182,3 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, url: str) -> Callable[..., N
             monkeypatch.setenv(name, value)
 
     return set_variables
-
-
-def _in(server_url: str, name: str) -> str:
-    return f"{server_url.rpartition('/')[0]}/{name}"
-
-
-def _drop(server_url: str, name: str) -> None:
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")

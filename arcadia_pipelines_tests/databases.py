@@ -1,5 +1,7 @@
 """Databases made for a test: copies of others, and a platform's own tables behind views."""
 
+import atexit
+import functools
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,22 +48,32 @@ PLATFORM = """
 """A platform with names and tables of its own, without a constraint, and views over them as the contract wants them."""
 
 
+EMPTY = "template0"
+"""The database without anything of ours, on every server."""
+
+
 @contextmanager
 def copy_of(server_url: str, template: str) -> Iterator[str]:
-    """The URL of a copy of a database, which is dropped afterwards; for fixtures that outlive a test."""
-    url = f"{server_url.rpartition('/')[0]}/copy_{uuid.uuid4().hex}"
-    name = url.rpartition("/")[2]
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        # A world keeps a connection, and has another when it is asked again.
-        connection.execute(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template]
-        )
-        connection.execute(f"create database {name} template {template} strategy file_copy".encode())
+    """The URL of a copy of a database, which is dropped afterwards."""
+    name = f"copy_{uuid.uuid4().hex}"
+    server = _server(server_url)
+    # A world keeps a connection, and has another when it is asked again.
+    server.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template])
+    server.execute(f"create database {name} template {template} strategy file_copy".encode())
+    if template != EMPTY:
+        server.execute(f"alter database {name} set search_path = billing, cloud, public".encode())
     try:
-        yield url
+        yield f"{server_url.rpartition('/')[0]}/{name}"
     finally:
-        with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(f"drop database {name} with (force)".encode())
+        server.execute(f"drop database {name} with (force)".encode())
+
+
+@functools.cache
+def _server(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    """A connection that is kept: each test makes a database and drops it."""
+    connection = psycopg.connect(url, autocommit=True)
+    atexit.register(connection.close)
+    return connection
 
 
 def schema_of(url: str) -> list[tuple[Any, ...]]:

@@ -27,6 +27,8 @@ from arcadia_pipelines.embedded import EmbeddedError
 from arcadia_pipelines.settings import dagster_url
 from arcadia_pipelines.storage import database
 
+pytestmark = pytest.mark.long
+
 FILES = ("password", "port", "postgres.lock", "postgres.log", "postgres.serving")
 CALL = """
 import sys, pathlib

@@ -13,6 +13,8 @@ import pytest
 from arcadia_pipelines import embedded
 from arcadia_pipelines.settings import PROJECT
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Self
@@ -216,9 +216,12 @@ class World:
         self.plan("studio", 5000, {"droplet_hours": (1488, 1)})
         self.addon("storage_50gb", 750)
         self.deployment("pilot", "web", "studio", ["storage_50gb"])
-        for droplet in range(3):
-            for day in range(1, 31):
-                self.use("web", "droplet_hours", 24, f"2026-04-{day:02d} 0{droplet}:00+00")
+        self.query(
+            "insert into cloud.usage_records select gen_random_uuid(), %s, 'droplet_hours', 24, at, at"
+            " from generate_series(0, 2) droplet, generate_series(0, 29) day,"
+            " lateral (select timestamptz '2026-04-01 00:00+00' + make_interval(days => day, hours => droplet)) t (at)",
+            uid("web"),
+        )
 
     def month_end(
         self, month: str, instance: dg.DagsterInstance | None = None, succeed: bool = True
@@ -336,6 +339,16 @@ class World:
                 f"{month}-01",
             )
         ]
+
+
+WorldOf = Callable[[Callable[[World], object]], World]
+"""Gives a world that the function has filled, in a database of the test's own: see conftest.py."""
+
+
+def publish_pilots_april(world: World) -> None:
+    """The worked example, invoiced as INV-202604-00001."""
+    world.pilot()
+    world.publish("2026-04")
 
 
 QUIETLY = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

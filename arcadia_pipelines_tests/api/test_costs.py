@@ -62,13 +62,12 @@ def told(row: dict[str, Any]) -> tuple[int, int | None, int]:
     return row["revenue_cents"], row["cost_cents"], row["awaiting_cents"]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_the_pilots_april_by_hand(serve: Serve, world: World) -> None:
     """Revenue 64.22. Bill, USD: 27.18 + 2.50 + 0.99 + 12.34 - 5.00 + 3.21 = 41.22, at 0.65 = 63.42 AUD; margin 0.80.
 
     12.34 of it, 18.99 AUD, is nobody's. 0.80 of 64.22 is 1.25 %.
     """
-    world.pilot()
-    world.publish("2026-04")
     bill(world, "2026-04", "0.65")
     client = serve(world.url)
     [month] = ask(client, "months")["items"]
@@ -105,10 +104,9 @@ def test_the_pilots_april_by_hand(serve: Serve, world: World) -> None:
     }
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_the_cost_of_a_deleted_deployment_is_not_called_unallocated(serve: Serve, world: World) -> None:
     """1.00 USD of what is gone and 2.00 of nobody's, at 0.5: 2.00 and 4.00 AUD, without a tenant both."""
-    world.pilot()
-    world.publish("2026-04")
     world.rate("2026-04", "0.5")
     world.owns("gone", "droplet")
     world.bill("2026-04", item("1.00", "droplet"), item("2.00", "ci"), total=300)
@@ -230,10 +228,9 @@ def test_the_invoices_behind_a_number_sum_to_it(cost_api: httpx.Client, costed: 
         assert sum(cents(one["revenue"]) or 0 for one in sheet(cost_api, "invoices", **behind)) == row["revenue_cents"]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_revenue_without_a_deployment_is_told_apart(serve: Serve, world: World) -> None:
     """A correction of the tenant's is of no deployment, and not unallocated: that is a cost."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set deployment_id = null where kind = 'addon'")
     bill(world, "2026-04", "0.65")
     client = serve(world.url)

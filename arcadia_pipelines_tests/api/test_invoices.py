@@ -141,10 +141,9 @@ def test_a_document_is_its_rows_json_whatever_the_text_is(serve: Serve, world: W
         assert list(found) == [*invoice, "lines"]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_unchanged_invoice_is_not_sent_twice_and_a_changed_one_is(serve: Serve, world: World) -> None:
     """ETag: 304 while it stands; a revision and a payment each make a new one."""
-    world.pilot()
-    world.publish("2026-04")
     client = serve(world.url)
     [invoice_id] = world.query("select id from billing.tenant_invoices")[0]
     path, tags = f"/api/v1/invoices/{invoice_id}", list[str]()
@@ -169,10 +168,9 @@ def test_an_unchanged_invoice_is_not_sent_twice_and_a_changed_one_is(serve: Serv
     assert stranger.status_code == 404
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_the_history_has_each_replaced_revision_whole(serve: Serve, world: World) -> None:
     """100 h more at 1 c: revision 2 of 71.74, and revision 1 of 70.64 in its snapshot."""
-    world.pilot()
-    world.publish("2026-04")
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
     [invoice_id] = world.query("select id from billing.tenant_invoices")[0]

@@ -53,6 +53,7 @@ def dripped(api: httpx.Client, first: bytes, byte: bytes) -> bytes:
             dripping.join()
 
 
+@pytest.mark.long
 def test_a_client_that_takes_its_time_is_not_waited_for(
     serve: Serve, billed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def forty_invoices(world: World) -> None:
     world.month_end("2026-04")
 
 
+@pytest.mark.long
 def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serve, world: World) -> None:
     """Forty tenants, usage added and the month run again twice, while lists are paged and invoices read."""
     forty_invoices(world)
@@ -143,6 +144,7 @@ def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serv
     assert len(revisions) > 1
 
 
+@pytest.mark.long
 def test_a_sheet_is_of_one_instant_while_a_month_is_run_again(
     serve: Serve, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +268,7 @@ def test_a_database_that_refuses_is_our_mistake_and_no_detail_of_it_is_told(serv
     assert client.get("/api/v1/invoices", headers=ADMIN).status_code == 200
 
 
+@pytest.mark.long
 def test_a_newcomer_asks_with_a_printed_token_and_postgresql_may_restart_under_load(tmp_path: Path) -> None:
     """`arcadia api` and `arcadia token` with nothing configured; while PostgreSQL is down only 503, then 200 again."""
     home = tmp_path / "home"
@@ -311,6 +314,7 @@ def restart_under_load(home: Path, client: httpx.Client, headers: dict[str, str]
     assert set(statuses) == {200, 503}
 
 
+@pytest.mark.long
 def test_a_shutdown_finishes_what_is_under_way_and_the_log_is_json_without_secrets(tmp_path: Path, url: str) -> None:
     """A request waits for a lock when SIGTERM comes: it is answered, new ones are not, and the exit code is 0."""
     environment = {
@@ -355,6 +359,7 @@ def readers_url(url: str) -> Iterator[str]:
     World(url).query(f"drop role {name}")
 
 
+@pytest.mark.long
 def test_a_shutdown_does_not_wait_for_an_issuer_that_hangs(tmp_path: Path, readers_url: str) -> None:
     """It sends a byte of its key set now and then; the request that wants the key has its 503, and that is all.
 
@@ -379,6 +384,7 @@ def test_a_shutdown_does_not_wait_for_an_issuer_that_hangs(tmp_path: Path, reade
             assert "warning" not in process.stderr.read()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [

@@ -274,6 +274,7 @@ def test_an_issuer_on_this_machine_leads_to_no_other(
         thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["at once", "headers", "document"])
 def test_an_issuer_that_hangs_holds_nobody_up_whose_key_is_known(
     serve: Serve, url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, place: str

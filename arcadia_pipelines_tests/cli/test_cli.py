@@ -36,6 +36,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@pytest.mark.long
 def test_a_month_is_invoiced_by_a_dagster_run_on_postgresql(world: World, process: Call, tmp_path: Path) -> None:
     """The command's answer, the invoice, and the run with its materialisations and checks in schema dagster agree.
 
@@ -90,6 +91,7 @@ def test_a_second_time_nothing_changes_and_a_table_says_so(world: World, arcadia
     refused(arcadia("show", "late", "2026-04"), "'late' has no invoice in 2026-04", "held back (see quote_faults)")
 
 
+@pytest.mark.long
 def test_the_command_that_dagsters_users_type_materialises_a_month(world: World, process: Call) -> None:
     """`dagster asset materialize` with the project's dagster.yaml: PostgreSQL storage, the same invoice."""
     world.pilot()
@@ -154,10 +156,9 @@ PILOT_LINES: list[list[object]] = [
 QUOTE = ("quote", "--plan", "studio", "--addon", "storage_50gb", "--usage", "droplet_hours=2160", "--month", "2026-04")
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_show_json_is_the_contracts(world: World, arcadia: Call) -> None:
     """The invoice's columns and its lines: decimals are strings, cents are integers, instants carry their zone."""
-    world.pilot()
-    world.publish("2026-04")
     shown = arcadia("show", "pilot", "2026-04", "--json").json()
     assert shown.keys() == INVOICE_KEYS
     assert [list(line) for line in shown["lines"]] == [LINE_KEYS] * 4
@@ -211,10 +212,9 @@ def test_a_quote_without_a_month_is_at_todays_prices(world: World, arcadia: Call
     assert later["total_cents"] == 10890
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_people_see_a_table(world: World, arcadia: Call) -> None:
     """Dollars and cents, GST and total, of a quote and of the invoice: the same rows."""
-    world.pilot()
-    world.publish("2026-04")
     quoted, shown = arcadia(*QUOTE), arcadia("show", "pilot", "2026-04")
     assert (quoted.code, quoted.err) == (shown.code, shown.err) == (0, "")
     expected = [
@@ -332,10 +332,9 @@ def test_a_month_is_proved_twice_and_nothing_is_written(world: World, arcadia: C
     assert contents(world.url) == before
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_month_that_is_not_as_it_must_be_ends_with_1_and_names_the_rows(world: World, arcadia: Call) -> None:
     """The pilot's 672 h were made 673 h by hand: what, where, both sides, and what to do."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where qty = 672")
     answer = arcadia("audit", "2026-04")
     assert answer.code == 1
@@ -497,6 +496,7 @@ def test_a_database_that_is_down_is_one_line(arcadia: Call, call: tuple[str, ...
     refused(arcadia(*call, ARCADIA_DATABASE_URL=CLOSED), "127.0.0.1:1/closed", "ARCADIA_DATABASE_URL")
 
 
+@pytest.mark.long
 def test_invoicing_in_a_database_that_is_down_is_one_line(process: Call) -> None:
     """Dagster, whose storage is there too, adds no line of its own."""
     refused(process("arcadia", "invoice", "2026-04", ARCADIA_DATABASE_URL=CLOSED), "127.0.0.1:1/closed")
@@ -509,6 +509,7 @@ def test_a_database_without_the_schema_is_one_line(arcadia: Call, empty_url: str
     assert contents(empty_url) == {}
 
 
+@pytest.mark.long
 def test_invoicing_in_a_database_without_the_schema_is_one_line(process: Call, empty_url: str) -> None:
     """As for people: no names of modules and classes."""
     refused(process("arcadia", "invoice", "2026-04", ARCADIA_DATABASE_URL=empty_url), "run `arcadia db migrate`")
@@ -531,6 +532,7 @@ def test_a_wrong_url_is_one_line_without_its_password(arcadia: Call, call: tuple
     assert "secret" not in answer.err
 
 
+@pytest.mark.long
 def test_a_first_month_that_is_none_is_one_line(arcadia: Call, process: Call) -> None:
     """Also where Dagster's partitions are made of it, at import."""
     for answer in (
@@ -548,6 +550,7 @@ def test_a_misspelt_variable_is_one_line(arcadia: Call) -> None:
         )
 
 
+@pytest.mark.long
 def test_a_first_month_that_is_still_to_come_is_named(process: Call) -> None:
     """There is no month to invoice yet, and the line says from when there will be."""
     answer = process("arcadia", "invoice", "2026-04", ARCADIA_FIRST_MONTH="9000-01")
@@ -612,6 +615,7 @@ def test_db_down_leaves_a_foreign_server_alone(world: World, arcadia: Call) -> N
     assert world.query("select 1") == [(1,)]
 
 
+@pytest.mark.long
 def test_psql_opens_the_database(world: World, process: Call) -> None:
     """With psql's own arguments, and bare names."""
     world.tenant("pilot")
@@ -619,6 +623,7 @@ def test_psql_opens_the_database(world: World, process: Call) -> None:
     assert answer == (0, "pilot\n", "")
 
 
+@pytest.mark.long
 def test_several_hosts_options_spaces_and_per_cent_signs_in_the_url_reach_psql_and_the_engines(
     server_url: str, process: Call
 ) -> None:
@@ -646,6 +651,7 @@ def test_several_hosts_options_spaces_and_per_cent_signs_in_the_url_reach_psql_a
             connection.execute(f'drop database "{name}" with (force)'.encode())
 
 
+@pytest.mark.long
 def test_two_processes_that_migrate_at_once_apply_each_file_once(empty_url: str, tmp_path: Path) -> None:
     """As two containers do that start together."""
     both = [start("arcadia", "db", "migrate", url=empty_url, folder=tmp_path) for _ in range(2)]
@@ -720,6 +726,7 @@ def test_the_overview_has_each_command_in_one_section_on_one_line(arcadia: Call)
             assert any(line.startswith(f"  {name} ") and line.endswith(summary) for line in lines)
 
 
+@pytest.mark.long
 def test_the_installed_script_says_its_version(process: Call) -> None:
     """The console script is there, and needs no database to say what it is."""
     answer = process("arcadia", "--version", ARCADIA_DATABASE_URL=CLOSED)
@@ -732,12 +739,11 @@ def test_the_installed_script_says_its_version(process: Call) -> None:
 ADA = ("--operator", "ada", "--reason", "wrong tenant")
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_invoice_is_voided_on_the_command_line_once_the_dry_run_says_what_it_would_do(
     world: World, arcadia: Call
 ) -> None:
     """The dry run names the invoice and how to go on; the real one is a run of the job, with an observation."""
-    world.pilot()
-    world.publish("2026-04")
     tried = arcadia("void-invoice", "INV-202604-00001", *ADA)
     assert tried.code == 0
     assert "dry run, nothing is written: 1 invoice would be void, $70.64 with GST, of 2026-04" in tried.out

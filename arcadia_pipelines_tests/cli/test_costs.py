@@ -29,11 +29,9 @@ def bill(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pilot(world: World) -> World:
+def pilot(pilots_april: World) -> World:
     """The pilot's April, invoiced."""
-    world.pilot()
-    world.publish("2026-04")
-    return world
+    return pilots_april
 
 
 def _today() -> dt.date:

@@ -23,6 +23,8 @@ import pytest
 from arcadia_pipelines.settings import PROJECT, SHIPPED
 from arcadia_pipelines_tests.world import World
 
+pytestmark = pytest.mark.long
+
 EVIL = {"Origin": "https://evil.example"}
 ADA = {"X-Auth-Request-Email": "ada@example.com"}
 JSON = {"Content-Type": "application/json"}

@@ -213,6 +213,7 @@ def test_a_page_that_lacks_items_is_refused(provider: Provider) -> None:
         april()
 
 
+@pytest.mark.long
 def test_a_server_that_never_answers_is_reported(provider: Provider) -> None:
     """A timeout, three times."""
     over = threading.Event()

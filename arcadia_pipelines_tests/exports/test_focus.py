@@ -131,10 +131,9 @@ def small_bill(world: World) -> None:
     )
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_the_pilots_april_is_four_rows(world: World, tmp_path: Path) -> None:
     """50.00 + 7.50 + 672 h x 0.01 = 6.72, GST 6.42: 70.64 in all, each with FOCUS's words and our ids."""
-    world.pilot()
-    world.publish(APRIL)
     found = exported(world, APRIL, "revenue", tmp_path)
     assert picked(found, "BilledCost", "ChargeCategory", "ChargeFrequency", "ChargeDescription", "ServiceCategory") == [
         ("50.00", "Usage", "Recurring", "Plan: studio", "Compute"),
@@ -229,13 +228,12 @@ def test_every_row_speaks_focus(sample: World, tmp_path: Path) -> None:
             assert row["EffectiveCost"] == row["PricingCurrencyEffectiveCost"] == row["ContractedCost"]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_correction_is_of_the_month_it_corrects_and_so_is_its_gst(world: World, tmp_path: Path) -> None:
     """April is paid, then 104 h more come: May carries 1.04 as a Correction of April; too many, and it credits 1.96.
 
     May itself is 57.50, so GST is 5.85 on 58.54, of which 0.10 is April's; or 5.55 on 55.54, of which -0.20 is.
     """
-    world.pilot()
-    world.publish(APRIL)
     world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     columns = ("BilledCost", "ChargeCategory", "ChargeClass", "ChargePeriodStart", "ChargePeriodEnd", "ChargeFrequency")
     april, may = (("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"), ("2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z"))
@@ -558,10 +556,9 @@ def test_parquet_holds_what_csv_holds(world: World, tmp_path: Path) -> None:
     assert [(row["BillingAccountName"], row["ResourceName"]) for row in table] == [*[(name, "")] * 3, (name, None)]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_what_does_not_sum_up_is_refused_and_leaves_the_old_file(world: World, arcadia: Call, tmp_path: Path) -> None:
     """A line changed by hand, a bill that is not allocated: one clear line each; the file of before is as it was."""
-    world.pilot()
-    world.publish(APRIL)
     small_bill(world)
     for side in focus.SIDES:
         (tmp_path / f"{side}.csv").write_text("of before")
@@ -577,11 +574,11 @@ def test_what_does_not_sum_up_is_refused_and_leaves_the_old_file(world: World, a
     }
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("pilots_april")
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_full_disk_leaves_no_file(world: World, tmp_path: Path, ending: str) -> None:
     """As where there is no more room than 1,024 bytes a file: one line that says so, and the folder is empty."""
-    world.pilot()
-    world.publish(APRIL)
     out = tmp_path / "out"
     out.mkdir()
     program = Path(sys.executable).with_name("arcadia")
@@ -597,10 +594,9 @@ def test_a_full_disk_leaves_no_file(world: World, tmp_path: Path, ending: str) -
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_error_of_the_database_half_way_leaves_no_file(world: World, arcadia: Call, tmp_path: Path) -> None:
     """A line whose correction is of no month: what PostgreSQL says, in one line."""
-    world.pilot()
-    world.publish(APRIL)
     world.tamper("""update billing.tenant_invoice_lines set meta = '{"corrects": "May"}' where kind = 'tax'""")
     refused(arcadia("export", "focus", APRIL, "--side", "revenue", "--out", "april.parquet"), "invalid input", "May")
     assert list(tmp_path.iterdir()) == []
@@ -636,14 +632,14 @@ def test_a_wrong_call_is_refused_in_one_line(arcadia: Call, arguments: tuple[str
     refused(arcadia("export", "focus", *arguments), *words)
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_folder_that_is_not_there_is_named(world: World, arcadia: Call) -> None:
     """It is not made."""
-    world.pilot()
-    world.publish(APRIL)
     answer = arcadia("export", "focus", APRIL, "--side", "revenue", "--out", "nowhere/april.csv")
     refused(answer, "nowhere/april.csv", "No such file or directory")
 
 
+@pytest.mark.long
 def test_the_validator_of_focus_1_0_passes_both_sides(sample: World, tmp_path: Path) -> None:
     """With five columns called as it calls them. It does check: a currency that there is not, it refuses."""
     assert VALIDATOR.exists(), f"make {VALIDATOR.parents[1].name}/.installed (make test does)"

@@ -23,7 +23,7 @@ from arcadia_pipelines.proof.controls import Control, Finding
 from arcadia_pipelines.storage import usage
 from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.trouble import Contents, materialize, seen, timeless
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines_tests.world import World, WorldOf, uid
 
 TENANTS = [f"tenant-{number}" for number in range(8)]
 KNOWN = ("quoted_tenants", "invoiced_tenants")
@@ -44,6 +44,18 @@ def platform(world: World) -> None:
         for kind in ("droplet_hours", "egress_gb"):
             world.use(f"{tenant}-a", kind, 150)
             world.use(f"{tenant}-b", kind, 50)
+
+
+def bill_platform(world: World) -> None:
+    """As `billed` says."""
+    platform(world)
+    world.publish("2026-04")
+
+
+@pytest.fixture
+def billed(world_of: WorldOf) -> World:
+    """The platform, invoiced for April."""
+    return world_of(bill_platform)
 
 
 def _now(world: World, deployment: str, kind: str, quantity: int | str) -> uuid.UUID:
@@ -214,28 +226,25 @@ FOURTH, BILLED = {TENANTS[3]}, set(TENANTS[:-1])
     }.items(),
 )
 def test_tenants_are_computed_again_if_something_has_changed_for_them(
-    world: World, monkeypatch: pytest.MonkeyPatch, change: str, again: tuple[set[str], set[str]]
+    billed: World, monkeypatch: pytest.MonkeyPatch, change: str, again: tuple[set[str], set[str]]
 ) -> None:
     """By what changed for the fourth tenant: who is quoted, and whose invoice is computed.
 
     Not the others', of which each has usage without a rate, and one a plan without a price. What was changed by hand
     is put right by the quotes: the invoices are those of before.
     """
-    platform(world)
-    world.publish("2026-04")
-    CHANGES[change](world, TENANTS[3])
-    assert quoted(world, monkeypatch) == again
+    CHANGES[change](billed, TENANTS[3])
+    assert quoted(billed, monkeypatch) == again
 
 
-def test_a_changed_engine_computes_everybody_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_engine_computes_everybody_once(billed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a release of one."""
-    platform(world)
-    world.publish("2026-04")
     monkeypatch.setattr(scope, "ENGINE", 1)
-    assert quoted(world, monkeypatch) == (set(TENANTS), BILLED)
-    assert quoted(world, monkeypatch) == (set(), set())
+    assert quoted(billed, monkeypatch) == (set(TENANTS), BILLED)
+    assert quoted(billed, monkeypatch) == (set(), set())
 
 
+@pytest.mark.long
 def test_an_upgrade_of_the_engine_and_its_downgrade_reissue_nothing_of_a_year(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,30 +284,26 @@ def test_the_engines_number_changes_with_its_source(tmp_path: Path) -> None:
 
 
 def test_a_tenant_that_is_renamed_is_computed_once_and_keeps_its_invoice(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    billed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The name is on its invoice, and is nothing that it bills."""
-    platform(world)
-    world.publish("2026-04")
-    CHANGES["a tenant's name"](world, TENANTS[3])
-    assert [quoted(world, monkeypatch) for _ in range(2)] == [(set(), FOURTH), (set(), set())]
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
+    CHANGES["a tenant's name"](billed, TENANTS[3])
+    assert [quoted(billed, monkeypatch) for _ in range(2)] == [(set(), FOURTH), (set(), set())]
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
 
 
 def test_an_invoice_that_differs_and_is_left_is_computed_and_reported_in_each_run(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    billed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fourth has paid, and the fifth is on hold, when usage comes late."""
-    platform(world)
-    world.publish("2026-04")
-    CHANGES["a payment"](world, TENANTS[3])
-    CHANGES["a hold"](world, TENANTS[4])
+    CHANGES["a payment"](billed, TENANTS[3])
+    CHANGES["a hold"](billed, TENANTS[4])
     for tenant in TENANTS[3:5]:
-        CHANGES["late usage"](world, tenant)
-    assert [quoted(world, monkeypatch)[1] for _ in range(3)] == [set(TENANTS[3:5])] * 3
+        CHANGES["late usage"](billed, tenant)
+    assert [quoted(billed, monkeypatch)[1] for _ in range(3)] == [set(TENANTS[3:5])] * 3
     [differs] = [
         evaluation
-        for evaluation in world.month_end("2026-04").get_asset_check_evaluations()
+        for evaluation in billed.month_end("2026-04").get_asset_check_evaluations()
         if evaluation.check_name == "frozen_invoices_agree"
     ]
     assert (differs.passed, differs.metadata["offenders"].value) == (False, 1)
@@ -320,37 +325,33 @@ def between(
 
 
 def test_a_price_that_is_changed_while_a_month_is_quoted_and_put_back_is_on_no_invoice(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    billed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Late usage of the fourth, 7 x 1 c: 69.57 and GST 6.957, with the addon's 7.50 as ever; now, and when run again.
 
     Before: 50.00 + 7.50 + 50 h x 1 c + 140 GB x 0.5 c, and 10.00 + 40 h x 2 c: 69.50.
     """
-    platform(world)
-    world.publish("2026-04")
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
-    CHANGES["late usage"](world, TENANTS[3])
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
+    CHANGES["late usage"](billed, TENANTS[3])
     raised = "update cloud.addon_prices set price_cents = price_cents + 500"
-    between(world, monkeypatch, "month_quotes", lambda: world.query(raised))
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
-    world.query("update cloud.addon_prices set price_cents = price_cents - 500")
-    world.publish("2026-04")
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
+    between(billed, monkeypatch, "month_quotes", lambda: billed.query(raised))
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
+    billed.query("update cloud.addon_prices set price_cents = price_cents - 500")
+    billed.publish("2026-04")
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
 
 
 def test_gst_that_is_taken_off_while_a_month_is_published_and_put_back_is_on_the_invoice(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    billed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """69.57 and GST 6.96, by the instant that is published and by the next run."""
-    platform(world)
-    world.publish("2026-04")
-    CHANGES["late usage"](world, TENANTS[3])
+    CHANGES["late usage"](billed, TENANTS[3])
     freed = "update cloud.tenants set gst_free_reason = 'charity' where id = %s"
-    between(world, monkeypatch, "month_invoices", lambda: world.query(freed, TENANTS[3]))
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
-    world.query("update cloud.tenants set gst_free_reason = null where id = %s", TENANTS[3])
-    world.publish("2026-04")
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
+    between(billed, monkeypatch, "month_invoices", lambda: billed.query(freed, TENANTS[3]))
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
+    billed.query("update cloud.tenants set gst_free_reason = null where id = %s", TENANTS[3])
+    billed.publish("2026-04")
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
 
 
 def test_a_subscription_that_moves_while_a_month_is_quoted_is_billed_to_one_of_the_two(
@@ -375,36 +376,30 @@ def test_a_subscription_that_moves_while_a_month_is_quoted_is_billed_to_one_of_t
     assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6877, 688, 7565)
 
 
-def test_what_is_known_of_the_quotes_may_be_deleted(world: World) -> None:
+def test_what_is_known_of_the_quotes_may_be_deleted(billed: World) -> None:
     """A tenant has nothing to bill any more, and nobody knows that it was quoted: its invoice is voided."""
-    platform(world)
-    world.publish("2026-04")
-    CHANGES["a tenant with nothing any more"](world, TENANTS[3])
-    world.query("delete from billing.quoted_tenants")
-    world.month_end("2026-04")
-    assert world.invoices("2026-04")[TENANTS[3]][0] == "void"
+    CHANGES["a tenant with nothing any more"](billed, TENANTS[3])
+    billed.query("delete from billing.quoted_tenants")
+    billed.month_end("2026-04")
+    assert billed.invoices("2026-04")[TENANTS[3]][0] == "void"
 
 
-def test_frozen_usage_that_was_changed_by_hand_and_changed_back_is_quoted_again(world: World) -> None:
+def test_frozen_usage_that_was_changed_by_hand_and_changed_back_is_quoted_again(billed: World) -> None:
     """It was quoted in between; then another tenant's usage comes late: 69.50 as before, and 69.50 + 7 x 1 c."""
-    platform(world)
-    world.publish("2026-04")
     change = "update billing.metered_usage set quantity = quantity + %s where deployment_id = %s"
-    world.query(change, 50, uid(f"{TENANTS[3]}-a"))
-    materialize(world, "deployment_quotes")
-    world.query(change, -50, uid(f"{TENANTS[3]}-a"))
-    CHANGES["late usage"](world, TENANTS[1])
-    world.month_end("2026-04")
-    assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
-    assert world.invoices("2026-04")[TENANTS[1]] == ("issued", 2, 6957, 696, 7653)
+    billed.query(change, 50, uid(f"{TENANTS[3]}-a"))
+    materialize(billed, "deployment_quotes")
+    billed.query(change, -50, uid(f"{TENANTS[3]}-a"))
+    CHANGES["late usage"](billed, TENANTS[1])
+    billed.month_end("2026-04")
+    assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
+    assert billed.invoices("2026-04")[TENANTS[1]] == ("issued", 2, 6957, 696, 7653)
 
 
-def test_a_month_of_before_is_known_after_its_first_rerun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_month_of_before_is_known_after_its_first_rerun(billed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after the migration: everybody is computed once more, and then nobody."""
-    platform(world)
-    world.publish("2026-04")
-    forget(world)
-    assert [quoted(world, monkeypatch) for _ in range(2)] == [(set(TENANTS), BILLED), (set(), set())]
+    forget(billed)
+    assert [quoted(billed, monkeypatch) for _ in range(2)] == [(set(TENANTS), BILLED), (set(), set())]
 
 
 def test_a_tenant_that_has_left_gets_its_correction_when_the_newest_month_is_run_again(world: World) -> None:
@@ -424,16 +419,14 @@ def test_a_tenant_that_has_left_gets_its_correction_when_the_newest_month_is_run
     assert world.invoices("2026-04")["leaver"] == ("issued", 1, 100, 10, 110)
 
 
-def test_an_invoice_that_was_issued_again_with_nothing_to_bill_is_voided_again(world: World) -> None:
+def test_an_invoice_that_was_issued_again_with_nothing_to_bill_is_voided_again(billed: World) -> None:
     """A run voids it, an operator issues it as it was, and the next run voids it: nothing is owed for nothing."""
-    platform(world)
-    world.publish("2026-04")
-    CHANGES["a tenant with nothing any more"](world, TENANTS[3])
+    CHANGES["a tenant with nothing any more"](billed, TENANTS[3])
     for _ in range(2):
-        world.publish("2026-04")
-        assert world.invoices("2026-04")[TENANTS[3]] == ("void", 1, 6950, 695, 7645)
-        CHANGES["an invoice issued as it was"](world, TENANTS[3])
-        assert world.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
+        billed.publish("2026-04")
+        assert billed.invoices("2026-04")[TENANTS[3]] == ("void", 1, 6950, 695, 7645)
+        CHANGES["an invoice issued as it was"](billed, TENANTS[3])
+        assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
 
 
 def gate(world: World) -> dict[str, str]:
@@ -480,6 +473,7 @@ def test_a_check_by_itself_looks_at_the_raw_records_whatever_passed_before(world
     assert (found.passed, found.metadata["offenders"].value) == (False, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_changes_a_rerun_gives_what_computing_everybody_gives(
     world: World, server_url: str, monkeypatch: pytest.MonkeyPatch, seed: int

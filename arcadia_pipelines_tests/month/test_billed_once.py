@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from arcadia_pipelines_tests.world import World, failed_checks, uid
+from arcadia_pipelines_tests.world import World, WorldOf, failed_checks, uid
 
 JANUARY = "INV-202601-00001"
 
 
-@pytest.fixture
-def invoiced(world: World) -> World:
-    """Acme on studio, with web and api: 100.00 and GST 10.00 in January; zulu has shop: 50.00."""
+def invoice_january(world: World) -> None:
+    """As `invoiced` says."""
     world.plan("studio", 5000)
     for tenant, deployments in {"acme": ("web", "api"), "zulu": ("shop",)}.items():
         world.tenant(tenant)
@@ -19,7 +18,12 @@ def invoiced(world: World) -> World:
             world.deployment(tenant, deployment, "studio")
     world.publish("2026-01")
     assert world.invoices("2026-01")["acme"] == ("issued", 1, 10000, 1000, 11000)
-    return world
+
+
+@pytest.fixture
+def invoiced(world_of: WorldOf) -> World:
+    """Acme on studio, with web and api: 100.00 and GST 10.00 in January; zulu has shop: 50.00."""
+    return world_of(invoice_january)
 
 
 def move(world: World, *names: str, to: str = "acme-new") -> None:

@@ -15,6 +15,8 @@ from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.trouble import Line, finish, new_month, published_month, start, until_waiting, whole
 from arcadia_pipelines_tests.world import World, failures
 
+pytestmark = pytest.mark.long
+
 
 def test_eight_runs_of_one_month_at_once_leave_one_invoice_per_tenant(sample: World) -> None:
     """As if it had run once: fifteen invoices, fifteen events, numbers without a gap."""

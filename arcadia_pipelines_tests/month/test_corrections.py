@@ -4,7 +4,7 @@ import pytest
 
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.trouble import finish, start
-from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
+from arcadia_pipelines_tests.world import World, WorldOf, failed_checks, failures, uid
 
 APRIL = "INV-202604-00001"
 ADJUSTED = ("Adjustment: 2026-04, INV-202604-00001", 100)
@@ -12,15 +12,19 @@ CREDITED = ("Credit: 2026-04, INV-202604-00001", -100)
 MAY = [("Plan: studio", 5000), ("Addon: storage_50gb", 750)]
 
 
-@pytest.fixture
-def paid(world: World) -> World:
-    """The pilot's April, billed 64.22 and paid; then 100 h of it come late, and April is run again: 1.00 more."""
+def pay_april_and_bill_it_again(world: World) -> None:
+    """As `paid` says."""
     world.pilot()
     world.publish("2026-04")
     world.done("mark_invoice_paid", invoices=[APRIL])
     world.use("web", "droplet_hours", 100, id=uid("late"))
     world.publish("2026-04")
-    return world
+
+
+@pytest.fixture
+def paid(world_of: WorldOf) -> World:
+    """The pilot's April, billed 64.22 and paid; then 100 h of it come late, and April is run again: 1.00 more."""
+    return world_of(pay_april_and_bill_it_again)
 
 
 def withdraw(world: World) -> None:
@@ -54,10 +58,9 @@ def test_late_usage_of_a_paid_month_goes_on_the_next_invoice(paid: World) -> Non
     assert paid.disproved() == []
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_pushed_invoice_is_corrected_like_a_paid_one(world: World) -> None:
     """It is with finance: nobody changes it there."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update billing.tenant_invoices set finance_invoice_id = 'F-1', pushed_to_finance_at = now()")
     world.use("web", "droplet_hours", -100)
     world.publish("2026-04")
@@ -145,10 +148,9 @@ def test_the_draft_of_a_released_tenant_is_issued_with_its_correction(paid: Worl
     assert paid.disproved() == []
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_nothing_is_corrected_for_an_invoice_that_was_voided_since(world: World) -> None:
     """April is with finance, 1.00 too low, and then void: May carries nothing."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update billing.tenant_invoices set finance_invoice_id = 'F-1'")
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
@@ -204,6 +206,7 @@ def test_while_a_corrected_month_cannot_be_quoted_its_correction_stays(paid: Wor
     assert written(paid) == before
 
 
+@pytest.mark.long
 def test_two_months_that_are_first_run_at_once_carry_a_correction_once(paid: World) -> None:
     """May and June in two processes: one of them has the 1.00."""
     processes = [start(paid.url, month) for month in ("2026-05", "2026-06")]
@@ -221,11 +224,10 @@ def test_a_difference_that_no_invoice_carries_yet_is_named_by_the_check(paid: Wo
     assert "corrections_are_carried" not in failed_checks(paid.month_end("2026-04"))
 
 
+@pytest.mark.usefixtures("pilots_april")
 @pytest.mark.parametrize("corrects", ["n/a", "2026-13-01", "0000-01-01", ""])
 def test_a_line_of_another_program_that_corrects_no_month_stops_nobody(world: World, corrects: str) -> None:
     """It is on the pilot's April, which is another program's; May is 57.50 as ever."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper(
         "update billing.tenant_invoice_lines set kind = 'credit', meta = jsonb_build_object('taxable', 'maybe',"
         f" 'corrects', '{corrects}') where kind = 'addon'"

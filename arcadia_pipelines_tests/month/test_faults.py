@@ -38,6 +38,8 @@ from arcadia_pipelines_tests.trouble import (
 )
 from arcadia_pipelines_tests.world import World, failures
 
+pytestmark = pytest.mark.long
+
 # Connections that break.
 
 

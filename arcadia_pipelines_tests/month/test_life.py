@@ -19,11 +19,9 @@ WAITING = "select count(*) from pg_stat_activity where datname = current_databas
 
 
 @pytest.fixture
-def billed(world: World) -> World:
+def billed(pilots_april: World) -> World:
     """The pilot's April, issued as INV-202604-00001: 64.22 + 6.42."""
-    world.pilot()
-    world.publish("2026-04")
-    return world
+    return pilots_april
 
 
 def row(world: World) -> tuple[object, ...]:

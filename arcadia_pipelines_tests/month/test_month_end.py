@@ -39,10 +39,9 @@ def test_the_pilot_owes_70_dollars_64_for_april(world: World) -> None:
     assert failed_checks(result) == {}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_overage_line_explains_itself(world: World) -> None:
     """Used 2160, included 1488, at the rate of January: 672 h at 1 c."""
-    world.pilot()
-    world.publish("2026-04")
     [line] = world.query(
         "select qty::text, unit, unit_price_cents::text, meta from billing.tenant_invoice_lines where kind = 'overage'"
     )
@@ -65,10 +64,9 @@ def test_a_rerun_of_an_unchanged_month_writes_no_row(sample: World) -> None:
     assert (metadata["invoices_keep"].value, metadata["invoices_add"].value) == (15, 0)
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_late_usage_revises_the_invoice_in_place_and_keeps_the_old_one_whole(world: World) -> None:
     """100 h more at 1 c: 64.22 -> 65.22, GST 6.52, total 71.74; the same id, number and issue date."""
-    world.pilot()
-    world.publish("2026-04")
     identity = "select id, invoice_number, issued_at from billing.tenant_invoices"
     before = world.query(identity)
     world.use("web", "droplet_hours", 100)
@@ -97,6 +95,7 @@ def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
     assert sample.invoices("2026-04")["pilot"] == ("issued", 2, 6423, 642, 7065)
 
 
+@pytest.mark.usefixtures("pilots_april")
 @pytest.mark.parametrize(
     "freeze",
     [
@@ -108,8 +107,6 @@ def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
 )
 def test_a_locked_invoice_is_left_as_it_is_and_the_difference_reported(world: World, freeze: str) -> None:
     """100 h more would be 110 c more with GST; nothing is written, and the check says who and how much."""
-    world.pilot()
-    world.publish("2026-04")
     world.query(f"update billing.tenant_invoices set {freeze}")
     frozen = "select xmin::text, revision, total_cents from billing.tenant_invoices"
     before = world.query(frozen)
@@ -156,10 +153,9 @@ def test_a_tenant_with_nothing_to_bill_any_more_is_voided_not_deleted(world: Wor
     assert world.query("select tenant_id from billing.revenue_by_deployment") == [("acme",)]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_month_in_which_nobody_has_anything_to_bill_any_more_voids_nothing(world: World) -> None:
     """The subscriptions are gone for a moment: the run fails and says so, and the invoices stand."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update cloud.subscriptions set status = 'pending'")
     result = world.month_end("2026-04", succeed=False)
     assert "no tenant has anything to bill in 2026-04, and 1 invoice would be void, or credited:" in failures(result)[0]
@@ -169,10 +165,9 @@ def test_a_month_in_which_nobody_has_anything_to_bill_any_more_voids_nothing(wor
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_usage_that_was_frozen_and_has_vanished_stops_the_rerun_until_it_is_accepted(world: World) -> None:
     """Three of 90 records are purged: nothing is written. Accepted, 3 x 24 h less: 64.22 - 0.72 = 63.50, GST 6.35."""
-    world.pilot()
-    world.publish("2026-04")
     before = world.query(WRITTEN)
     world.query("delete from cloud.usage_records where recorded_at < '2026-04-02'")
     result = world.month_end("2026-04", succeed=False)
@@ -186,10 +181,9 @@ def test_usage_that_was_frozen_and_has_vanished_stops_the_rerun_until_it_is_acce
     assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6350, 635, 6985)}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_usage_that_comes_after_its_month_was_frozen_is_named_by_the_next_month(world: World) -> None:
     """One late record of April: May's run warns, April's re-run bills it, and then May's is content."""
-    world.pilot()
-    world.publish("2026-04")
     world.use("web", "droplet_hours", 100, "2026-04-20", ingested_at="2026-04-20")
     check = failed_checks(world.month_end("2026-05"))["no_late_usage_in_the_month_before"]
     assert (check.metadata["offenders"].value, check.severity) == (1, dg.AssetCheckSeverity.WARN)
@@ -198,10 +192,9 @@ def test_usage_that_comes_after_its_month_was_frozen_is_named_by_the_next_month(
     assert failed_checks(world.month_end("2026-05")) == {}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_number_that_was_issued_is_never_issued_again(world: World) -> None:
     """Somebody deletes the pilot's invoice: May notices, and April's re-run goes on with 00002."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper("with l as (delete from billing.tenant_invoice_lines) delete from billing.tenant_invoices")
     check = failed_checks(world.month_end("2026-05"))["earlier_months_are_unchanged"]
     assert check.metadata["offenders"].value == 1
@@ -211,10 +204,9 @@ def test_a_number_that_was_issued_is_never_issued_again(world: World) -> None:
     ]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_new_tenant_of_a_published_month_gets_the_next_number(world: World) -> None:
     """`aardvark` sorts first and comes second: the pilot keeps 00001."""
-    world.pilot()
-    world.publish("2026-04")
     world.tenant("aardvark")
     world.deployment("aardvark", "burrow", "studio")
     world.publish("2026-04")
@@ -259,10 +251,9 @@ def test_usage_that_is_stamped_ahead_of_the_clock_is_billed_and_named(world: Wor
     assert failed_checks(world.month_end("2026-05")) == {}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_usage_ahead_of_the_clock_that_comes_late_is_told_and_billed_by_a_rerun(world: World) -> None:
     """1.00 and GST 0.10 of 2999 after April was frozen, then 0.50 that is late and no more; then the first is lost."""
-    world.pilot()
-    world.publish("2026-04")
     world.use("web", "droplet_hours", 100, ingested_at="2999-01-01")
     [late] = failed_checks(world.month_end("2026-05"))
     assert late == "no_late_usage_in_the_month_before"
@@ -399,10 +390,9 @@ def test_the_next_chunk_goes_on_after_the_last_number_that_was_given(
     assert acts.Numbers(2, (3, 4, 7)).after(count) == acts.Numbers(last, taken)
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:
     """June's prices: 60.00 + 7.50 + nothing used; April is computed again at January's."""
-    world.pilot()
-    world.publish("2026-04")
     world.plan("studio", 6000, {"droplet_hours": (1488, 2)}, since="2026-06-01")
     world.publish("2026-04")
     world.publish("2026-06")
@@ -410,10 +400,9 @@ def test_april_stays_as_it_was_after_a_price_rise_in_june(world: World) -> None:
     assert world.invoices("2026-06") == {"pilot": ("issued", 1, 6750, 675, 7425)}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_renamed_deployment_revises_no_invoice(world: World) -> None:
     """A tax invoice is not changed for a name; the next month carries the new one."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update cloud.cloud_deployments set name = 'shop'")
     world.publish("2026-04")
     world.publish("2026-05")
@@ -557,6 +546,7 @@ def test_a_month_that_is_not_quoted_cannot_be_invoiced(world: World) -> None:
     assert "materialise metered_usage and deployment_quotes of 2026-04 first" in failures(result)[0]
 
 
+@pytest.mark.usefixtures("pilots_april")
 @pytest.mark.parametrize(
     ("control", "corruption"),
     [
@@ -579,8 +569,6 @@ def test_a_month_that_is_not_quoted_cannot_be_invoiced(world: World) -> None:
 )
 def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str, corruption: str) -> None:
     """The check alone, on a month somebody has tampered with: it fails and names the offender."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper(corruption)
     job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
     keys = {key.name: key for key in job.asset_layer.asset_graph.asset_check_keys}
@@ -596,10 +584,9 @@ def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str,
     assert check.metadata["what_to_do"].value
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_tampered_earlier_month_is_noticed_by_the_next(world: World) -> None:
     """April's total is raised by hand, with lines to match: May's run says so, and is not stopped."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update billing.tenant_invoice_lines set amount_cents = 5001 where line_no = 1")
     world.tamper("update billing.tenant_invoices set subtotal_cents = 6423, total_cents = 7065")
     checks = failed_checks(world.month_end("2026-05"))
@@ -627,10 +614,9 @@ def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_one_check_can_be_run_by_itself(world: World) -> None:
     """As from the button in the UI, although an asset's checks are one step."""
-    world.pilot()
-    world.publish("2026-04")
     key = dg.AssetCheckKey(dg.AssetKey("tenant_invoices"), "totals_equal_lines")
     everything = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
     job = everything.get_subset(asset_selection=set(), asset_check_selection={key})

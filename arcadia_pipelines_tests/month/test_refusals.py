@@ -14,7 +14,7 @@ from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.pipeline.sensors import alert_on_late_usage, alert_on_missing_invoices
 from arcadia_pipelines.proof import audit
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.world import QUIETLY, World, failures, uid
+from arcadia_pipelines_tests.world import QUIETLY, World, WorldOf, failures, uid
 
 RUNNING = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
 NEXT = BillingMonth(RUNNING.end)
@@ -57,15 +57,19 @@ def test_no_function_freezes_quotes_publishes_or_allocates_a_month_that_is_not_o
         month_costs.allocate(connection, NEXT)
 
 
-@pytest.fixture
-def many(world: World) -> World:
-    """Sixteen tenants with 50.00 a month each, invoiced for March."""
+def invoice_sixteen(world: World) -> None:
+    """As `many` says."""
     world.plan("flat", 5000)
     for number in range(16):
         world.tenant(f"t{number:02d}")
         world.deployment(f"t{number:02d}", f"d{number:02d}", "flat")
     world.publish("2026-03")
-    return world
+
+
+@pytest.fixture
+def many(world_of: WorldOf) -> World:
+    """Sixteen tenants with 50.00 a month each, invoiced for March."""
+    return world_of(invoice_sixteen)
 
 
 @pytest.fixture

@@ -127,6 +127,7 @@ def test_a_rerun_writes_what_changed_and_no_more(world: World) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_month_has_as_many_connections_as_the_documentation_says(
     world: World, server_url: str, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from arcadia_pipelines_tests.logins import login
 from arcadia_pipelines_tests.trouble import PROCESSES, finish
 from arcadia_pipelines_tests.world import World
 
+pytestmark = pytest.mark.long
+
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 END = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
 REPORTED = "select count(*) from dagster.event_logs where dagster_event_type = 'PIPELINE_FAILURE'"

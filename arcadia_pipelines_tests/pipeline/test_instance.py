@@ -19,6 +19,8 @@ from arcadia_pipelines_tests.command_line import Call, surroundings
 from arcadia_pipelines_tests.trouble import PROCESSES, finish
 from arcadia_pipelines_tests.world import World
 
+pytestmark = pytest.mark.long
+
 MADE = """
     select 'table', tablename from pg_tables where schemaname = 'dagster'
     union all select 'index', indexdef from pg_indexes where schemaname = 'dagster'

@@ -87,6 +87,7 @@ def test_a_month_without_pictures_is_a_month(world: World, monkeypatch: pytest.M
     assert "not drawn: " in str(of_invoices.metadata["revenue_by_month_picture"].value)
 
 
+@pytest.mark.long
 def test_a_renderer_that_died_is_started_again_for_the_next_picture(renderer: Renderer) -> None:
     """It aborts (signal 6) on what nobody has made visible; on a chart that is none it answers, and lives."""
     with pytest.raises(NotDrawn, match="the renderer ended with code -6"):
@@ -105,6 +106,7 @@ def test_a_picture_that_takes_too_long_is_given_up(renderer: Renderer, monkeypat
     assert "quick" in renderer.draw(chart("quick"))
 
 
+@pytest.mark.long
 def test_the_renderer_ends_with_its_program_however_that_ends() -> None:
     """A month end that is killed leaves no process behind."""
     program = (

@@ -35,10 +35,9 @@ def test_the_schedule_asks_for_the_month_just_ended(world: World, at: str, month
     assert (request.partition_key, request.run_key) == (month, month)
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_the_schedule_skips_an_invoiced_month_and_says_how_to_force_it(world: World) -> None:
     """One invoice stands; the reason names the month, the count and the partition to materialise."""
-    world.pilot()
-    world.publish("2026-04")
     assert tick(world, "2026-05-01T03:00") == dg.SkipReason(
         "2026-04 is already invoiced (1 invoice). To compute it again, materialise the partition 2026-04-01 of the"
         " month-end assets."

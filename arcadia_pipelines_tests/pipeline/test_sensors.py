@@ -288,10 +288,9 @@ def test_a_month_counts_as_missed_a_day_after_its_end(world: World) -> None:
         assert list(map(str, missed_months(connection, utc("2026-04-02T00:00")))) == ["2026-01", "2026-02", "2026-03"]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_billable_tenant_without_an_invoice_is_told_and_so_are_lost_lines(world: World) -> None:
     """acme comes with a subscription from January on after April was invoiced; then April's partition is dropped."""
-    world.pilot()
-    world.publish("2026-04")
     world.tenant("acme")
     world.deployment("acme", "api", "studio")
     assert "tenants without an invoice: acme in 2026-04. See quote_faults" in told(alert_on_missing_invoices, world)
@@ -301,10 +300,9 @@ def test_a_billable_tenant_without_an_invoice_is_told_and_so_are_lost_lines(worl
     assert f"invoice lines are lost of 2026-04 ({partition}). Run `arcadia rebuild`" in said
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_missed_months_are_requested_oldest_first_once_the_sensor_is_started(world: World) -> None:
     """Stopped until then. April is invoiced, so January to March and May on are asked for, in order, once a day."""
-    world.pilot()
-    world.publish("2026-04")
     assert invoice_missed_months.default_status is dg.DefaultSensorStatus.STOPPED
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance, resources={"database": BillingDatabase(url=world.url)})
@@ -328,10 +326,9 @@ def test_nothing_is_said_when_all_is_invoiced(world: World) -> None:
         assert invoice_missed_months(context) == dg.SkipReason("Every closed month is invoiced.")
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_void_invoice_does_not_count_as_missing(world: World) -> None:
     """Somebody has decided that nothing is owed."""
-    world.pilot()
-    world.publish("2026-04")
     world.done("void_invoice", invoices=["INV-202604-00001"])
     assert "tenants without" not in told(alert_on_missing_invoices, world)
 

@@ -53,10 +53,9 @@ def revise(world: World) -> None:
 # Revisions.
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_replaced_revision_is_shown_as_it_stood(world: World, arcadia: Call) -> None:
     """Column by column and line by line what `show` said while it stood, and by what it was replaced."""
-    world.pilot()
-    world.publish("2026-04")
     stood = arcadia("show", "pilot", "2026-04", "--json").json()
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
@@ -106,10 +105,9 @@ def test_a_draft_that_was_replaced_is_a_revision_too(world: World, arcadia: Call
     assert text(arcadia("explain", draft))[-1] == "Every sum agrees."
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_unknown_revision_is_refused_with_those_that_exist(world: World, arcadia: Call) -> None:
     """Whichever command asks for it; a tenant or month without an invoice is told as by `show`."""
-    world.pilot()
-    world.publish("2026-04")
     refused(arcadia("show", "pilot", "2026-04", "--revision", "2"), "no revision 2: there is only 1, the current one")
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
@@ -127,10 +125,9 @@ def test_an_unknown_revision_is_refused_with_those_that_exist(world: World, arca
 # What changed.
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_one_revision_is_nothing_to_compare(world: World, arcadia: Call) -> None:
     """No error: it says so, and as JSON there are no changes."""
-    world.pilot()
-    world.publish("2026-04")
     assert arcadia("diff", "pilot", "2026-04") == (0, "only one revision: nothing to compare\n", "")
     compared = arcadia("diff", "pilot", "2026-04", "--json").json()
     assert (compared["from"], compared["to"]["revision"], compared["changes"]) == (None, 1, [])
@@ -223,10 +220,9 @@ def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
     ) in told
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_what_the_lines_do_not_show_is_told(world: World, arcadia: Call) -> None:
     """The tenant became GST-free, and its invoice was reopened: its GST line went, and the reason came."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update cloud.tenants set gst_free_reason = 'Exports'")
     for operation in ("void_invoice", "reopen_invoice"):
         world.done(operation, invoices=["INV-202604-00001"])
@@ -276,10 +272,9 @@ def test_an_engine_that_bills_the_same_inputs_otherwise_is_told_as_code(world: W
 # Where an amount comes from.
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_invoice_is_explained_line_by_line(world: World, arcadia: Call) -> None:
     """The pilot's April: 50.00, 7.50, 672 h beyond the allowance for 6.72, GST on 64.22; 90 records are behind it."""
-    world.pilot()
-    world.publish("2026-04")
     ids = [str(record) for (record,) in world.query(RECORDS)]
     told = text(arcadia("explain", "INV-202604-00001"))
     assert told[0] == "Invoice INV-202604-00001 for Pilot"
@@ -312,10 +307,9 @@ def test_an_invoice_is_explained_line_by_line(world: World, arcadia: Call) -> No
     ]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_invoice_is_found_by_number_or_id_and_a_line_by_its_id(world: World, arcadia: Call) -> None:
     """The number in small letters too, also of another system; a line is explained alone."""
-    world.pilot()
-    world.publish("2026-04")
     world.tenant("other")
     world.query(
         "insert into billing.tenant_invoices select gen_random_uuid(), 'other', period_start, period_end, currency, 0,"
@@ -337,10 +331,9 @@ def test_an_invoice_is_found_by_number_or_id_and_a_line_by_its_id(world: World, 
         refused(arcadia("explain", unknown), f"no invoice and no line {unknown!r}")
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_an_explanation_as_json_has_the_lines_and_what_is_behind_them(world: World, arcadia: Call) -> None:
     """The contract's line, the exact amount, the price row, the records; decimals are strings, cents integers."""
-    world.pilot()
-    world.publish("2026-04")
     explained = arcadia("explain", "INV-202604-00001", "--json").json()
     assert (explained["agrees"], explained["disagreements"], explained["invoice"]["total_cents"]) == (True, [], 7064)
     plan, _, overage, gst = explained["lines"]
@@ -389,10 +382,9 @@ def test_half_a_cent_is_told_with_the_rule(sample: World, arcadia: Call) -> None
     assert "used 806.5 - included 744 = 62.5 hour" in told
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_records_that_changed_since_do_not_agree(world: World, arcadia: Call) -> None:
     """An hour more, then a droplet's day gone: 2,161 and 2,137 where 2,160 was billed. All is told; the code is 1."""
-    world.pilot()
-    world.publish("2026-04")
     world.use("web", "droplet_hours", 1)
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["the records sum to 2,161 hour now, 2,160 was billed: late usage?"]
@@ -411,10 +403,9 @@ def test_records_that_changed_since_do_not_agree(world: World, arcadia: Call) ->
     assert text(arcadia("explain", plan))[-1] == "Every sum agrees."  # nothing is wrong with that line
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_records_of_no_number_and_none_at_all_do_not_agree(world: World, arcadia: Call) -> None:
     """A record that became NaN cannot be summed; with no record left the sum is 0."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("update cloud.usage_records set quantity = 'NaN' where recorded_at = '2026-04-07 01:00+00'")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
         "the records sum to 2,136 hour now, 2,160 was billed: were records removed or corrected?",
@@ -426,10 +417,9 @@ def test_records_of_no_number_and_none_at_all_do_not_agree(world: World, arcadia
     assert any(line.startswith("no usage records received by ") for line in lines_of(answer))
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_records_that_came_after_the_cutoff_are_told_apart(world: World, arcadia: Call) -> None:
     """What was billed is what was there at the cut-off: two late records of 12.5 h are no disagreement."""
-    world.pilot()
-    world.publish("2026-04")
     for _ in range(2):
         world.use("web", "droplet_hours", "12.5", ingested_at="9000-01-01 00:00+00")
     told = text(arcadia("explain", "INV-202604-00001"))
@@ -464,10 +454,9 @@ def test_each_of_two_subscriptions_has_its_own_records(world: World, arcadia: Ca
     assert "the records sum to 1,500 hour, as billed" in lines_of(answer)
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_plan_of_the_same_code_as_another_is_explained_by_its_own_price(world: World, arcadia: Call) -> None:
     """Behind a view two plans are called studio: the pilot's is the one of 50.00; a quote of studio is refused."""
-    world.pilot()
-    world.publish("2026-04")
     world.query("alter table cloud.plans drop constraint plans_code_key")
     for name in ("another", "0"):
         world.query("insert into cloud.plans values (%s, 'studio', 'Another')", uid(name))
@@ -481,10 +470,9 @@ def test_a_plan_of_the_same_code_as_another_is_explained_by_its_own_price(world:
     )
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: Call) -> None:
     """For April there is 55.00, 2 c beyond 1,000 and no addon price at all, where 50.00, 1 c and 7.50 was billed."""
-    world.pilot()
-    world.publish("2026-04")
     world.plan("studio", 5500, {"droplet_hours": (1000, 2)}, since="2026-04-01")
     world.query("delete from cloud.addon_prices")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
@@ -496,18 +484,16 @@ def test_a_price_list_that_changed_since_does_not_agree(world: World, arcadia: C
     ]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_price_rise_of_later_months_changes_nothing(world: World, arcadia: Call) -> None:
     """April is explained by April's prices."""
-    world.pilot()
-    world.publish("2026-04")
     world.plan("studio", 5500, {"droplet_hours": (1000, 2)}, since="2026-05-01")
     assert text(arcadia("explain", "INV-202604-00001"))[-1] == "Every sum agrees."
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
     """A cent on the plan, an hour of the overage, and the sums that follow: each is told where it stands."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 5001 where kind = 'plan_base'")
     world.tamper("update billing.tenant_invoice_lines set qty = 673 where kind = 'overage'")
     assert objections(arcadia("explain", "INV-202604-00001")) == [
@@ -519,10 +505,9 @@ def test_rows_altered_by_hand_do_not_agree(world: World, arcadia: Call) -> None:
     ]
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_deployment_that_is_gone_cannot_be_summed_again(world: World, arcadia: Call) -> None:
     """Neither its subscription nor its id is left: the arithmetic is told, and that the usage cannot be."""
-    world.pilot()
-    world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set deployment_id = null")
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["its subscription no longer exists: neither its rate nor its usage can be found"]

@@ -17,6 +17,8 @@ from arcadia_pipelines_tests.api.conftest import ADMIN, served, tenant
 from arcadia_pipelines_tests.command_line import Answer, Call, contents, refused
 from arcadia_pipelines_tests.world import World
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def other_server(tmp_path: Path) -> Iterator[str]:

@@ -136,6 +136,7 @@ def billed(server_url: str, migrated: str) -> Iterator[Billed]:
 # What each must do.
 
 
+@pytest.mark.long
 def test_the_pipelines_login_runs_the_whole_month_end(world: World, month_end: str, tmp_path: Path) -> None:
     """Once the owner has made Dagster's tables, by `arcadia db migrate`; then late usage revises the invoice."""
     world.pilot()
@@ -408,6 +409,7 @@ def test_an_owner_who_may_not_make_roles_need_not_be_of_the_pipelines(server_url
         assert owner.invoices("2026-04") == {"pilot": ("issued", 2, 6432, 643, 7075)}
 
 
+@pytest.mark.long
 def test_an_owner_who_may_make_roles_makes_them(tmp_path: Path) -> None:
     """As on a managed PostgreSQL, without a superuser. A server of its own: roles belong to the whole of it."""
     try:

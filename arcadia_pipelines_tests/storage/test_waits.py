@@ -19,6 +19,8 @@ from arcadia_pipelines_tests.logins import login
 from arcadia_pipelines_tests.trouble import until_waiting
 from arcadia_pipelines_tests.world import World, failures
 
+pytestmark = pytest.mark.long
+
 APRIL = BillingMonth.parse("2026-04")
 LOCKS = ["gate", "publishing", *(f"month_{number:02}" for number in range(1, 13))]
 MODES = ("access share", "row share", "row exclusive", "share update exclusive", "share", "exclusive")
