@@ -240,8 +240,8 @@ class World:
             steps.quote(connection, of)
         with database.month_at_an_instant(engine, of, publishes=True) as connection:
             invoiced = steps.invoice(connection, of, steps.refuse_unless_quoted(connection, of))
-            steps.publish(connection, of, invoiced, run_id)
-            steps.correct(connection, of, run_id)
+            published = steps.publish(connection, of, invoiced, run_id)
+            steps.correct(connection, of, published, run_id)
 
     def bill(self, month: str, *items: dict[str, str], total: int | None = None) -> bills.Stored:
         """Import a bill of the month as a CSV of these items, and allocate it."""

@@ -679,7 +679,7 @@ COMMENT ON COLUMN billing.tenant_invoice_lines.inserted_at IS 'When the row was 
 
 COMMENT ON COLUMN billing.tenant_invoice_lines.period_start IS 'First day of the billing month, UTC.';
 
-COMMENT ON COLUMN billing.tenant_invoice_lines.line_no IS 'Order on the invoice, from 1: by deployment name, then plan_base, addon, overage; tenant-level lines after; tax last.';
+COMMENT ON COLUMN billing.tenant_invoice_lines.line_no IS 'Order on the invoice, from 1: by deployment name, then plan_base, addon, overage, discount, commitment; tenant-level lines after; tax last.';
 
 COMMENT ON COLUMN billing.tenant_invoice_lines.deployment_name IS 'The deployment''s name as of the run.';
 
@@ -1332,7 +1332,9 @@ CREATE VIEW billing.revenue_by_deployment AS
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'addon'::text)), (0)::numeric))::bigint AS addon_cents,
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'overage'::text)), (0)::numeric))::bigint AS overage_cents,
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = ANY (ARRAY['credit'::text, 'adjustment'::text]))), (0)::numeric))::bigint AS adjustment_cents,
-    (sum(l.amount_cents))::bigint AS revenue_cents
+    (sum(l.amount_cents))::bigint AS revenue_cents,
+    (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'discount'::text)), (0)::numeric))::bigint AS discount_cents,
+    (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'commitment'::text)), (0)::numeric))::bigint AS commitment_cents
    FROM (billing.tenant_invoice_lines l
      JOIN billing.tenant_invoices i ON ((i.id = l.invoice_id)))
   WHERE ((l.kind <> 'tax'::text) AND (i.status = ANY (ARRAY['issued'::text, 'paid'::text])))
@@ -1344,7 +1346,7 @@ COMMENT ON COLUMN billing.revenue_by_deployment.period_start IS 'First day of th
 
 COMMENT ON COLUMN billing.revenue_by_deployment.tenant_id IS 'Who pays.';
 
-COMMENT ON COLUMN billing.revenue_by_deployment.deployment_id IS 'Null for tenant-level credits and adjustments, and for deployments deleted since.';
+COMMENT ON COLUMN billing.revenue_by_deployment.deployment_id IS 'Null for tenant-level commitments, credits and adjustments, and for deployments deleted since.';
 
 COMMENT ON COLUMN billing.revenue_by_deployment.deployment_name IS 'Its name when it was invoiced.';
 
@@ -1356,7 +1358,11 @@ COMMENT ON COLUMN billing.revenue_by_deployment.overage_cents IS 'Usage beyond t
 
 COMMENT ON COLUMN billing.revenue_by_deployment.adjustment_cents IS 'Credits and adjustments.';
 
-COMMENT ON COLUMN billing.revenue_by_deployment.revenue_cents IS 'The sum of the four, ex GST.';
+COMMENT ON COLUMN billing.revenue_by_deployment.revenue_cents IS 'The sum of the other amounts, ex GST.';
+
+COMMENT ON COLUMN billing.revenue_by_deployment.discount_cents IS 'Discounts, below 0.';
+
+COMMENT ON COLUMN billing.revenue_by_deployment.commitment_cents IS 'What was missing from commitments.';
 
 CREATE TABLE cloud.cloud_deployments (
     id uuid NOT NULL,
@@ -1428,7 +1434,7 @@ COMMENT ON COLUMN billing.cost_vs_revenue_by_deployment.period_start IS 'First d
 
 COMMENT ON COLUMN billing.cost_vs_revenue_by_deployment.tenant_id IS 'Who pays; null for what is unallocated.';
 
-COMMENT ON COLUMN billing.cost_vs_revenue_by_deployment.deployment_id IS 'Null for what is unallocated, for tenant-level credits and adjustments, and for revenue of deployments deleted since.';
+COMMENT ON COLUMN billing.cost_vs_revenue_by_deployment.deployment_id IS 'Null for what is unallocated, for tenant-level commitments, credits and adjustments, and for revenue of deployments deleted since.';
 
 COMMENT ON COLUMN billing.cost_vs_revenue_by_deployment.deployment_name IS 'Its name when invoiced, else now; (deleted) if it has none any more; or unallocated.';
 
@@ -1457,16 +1463,23 @@ COMMENT ON COLUMN billing.product_kinds.resource_kind IS 'As in plan_rates where
 CREATE VIEW billing.revenue_by_kind AS
  SELECT l.period_start,
     i.tenant_id,
-    COALESCE(l.resource_kind, l.kind) AS resource_kind,
+    k.resource_kind,
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'plan_base'::text)), (0)::numeric))::bigint AS plan_base_cents,
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'addon'::text)), (0)::numeric))::bigint AS addon_cents,
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'overage'::text)), (0)::numeric))::bigint AS overage_cents,
     (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = ANY (ARRAY['credit'::text, 'adjustment'::text]))), (0)::numeric))::bigint AS adjustment_cents,
-    (sum(l.amount_cents))::bigint AS revenue_cents
-   FROM (billing.tenant_invoice_lines l
+    (sum(l.amount_cents))::bigint AS revenue_cents,
+    (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'discount'::text)), (0)::numeric))::bigint AS discount_cents,
+    (COALESCE(sum(l.amount_cents) FILTER (WHERE (l.kind = 'commitment'::text)), (0)::numeric))::bigint AS commitment_cents
+   FROM ((billing.tenant_invoice_lines l
      JOIN billing.tenant_invoices i ON ((i.id = l.invoice_id)))
+     CROSS JOIN LATERAL ( SELECT COALESCE(l.resource_kind,
+                CASE l.kind
+                    WHEN 'discount'::text THEN (l.meta ->> 'of'::text)
+                    ELSE NULL::text
+                END, l.kind) AS resource_kind) k)
   WHERE ((l.kind <> 'tax'::text) AND (i.status = ANY (ARRAY['issued'::text, 'paid'::text])))
-  GROUP BY l.period_start, i.tenant_id, COALESCE(l.resource_kind, l.kind);
+  GROUP BY l.period_start, i.tenant_id, k.resource_kind;
 
 COMMENT ON VIEW billing.revenue_by_kind IS 'One row per month, tenant and resource kind: revenue ex GST, cents AUD, of issued and paid invoices.';
 
@@ -1474,7 +1487,7 @@ COMMENT ON COLUMN billing.revenue_by_kind.period_start IS 'First day of the bill
 
 COMMENT ON COLUMN billing.revenue_by_kind.tenant_id IS 'Who pays.';
 
-COMMENT ON COLUMN billing.revenue_by_kind.resource_kind IS 'The metered kind of overage; plan_base, addon, credit or adjustment for lines that meter nothing.';
+COMMENT ON COLUMN billing.revenue_by_kind.resource_kind IS 'The metered kind of overage; plan_base, addon, commitment, credit or adjustment for lines that meter nothing. A discount has that of what it is off.';
 
 COMMENT ON COLUMN billing.revenue_by_kind.plan_base_cents IS 'Plans'' base prices.';
 
@@ -1484,7 +1497,11 @@ COMMENT ON COLUMN billing.revenue_by_kind.overage_cents IS 'Usage beyond the all
 
 COMMENT ON COLUMN billing.revenue_by_kind.adjustment_cents IS 'Credits and adjustments.';
 
-COMMENT ON COLUMN billing.revenue_by_kind.revenue_cents IS 'The sum of the four, ex GST.';
+COMMENT ON COLUMN billing.revenue_by_kind.revenue_cents IS 'The sum of the other amounts, ex GST.';
+
+COMMENT ON COLUMN billing.revenue_by_kind.discount_cents IS 'Discounts, below 0.';
+
+COMMENT ON COLUMN billing.revenue_by_kind.commitment_cents IS 'What was missing from commitments.';
 
 CREATE VIEW billing.cost_vs_revenue_by_kind AS
  SELECT s.period_start,
@@ -1527,7 +1544,7 @@ COMMENT ON VIEW billing.cost_vs_revenue_by_kind IS 'One row per month and resour
 
 COMMENT ON COLUMN billing.cost_vs_revenue_by_kind.period_start IS 'First day of the billing month, UTC.';
 
-COMMENT ON COLUMN billing.cost_vs_revenue_by_kind.resource_kind IS 'Revenue: the metered kind of overage; plan_base, addon, credit or adjustment for what meters nothing. Cost: by product_kinds; unmapped; provider credit, provider tax; unallocated. What a plan includes earns under plan_base and costs under its kind.';
+COMMENT ON COLUMN billing.cost_vs_revenue_by_kind.resource_kind IS 'Revenue: the metered kind of overage; plan_base, addon, commitment, credit or adjustment for what meters nothing. Cost: by product_kinds; unmapped; provider credit, provider tax; unallocated. What a plan includes earns under plan_base and costs under its kind.';
 
 COMMENT ON COLUMN billing.cost_vs_revenue_by_kind.revenue_cents IS 'Issued and paid invoices, ex GST.';
 
@@ -1833,7 +1850,7 @@ COMMENT ON COLUMN billing.invoice_corrections.tenant_id IS 'Who pays.';
 
 COMMENT ON COLUMN billing.invoice_corrections.invoice_number IS 'The invoice that is corrected; it stays as it is.';
 
-COMMENT ON COLUMN billing.invoice_corrections.billed_cents IS 'Its plan, addon and overage lines, cents AUD ex GST.';
+COMMENT ON COLUMN billing.invoice_corrections.billed_cents IS 'Its plan, addon, overage, discount and commitment lines, cents AUD ex GST.';
 
 COMMENT ON COLUMN billing.invoice_corrections.owed_cents IS 'The same lines as they would be billed now.';
 

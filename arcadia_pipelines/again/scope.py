@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, months, quotes
+from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, months, quotes, terms
 
 
 def _engine(package: Path) -> int:
@@ -53,6 +53,8 @@ _QUOTABLE = f"""
         select coalesce(tenant_id, ''), hash_record_extended(a, 2) from ({catalogue.ADDONS.text}) a
         union all
         select tenant_id, hash_record_extended(c, 5) from ({billed.CONTESTED.text}) c
+        union all
+        {terms.ALL}
         union all
         select '', 0
     ) hashed
@@ -102,6 +104,8 @@ _BILLABLE = f"""
         select tenant_id, hash_record_extended(l, 3) as hash from ({quotes.LINES.text}) l
         union all
         select tenant_id, hash_record_extended(t, 4) from ({catalogue.TENANTS.text}) t
+        union all
+        {terms.ALL}
     ) hashed
     group by tenant_id
 """

@@ -212,6 +212,32 @@ CONTESTED = [
     ),
     Rule("billed_to_another_tenant", lambda c: c["is_paid"], _BILLED + "it is paid and stays, so " + _GIVE_BACK),
 ]
+DISCOUNT = [
+    Rule(
+        "discount_cannot_be_applied",
+        lambda d: d["wrong"].is_valid(),
+        "discount {id} of tenant {tenant_id} {wrong}: correct it in discounts",
+    ),
+]
+COMMITMENT = [
+    Rule(
+        "commitment_cannot_be_applied",
+        lambda c: c["wrong"].is_valid(),
+        "commitment {id} of tenant {tenant_id} {wrong}: correct it in commitments",
+    ),
+    Rule(
+        "overlapping_commitments",
+        lambda c: pc.and_(c["overlapping"], c["deployment_id"].is_valid()),
+        "commitment {id} of tenant {tenant_id} is not the only one of deployment {deployment_id} in the month: end one "
+        "where the other starts",
+    ),
+    Rule(
+        "overlapping_commitments",
+        lambda c: pc.and_(c["overlapping"], c["deployment_id"].is_null()),
+        "commitment {id} is not the only one of tenant {tenant_id} as a whole in the month: end one where the other "
+        "starts",
+    ),
+]
 TENANT = [
     Rule(
         "amount_out_of_range",

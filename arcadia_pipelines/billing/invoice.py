@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arcadia_pipelines.billing import gst
+from arcadia_pipelines.billing.commitments import COMMITMENTS, commitment_lines
+from arcadia_pipelines.billing.discounts import DISCOUNTS, discount_lines
 from arcadia_pipelines.billing.money import (
     CENTS,
     COUNT,
@@ -31,7 +33,7 @@ from arcadia_pipelines.billing.money import (
     with_columns,
 )
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.billing.quote import KIND_ORDER, QUOTE_LINES
+from arcadia_pipelines.billing.quote import QUOTE_LINES, SUPPLY
 from arcadia_pipelines.errors import MonthStopped
 
 _WHOLE_CENTS = pa.decimal128(19, 0)  # any 64-bit amount, to compute with
@@ -45,6 +47,9 @@ TENANTS = pa.schema(
     ]
 )
 """One row per tenant."""
+
+CHARGES = (*SUPPLY, "discount", "commitment")
+"""The kinds of lines of a month's own, in their order: what is supplied, and what becomes of its price."""
 
 ADJUSTMENTS = pa.schema(
     [
@@ -87,6 +92,7 @@ INVOICES = pa.schema(
         ("subtotal_cents", CENTS),
         ("tax_cents", CENTS),
         ("total_cents", CENTS),
+        ("charges_cents", CENTS),  # of the lines of CHARGES: the subtotal but for adjustments and credits
         ("content_sha256", TEXT),
         ("lines_sha256", TEXT),
         ("meta", TEXT),
@@ -102,19 +108,28 @@ class TenantMissing(MonthStopped):
 
 
 def tenant_lines(
-    quote_lines: pd.DataFrame, adjustments: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth
+    quote_lines: pd.DataFrame,
+    adjustments: pd.DataFrame,
+    tenants: pd.DataFrame,
+    month: BillingMonth,
+    discounts: pd.DataFrame | None = None,
+    commitments: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The lines of each tenant's invoice in order, as INVOICE_LINES: what is quoted, what is adjusted, GST.
+    """The lines of each tenant's invoice in order, as INVOICE_LINES: what is charged, what is adjusted, GST.
 
-    Quote lines (quote.QUOTE_LINES) go by deployment name, then plan_base, addon, overage; adjustments (ADJUSTMENTS)
-    by the month that they correct; the tax line is last. A GST-free tenant has one if an adjustment is taxable. Raises
-    TenantMissing.
+    Quote lines (quote.QUOTE_LINES) go by deployment name, then plan_base, addon, overage, with what discounts
+    (DISCOUNTS) and commitments (COMMITMENTS) of the same month make of them; then the commitment of the tenant as a
+    whole; adjustments (ADJUSTMENTS) by the month that they correct; the tax line is last. A GST-free tenant has one if
+    an adjustment is taxable. Raises TenantMissing.
     """
     payers = to_arrow(tenants, TENANTS)
     taxed = payers["tenant_id"].filter(payers["gst_free_reason"].is_null())
     quoted = _quoted_lines(to_arrow(quote_lines, QUOTE_LINES), payers, taxed)
+    by_terms = _lines_by_terms(
+        quoted, _of_payers(discounts, DISCOUNTS, quoted), _of_payers(commitments, COMMITMENTS, quoted)
+    )
     adjusted = _adjustment_lines(to_arrow(adjustments, ADJUSTMENTS), taxed)
-    before_tax = pa.concat_tables([quoted, adjusted], promote_options="default")
+    before_tax = pa.concat_tables([quoted, *by_terms, adjusted], promote_options="default")
     lines = pa.concat_tables([before_tax, _tax_lines(before_tax, taxed)], promote_options="default")
     lines = _with_ids(_in_order(lines), month)
     return to_pandas(lines.select(INVOICE_LINES.names).cast(INVOICE_LINES))
@@ -143,10 +158,43 @@ def _quoted_lines(quoted: pa.Table, payers: pa.Table, taxed: Column) -> pa.Table
         raise TenantMissing(f"tenant {gone[0]} was quoted and is not in tenants: quote the month again")
     return with_columns(
         quoted.drop_columns(["line_no", "unit_price_cents"]),
-        kind_order=pc.index_in(quoted["kind"], KIND_ORDER),
+        kind_order=_kind_order(quoted["kind"]),
         quote_line_no=quoted["line_no"],
         unit_price_cents=exact(quoted["unit_price_cents"], _LINE_PRICE),
         taxable=pc.is_in(quoted["tenant_id"], taxed),
+    )
+
+
+def _kind_order(kind: Column) -> Column:
+    return pc.index_in(kind, pa.array(CHARGES))
+
+
+def _of_payers(terms: pd.DataFrame | None, schema: pa.Schema, quoted: pa.Table) -> pa.Table:
+    """The discounts, or the commitments, of tenants that are quoted."""
+    if terms is None or terms.empty:
+        return schema.empty_table()
+    rows = to_arrow(terms, schema)
+    return rows.filter(pc.is_in(rows["tenant_id"], pc.unique(quoted["tenant_id"])))
+
+
+def _lines_by_terms(quoted: pa.Table, discounts: pa.Table, commitments: pa.Table) -> list[pa.Table]:
+    """The discount and the commitment lines of these tenants' quote lines, to stand beside them."""
+    if not len(discounts) and not len(commitments):
+        return []
+    whose = pa.chunked_array([*discounts["tenant_id"].chunks, *commitments["tenant_id"].chunks], TEXT)
+    charged = _in_order(quoted.filter(pc.is_in(quoted["tenant_id"], whose)))
+    less = discount_lines(charged, discounts)
+    charged = pa.concat_tables([charged, less], promote_options="default")
+    return [_beside_quoted(less), _beside_quoted(commitment_lines(charged, commitments))]
+
+
+def _beside_quoted(lines: pa.Table) -> pa.Table:
+    """Lines of discounts.LINES, to stand beside quote lines."""
+    return with_columns(
+        lines,
+        kind_order=_kind_order(lines["kind"]),
+        quote_line_no=pa.array(range(len(lines)), COUNT),
+        unit_price_cents=exact(lines["amount_cents"], _LINE_PRICE),
     )
 
 
@@ -208,9 +256,7 @@ def _in_order(lines: pa.Table) -> pa.Table:
     ranks = {name: _ranks(lines[name]) for name in texts}
     by = pa.table(ranks | {name: lines[name] for name in ("kind_order", "quote_line_no")})
     order = ("tenant_id", "deployment_name", "deployment_id", "kind_order", "subscription_id", "quote_line_no")
-    place = pc.sort_indices(by, [(name, "ascending") for name in order])
-    lines = lines.drop_columns(["subscription_id", "kind_order", "quote_line_no", "taxable"])
-    return with_columns(lines, invoice=ranks["tenant_id"]).take(place)
+    return lines.take(pc.sort_indices(by, [(name, "ascending") for name in order]))
 
 
 def _ranks(column: Column) -> Column:
@@ -223,7 +269,7 @@ def _with_ids(lines: pa.Table, month: BillingMonth) -> pa.Table:
     """The lines with their number on their invoice, with its id and with their own."""
     tenant = lines["tenant_id"].combine_chunks().dictionary_encode()
     invoice_id = _invoice_ids(tenant.dictionary, month).take(tenant.indices)
-    line_no = numbers_within(lines["invoice"]).cast(COUNT)
+    line_no = numbers_within(_ranks(lines["tenant_id"])).cast(COUNT)
     # An invoice's first 24 hex digits and the line's number make the line's id: unique, and the same on every run.
     line_id = text(pc.utf8_slice_codeunits(invoice_id, 0, 28), pc.utf8_lpad(line_no.cast(TEXT), 8, "0"))
     return with_columns(lines, invoice_id=invoice_id, line_no=line_no, id=line_id)
@@ -252,10 +298,12 @@ def _sums(lines: pa.Table) -> pa.Table:
             "line_no": lines["line_no"],
             "total_cents": lines["amount_cents"],
             "tax_cents": pc.if_else(pc.equal(lines["kind"], "tax"), lines["amount_cents"], 0),
+            "charges_cents": pc.if_else(pc.is_in(lines["kind"], pa.array(CHARGES)), lines["amount_cents"], 0),
         }
     )
     groups = billed.group_by(["id", "rank"], use_threads=False)
-    sums = groups.aggregate([("total_cents", "sum"), ("tax_cents", "sum"), ("line", "count")]).sort_by("rank")
+    summed = ("total_cents", "tax_cents", "charges_cents")
+    sums = groups.aggregate([*((name, "sum") for name in summed), ("line", "count")]).sort_by("rank")
     ends = pc.cumulative_sum(sums["line_count"]).cast(pa.int32())
     starts_and_end = pa.concat_arrays([pa.array([0], pa.int32()), *ends.chunks])
 
@@ -267,8 +315,7 @@ def _sums(lines: pa.Table) -> pa.Table:
     return pa.table(
         {
             "id": sums["id"],
-            "total_cents": sums["total_cents_sum"],
-            "tax_cents": sums["tax_cents_sum"],
+            **{name: sums[f"{name}_sum"] for name in summed},
             "content": joined("content", by="content"),
             "lines": joined("line", by="line_no"),
         }

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arcadia_pipelines.billing import faults, models, pooling, proration
+from arcadia_pipelines.billing.commitments import COMMITMENTS
+from arcadia_pipelines.billing.discounts import DISCOUNTS
 from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import (
     CENTS,
@@ -155,7 +157,8 @@ UNBILLED = pa.schema(
 )
 """One row per deployment, subscription and kind whose usage is on no line and in no allowance."""
 
-KIND_ORDER = pa.array(["plan_base", "addon", "overage"])
+SUPPLY = ("plan_base", "addon", "overage")
+"""The kinds of quote lines, in their order: what is supplied."""
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,13 @@ def quote(
     usage: pd.DataFrame,
     contested: pd.DataFrame | None = None,
     tiers: pd.DataFrame | None = None,
+    discounts: pd.DataFrame | None = None,
+    commitments: pd.DataFrame | None = None,
 ) -> Quotes:
     """Price a month. The frames have the schemas above, and tiers models.TIERS, in any row order.
 
-    The result does not depend on that order.
+    The result does not depend on that order. Discounts (discounts.DISCOUNTS) and commitments (commitments.COMMITMENTS)
+    are no part of a quote: one that cannot be applied holds its tenant back.
     """
     claims = CONTESTED.empty_table() if contested is None else to_arrow(contested, CONTESTED)
     subscribed = _placed(to_arrow(subscriptions, SUBSCRIPTIONS))
@@ -191,6 +197,8 @@ def quote(
             faults.find(_paid(added), faults.ADDON),
             faults.find(_paid(rated), faults.USAGE),
             faults.find(claims, faults.CONTESTED),
+            faults.find(_terms_of(subscribed, discounts, DISCOUNTS), faults.DISCOUNT),
+            faults.find(_terms_of(subscribed, commitments, COMMITMENTS), faults.COMMITMENT),
         ]
     )
     held = found["tenant_id"]
@@ -229,6 +237,14 @@ def _added(addons: pa.Table, subscribed: pa.Table) -> pa.Table:
     beside = _beside(addons, subscribed, "deployment_id", "days_in_month")
     of = subscribed.take(pc.index_in(addons["subscription_id"], subscribed["subscription_id"]))
     return with_columns(beside, days=proration.days_in_common(addons, of))
+
+
+def _terms_of(subscribed: pa.Table, terms: pd.DataFrame | None, schema: pa.Schema) -> pa.Table:
+    """The discounts, or the commitments, of tenants with a subscription."""
+    if terms is None or terms.empty:
+        return schema.empty_table()
+    rows = to_arrow(terms, schema)
+    return rows.filter(pc.is_in(rows["tenant_id"], pc.unique(subscribed["tenant_id"])))
 
 
 def _beside(rows: pa.Table, subscribed: pa.Table, *columns: str) -> pa.Table:
@@ -385,7 +401,7 @@ def _tenant_sums(lines: pa.Table) -> pa.Table:
 
 def _numbered(lines: pa.Table) -> pa.Table:
     """The lines in order, numbered from 1 within each subscription."""
-    lines = with_columns(lines, kind_order=pc.index_in(lines["kind"], KIND_ORDER))
+    lines = with_columns(lines, kind_order=pc.index_in(lines["kind"], pa.array(SUPPLY)))
     order = ["place", "kind_order", "description", "place_in_rate", "subscription_addon_id", "deployment_id"]
     lines = lines.sort_by([(name, "ascending") for name in order])
     return with_columns(lines, line_no=numbers_within(lines["place"]))

@@ -12,8 +12,9 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import billed, catalogue, corrections, publication, quotes, streams, usage
+from arcadia_pipelines.storage import billed, catalogue, corrections, publication, quotes, streams, terms, usage
 from arcadia_pipelines.storage.streams import Query, ahead
+from arcadia_pipelines.storage.terms import Terms
 
 
 def month_quotes(
@@ -25,11 +26,12 @@ def month_quotes(
     only these tenants are quoted, and unassigned usage.
     """
     rates, tiers = catalogue.rates(connection, month), catalogue.tiers(connection, month)
+    agreed = terms.of(connection, month)
     parameters = catalogue.bounds(month)
     queries = catalogue.SUBSCRIPTIONS, catalogue.ADDONS, usage.FROZEN, billed.CONTESTED, *beside
     chunks = streams.chunks(connection, parameters, *queries, only=only)
     return ahead(
-        (quote(subs, addons, rates, used, contested, tiers), rest)
+        (quote(subs, addons, rates, used, contested, tiers, *agreed), rest)
         for subs, addons, used, contested, *rest in ahead(chunks)
     )
 
@@ -44,7 +46,8 @@ def quotes_of(
         for query in (catalogue.SUBSCRIPTIONS, catalogue.ADDONS, billed.CONTESTED)
     )
     rates, tiers = catalogue.rates(connection, month), catalogue.tiers(connection, month)
-    return quote(subscriptions, addons, rates, used, contested, tiers)
+    agreed = terms.of(connection, month)
+    return quote(subscriptions, addons, rates, used, contested, tiers, *agreed)
 
 
 Invoiced = tuple[pd.DataFrame, pd.DataFrame]
@@ -52,12 +55,11 @@ Invoiced = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def invoices(
-    quote_lines: pd.DataFrame, adjustments: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth
+    quote_lines: pd.DataFrame, adjustments: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth, agreed: Terms
 ) -> Invoiced:
-    """The invoices for these quote lines, with the adjustments of these tenants."""
-    lines = invoice.tenant_lines(
-        quote_lines, adjustments[adjustments["tenant_id"].isin(tenants["tenant_id"])], tenants, month
-    )
+    """The invoices for these quote lines, with the adjustments and the terms of these tenants."""
+    mine = adjustments[adjustments["tenant_id"].isin(tenants["tenant_id"])]
+    lines = invoice.tenant_lines(quote_lines, mine, tenants, month, *agreed)
     return invoice.totals(lines, tenants, month), lines
 
 
@@ -70,10 +72,10 @@ def month_invoices(
     the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given, other tenants'
     invoices are left out.
     """
-    adjustments = corrections.carried_by(connection, month)
+    adjustments, agreed = corrections.carried_by(connection, month), terms.of(connection, month)
     chunks = streams.chunks(connection, {"month": month.start}, quotes.LINES, catalogue.TENANTS, *beside, only=only)
 
     def invoiced(quote_lines: pd.DataFrame, tenants: pd.DataFrame, *rest: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
-        return (*invoices(quote_lines, adjustments, tenants, month), *rest)
+        return (*invoices(quote_lines, adjustments, tenants, month, agreed), *rest)
 
     return ahead(invoiced(*chunk) for chunk in ahead(chunks))

@@ -136,6 +136,6 @@ def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run
     return published
 
 
-def correct(connection: Connection, month: BillingMonth, run_id: str) -> None:
+def correct(connection: Connection, month: BillingMonth, published: publication.Published, run_id: str) -> None:
     """Find what the month's locked invoices bill too little or too much, for later invoices to carry."""
-    corrections.record(connection, month, run_id)
+    corrections.record(connection, month, published.frozen, run_id)

@@ -15,22 +15,19 @@ from arcadia_pipelines.billing.invoice import ADJUSTMENTS
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.catalogue import GST_FREE
+from arcadia_pipelines.storage.kinds import CHARGES
 
-_COMPARE = """
+_COMPARE = f"""
     create temporary table found on commit drop as
     select i.tenant_id, i.invoice_number, coalesce(billed.cents, 0)::bigint as billed_cents,
-           coalesce(owed.cents, 0)::bigint as owed_cents
-    from billing.tenant_invoices i
+           owed.cents as owed_cents
+    from unnest(%(tenants)s::text[], %(owed)s::bigint[]) as owed (tenant_id, cents)
+    join billing.tenant_invoices i on i.tenant_id = owed.tenant_id
     left join lateral (
         select sum(amount_cents) as cents from billing.tenant_invoice_lines l
-        where l.invoice_id = i.id and l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage')
+        where l.invoice_id = i.id and l.period_start = %(month)s and l.kind in {CHARGES}
     ) billed on true
-    left join (
-        select tenant_id, sum(amount_cents) as cents from billing.deployment_quote_lines
-        where period_start = %(month)s group by 1
-    ) owed on owed.tenant_id = i.tenant_id
-    where i.period_start = %(month)s and billing.is_correctable(i)
-      and coalesce(billed.cents, 0) <> coalesce(owed.cents, 0)
+    where i.period_start = %(month)s and billing.is_correctable(i) and coalesce(billed.cents, 0) <> owed.cents
 """
 # What a tenant that is held back owes is unknown: its correction stays as it was.
 _DROP_OTHERS = """
@@ -151,9 +148,18 @@ def outdated(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str
     return [(invoice, tenant, BillingMonth(start)) for invoice, tenant, start in rows]
 
 
-def record(connection: Connection, month: BillingMonth, run_id: str) -> None:
-    """Bring invoice_corrections up to date with the month's quotes; nothing is written if nothing has changed."""
-    parameters = {"month": month.start, "run": run_id}
+def record(connection: Connection, month: BillingMonth, owed: pd.DataFrame, run_id: str) -> None:
+    """Bring the month's invoice_corrections up to date; nothing is written if nothing has changed.
+
+    `owed` has the tenants whose locked invoice differs from what would be billed now, with its charges (tenant_id,
+    charges_cents). Every other invoice bills what is owed, but for tenants with a fault, whose corrections stay.
+    """
+    parameters = {
+        "month": month.start,
+        "run": run_id,
+        "tenants": owed["tenant_id"].tolist(),
+        "owed": owed["charges_cents"].tolist(),
+    }
     for statement in (_COMPARE, _DROP_OTHERS, _ADD):
         connection.exec_driver_sql(statement, parameters)
 

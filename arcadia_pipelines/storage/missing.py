@@ -13,6 +13,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.acts import Author
+from arcadia_pipelines.storage.kinds import SUPPLY
 
 LEAST, ONE_IN = 5, 5
 """Many means at least five tenants, and more than one in five of those invoiced."""
@@ -37,7 +38,7 @@ _MISSING = f"""
                       where a.period_start in (%(month)s, i.period_start) and a.tenant_id = i.tenant_id)
       and exists (select from billing.tenant_invoice_lines l
                   where l.invoice_id = i.id and l.period_start = i.period_start
-                    and l.kind in ('plan_base', 'addon', 'overage'))
+                    and l.kind in {SUPPLY})
     order by tenant_id collate "C"
 """
 _COUNTS = f"""

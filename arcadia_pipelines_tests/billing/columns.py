@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing import invoice, models, quote
+from arcadia_pipelines.billing.commitments import COMMITMENTS
+from arcadia_pipelines.billing.discounts import DISCOUNTS
 from arcadia_pipelines.billing.money import Row, Series, frame
 from arcadia_pipelines.billing.month import BillingMonth
 
@@ -33,7 +35,7 @@ class Inputs(NamedTuple):
     usage: Sequence[Row] = ()
     tiers: Sequence[Row] = ()
 
-    def quote(self) -> quote.Quotes:
+    def quote(self, discounts: Sequence[Row] = (), commitments: Sequence[Row] = ()) -> quote.Quotes:
         """The month's quotes."""
         return quote.quote(
             frame(quote.SUBSCRIPTIONS, list(self.subscriptions)),
@@ -41,6 +43,8 @@ class Inputs(NamedTuple):
             frame(quote.RATES, list(self.rates)),
             frame(quote.USAGE, list(self.usage)),
             tiers=frame(models.TIERS, list(self.tiers)),
+            discounts=frame(DISCOUNTS, list(discounts)),
+            commitments=frame(COMMITMENTS, list(commitments)),
         )
 
     def beside(self, other: "Inputs") -> "Inputs":
@@ -150,6 +154,42 @@ def use(name: str, quantity: str | Decimal, resource_kind: str = "droplet_hours"
         "duplicate_records": 0,
     }
     return _row(quote.USAGE, values, columns)
+
+
+def discount(
+    number: str = "1",
+    percent: str | None = None,
+    amount_cents: int | None = None,
+    tenant: str = "pilot",
+    **columns: object,
+) -> Row:
+    """A discount of the tenant's, on all of its charges unless told otherwise."""
+    values: dict[str, object] = {
+        "id": number,
+        "tenant_id": tenant,
+        "deployment_id": None,
+        "line_kind": None,
+        "resource_kind": None,
+        "percent": percent and Decimal(percent),
+        "amount_cents": amount_cents,
+        "starts_on": SINCE,
+        "description": f"offer {number}",
+        "wrong": None,
+    }
+    return _row(DISCOUNTS, values, columns)
+
+
+def commitment(minimum_cents: int | None, name: str | None = None, tenant: str = "pilot", **columns: object) -> Row:
+    """A commitment for the deployment of this name, or for the tenant as a whole."""
+    values: dict[str, object] = {
+        "id": f"min-{name or tenant}",
+        "tenant_id": tenant,
+        "deployment_id": name and f"id-{name}",
+        "minimum_cents": minimum_cents,
+        "overlapping": False,
+        "wrong": None,
+    }
+    return _row(COMMITMENTS, values, columns)
 
 
 PILOT = Inputs([subscription("web")], [addon("web")], [rate()], [use("web", "2160")])

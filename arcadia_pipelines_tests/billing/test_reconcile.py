@@ -27,7 +27,7 @@ def standing(
 
 def due(tenant: str, content: str = "old") -> Row:
     """An invoice as it is computed now."""
-    return (f"{tenant}-id", tenant, CENTS[content], 0, CENTS[content], content, "lines", "{}")
+    return (f"{tenant}-id", tenant, CENTS[content], 0, CENTS[content], CENTS[content], content, "lines", "{}")
 
 
 def plan(
@@ -190,19 +190,20 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
         "standing_cents",
         "recomputed_cents",
         "difference_cents",
+        "charges_cents",
     ]
     assert rows(data) == [
-        ("a-id", "a", "add", False, False, None, None, None, None, 7064, 7064),
-        ("b-id", "b", "revise", True, False, "issued", "INV-b", "old", 7064, 6964, -100),
-        ("c-id", "c", "void", False, False, "issued", "INV-c", "old", 7064, None, -7064),
-        ("d-id", "d", "frozen", False, False, "paid", "INV-d", "old", 7064, 6964, -100),
-        ("e-id", "e", "frozen", False, False, "void", "INV-e", "old", 0, 6964, 6964),
+        ("a-id", "a", "add", False, False, None, None, None, None, 7064, 7064, 7064),
+        ("b-id", "b", "revise", True, False, "issued", "INV-b", "old", 7064, 6964, -100, 6964),
+        ("c-id", "c", "void", False, False, "issued", "INV-c", "old", 7064, None, -7064, 0),
+        ("d-id", "d", "frozen", False, False, "paid", "INV-d", "old", 7064, 6964, -100, 6964),
+        ("e-id", "e", "frozen", False, False, "void", "INV-e", "old", 0, 6964, 6964, 6964),
     ]
 
 
 def test_the_same_total_of_other_content_is_revised() -> None:
     """Two droplets swapped their hours: 70.64 before and after, and yet another invoice."""
-    now = ("a-id", "a", 7064, 0, 7064, "other", "lines", "{}")
+    now = ("a-id", "a", 7064, 0, 7064, 7064, "other", "lines", "{}")
     assert rows(plan([standing("a")], [now]), "action", "difference_cents") == [("revise", 0)]
 
 
@@ -214,9 +215,9 @@ def test_nothing_before_and_nothing_after_is_an_empty_plan() -> None:
 
 
 def test_a_plan_has_texts_and_whole_cents() -> None:
-    """Six columns of text around two flags, then 7064, 6964 and -100 as three columns of cents: never a float."""
+    """Six columns of text around two flags, then 7064, 6964, -100 and 6964 as columns of cents: never a float."""
     types = [dtype.pyarrow_dtype for dtype in plan([standing("a")], [due("a", "new")]).dtypes]
-    assert types == [pa.string()] * 3 + [pa.bool_()] * 2 + [pa.string()] * 3 + [pa.int64()] * 3
+    assert types == [pa.string()] * 3 + [pa.bool_()] * 2 + [pa.string()] * 3 + [pa.int64()] * 4
 
 
 def test_every_standing_invoice_is_voided_when_nothing_is_to_be_billed() -> None:
@@ -237,7 +238,7 @@ def carried_out(done: pd.DataFrame, existing: dict[str, Row], recomputed: dict[s
     for tenant, action, status in rows(done, "tenant_id", "action", "status"):
         if action in ("add", "draft", "revise", "issue"):
             becomes = {"draft": "draft", "revise": status}.get(action, "issued")
-            after[tenant] = standing(tenant, becomes, content=str(recomputed[tenant][5]))
+            after[tenant] = standing(tenant, becomes, content=str(recomputed[tenant][6]))
         elif action == "void":
             after[tenant] = standing(tenant, "void", content=str(existing[tenant][5]))
     return list(after.values())

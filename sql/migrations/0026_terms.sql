@@ -233,3 +233,58 @@ begin
 exception when insufficient_privilege then
     raise warning 'the read API cannot quote: %', sqlerrm;
 end $$;
+
+-- Revenue with discounts, each of the deployment and kind that it is off, and commitments.
+create or replace view billing.revenue_by_deployment as
+select l.period_start, i.tenant_id, l.deployment_id, max(l.deployment_name) as deployment_name,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'plan_base'), 0)::bigint as plan_base_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'addon'), 0)::bigint as addon_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'overage'), 0)::bigint as overage_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind in ('credit', 'adjustment')), 0)::bigint as adjustment_cents,
+       sum(l.amount_cents)::bigint as revenue_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'discount'), 0)::bigint as discount_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'commitment'), 0)::bigint as commitment_cents
+from billing.tenant_invoice_lines l
+join billing.tenant_invoices i on i.id = l.invoice_id
+where l.kind <> 'tax' and i.status in ('issued', 'paid')
+group by l.period_start, i.tenant_id, l.deployment_id;
+comment on column billing.revenue_by_deployment.deployment_id is
+    'Null for tenant-level commitments, credits and adjustments, and for deployments deleted since.';
+comment on column billing.revenue_by_deployment.revenue_cents is 'The sum of the other amounts, ex GST.';
+comment on column billing.revenue_by_deployment.discount_cents is 'Discounts, below 0.';
+comment on column billing.revenue_by_deployment.commitment_cents is 'What was missing from commitments.';
+
+create or replace view billing.revenue_by_kind as
+select l.period_start, i.tenant_id, k.resource_kind,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'plan_base'), 0)::bigint as plan_base_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'addon'), 0)::bigint as addon_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'overage'), 0)::bigint as overage_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind in ('credit', 'adjustment')), 0)::bigint as adjustment_cents,
+       sum(l.amount_cents)::bigint as revenue_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'discount'), 0)::bigint as discount_cents,
+       coalesce(sum(l.amount_cents) filter (where l.kind = 'commitment'), 0)::bigint as commitment_cents
+from billing.tenant_invoice_lines l
+join billing.tenant_invoices i on i.id = l.invoice_id
+cross join lateral (
+    select coalesce(l.resource_kind, case l.kind when 'discount' then l.meta ->> 'of' end, l.kind) as resource_kind
+) k
+where l.kind <> 'tax' and i.status in ('issued', 'paid')
+group by l.period_start, i.tenant_id, k.resource_kind;
+comment on column billing.revenue_by_kind.resource_kind is
+    'The metered kind of overage; plan_base, addon, commitment, credit or adjustment for lines that meter nothing. A '
+    'discount has that of what it is off.';
+comment on column billing.revenue_by_kind.revenue_cents is 'The sum of the other amounts, ex GST.';
+comment on column billing.revenue_by_kind.discount_cents is 'Discounts, below 0.';
+comment on column billing.revenue_by_kind.commitment_cents is 'What was missing from commitments.';
+comment on column billing.cost_vs_revenue_by_deployment.deployment_id is
+    'Null for what is unallocated, for tenant-level commitments, credits and adjustments, and for revenue of deployments '
+    'deleted since.';
+comment on column billing.cost_vs_revenue_by_kind.resource_kind is
+    'Revenue: the metered kind of overage; plan_base, addon, commitment, credit or adjustment for what meters nothing. '
+    'Cost: by product_kinds; unmapped; provider credit, provider tax; unallocated. What a plan includes earns under '
+    'plan_base and costs under its kind.';
+comment on column billing.tenant_invoice_lines.line_no is
+    'Order on the invoice, from 1: by deployment name, then plan_base, addon, overage, discount, commitment; '
+    'tenant-level lines after; tax last.';
+comment on column billing.invoice_corrections.billed_cents is
+    'Its plan, addon, overage, discount and commitment lines, cents AUD ex GST.';

@@ -67,7 +67,7 @@ def publish_invoices(
         earlier = ledger.revenue_before(connection, month)  # before the publication, which takes locks
         invoiced = steps.invoice(connection, month, cutoff)
         published = steps.publish(connection, month, invoiced, run_id)
-        steps.correct(connection, month, run_id)
+        steps.correct(connection, month, published, run_id)
         revenue = ledger.revenue_of(connection, month)
         of_lines = reporting.invoice_lines(
             ledger.line_count(connection, month), revenue, columns.of(connection, "tenant_invoice_lines")

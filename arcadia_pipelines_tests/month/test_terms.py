@@ -1,0 +1,267 @@
+"""Discounts and commitments from the platform's tables to invoices, corrections and proofs; by hand."""
+
+import pytest
+
+from arcadia_pipelines_tests.world import World, uid
+
+PILOT = [("Plan: studio", 5000), ("Addon: storage_50gb", 750), ("Overage: droplet_hours", 672)]
+
+
+def discount(world: World, name: str, tenant: str = "pilot", **columns: object) -> None:
+    """A discount of the tenant's since January."""
+    row = {"id": uid(name), "tenant_id": tenant, "starts_on": "2026-01-01", "description": name, **columns}
+    names = ", ".join(row)
+    world.query(f"insert into cloud.discounts ({names}) values ({', '.join(['%s'] * len(row))})", *row.values())
+
+
+def commitment(
+    world: World, minimum: int, deployment: str | None = None, tenant: str = "pilot", **columns: object
+) -> None:
+    """A commitment of the tenant's since January, for a deployment or for the tenant as a whole."""
+    of = {"tenant_id": tenant, "deployment_id": deployment and uid(deployment), "minimum_cents": minimum}
+    row = {**of, "starts_on": "2026-01-01", **columns}
+    names = ", ".join(row)
+    world.query(f"insert into cloud.commitments ({names}) values ({', '.join(['%s'] * len(row))})", *row.values())
+
+
+def faults(world: World) -> list[tuple[object, ...]]:
+    """Who is held back, and why."""
+    return world.query("select tenant_id, fault, detail from billing.quote_faults order by 1, 2, 3")
+
+
+def test_a_discount_and_a_commitment_are_invoiced(world: World) -> None:
+    """10 % off 64.22: 5.00, 0.75 and 0.67; web at least 60.00, the tenant at least 80.00; GST on 80.00."""
+    world.pilot()
+    discount(world, "spring", percent=10)
+    commitment(world, 6000, "web")
+    commitment(world, 8000)
+    world.publish("2026-04")
+    assert world.lines("pilot", "2026-04") == [
+        *PILOT,
+        *(("Discount: spring", -cents) for cents in (500, 75, 67)),
+        ("Commitment: 60.00 a month", 220),
+        ("Commitment: 80.00 a month", 2000),
+        ("GST 10%", 800),
+    ]
+    assert world.invoices("2026-04")["pilot"] == ("issued", 1, 8000, 800, 8800)
+
+
+def test_a_month_that_is_run_again_writes_nothing(world: World) -> None:
+    world.pilot()
+    discount(world, "spring", amount_cents=1000)
+    commitment(world, 8000)
+    world.publish("2026-04")
+    rows = "select l::text, xmin::text from billing.tenant_invoice_lines l order by 1"
+    before = world.query(rows)
+    world.publish("2026-04")
+    assert world.query(rows) == before
+
+
+def test_a_discount_is_for_the_months_from_its_start_to_before_its_end(world: World) -> None:
+    """From April to before June: 50 % of 57.50 in April and May."""
+    world.pilot()
+    discount(world, "spring", percent=50, line_kind="plan_base", starts_on="2026-04-01", ends_on="2026-06-01")
+    for month, off in (("2026-03", []), ("2026-04", [-2500]), ("2026-05", [-2500]), ("2026-06", [])):
+        world.publish(month)
+        lines = world.lines("pilot", month)
+        assert [cents for description, cents in lines if description.startswith("Discount")] == off
+
+
+def test_a_changed_discount_revises_its_tenants_invoice_and_nobody_elses(world: World) -> None:
+    """10 % of web's 50.00 become 20 %."""
+    world.pilot()
+    world.tenant("other")
+    world.deployment("other", "api", "studio")
+    discount(world, "spring", percent=10)
+    world.publish("2026-04")
+    world.query("update cloud.discounts set percent = 20")
+    world.publish("2026-04")
+    assert {tenant: row[1:3] for tenant, row in world.invoices("2026-04").items()} == {
+        "other": (1, 5000),
+        "pilot": (2, 6422 - 1000 - 150 - 134),
+    }
+    commitment(world, 9000, tenant="other")
+    world.publish("2026-04")
+    assert {tenant: row[1:3] for tenant, row in world.invoices("2026-04").items()} == {
+        "other": (2, 9000),
+        "pilot": (2, 6422 - 1000 - 150 - 134),
+    }
+
+
+def test_a_discount_of_a_paid_month_is_credited_on_the_next_invoice_once(world: World) -> None:
+    """10 % of April's 64.22 are 6.42, found when it is paid: May is 57.50 less 5.75 less 6.42."""
+    world.pilot()
+    world.publish("2026-04")
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
+    discount(world, "spring", percent=10)
+    world.publish("2026-04")
+    corrections = "select billed_cents, owed_cents from billing.invoice_corrections"
+    assert world.query(corrections) == [(6422, 5780)]
+    world.publish("2026-05")
+    assert world.lines("pilot", "2026-05")[-2:] == [("Credit: 2026-04, INV-202604-00001", -642), ("GST 10%", 453)]
+    world.publish("2026-04")
+    world.publish("2026-05")
+    assert world.query(corrections) == [(6422, 5780)]
+    assert world.invoices("2026-05")["pilot"] == ("issued", 1, 4533, 453, 4986)
+
+
+def test_a_paid_month_with_terms_is_owed_what_it_bills(world: World) -> None:
+    """Nothing is corrected, however often it is run; usage that comes late is, less its 10 %."""
+    world.pilot()
+    discount(world, "spring", percent=10)
+    commitment(world, 1000, "web")
+    world.publish("2026-04")
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
+    for _ in range(2):
+        world.publish("2026-04")
+    assert world.query("select * from billing.invoice_corrections") == []
+    world.use("web", "droplet_hours", 100)
+    world.publish("2026-04")
+    assert world.query("select billed_cents, owed_cents from billing.invoice_corrections") == [(5780, 5870)]
+
+
+def test_what_a_held_back_tenants_paid_month_owes_stays_as_it_was(world: World) -> None:
+    """Its commitment, which was found missing, is there twice: the correction stays; with one of both it follows."""
+    world.pilot()
+    world.publish("2026-04")
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
+    commitment(world, 7000)
+    world.publish("2026-04")
+    corrections = "select billed_cents, owed_cents from billing.invoice_corrections"
+    assert world.query(corrections) == [(6422, 7000)]
+    commitment(world, 8000)
+    world.publish("2026-04")
+    assert world.query(corrections) == [(6422, 7000)]
+    world.query("delete from cloud.commitments where minimum_cents = 7000")
+    world.publish("2026-04")
+    assert world.query(corrections) == [(6422, 8000)]
+    world.query("delete from cloud.commitments")
+    world.publish("2026-04")
+    assert world.query(corrections) == []
+
+
+def test_a_paid_month_of_a_tenant_with_nothing_to_bill_any_more_owes_nothing(world: World) -> None:
+    """Its commitment goes with its subscription."""
+    world.pilot()
+    world.tenant("other")
+    world.deployment("other", "api", "studio")
+    commitment(world, 7000)
+    world.publish("2026-04")
+    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
+    world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'pilot'")
+    world.publish("2026-04")
+    assert world.query("select billed_cents, owed_cents from billing.invoice_corrections") == [(7000, 0)]
+
+
+def test_two_commitments_of_one_scope_in_one_month_are_a_fault_of_that_tenant(world: World) -> None:
+    """Of one deployment, or of the tenant as a whole; one of each is none, and neither is one after the other."""
+    world.pilot()
+    world.tenant("other")
+    world.deployment("other", "api", "studio")
+    commitment(world, 7000, ends_on="2026-04-01")
+    commitment(world, 8000, starts_on="2026-04-01")
+    commitment(world, 9000, "web")
+    commitment(world, 1, "api", tenant="other", id=uid("a"))
+    commitment(world, 2, "api", tenant="other", id=uid("b"))
+    world.publish("2026-04")
+    assert [row[:2] for row in faults(world)] == [("other", "overlapping_commitments")] * 2
+    assert set(world.invoices("2026-04")) == {"pilot"}
+
+
+def view(world: World, table: str, rows: str) -> None:
+    """Have the platform's table be a view of these rows beside its own, without any constraint."""
+    world.query(f"alter table cloud.{table} rename to {table}_kept")
+    world.query(f"create view cloud.{table} as select * from cloud.{table}_kept union all {rows}")
+
+
+A, B = "'00000000-0000-0000-0000-00000000000a'::uuid", "'00000000-0000-0000-0000-00000000000b'::uuid"
+WRONG_DISCOUNTS = {
+    "null, 'pilot', null, null, null, 1, null, '2026-01-01', null, 'x'": "has no id",
+    f"{A}, 'pilot', null, null, null, 101, null, '2026-01-01', null, 'x'": "has a percent that is not from 0 to 100, "
+    "to 4 decimals",
+    f"{A}, 'pilot', null, null, null, -1, null, '2026-01-01', null, 'x'": "has a percent that is not from 0 to 100, to "
+    "4 decimals",
+    f"{A}, 'pilot', null, null, null, 'NaN', null, '2026-01-01', null, 'x'": "has a percent that is not from 0 to 100, "
+    "to 4 decimals",
+    f"{A}, 'pilot', null, null, null, 0.00001, null, '2026-01-01', null, 'x'": "has a percent that is not from 0 to "
+    "100, to 4 decimals",
+    f"{A}, 'pilot', null, null, null, 1, 1, '2026-01-01', null, 'x'": "has both, or neither, of percent and "
+    "amount_cents",
+    f"{A}, 'pilot', null, null, null, null, null, '2026-01-01', null, 'x'": "has both, or neither, of percent and "
+    "amount_cents",
+    f"{A}, 'pilot', null, null, null, null, -1, '2026-01-01', null, 'x'": "has an amount_cents that is not a whole "
+    "number of cents from 0",
+    f"{A}, 'pilot', null, 'tax', null, 1, null, '2026-01-01', null, 'x'": "has a line_kind that is none of plan_base, "
+    "addon and overage",
+    f"{A}, 'pilot', null, null, null, 1, null, '2026-04-02', null, 'x'": "has a starts_on that is not the first of a "
+    "month",
+    f"{A}, 'pilot', null, null, null, 1, null, null, null, 'x'": "has a starts_on that is not the first of a month",
+    f"{A}, 'pilot', null, null, null, 1, null, '2026-01-01', '2026-04-02', 'x'": "has an ends_on that is not the first "
+    "of a month",
+    f"{A}, 'pilot', null, null, null, 1, null, '2026-01-01', null, null": "has no description",
+}
+
+
+@pytest.mark.parametrize(("row", "why"), WRONG_DISCOUNTS.items(), ids=WRONG_DISCOUNTS.values())
+def test_a_view_may_show_a_discount_that_cannot_be_applied(world: World, row: str, why: str) -> None:
+    """It holds back its tenant alone, with the row named."""
+    world.pilot()
+    world.tenant("other")
+    world.deployment("other", "api", "studio")
+    columns = "null::uuid, null, null::uuid, null, null, null::numeric, null::bigint, null::date, null::date, null"
+    view(world, "discounts", f"select * from (select {columns} limit 0) t union all select {row}")
+    world.publish("2026-04")
+    name = "(none)" if row.startswith("null") else A.split("'")[1]
+    assert faults(world) == [
+        ("pilot", "discount_cannot_be_applied", f"discount {name} of tenant pilot {why}: correct it in discounts")
+    ]
+    assert set(world.invoices("2026-04")) == {"other"}
+
+
+def test_a_view_may_show_a_discount_twice_or_of_nobody(world: World) -> None:
+    world.pilot()
+    discount(world, "spring", percent=10)
+    nobodys = "select null, null, null, null, null, 500, null, '2026-01-01'::date, null, 'x'"
+    view(world, "discounts", f"select * from cloud.discounts_kept union all {nobodys}")
+    world.publish("2026-04")
+    assert [row[1] for row in faults(world)] == ["discount_cannot_be_applied"] * 2
+    assert "is there more than once" in str(faults(world)[0][2])
+
+
+@pytest.mark.parametrize("minimum", ["-1", "1.5", "'NaN'::numeric", "null", "1e16"])
+def test_a_view_may_show_a_commitment_that_cannot_be_applied(world: World, minimum: str) -> None:
+    world.pilot()
+    world.query("alter table cloud.commitments rename to kept")
+    world.query(
+        f"create view cloud.commitments as select {A} as id, 'pilot' as tenant_id, null::uuid as deployment_id,"
+        f" {minimum}::numeric as minimum_cents, '2026-01-01'::date as starts_on, null::date as ends_on"
+    )
+    world.publish("2026-04")
+    assert [row[:2] for row in faults(world)] == [("pilot", "commitment_cannot_be_applied")]
+
+
+def test_terms_of_a_tenant_without_a_subscription_are_nobodys_fault(world: World) -> None:
+    world.tenant("idle")
+    world.pilot()
+    commitment(world, 1000, tenant="idle")
+    commitment(world, 2000, tenant="idle")
+    world.publish("2026-04")
+    assert faults(world) == []
+    assert set(world.invoices("2026-04")) == {"pilot"}
+
+
+def test_a_commitment_of_a_part_month_counts_the_days_that_its_subscriptions_bill(world: World) -> None:
+    """10,000.00 from 28 February 2024 on a daily plan: 689.66, less 6.90 and 30.00."""
+    world.tenant("pilot")
+    world.plan("studio", 10000, dict.fromkeys(("cpu", "gb", "hours"), (0, 1)), since="2024-01-01")
+    world.query("update cloud.plans set proration = 'daily'")
+    world.deployment("pilot", "web", "studio", start="2024-02-28 15:00+00")
+    for kind in ("cpu", "gb", "hours"):
+        world.use("web", kind, 1000, "2024-02-28 16:00+00")
+    commitment(world, 1_000_000, "web", starts_on="2024-01-01")
+    world.publish("2024-02")
+    assert world.lines("pilot", "2024-02")[:-1] == [
+        ("Plan: studio", 690),
+        *((f"Overage: {kind}", 1000) for kind in ("cpu", "gb", "hours")),
+        ("Commitment: 10,000.00 a month", 65276),
+    ]
