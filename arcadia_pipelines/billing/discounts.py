@@ -25,6 +25,7 @@ from arcadia_pipelines.billing.money import (
     text,
     with_columns,
 )
+from arcadia_pipelines.billing.shares import share_out
 
 PERCENT = pa.decimal128(7, 4)
 DISCOUNTS = pa.schema(
@@ -62,8 +63,6 @@ LINES = pa.schema(
 
 _OF = ["tenant_id", "deployment_id", "deployment_name", "kind", "resource_kind", "taxable"]
 """What names a sum of charges, beside whether it is taxed."""
-_WIDE = pa.decimal256(38, 0)  # a product of two amounts of cents
-_CENTS = pa.decimal256(19, 0)
 _PER_CENT = pa.scalar(Decimal("0.01"))
 
 
@@ -120,27 +119,12 @@ def _percentages(cents: Column, percent: Column) -> Column:
 
 
 def _shares(tenants: Column, cents: Column, amounts: Column) -> Column:
-    """Each tenant's amount, or all that it has of `cents` if that is less, shared in proportion to these.
-
-    By largest remainders: each has its whole cents, and of the cents that are left over one goes to each of those that
-    were cut short most, of equal ones to the first.
-    """
-    rows = pa.table({"tenant": pc.rank(tenants, tiebreaker="dense"), "cents": cents, "amount": amounts})
-    totals = rows.group_by("tenant", use_threads=False).aggregate([("cents", "sum")])
-    rows = look_up(rows, totals, (rows["tenant"], totals["tenant"]), "cents_sum")
-    total = rows["cents_sum"]
-    wide = pc.multiply(rows["cents"].cast(_CENTS), pc.min_element_wise(rows["amount"], total).cast(_CENTS))
-    divisor = pc.max_element_wise(total, 1).cast(_CENTS)
-    whole = pc.floor(pc.divide(wide, divisor)).cast(_CENTS)
-    rest = pc.subtract(wide.cast(_WIDE), pc.multiply(whole, divisor).cast(_WIDE)).cast(_CENTS).cast(CENTS)
-    rows = with_columns(rows, whole=whole.cast(CENTS), rest=rest, row=pa.array(range(len(rows)), COUNT))
-    given = rows.group_by("tenant", use_threads=False).aggregate([("whole", "sum"), ("amount", "max")])
-    rows = look_up(rows, given, (rows["tenant"], given["tenant"]), "whole_sum", "amount_max")
-    order = [("tenant", "ascending"), ("rest", "descending"), ("row", "ascending")]
-    rows = rows.take(pc.sort_indices(rows, order))
-    left_over = pc.subtract(pc.min_element_wise(rows["amount_max"], rows["cents_sum"]), rows["whole_sum"])
-    one_more = pc.less_equal(numbers_within(rows["tenant"]), left_over).cast(CENTS)
-    return with_columns(rows, share=pc.add(rows["whole"], one_more)).sort_by("row")["share"]
+    """Each tenant's amount, or all of its `cents` if that is less, shared over them in proportion, in line order."""
+    rows = pa.table({"tenant": pc.rank(tenants, tiebreaker="dense"), "cents": cents})
+    sums = rows.group_by("tenant", use_threads=False).aggregate([("cents", "sum")])
+    rows = look_up(rows, sums, (rows["tenant"], sums["tenant"]), "cents_sum")
+    places = pa.array(range(len(rows)), COUNT)
+    return exact(share_out(pc.min_element_wise(amounts, rows["cents_sum"]), cents, rows["tenant"], places), CENTS)
 
 
 def _lines(touched: pa.Table, discounts: pa.Table) -> pa.Table:

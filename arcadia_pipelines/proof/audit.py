@@ -16,6 +16,7 @@ from arcadia_pipelines.proof.controls import Finding, find
 from arcadia_pipelines.storage import chain, ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_partial_view
+from arcadia_pipelines.storage.kinds import CHARGES
 
 AUDITS = [*amounts.AUDITS, *records.AUDITS, *carried.AUDITS]
 
@@ -24,7 +25,7 @@ _LOOKED_AT = f"""
     with {STANDING},
     lines as (
         select count(*) as lines,
-               count(*) filter (where s.by_line and l.kind in ('plan_base', 'addon', 'overage')) as supply_lines,
+               count(*) filter (where s.by_line and l.kind in {CHARGES}) as supply_lines,
                count(*) filter (where not s.is_void and l.kind in ('credit', 'adjustment')) as corrections
         from billing.tenant_invoice_lines l left join standing s on s.id = l.invoice_id
         where l.period_start = %(month)s

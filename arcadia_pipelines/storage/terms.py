@@ -13,6 +13,7 @@ from arcadia_pipelines.billing.commitments import COMMITMENTS
 from arcadia_pipelines.billing.discounts import DISCOUNTS
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
+from arcadia_pipelines.storage.kinds import SUPPLY
 
 # Of one that begins or ends within a month it cannot be told which months it is for: it counts for both, as wrong.
 _IN_EFFECT = """
@@ -39,7 +40,7 @@ _DISCOUNTS = f"""
                 then 'has a percent that is not from 0 to 100, to 4 decimals'
             when not (amount_cents between 0 and 9223372036854775807 and amount_cents = trunc(amount_cents))
                 then 'has an amount_cents that is not a whole number of cents from 0'
-            when line_kind not in ('plan_base', 'addon', 'overage')
+            when line_kind not in {SUPPLY}
                 then 'has a line_kind that is none of plan_base, addon and overage'
             when description is null then 'has no description'
         end as wrong

@@ -44,6 +44,7 @@ def test_a_discount_and_a_commitment_are_invoiced(world: World) -> None:
         ("GST 10%", 800),
     ]
     assert world.invoices("2026-04")["pilot"] == ("issued", 1, 8000, 800, 8800)
+    assert world.disproved() == []
 
 
 def test_a_month_that_is_run_again_writes_nothing(world: World) -> None:
@@ -86,6 +87,7 @@ def test_a_changed_discount_revises_its_tenants_invoice_and_nobody_elses(world: 
         "other": (2, 9000),
         "pilot": (2, 6422 - 1000 - 150 - 134),
     }
+    assert world.disproved() == []
 
 
 def test_a_discount_of_a_paid_month_is_credited_on_the_next_invoice_once(world: World) -> None:
@@ -103,6 +105,7 @@ def test_a_discount_of_a_paid_month_is_credited_on_the_next_invoice_once(world: 
     world.publish("2026-05")
     assert world.query(corrections) == [(6422, 5780)]
     assert world.invoices("2026-05")["pilot"] == ("issued", 1, 4533, 453, 4986)
+    assert world.disproved() == []
 
 
 def test_a_paid_month_with_terms_is_owed_what_it_bills(world: World) -> None:
@@ -118,6 +121,7 @@ def test_a_paid_month_with_terms_is_owed_what_it_bills(world: World) -> None:
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
     assert world.query("select billed_cents, owed_cents from billing.invoice_corrections") == [(5780, 5870)]
+    assert world.disproved() == []
 
 
 def test_what_a_held_back_tenants_paid_month_owes_stays_as_it_was(world: World) -> None:
@@ -147,10 +151,11 @@ def test_a_paid_month_of_a_tenant_with_nothing_to_bill_any_more_owes_nothing(wor
     world.deployment("other", "api", "studio")
     commitment(world, 7000)
     world.publish("2026-04")
-    world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
+    world.done("mark_invoice_paid", invoices=["INV-202604-00002"])
     world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'pilot'")
     world.publish("2026-04")
     assert world.query("select billed_cents, owed_cents from billing.invoice_corrections") == [(7000, 0)]
+    assert world.disproved() == []
 
 
 def test_two_commitments_of_one_scope_in_one_month_are_a_fault_of_that_tenant(world: World) -> None:
@@ -166,6 +171,111 @@ def test_two_commitments_of_one_scope_in_one_month_are_a_fault_of_that_tenant(wo
     world.publish("2026-04")
     assert [row[:2] for row in faults(world)] == [("other", "overlapping_commitments")] * 2
     assert set(world.invoices("2026-04")) == {"pilot"}
+    assert world.disproved() == []
+
+
+@pytest.fixture
+def agreed(world: World) -> World:
+    """April of three deployments with every sort of discount, three in a row, equal remainders, and commitments."""
+    world.tenant("pilot")
+    world.plan("studio", 4900, {"cpu": (0, 1), "gb": (0, "0.5")})
+    world.plan("free", 0, {"cpu": (0, 1)})
+    world.addon("disk", 1000)
+    world.deployment("pilot", "web", "studio", ["disk"])
+    world.deployment("pilot", "api", "studio", ["disk"], end="2026-04-10")
+    world.subscribe("api-2", "pilot", "api", "studio", start="2026-04-10")
+    world.deployment("pilot", "db", "free")
+    for name, kind, quantity in (("web", "cpu", 333), ("web", "gb", 99), ("api", "cpu", 333), ("db", "cpu", 7)):
+        world.use(name, kind, quantity)
+    discount(world, "a tenth of cpu", percent="10.0001", resource_kind="cpu")
+    discount(world, "60 of plans", percent=60, line_kind="plan_base")
+    discount(world, "60 of plans again", percent=60, line_kind="plan_base", starts_on="2026-02-01")
+    discount(world, "7.01 of all", amount_cents=701)
+    discount(world, "30.00 of addons", amount_cents=3000, line_kind="addon", starts_on="2026-03-01")
+    discount(world, "a cent of web", amount_cents=1, deployment_id=uid("web"), starts_on="2026-04-01")
+    discount(world, "over", percent=100, ends_on="2026-04-01")
+    discount(world, "to come", percent=100, starts_on="2026-05-01")
+    commitment(world, 5000, "api")
+    commitment(world, 1, "db")
+    commitment(world, 9999)
+    world.publish("2026-04")
+    return world
+
+
+def test_every_sort_of_discount_is_proved_a_second_way(agreed: World) -> None:
+    """Three deployments and seven discounts; nothing below 0 in any of their sums."""
+    assert agreed.disproved() == []
+    assert agreed.invoices("2026-04")["pilot"][2] == 9999
+    [(least,)] = agreed.query("""
+        select min(cents) from (
+            select deployment_id, coalesce(meta ->> 'of', kind), resource_kind, sum(amount_cents) as cents
+            from billing.tenant_invoice_lines where kind <> 'tax' group by 1, 2, 3
+        ) sums
+    """)
+    assert least == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update cloud.discounts set percent = 10.5 where percent < 11",
+        "update cloud.discounts set amount_cents = 702 where amount_cents = 701",
+        "update cloud.discounts set description = 'else' where percent = 60",
+        "update cloud.discounts set starts_on = '2026-01-01' where amount_cents = 3000",
+        "update cloud.discounts set line_kind = null where amount_cents = 3000",
+        "delete from cloud.discounts where amount_cents = 1",
+        "update cloud.commitments set minimum_cents = 5001 where minimum_cents = 5000",
+        "delete from cloud.commitments where minimum_cents = 9999",
+    ],
+)
+def test_the_proof_sees_terms_that_changed_and_so_does_the_next_run(agreed: World, change: str) -> None:
+    agreed.query(change)
+    assert ("2026-04", "lines_follow_from_usage_and_prices") in agreed.disproved()
+    agreed.publish("2026-04")
+    assert agreed.disproved() == []
+
+
+@pytest.mark.parametrize("kind", ["discount", "commitment"])
+def test_the_proof_sees_a_cent_that_was_moved_to_another_line(agreed: World, kind: str) -> None:
+    """Each line multiplies out and the invoice's sums are the same."""
+    agreed.tamper(f"""
+        with two as (
+            select id, row_number() over (order by line_no) as nth from billing.tenant_invoice_lines
+            where kind = '{kind}' order by line_no limit 2
+        )
+        update billing.tenant_invoice_lines l
+        set amount_cents = amount_cents + 3 - 2 * nth, unit_price_cents = unit_price_cents + 3 - 2 * nth
+        from two where two.id = l.id
+    """)
+    agreed.rewrite()
+    assert ("2026-04", "lines_follow_from_usage_and_prices") in agreed.disproved()
+
+
+def test_a_discount_behind_a_commitment_is_out_of_order(agreed: World) -> None:
+    agreed.tamper("""
+        update billing.tenant_invoice_lines
+        set line_no = case kind when 'discount' then line_no + 1 else line_no - 1 end
+        where line_no in (select unnest(array[line_no - 1, line_no]) from billing.tenant_invoice_lines
+                          where kind = 'commitment' and deployment_name = 'api')
+    """)
+    assert ("2026-04", "lines_are_numbered_in_order") in agreed.disproved()
+
+
+def test_revenue_has_discounts_with_what_they_are_off(agreed: World) -> None:
+    """Of both views: the parts sum to the revenue, which is the invoice's subtotal; nothing is of kind discount."""
+    parts = "plan_base_cents + addon_cents + overage_cents + adjustment_cents + discount_cents + commitment_cents"
+    views = ("revenue_by_deployment", "revenue_by_kind")
+    for name in (*views, *(f"cost_vs_{view}" for view in views)):
+        assert agreed.query(f"select sum(revenue_cents) from billing.{name}") == [(9999,)]
+    for name in views:
+        assert agreed.query(f"select * from billing.{name} where {parts} <> revenue_cents") == []
+    kinds = [kind for (kind,) in agreed.query("select resource_kind from billing.revenue_by_kind order by 1")]
+    assert kinds == ["addon", "commitment", "cpu", "gb", "plan_base"]
+    [(name, missing)] = agreed.query(
+        "select deployment_name, commitment_cents from billing.revenue_by_deployment where deployment_id is null"
+    )
+    assert name is None
+    assert missing > 0
 
 
 def view(world: World, table: str, rows: str) -> None:

@@ -427,7 +427,7 @@ def test_what_the_pipeline_writes_is_taken(ledger: World) -> None:
         ("tenant_invoices", SECOND, {"content_sha256": "none"}),
         ("tenant_invoices", SECOND, {"invoice_number": None}),
         ("tenant_invoices", SECOND, {"issued_at": None}),
-        ("tenant_invoice_lines", LINE, {"kind": "discount"}),
+        ("tenant_invoice_lines", LINE, {"kind": "rebate"}),
         ("tenant_invoice_lines", LINE, {"qty": "NaN"}),
         ("tenant_invoice_lines", LINE, {"unit_price_cents": "NaN"}),
         ("tenant_invoice_lines", LINE, {"line_no": 0}),

@@ -5,9 +5,10 @@ Computed a second time, in SQL that is written apart from the engine (billing/).
 
 from arcadia_pipelines.proof.audits.kinds import CHANGED, TAMPERED, applied, audit
 from arcadia_pipelines.storage import losses
+from arcadia_pipelines.storage.kinds import CHARGES, SUPPLY
 
-# What the month owes by the rules of the money, as CTEs that end in `owed`: one row per line, before GST.
-_OWED = """
+# What the month supplies by the rules of the money, as CTEs that end in `supplied`: one row per line.
+_SUPPLIED = """
     billed as (
         select id, tenant_id, deployment_id, plan_id, started_at, ended_at from cloud.subscriptions
         where status <> 'pending' and started_at < %(end)s
@@ -149,7 +150,7 @@ _OWED = """
         from charged
     ),
     priced as (
-        select s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
+        select s.id, s.tenant_id, s.deployment_id, 'plan_base' as kind, null as resource_kind,
                'Plan: ' || plans.code as description, case when d.id is null then 1 else d.days end as qty,
                case when d.id is null then 'month' else 'day' end as unit,
                coalesce(o.cents, p.base_price_cents) as unit_price_cents, coalesce(d.in_all, 1) as price_per,
@@ -161,7 +162,7 @@ _OWED = """
         left join plan_price p on p.plan_id = s.plan_id
         where num_nonnulls(o.cents, p.base_price_cents) > 0
         union all
-        select s.tenant_id, s.deployment_id, 'addon', null, 'Addon: ' || addons.code,
+        select s.id, s.tenant_id, s.deployment_id, 'addon', null, 'Addon: ' || addons.code,
                a.quantity * coalesce(d.days, 1), case when d.id is null then 'month' else 'day' end,
                coalesce(o.cents, p.price_cents), coalesce(d.in_all, 1),
                case when o.cents is null then p.effective_from else o.effective_from end
@@ -176,27 +177,127 @@ _OWED = """
           and (a.ended_at is null
                or a.ended_at > %(start)s and a.ended_at > a.started_at and a.ended_at > s.started_at)
         union all
-        select tenant_id, deployment_id, 'overage', resource_kind, 'Overage: ' || resource_kind,
+        select id, tenant_id, deployment_id, 'overage', resource_kind, 'Overage: ' || resource_kind,
                case when is_capped then 1 else qty end, case when is_capped then 'cap' else unit end,
                case when is_capped then most else unit_price_cents end, 1, effective_from
         from summed where is_capped is not true or nth = 1
     ),
-    owed as (
+    supplied as (
         select *, sign(qty * unit_price_cents) * floor(abs(qty * unit_price_cents / price_per) + 0.5) as amount_cents
         from priced
     )
 """
 
+# What the month owes: what it supplies, less each discount in its turn, and what is missing from commitments. CTEs that
+# end in `owed`: one row per line, before GST. A line of a discount or a commitment has its id as effective_from.
+_OWED = f"""
+    {_SUPPLIED},
+    offer as (
+        select *, row_number() over (partition by tenant_id
+                                     order by case when percent is null then 2 else 1 end, starts_on, id) as turn
+        from billing.discounts() where starts_on <= %(month)s and (ends_on > %(month)s) is not false
+    ),
+    promise as (
+        select * from billing.commitments() where starts_on <= %(month)s and (ends_on > %(month)s) is not false
+    ),
+    summed_up as (
+        select tenant_id, deployment_id, kind, resource_kind, sum(amount_cents) as cents,
+               row_number() over (
+                   partition by tenant_id
+                   order by (select min(name) from cloud.cloud_deployments d where d.id = deployment_id) collate "C",
+                            deployment_id, array_position(array['plan_base', 'addon', 'overage'], kind),
+                            min(id::text || coalesce(resource_kind, '')) collate "C"
+               ) as place
+        from supplied where tenant_id in (select tenant_id from offer)
+        group by tenant_id, deployment_id, kind, resource_kind
+    ),
+    let_off (turn, tenant_id, place, deployment_id, kind, resource_kind, cents, off, offer, description) as (
+        select 0::bigint, tenant_id, place, deployment_id, kind, resource_kind, cents, 0::numeric, null::uuid, null
+        from summed_up
+        union all
+        select turn, tenant_id, place, deployment_id, kind, resource_kind, cents - off, off, id, description
+        from (
+            select *, case when percent is not null then floor(reached * percent / 100 + 0.5)
+                           when row_number() over (partition by tenant_id order by rest desc, place)
+                                <= least(amount_cents, in_all) - sum(whole) over (partition by tenant_id) then whole + 1
+                           else whole end as off
+            from (
+                select *, coalesce(div(reached * least(amount_cents, in_all), nullif(in_all, 0)), 0) as whole,
+                       mod(reached * least(amount_cents, in_all), nullif(in_all, 0)) as rest
+                from (
+                    select o.turn, l.tenant_id, l.place, l.deployment_id, l.kind, l.resource_kind, l.cents, o.id,
+                           o.description, o.percent, o.amount_cents, reached,
+                           sum(reached) over (partition by l.tenant_id) as in_all
+                    from let_off l
+                    join offer o on o.tenant_id = l.tenant_id and o.turn = l.turn + 1
+                    cross join lateral (
+                        select case when coalesce(o.deployment_id, l.deployment_id) = l.deployment_id
+                                     and coalesce(o.line_kind, l.kind) = l.kind
+                                     and (o.resource_kind is null or (o.resource_kind = l.resource_kind) is true)
+                                    then l.cents else 0 end as reached
+                    ) r
+                ) sharing
+            ) shared
+        ) taken
+    ),
+    left_over as (
+        select tenant_id, deployment_id, sum(cents) as cents
+        from (
+            select tenant_id, deployment_id, amount_cents as cents from supplied
+            where tenant_id in (select tenant_id from promise)
+            union all
+            select tenant_id, deployment_id, -off from let_off where tenant_id in (select tenant_id from promise)
+        ) charges
+        group by 1, 2
+    ),
+    active as (
+        select tenant_id, deployment_id,
+               case when bool_or(unit = 'month') then 31 else sum(qty) end as days
+        from supplied where kind = 'plan_base' group by 1, 2
+    ),
+    short as (
+        select p.id, p.tenant_id, p.deployment_id, p.minimum_cents,
+               floor(p.minimum_cents * least(a.days, of_month) / of_month + 0.5) - l.cents as cents
+        from promise p
+        join left_over l using (tenant_id, deployment_id)
+        join active a using (tenant_id, deployment_id)
+        cross join extract(day from %(end)s::timestamptz at time zone 'UTC' - interval '1 day') as of_month
+    ),
+    short_in_all as (
+        select p.id, p.tenant_id, null::uuid, p.minimum_cents, p.minimum_cents - sum(l.cents) as cents
+        from promise p
+        join (select tenant_id, cents from left_over
+              union all select tenant_id, cents from short where cents > 0) l using (tenant_id)
+        where p.deployment_id is null
+        group by p.id, p.tenant_id, p.minimum_cents
+    ),
+    owed as (
+        select tenant_id, deployment_id, kind, resource_kind, description, qty, unit, unit_price_cents, amount_cents,
+               effective_from::text as effective_from
+        from supplied
+        union all
+        select tenant_id, deployment_id, 'discount', resource_kind, 'Discount: ' || description, 1, null, -off, -off,
+               offer::text
+        from let_off where off > 0
+        union all
+        select tenant_id, deployment_id, 'commitment', null,
+               'Commitment: ' || to_char(minimum_cents / 100, 'FM999,999,999,999,990.00') || ' a month', 1, null, cents,
+               cents, id::text
+        from (select * from short union all select * from short_in_all) s where cents > 0
+    )
+"""
+_TERM = "coalesce(l.meta ->> 'discount', l.meta ->> 'commitment', l.meta ->> 'effective_from')"
+
 # How each invoice of the month is compared with what is owed. One that is paid or pushed keeps its lines whatever
 # happens since; of one whose deployment is deleted, nobody knows any more which line was for what.
-STANDING = """
+STANDING = f"""
     held as (
         select tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
         union select tenant_id from billing.tenant_holds
     ),
     orphaned as (
         select distinct invoice_id from billing.tenant_invoice_lines
-        where period_start = %(month)s and deployment_id is null and kind in ('plan_base', 'addon', 'overage')
+        where period_start = %(month)s and deployment_id is null and kind in {SUPPLY}
     ),
     standing as (
         select i.*, is_void, is_held, is_frozen, is_orphaned,
@@ -296,7 +397,7 @@ AUDITS = [
                 select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
                        l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
                 from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
-                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
+                where l.period_start = %(month)s and l.kind in {SUPPLY} and s.by_line
             ),
             {_LINES}
         """,
@@ -304,23 +405,24 @@ AUDITS = [
     audit(
         "supply_lines",
         "lines_follow_from_usage_and_prices",
-        "The plan_base, addon and overage lines are those that frozen usage, subscriptions and prices make; not of "
-        "invoices that are void, held back, paid or pushed, or whose deployment is deleted.",
+        "The plan_base, addon, overage, discount and commitment lines are those that frozen usage, subscriptions, "
+        "prices and terms make; not of invoices that are void, held back, paid or pushed, or whose deployment is "
+        "deleted.",
         CHANGED,
         f"""
-            with {_OWED}, {STANDING},
+            with recursive {_OWED}, {STANDING},
             sides as (
                 select o.tenant_id, o.deployment_id, o.kind, o.resource_kind, o.description, o.qty, o.unit,
-                       o.unit_price_cents, o.amount_cents, o.effective_from::text as effective_from, 1 as side
+                       o.unit_price_cents, o.amount_cents, o.effective_from, 1 as side
                 from owed o
                 left join standing s on s.tenant_id = o.tenant_id
                 left join held on held.tenant_id = o.tenant_id
                 where coalesce(s.by_line, held.tenant_id is null)
                 union all
                 select s.tenant_id, l.deployment_id, l.kind, l.resource_kind, l.description, l.qty, l.unit,
-                       l.unit_price_cents, l.amount_cents, l.meta ->> 'effective_from', -1
+                       l.unit_price_cents, l.amount_cents, {_TERM}, -1
                 from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
-                where l.period_start = %(month)s and l.kind in ('plan_base', 'addon', 'overage') and s.by_line
+                where l.period_start = %(month)s and l.kind in {CHARGES} and s.by_line
             ),
             {_LINES}
         """,
@@ -328,15 +430,15 @@ AUDITS = [
     audit(
         "sums",
         "frozen_sums_and_corrections_agree",
-        "The supply lines of each invoice that is paid or pushed, or whose deployment is deleted, and its difference "
-        "in invoice_corrections sum to what usage, subscriptions and prices make.",
+        "What each invoice charges that is paid or pushed, or whose deployment is deleted, and its difference in "
+        "invoice_corrections sum to what usage, subscriptions, prices, discounts and commitments make.",
         "Materialise the month again, which finds the difference and puts it on the tenant's next invoice.",
         f"""
-            with {_OWED}, {STANDING},
+            with recursive {_OWED}, {STANDING},
             sums as (select tenant_id, sum(amount_cents) as cents from owed group by 1),
             billed_sums as (
                 select invoice_id, sum(amount_cents) as cents from billing.tenant_invoice_lines
-                where period_start = %(month)s and kind in ('plan_base', 'addon', 'overage') group by 1
+                where period_start = %(month)s and kind in {CHARGES} group by 1
             )
             select invoice_number, tenant_id, status, billed_cents, correction_cents, owed_cents
             from (
@@ -383,13 +485,15 @@ AUDITS = [
         "lines",
         "lines_are_numbered_in_order",
         "Each line is on an invoice of its month; its number counts from 1: by deployment, plan_base, addon, overage, "
-        "then credits and adjustments, then tax.",
+        "discount, commitment; then the tenant's commitment, then credits and adjustments, then tax.",
         TAMPERED,
         """
             with placed as (
                 select l.*,
-                       case when kind = 'tax' then 3 when kind in ('credit', 'adjustment') then 2 else 1 end as part,
-                       case kind when 'plan_base' then 1 when 'addon' then 2 when 'overage' then 3 end as kind_order
+                       case when kind = 'tax' then 4 when kind in ('credit', 'adjustment') then 3
+                            when kind = 'commitment' and deployment_name is null then 2 else 1 end as part,
+                       case kind when 'plan_base' then 1 when 'addon' then 2 when 'overage' then 3
+                                 when 'discount' then 4 when 'commitment' then 5 end as kind_order
                 from billing.tenant_invoice_lines l where period_start = %(month)s
             ),
             ordered as (

@@ -3,6 +3,7 @@
 from arcadia_pipelines.proof.audits.amounts import STANDING
 from arcadia_pipelines.proof.audits.kinds import REWRITTEN, TAMPERED, audit
 from arcadia_pipelines.storage import chain
+from arcadia_pipelines.storage.kinds import SUPPLY
 from arcadia_pipelines.storage.ledger import LINES_SHA256
 
 # The hash of each key of `to_hash`, which has one row per line. As billing/invoice.py has it: a line's fields between
@@ -143,7 +144,7 @@ AUDITS = [
                                 or k.sha256 is distinct from coalesce(t.kept_lines_sha256, k.sha256)
                                 or h.sha256 is distinct from t.sha256_before
                                    and t.id not in (select key from to_hash where deployment_id is null
-                                                    and kind in ('plan_base', 'addon', 'overage'))
+                                                    and kind in {SUPPLY})
                        else (t.revision, t.content_sha256) is distinct from (t.revision_before, t.sha256_before)
                   end
             order by t.id
