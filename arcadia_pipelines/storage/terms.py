@@ -29,7 +29,7 @@ _WRONG_MONTHS = """
 """
 _MOST_CENTS = 10**15
 """The most that a commitment can be, ten million million dollars; a tenant's sum to at most a hundred times that."""
-_DISCOUNTS = f"""
+DISCOUNTS_IN_EFFECT = f"""
     select id, tenant_id, deployment_id, line_kind, resource_kind, case when wrong is null then percent end as percent,
            case when wrong is null then amount_cents::bigint end as amount_cents, starts_on, description, wrong
     from (
@@ -49,7 +49,7 @@ _DISCOUNTS = f"""
         ) d
     ) d
 """
-_COMMITMENTS = f"""
+COMMITMENTS_IN_EFFECT = f"""
     select id, tenant_id, deployment_id, case when wrong is null then minimum_cents::bigint end as minimum_cents,
            overlapping, wrong
     from (
@@ -68,9 +68,9 @@ _COMMITMENTS = f"""
     ) c
 """
 ALL = f"""
-    select tenant_id, hash_record_extended(d, 7) as hash from ({_DISCOUNTS}) d
+    select tenant_id, hash_record_extended(d, 7) as hash from ({DISCOUNTS_IN_EFFECT}) d
     union all
-    select tenant_id, hash_record_extended(c, 8) from ({_COMMITMENTS}) c
+    select tenant_id, hash_record_extended(c, 8) from ({COMMITMENTS_IN_EFFECT}) c
 """
 """A hash of each discount and each commitment in effect, and whose it is. Takes `month`."""
 
@@ -88,6 +88,6 @@ def of(connection: Connection, month: BillingMonth) -> Terms:
     """The discounts and the commitments in effect in the month, of all tenants."""
     parameters = {"month": month.start}
     return Terms(
-        bulk.read(connection, _DISCOUNTS, DISCOUNTS, parameters),
-        bulk.read(connection, _COMMITMENTS, COMMITMENTS, parameters),
+        bulk.read(connection, DISCOUNTS_IN_EFFECT, DISCOUNTS, parameters),
+        bulk.read(connection, COMMITMENTS_IN_EFFECT, COMMITMENTS, parameters),
     )

@@ -1,0 +1,125 @@
+"""What if: past months at other prices, by the engine that invoices them, beside what they are at today's.
+
+Belongs here: reading frozen usage and quotes of a month, and pricing the usage again at a proposed price list. Does
+not: the price list (prices/ reads and checks it), and what the months cost (costs/). Reads, and writes nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.billing import invoice, quote
+from arcadia_pipelines.billing.faults import FAULTS
+from arcadia_pipelines.billing.money import CENTS, TEXT, look_up, to_arrow, to_pandas, with_columns
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import Refused
+from arcadia_pipelines.month import compute
+from arcadia_pipelines.storage import billed, catalogue, proposed, quotes, streams, terms, usage
+from arcadia_pipelines.storage.streams import ahead
+from arcadia_pipelines.storage.terms import Terms
+
+REPRICED = pa.schema(
+    [
+        ("period_start", TEXT),
+        ("tenant_id", TEXT),
+        ("plan", TEXT),  # null: of the tenant as a whole
+        ("kind", TEXT),
+        ("before_cents", CENTS),
+        ("after_cents", CENTS),
+    ]
+)
+"""One row per month, tenant, plan and kind of line, at both price lists; ex GST but for tax."""
+
+
+class NotRepriced(Refused):
+    """A month that cannot be priced again; the message names it."""
+
+
+@dataclass(frozen=True)
+class Repriced:
+    """Months at both price lists."""
+
+    amounts: pd.DataFrame
+    """As REPRICED."""
+    faults: pd.DataFrame
+    """Why tenants cannot be priced at the proposed prices, as faults.FAULTS: they are in no amount."""
+
+
+def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, Any]) -> Repriced:
+    """A quoted month at the prices in effect, and at the proposed ones (proposed.PRICES), tenant by tenant.
+
+    Credits, adjustments and corrections are left out, as no price decides them, and so is a tenant that is held back at
+    either price list. The transaction must see one state of the database. Raises NotRepriced.
+    """
+    if not quotes.is_quoted(connection, month):
+        raise NotRepriced(f"{month} is not quoted: only months that were materialised can be priced again")
+    parameters = proposed.parameters(month, prices)
+    held = quotes.faults(connection, month)["tenant_id"].dropna()
+    today, then = terms.of(connection, month), proposed.terms_of(connection, parameters)
+    rates, tiers = proposed.rates(connection, parameters), proposed.tiers(connection, parameters)
+    queries = (
+        proposed.at(catalogue.SUBSCRIPTIONS),
+        proposed.at(catalogue.ADDONS),
+        usage.FROZEN,
+        billed.CONTESTED,
+        quotes.LINES,
+        catalogue.TENANTS,
+    )
+    chunks = streams.chunks(connection, parameters, *queries)
+
+    def both() -> Iterator[Repriced]:
+        for subscriptions, addons, used, contested, lines, tenants in ahead(chunks):
+            quoted = quote.quote(subscriptions, addons, rates, used, contested, tiers, *then)
+            left_out = pd.concat([quoted.faults["tenant_id"], held])
+            sides = [
+                _amounts(of[~of["tenant_id"].isin(left_out)], tenants, month, agreed)
+                for of, agreed in ((lines, today), (quoted.lines, then))
+            ]
+            yield Repriced(_beside(month, *sides), quoted.faults)
+
+    found = list(ahead(both()))
+    return Repriced(
+        pd.concat([chunk.amounts for chunk in found], ignore_index=True),
+        pd.concat([chunk.faults for chunk in found], ignore_index=True)[FAULTS.names],
+    )
+
+
+def _amounts(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth, agreed: Terms) -> pa.Table:
+    """What the invoices of these quote lines sum to per tenant, plan and kind of line."""
+    mine = tenants[tenants["tenant_id"].isin(quote_lines["tenant_id"])]
+    invoices, lines = compute.invoices(quote_lines, _none(), mine, month, agreed)
+    supply = to_arrow(quote_lines, quote.QUOTE_LINES)
+    bases = supply.filter(pc.equal(supply["kind"], "plan_base"))
+    bases = with_columns(bases, plan=pc.utf8_slice_codeunits(bases["description"], len("Plan: ")))
+    issued, beside = to_arrow(invoices, invoice.INVOICES), to_arrow(lines, invoice.INVOICE_LINES)
+    beside = beside.filter(pc.invert(pc.is_in(beside["kind"], pa.array(quote.SUPPLY))))
+    beside = look_up(beside, issued, (beside["invoice_id"], issued["id"]), "tenant_id")
+    names = ["tenant_id", "plan", "kind", "amount_cents"]
+    rows = [
+        look_up(of, bases, (of[key], bases[key]), "plan").select(names)
+        for of, key in ((supply, "subscription_id"), (beside, "deployment_id"))
+    ]
+    return pa.concat_tables(rows)
+
+
+def _beside(month: BillingMonth, before: pa.Table, after: pa.Table) -> pd.DataFrame:
+    """The sums of both, as REPRICED, in order."""
+    nothing = [pa.repeat(pa.scalar(0, CENTS), len(side)) for side in (before, after)]
+    sides = (
+        with_columns(before, before_cents=before["amount_cents"], after_cents=nothing[0]),
+        with_columns(after, before_cents=nothing[1], after_cents=after["amount_cents"]),
+    )
+    groups = pa.concat_tables(sides).group_by(["tenant_id", "plan", "kind"], use_threads=False)
+    sums = groups.aggregate([("before_cents", "sum"), ("after_cents", "sum")])
+    sums = sums.rename_columns(["tenant_id", "plan", "kind", "before_cents", "after_cents"])
+    sums = with_columns(sums, period_start=pa.repeat(month.key, len(sums))).select(REPRICED.names).cast(REPRICED)
+    return to_pandas(sums.sort_by([(name, "ascending") for name in ("tenant_id", "plan", "kind")]))
+
+
+def _none() -> pd.DataFrame:
+    return to_pandas(invoice.ADJUSTMENTS.empty_table())

@@ -1,0 +1,108 @@
+"""Past months at other prices: what the engine makes of frozen usage, beside what it made."""
+
+from typing import Any
+
+import pytest
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.month.reprice import NotRepriced, reprice
+from arcadia_pipelines.storage import database
+from arcadia_pipelines_tests.world import World, uid
+
+APRIL = BillingMonth.parse("2026-04")
+PRICES: dict[str, list[dict[str, Any]]] = {
+    "plans": [{"code": "studio", "proration": "none"}],
+    "prices": [{"plan": "studio", "cents": 5000}, {"addon": "storage_50gb", "cents": 750}],
+    "rates": [
+        {
+            "plan": "studio",
+            "resource_kind": "droplet_hours",
+            "included_quantity": "1488",
+            "unit": "hour",
+            "unit_price_cents": "1",
+            "columns": {"charge_model": "per_unit", "pooled": False},
+        }
+    ],
+    "tiers": [],
+    "discounts": [],
+    "commitments": [],
+}
+"""The pilot's."""
+
+
+@pytest.fixture
+def april(world: World) -> World:
+    """The pilot's April, with 10 % off its overage: 50.00 + 7.50 + 6.72 - 0.67 = 63.55, GST 6.36."""
+    world.pilot()
+    world.query(
+        "insert into cloud.discounts (id, tenant_id, line_kind, percent, starts_on, description)"
+        " values (%s, 'pilot', 'overage', 10, '2026-01-01', 'loyalty')",
+        uid("loyalty"),
+    )
+    world.publish("2026-04")
+    return world
+
+
+def amounts(world: World, **changed: Any) -> dict[str, tuple[int, int]]:
+    """April's kinds of line, each before and after, at the pilot's prices with these changed."""
+    discount = {"id": str(uid("loyalty")), "tenant_id": "pilot", "line_kind": "overage", "percent": "10"}
+    stated = {"discounts": [discount | {"starts_on": "2026-01-01", "description": "loyalty"}]}
+    before = world.query("select * from billing.tenant_invoices")
+    with database.transaction(database.engine(world.url)) as connection:
+        connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
+        found = reprice(connection, APRIL, {**PRICES, **stated, **changed})
+    assert found.faults.empty, found.faults["detail"].tolist()
+    assert world.query("select * from billing.tenant_invoices") == before
+    rows = found.amounts.astype(object).to_dict("records")
+    assert {(row["tenant_id"], row["period_start"]) for row in rows} == {("pilot", "2026-04-01")}
+    return {row["kind"]: (row["before_cents"], row["after_cents"]) for row in rows}
+
+
+UNCHANGED = {"plan_base": 5000, "addon": 750, "overage": 672, "discount": -67, "tax": 636}
+
+
+def test_at_the_prices_in_effect_nothing_differs(april: World) -> None:
+    assert amounts(april) == {kind: (cents, cents) for kind, cents in UNCHANGED.items()}
+
+
+def test_another_base_price_changes_the_plan_and_its_gst(april: World) -> None:
+    """60.00 for 50.00: 73.55 before GST, so 7.36 (7.355 up)."""
+    prices = [{"plan": "studio", "cents": 6000}, PRICES["prices"][1]]
+    assert amounts(april, prices=prices) == {
+        **{kind: (cents, cents) for kind, cents in UNCHANGED.items()},
+        "plan_base": (5000, 6000),
+        "tax": (636, 736),
+    }
+
+
+def test_tiers_own_prices_and_terms_of_the_file_count(april: World) -> None:
+    """672 h up to 600 at 2 c, then 1 c: 12.72; base 10.00 of its own; no discount; at least 40.00: 9.78 more."""
+    tiered = PRICES["rates"][0] | {"columns": {"charge_model": "graduated"}}
+    tier = {"plan": "studio", "resource_kind": "droplet_hours", "flat_cents": 0}
+    tiers = [tier | {"up_to": "600", "unit_price_cents": 2}, tier | {"unit_price_cents": 1}]
+    own = {"tenant_id": "pilot", "plan": "studio", "cents": 1000}
+    least = {"id": str(uid("least")), "tenant_id": "pilot", "minimum_cents": 4000, "starts_on": "2026-01-01"}
+    changed = {"prices": [*PRICES["prices"], own], "rates": [tiered], "tiers": tiers, "discounts": []}
+    assert amounts(april, **changed, commitments=[least]) == {
+        "plan_base": (5000, 1000),
+        "addon": (750, 750),
+        "overage": (672, 1272),
+        "discount": (-67, 0),
+        "commitment": (0, 978),
+        "tax": (636, 400),
+    }
+
+
+def test_whoever_cannot_be_priced_is_named_and_in_no_amount(april: World) -> None:
+    with database.transaction(database.engine(april.url)) as connection:
+        found = reprice(connection, APRIL, PRICES | {"prices": []})
+    assert found.amounts.empty
+    assert set(found.faults["fault"]) == {"plan_without_price", "addon_without_price"}
+
+
+def test_a_month_that_was_not_quoted_cannot_be_priced_again(april: World) -> None:
+    with (
+        database.transaction(database.engine(april.url)) as connection,
+        pytest.raises(NotRepriced, match="2026-05 is not quoted"),
+    ):
+        reprice(connection, BillingMonth.parse("2026-05"), PRICES)
