@@ -4,12 +4,15 @@ Each query has a connection of its own, on which PostgreSQL's rows become Arrow 
 them see one state of the database. Computation overlaps with reading, in a thread: see ahead().
 """
 
+import functools
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import adbc_driver_manager
+import adbc_driver_postgresql
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 import psycopg
@@ -54,21 +57,19 @@ def chunks(
     """
     snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
     raw = driver(connection)
-    server = waits.same_server(raw, waits.readers_of(raw.info.backend_pid))
+    server, name = waits.same_server(raw, "arcadia reader"), waits.readers_of(raw.info.backend_pid)
     with psycopg.ClientCursor(raw) as cursor:
         texts = [cursor.mogrify(_select(query, only), {**parameters, "only": only}) for query in queries]
-    return _chunks(server, snapshot, texts, [query.schema for query in queries])
+    return _chunks(server, name, snapshot, texts, [query.schema for query in queries])
 
 
 def _chunks(
-    server: str, snapshot: str, texts: Sequence[str], schemas: Sequence[pa.Schema]
+    server: str, name: str, snapshot: str, texts: Sequence[str], schemas: Sequence[pa.Schema]
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     with _as_psycopg(), ExitStack() as opened:
-        first = opened.enter_context(_connect(server))
-        # A clone need not load the database's types, the slowest part of connecting.
-        readers = [first, *(opened.enter_context(first.adbc_clone()) for _ in texts[1:])]
+        readers = [opened.enter_context(_connect(server)) for _ in texts]
         for reader in readers:
-            _settle(reader)
+            _settle(reader, name)
         streams = [
             _Stream(opened.enter_context(_rows(reader, snapshot, text)), schema)
             for reader, text, schema in zip(readers, texts, schemas, strict=True)
@@ -79,19 +80,39 @@ def _chunks(
             yield tuple(stream.take(until) for stream in streams)
 
 
-def _connect(server: str) -> adbc.Connection:
-    """Connect with ADBC, which queries the database's types at once, with operators that others could have planted.
+class _Database:
+    """What ADBC knows of a database: its types, which take it ten times as long to load as a connection to make."""
 
-    So search_path is part of the connection request, unless a pooler refuses that.
+    def __init__(self, handle: adbc_driver_manager.AdbcDatabase) -> None:
+        self.handle = handle
+
+    def close(self) -> None:
+        """Called when a connection closes; the database stays, for the next one."""
+
+    def __del__(self) -> None:
+        self.handle.close()
+
+
+@functools.lru_cache(maxsize=4)
+def _database(server: str) -> _Database:
+    """The database, whose types are loaded once: old ones will do, as all that we read is text.
+
+    ADBC queries the types with operators that others could have planted. So search_path is part of the connection
+    request, unless a pooler refuses that.
     """
     asked = str(psycopg.conninfo.conninfo_to_dict(server).get("options") or "")
     options = f"{asked} -c search_path={session.SEARCH_PATH.replace(' ', '')}".strip()
     try:
-        return adbc.connect(psycopg.conninfo.make_conninfo(server, options=options))
+        return _Database(adbc_driver_postgresql.connect(psycopg.conninfo.make_conninfo(server, options=options)))
     except adbc.Error as error:
         if "startup parameter" not in str(error):
             raise
-        return adbc.connect(server)
+        return _Database(adbc_driver_postgresql.connect(server))
+
+
+def _connect(server: str) -> adbc.Connection:
+    database = _database(server)
+    return adbc.Connection(database, adbc_driver_manager.AdbcConnection(database.handle))
 
 
 def whole(
@@ -158,10 +179,11 @@ class _Stream:
         return True
 
 
-def _settle(reader: adbc.Connection) -> None:
-    """Give the reader's session the settings that our SQL relies on. Raises session.SessionRefused."""
+def _settle(reader: adbc.Connection, name: str) -> None:
+    """Give the reader's session its name and the settings our SQL relies on. Raises session.SessionRefused."""
+    named = f"select pg_catalog.set_config('application_name', '{name}', false)"
     with reader.cursor() as cursor:
-        for statement in (session.say(session.BILLING), session.NOTICE_THE_VANISHED, _PATIENT):
+        for statement in (session.say(session.BILLING), session.NOTICE_THE_VANISHED, _PATIENT, named):
             cursor.execute(statement)
             cursor.fetchall()
     reader.commit()
