@@ -9,6 +9,7 @@ is, with exit code 1.
             InvalidMonth            billing/month.py; also a ValueError
             NotBillable             pipeline/partitions.py
             OperationRefused        storage/operations.py
+            PricesRefused           prices/changes.py
         MonthStopped                a month cannot be invoiced as it is, and stays as it was
             GateClosed              pipeline/checks.py
             NotQuoted               month/steps.py
@@ -27,6 +28,7 @@ is, with exit code 1.
         InvalidInput                a text or a file cannot be read; also a ValueError
             InvalidBill             costs/bill.py
             InvalidCursor           api/queries.py
+            InvalidPrices           prices/text.py
             InvalidRates            costs/exchange.py
         StorageError                storage/database.py: PostgreSQL refused, and the transaction was rolled back
             LostRows                storage/months.py

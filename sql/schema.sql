@@ -2068,6 +2068,47 @@ COMMENT ON COLUMN billing.passed_controls.run_id IS 'The Dagster run in which it
 
 COMMENT ON COLUMN billing.passed_controls.passed_at IS 'When that was.';
 
+CREATE TABLE billing.price_books (
+    id bigint NOT NULL,
+    effective_from date NOT NULL,
+    sha256 text NOT NULL,
+    book text NOT NULL,
+    changes jsonb NOT NULL,
+    operator text NOT NULL,
+    reason text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT price_books_effective_from_check CHECK ((EXTRACT(day FROM effective_from) = (1)::numeric)),
+    CONSTRAINT price_books_operator_check CHECK ((operator <> ''::text)),
+    CONSTRAINT price_books_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
+COMMENT ON TABLE billing.price_books IS 'Price books that operators applied: one row per book that changed something; never changed or deleted.';
+
+COMMENT ON COLUMN billing.price_books.id IS 'Order.';
+
+COMMENT ON COLUMN billing.price_books.effective_from IS 'The month from which on its prices are in effect, by its first day.';
+
+COMMENT ON COLUMN billing.price_books.sha256 IS 'Of the file, as sha256sum prints it.';
+
+COMMENT ON COLUMN billing.price_books.book IS 'The file as it was applied.';
+
+COMMENT ON COLUMN billing.price_books.changes IS 'What was changed: for each row of a table of prices what it is about, and before and after; null where there is none.';
+
+COMMENT ON COLUMN billing.price_books.operator IS 'Who applied it.';
+
+COMMENT ON COLUMN billing.price_books.reason IS 'Why.';
+
+COMMENT ON COLUMN billing.price_books.applied_at IS 'When.';
+
+ALTER TABLE billing.price_books ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.price_books_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE billing.publishing (
 );
 
@@ -2723,6 +2764,9 @@ ALTER TABLE ONLY billing.month_costs
 ALTER TABLE ONLY billing.passed_controls
     ADD CONSTRAINT passed_controls_pkey PRIMARY KEY (period_start, control);
 
+ALTER TABLE ONLY billing.price_books
+    ADD CONSTRAINT price_books_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.product_kinds
     ADD CONSTRAINT product_kinds_pkey PRIMARY KEY (product);
 
@@ -2896,6 +2940,8 @@ CREATE TRIGGER lines_of_frozen_invoices_stay BEFORE DELETE OR UPDATE ON billing.
 CREATE TRIGGER manual_lines_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.manual_lines FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER missing_tenant_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.missing_tenant_acceptances FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER price_books_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.price_books FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER unbilled_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.unbilled_acceptances FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 

@@ -7,7 +7,6 @@ is what `arcadia api` runs, with a log in JSON.
 
 import asyncio
 import datetime as dt
-import hashlib
 import itertools
 import json
 import tempfile
@@ -27,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, problems, queries, reference, schemas
+from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, plans, problems, queries, reference, schemas
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.dependencies import (
     PRIVATE,
@@ -36,10 +35,11 @@ from arcadia_pipelines.api.dependencies import (
     TokenBeforeBody,
     Who,
     body_names_each_once,
+    tagged,
     turn,
 )
 from arcadia_pipelines.api.observe import Observe
-from arcadia_pipelines.api.problems import READING, Problem, told
+from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.exports import sheets
 from arcadia_pipelines.month.projection import CannotQuote, project
@@ -79,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(_operations)
     app.include_router(_invoices)
     app.include_router(_quotes)
+    app.include_router(plans.router)
     app.include_router(cost_routes.router)
     app.include_router(dashboard.router)
     app.include_router(reference.router)
@@ -179,11 +180,7 @@ async def invoices_csv(request: Request, who: Who, asked: Annotated[Filters, Que
 @_invoices.get(
     "/invoices/{invoice_id}",
     response_model=schemas.InvoiceWithLines,
-    responses=told("not-found", *READING)
-    | {
-        200: {"headers": {"ETag": {"description": "changes when the invoice does", "schema": {"type": "string"}}}},
-        304: {"description": "It is as the If-None-Match says: no body"},
-    },
+    responses=told("not-found", *READING) | TAGGED,
 )
 async def invoice(
     request: Request,
@@ -196,10 +193,7 @@ async def invoice(
     found = await queries.invoice(request.app.state.pool, who, invoice_id)
     if found is None:
         raise Problem("not-found", "no invoice of this id")
-    headers = {**PRIVATE, "ETag": f'W/"{hashlib.sha256(found.encode()).hexdigest()[:32]}"'}
-    if _matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(found, media_type="application/json", headers=headers)
+    return tagged(found, if_none_match)
 
 
 @_invoices.get(
@@ -298,12 +292,6 @@ def _priced(totals: pd.DataFrame, lines: pd.DataFrame) -> schemas.Quote:
 def _spelled(line: dict[str, Any]) -> dict[str, Any]:
     exact = {name: f"{line[name]:f}" for name in ("qty", "unit_price_cents", "price_per")}
     return line | exact | {"meta": json.loads(line["meta"])}
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """RFC 9110, 13.1.2: weak comparison with any of the list."""
-    given = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
-    return etag.removeprefix("W/") in given or given == ["*"]
 
 
 class _Sheet(StreamingResponse):

@@ -5,6 +5,7 @@ is asked (app.py, cost_routes.py).
 """
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -107,6 +108,15 @@ class TokenBeforeBody(APIRoute):
             return await serve(request)
 
         return handler
+
+
+def tagged(document: str, if_none_match: str | None) -> Response:
+    """The JSON with its ETag; 304 and no body if If-None-Match has that (RFC 9110, 13.1.2: weak comparison)."""
+    headers = {**PRIVATE, "ETag": f'W/"{hashlib.sha256(document.encode()).hexdigest()[:32]}"'}
+    given = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
+    if headers["ETag"].removeprefix("W/") in given or given == ["*"]:
+        return Response(status_code=304, headers=headers)
+    return Response(document, media_type="application/json", headers=headers)
 
 
 @asynccontextmanager

@@ -34,6 +34,11 @@ TITLES = {
 """Problem types by the last part of their URI, with status and title."""
 READING = ("invalid-token", "too-many-requests", "invalid-request", "unavailable")
 """The problems of every route that reads, as told() takes them."""
+TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": {"description": "changes when the content does", "schema": {"type": "string"}}}},
+    304: {"description": "It is as the If-None-Match says: no body"},
+}
+"""The answers of a route that has an ETag, for the OpenAPI document."""
 
 
 class Problem(ArcadiaError):

@@ -288,6 +288,101 @@ class QuoteOfStart(Quote):
     whole_month: Quote | None = None
 
 
+class PlanTier(BaseModel):
+    """A tier of a rate. It begins where the one before ends."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    up_to: str | None = Field(pattern=DECIMAL, description="the most units that it holds; null: no bound, the last")
+    unit_price_cents: str = Field(pattern=DECIMAL, description="of a unit in it, cents AUD ex GST, to 8 decimals")
+    flat_cents: int = Field(description="charged once when it is entered, cents AUD ex GST")
+
+
+class PlanRate(BaseModel):
+    """What a plan includes of a resource kind, and what more of it costs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resource_kind: str
+    unit: str
+    included: str = Field(pattern=DECIMAL, description="the allowance of a month, in unit")
+    pooled: bool = Field(description="whether a tenant's allowances and usage of this kind count together")
+    charge_model: Literal["per_unit", "package", "graduated", "volume"]
+    unit_price_cents: str | None = Field(
+        pattern=DECIMAL, description="of a unit or a package, cents AUD ex GST, to 8 decimals; null: see the tiers"
+    )
+    package_size: str | None = Field(pattern=DECIMAL, description="how many units a package has; else null")
+    maximum_cents: int | None = Field(description="the most that a subscription pays a month, cents AUD ex GST")
+    tiers: list[PlanTier] = Field(description="of graduated and volume rates, in order")
+    effective_from: dt.date
+    own_price: bool = Field(description="whether it is the tenant's own")
+
+
+class Plan(BaseModel):
+    """A plan on sale."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str
+    name: str | None
+    proration: str | None = Field(description="what a part month costs: none (a whole month) or daily (its days)")
+    base_price_cents: int = Field(description="a month, cents AUD ex GST")
+    effective_from: dt.date
+    own_price: bool = Field(description="whether it is the tenant's own")
+    rates: list[PlanRate] = Field(description="by resource kind; a kind that has none cannot be used with it")
+
+
+class Addon(BaseModel):
+    """An addon on sale."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str
+    name: str | None
+    price_cents: int = Field(description="of one a month, cents AUD ex GST")
+    effective_from: dt.date
+    own_price: bool = Field(description="whether it is the tenant's own")
+
+
+_STUDIO: dict[str, Any] = {
+    "code": "studio",
+    "name": "Studio",
+    "proration": "none",
+    "base_price_cents": 5000,
+    "effective_from": "2026-01-01",
+    "own_price": False,
+    "rates": [
+        {
+            "resource_kind": "droplet_hours",
+            "unit": "hour",
+            "included": "1488.000000",
+            "pooled": False,
+            "charge_model": "per_unit",
+            "unit_price_cents": "1.00000000",
+            "package_size": None,
+            "maximum_cents": None,
+            "tiers": [],
+            "effective_from": "2026-01-01",
+            "own_price": False,
+        }
+    ],
+}
+
+
+class PriceList(BaseModel):
+    """What is on sale in a month, at the prices in effect on its first day."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"month": "2026-04", "currency": "AUD", "plans": [_STUDIO], "addons": []}]},
+    )
+
+    month: str
+    currency: Literal["AUD"] = "AUD"
+    plans: list[Plan]
+    addons: list[Addon]
+
+
 class Sums(BaseModel):
     """Revenue beside cost, cents AUD ex GST."""
 

@@ -19,6 +19,7 @@ from arcadia_pipelines.cli import api, db, export, operators, proof, ui
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
 from arcadia_pipelines.cli import history as history_commands
+from arcadia_pipelines.cli import prices as price_commands
 from arcadia_pipelines.cli.console import (
     ERR,
     JSON,
@@ -220,6 +221,7 @@ for command in (
     export.export,
     history_commands.diff,
     history_commands.explain,
+    price_commands.prices,
     proof.audit,
     proof.rebuild,
     proof.replay,

@@ -27,6 +27,9 @@ SECTIONS = {
         "replay": "Work invoices out again, and compare hashes",
         "rebuild": "Put lost lines and lost frozen usage back",
     },
+    "Prices": {
+        "prices": "The price book as a file: export, check, apply",
+    },
     "Costs and files": {
         "costs": "The provider's bills, exchange rates, margins",
         "export": "Write months to files for other programs",

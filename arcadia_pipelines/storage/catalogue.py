@@ -367,6 +367,16 @@ def _price_list(
     return [tuple(row) for row in connection.exec_driver_sql(query, {**bounds(month), "tenant": tenant})]
 
 
+def names(connection: Connection, what: str) -> dict[str, dict[str, str | None]]:
+    """By id, the name of every plan, with its proration, or of every addon."""
+    query = f"""
+        select id::text, min(name) as name, min(coalesce(to_jsonb(listed) ->> 'proration', 'none')) as proration
+        from cloud.{what}s listed group by id
+    """
+    rows = connection.exec_driver_sql(query).mappings()
+    return {row["id"]: {"name": row["name"], "proration": row["proration"]} for row in rows}
+
+
 class UnknownTenant(NotFound):
     """There is no such tenant."""
 

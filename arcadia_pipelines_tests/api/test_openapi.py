@@ -37,6 +37,7 @@ OPERATIONS = [
     ("GET", "/api/v1/invoices/{invoice_id}"),
     ("GET", "/api/v1/invoices/{invoice_id}/events"),
     ("POST", "/api/v1/quotes"),
+    ("GET", "/api/v1/plans"),
     ("GET", "/api/v1/costs/months"),
     ("GET", "/api/v1/costs/months.csv"),
     ("GET", "/api/v1/costs/deployments"),

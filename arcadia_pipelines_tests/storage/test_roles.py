@@ -60,6 +60,8 @@ RIGHTS = {
     **{f"billing.month_{number:02}": ("update", "") for number in range(1, 13)},
     "billing.month_costs": (EVERYTHING, "select"),
     "billing.passed_controls": (EVERYTHING, ""),
+    "billing.price_books": ("select", "select"),
+    "billing.price_books_id_seq": ("", ""),
     "billing.product_kinds": (EVERYTHING, "select"),
     "billing.publishing": ("update", ""),
     "billing.quote_faults": (EVERYTHING, ""),

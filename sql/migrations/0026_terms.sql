@@ -152,6 +152,30 @@ comment on column billing.credit_grants.reason is 'Why.';
 comment on column billing.credit_grants.run_id is 'The Dagster run that did it; null: none.';
 comment on column billing.credit_grants.granted_at is 'When.';
 
+create table billing.price_books (
+    id             bigint generated always as identity primary key,
+    effective_from date not null check (extract(day from effective_from) = 1),
+    sha256         text not null check (sha256 ~ '^[0-9a-f]{64}$'),
+    book           text not null,
+    changes        jsonb not null,
+    operator       text not null check (operator <> ''),
+    reason         text not null,
+    applied_at     timestamptz not null default now()
+);
+create trigger price_books_are_append_only before update or delete or truncate on billing.price_books
+    for each statement execute function billing.refuse_change();
+comment on table billing.price_books is
+    'Price books that operators applied: one row per book that changed something; never changed or deleted.';
+comment on column billing.price_books.id is 'Order.';
+comment on column billing.price_books.effective_from is 'The month from which on its prices are in effect, by its first day.';
+comment on column billing.price_books.sha256 is 'Of the file, as sha256sum prints it.';
+comment on column billing.price_books.book is 'The file as it was applied.';
+comment on column billing.price_books.changes is
+    'What was changed: for each row of a table of prices what it is about, and before and after; null where there is none.';
+comment on column billing.price_books.operator is 'Who applied it.';
+comment on column billing.price_books.reason is 'Why.';
+comment on column billing.price_books.applied_at is 'When.';
+
 -- Lines. A price of many units, of which a part month has so many days; and the two new kinds.
 alter table billing.deployment_quote_lines
     add column price_per numeric(18, 6) not null default 1 check (price_per > 0 and price_per <> 'NaN');
@@ -198,7 +222,9 @@ insert into billing.role_rights values
     ('arcadia_pipeline', 'cloud.commitments',     'select'),
     ('arcadia_pipeline', 'billing.manual_lines',  'select, insert'),
     ('arcadia_pipeline', 'billing.credit_grants', 'select, insert'),
+    ('arcadia_pipeline', 'billing.price_books',   'select'),
     ('arcadia_analyst',  'billing.manual_lines',  'select'),
+    ('arcadia_analyst',  'billing.price_books',   'select'),
     ('arcadia_analyst',  'billing.credit_grants', 'select');
 select billing.admit_roles();
 
