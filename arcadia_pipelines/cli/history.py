@@ -45,6 +45,8 @@ _HEAD = (
 )
 Invoice = dict[str, Any]
 Change = dict[str, Any]
+_SUMS = ("discount", "commitment", "adjustment", "credit")
+"""The kinds of lines that are one sum, without a quantity or a price."""
 """A row of compare.CHANGES."""
 
 
@@ -202,7 +204,7 @@ def _why(change: Change, before: Invoice, after: Invoice) -> str:
         return "the same inputs come to another amount: the engine was changed; have a developer look at it"
     if change["kind"] == "tax" and change["change"] == "changed":
         return f"10 % of {dollars(taxable_cents(before))}, then of {dollars(taxable_cents(after))}"
-    if change["change"] == "changed" and change["cause"] == "correction":
+    if change["change"] == "changed" and change["kind"] in _SUMS:
         return ", then ".join(dollars(cents) for cents in _amounts(change) if cents is not None)
     if change["change"] == "changed":
         return "; ".join(_differing(change)) or "see its amount"
@@ -214,7 +216,7 @@ def _stood(change: Change, when: str, invoice: Invoice) -> str:
     """What stood on the only revision that has the line."""
     if change["kind"] == "tax":
         return f"10 % of {dollars(taxable_cents(invoice))}"
-    if change["kind"] in ("adjustment", "credit"):
+    if change["kind"] in _SUMS:
         return dollars(change[f"amount_cents_{when}"])
     quantity = f"{plain(change[f'qty_{when}'])} {change[f'unit_{when}'] or ''}".rstrip()
     used, included = (change[f"{name}_{when}"] for name in ("used", "included"))
@@ -255,7 +257,8 @@ def _explained(
     subscriptions = history.subscriptions(connection, invoice, deployments)
     prices = history.prices(connection, BillingMonth(invoice["period_start"]), invoice["tenant_id"])
     corrections = history.corrections(connection, invoice["tenant_id"])
-    explained = explanation.explain(invoice, lines, subscriptions, prices, corrections)
+    terms = history.terms(connection, invoice["tenant_id"])
+    explained = explanation.explain(invoice, lines, subscriptions, prices, corrections, terms)
     return [found for found in explained if line_no in (None, found.line["line_no"])]
 
 
@@ -276,6 +279,7 @@ def _explain_document(invoice: Invoice, explained: list[Explanation], sums: Find
                 "subscription_id": found.subscription and found.subscription.subscription_id,
                 "usage": _fields(found.usage if found.line["kind"] == "overage" else None),
                 "correction": _fields(found.correction),
+                "term": _fields(found.term),
                 "explanation": found.sentences,
                 "disagreements": found.disagreements,
             }

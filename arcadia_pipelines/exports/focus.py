@@ -7,7 +7,7 @@ Both sides:
 
 - BilledCost is what the invoice says, to the cent, and sums to it. ListCost, ContractedCost and EffectiveCost are
   quantity x unit price, unrounded: FOCUS requires that product if both are given, and rounding is not part of a price.
-  Nothing is discounted, and prices are in the currency of the bill.
+  Discounts are lines of their own, and prices are in the currency of the bill.
 - Columns for what does not exist or is not known (commitment discounts, regions, tags) are present and null: FOCUS 1.0
   requires them, 1.2 allows them.
 - x_ columns are ours. x_DeploymentId, x_TenantId and x_ResourceKind mean the same on both sides.
@@ -22,6 +22,9 @@ tenant is a billing account; its deployment is the sub account, and the resource
 - adjustment and credit are Adjustment, of ChargeClass Correction and the charge period that they correct. Each is one
   sum over plans, addons and overage, so it has no deployment, SKU, quantity or price. They are not FOCUS
   Credits, which are incentives unrelated to other charges; a credit that corrects no month would be one.
+- discount and commitment are Adjustments of the month, Recurring, without a SKU, quantity or price. A discount has the
+  deployment and the service of what it is off; a commitment is what is missing from a minimum, and is no FOCUS
+  commitment discount.
 - GST on corrections is a row of its own, of that class and period. The rows of a tax line sum to the line: each is a
   tenth, rounded, and the largest takes the rounding difference.
 - SkuId is what is sold. SkuPriceId is where its price stands in the price list: the plan, the addon, or for overage the
@@ -58,6 +61,7 @@ from arcadia_pipelines.exports import sheets
 from arcadia_pipelines.storage import ledger
 from arcadia_pipelines.storage.catalogue import EVERY_DEPLOYMENT
 from arcadia_pipelines.storage.database import driver
+from arcadia_pipelines.storage.kinds import SUPPLY
 
 Side = Literal["revenue", "cost"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -239,7 +243,8 @@ _REVENUE = f"""
     cross join lateral (
         select coalesce(case gst.rank when 1 then l.amount_cents - (gst.sum_cents - gst.cents) else gst.cents end,
                         l.amount_cents) * 0.01 as billed,
-               l.kind in ('plan_base', 'addon', 'overage') as is_supply, coalesce(l.resource_kind, l.kind) as sold,
+               l.kind in {SUPPLY} as is_supply,
+               coalesce(l.resource_kind, case l.kind when 'discount' then l.meta ->> 'of' end, l.kind) as sold,
                coalesce(gst.corrects, (l.meta ->> 'corrects')::date) as corrected
         offset 0  -- worked out once a row, not once a column
     ) line

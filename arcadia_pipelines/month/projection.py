@@ -14,7 +14,7 @@ from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.money import frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
-from arcadia_pipelines.storage import catalogue
+from arcadia_pipelines.storage import catalogue, terms
 
 _NEW = "new"
 
@@ -35,18 +35,21 @@ def project(
     """Price one deployment: the invoice (one row, invoice.INVOICES) and its lines (invoice.INVOICE_LINES).
 
     `addons` are codes, one for each unit; `usage` is quantity by resource kind, in the rates' units. A tenant's own
-    prices and GST status count; without one the list's and 10 %. From its first day of the month on it is there, which
+    prices, GST status and discounts of all its deployments count, its commitments do not; without one the list's prices
+    and 10 %. From its first day of the month on it is there, which
     makes a difference to plans that prorate. Raises catalogue.UnknownCode, catalogue.UnknownTenant and CannotQuote.
     """
     whom = catalogue.tenant_of(connection, tenant) if tenant else frame(invoice.TENANTS, [(_NEW, None, "{}")])
     plan_id, subscription = _subscription(connection, month, plan, tenant, first_day)
     rates, tiers = catalogue.rates_for(connection, month, tenant)
+    discounts = terms.for_new(connection, month, tenant)
     quoted = quote.quote(
         subscription,
         _addons(connection, month, addons, tenant, first_day),
         rates,
         frame(quote.USAGE, [(_NEW, _NEW, kind, quantity, 0, 0) for kind, quantity in usage.items()]),
         tiers=tiers,
+        discounts=discounts,
     )
     if len(quoted.faults):
         raise CannotQuote(quoted.faults["detail"].iloc[0].replace(f" of deployment {_NEW}", ""))
@@ -55,7 +58,7 @@ def project(
         raise CannotQuote(
             f"plan {plan!r} has no rate for {quoted.unbilled['resource_kind'].iloc[0]!r} in {month}: it has {kinds}"
         )
-    lines = invoice.tenant_lines(quoted.lines, frame(invoice.ADJUSTMENTS), whom, month)
+    lines = invoice.tenant_lines(quoted.lines, frame(invoice.ADJUSTMENTS), whom, month, discounts)
     return invoice.totals(lines, whom, month), lines.assign(deployment_id=None)
 
 

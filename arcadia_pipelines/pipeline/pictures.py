@@ -26,7 +26,16 @@ if TYPE_CHECKING:  # loaded only by what draws: it cannot be without docstrings 
 
 SECONDS = 30.0
 """How long one picture may take: the first of a process takes half a second, the next a fiftieth of one."""
-_PARTS = {"plan_base": "#30638e", "addon": "#edae49", "overage": "#00798c", "adjustment": "#d1495b"}
+_PARTS = {
+    "plan_base": "#30638e",
+    "addon": "#edae49",
+    "overage": "#00798c",
+    "discount": "#8d96a3",
+    "commitment": "#66a182",
+    "adjustment": "#d1495b",
+}
+_ALWAYS = ("plan_base", "addon", "overage")
+"""The parts that are in the legend though a month has none of them."""
 _SIDE_COLOURS = {"revenue": "#30638e", "cost": "#d1495b"}
 _LOOK = {
     "axis": {"labelFontSize": 12},
@@ -148,8 +157,8 @@ def revenue_by_month(revenue: pd.DataFrame) -> "alt.LayerChart":
         part=drawn["column"].str.removesuffix("_cents"),
         rank=drawn["column"].map(columns.index),
     )
-    adjusted = drawn.loc[drawn["part"] == "adjustment", "dollars"].ne(0).any()
-    parts = [part for part in _PARTS if part != "adjustment" or adjusted]
+    there = drawn.loc[drawn["dollars"] != 0, "part"].unique()
+    parts = [part for part in _PARTS if part in _ALWAYS or part in there]
     base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
     bars = base.mark_bar(size=36).encode(
         y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),

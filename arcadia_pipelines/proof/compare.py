@@ -76,6 +76,8 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     - price: the unit price, the allowance or the effective_from differs
     - subscription: a plan or addon came, went, or has another quantity or number of days; also overage of such a plan
     - usage or price: an overage line came or went though its plan stayed; the revision without it does not say which
+    - discount: a discount came, went, or takes off another amount
+    - commitment: something else is missing from a commitment
     - correction: an adjustment or a credit
     - tax: GST is on another taxable sum, or GST came or went
     - code: the same inputs gave another result, so the engine was changed
@@ -133,6 +135,8 @@ def _causes(both: pd.DataFrame, matched: Series, taxed_alike: bool) -> Series:
         | (overage & matched & lasted)
         | (replanned & (price | ~matched)),
         "usage or price": overage & ~matched & ~replanned,
+        "discount": kind == "discount",
+        "commitment": kind == "commitment",
         "correction": kind.isin(["adjustment", "credit"]),
         "tax": (kind == "tax") & (~matched | (not taxed_alike)),
     }

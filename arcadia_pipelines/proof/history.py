@@ -290,6 +290,36 @@ def prices(connection: Connection, month: BillingMonth, tenant: str) -> dict[tup
 
 
 @dataclass(frozen=True)
+class Term:
+    """A tenant's discount or commitment as it is now: per cent, or cents a month, from the month of starts_on on.
+
+    It is not for the month of ends_on any more; None: no end.
+    """
+
+    table: str
+    id: str
+    percent: Decimal | None
+    cents: Decimal | None
+    starts_on: str
+    ends_on: str | None
+
+
+_TERMS = """
+    select 'discounts', id::text, percent, amount_cents, starts_on::text, ends_on::text
+    from billing.discounts() where tenant_id = %(tenant)s
+    union all
+    select 'commitments', id::text, null, minimum_cents, starts_on::text, ends_on::text
+    from billing.commitments() where tenant_id = %(tenant)s
+"""
+
+
+def terms(connection: Connection, tenant: str) -> dict[str, Term]:
+    """The tenant's discounts and commitments, whatever months they are for, by id."""
+    rows = connection.exec_driver_sql(_TERMS, {"tenant": tenant})
+    return {term: Term(table, term, *rest) for table, term, *rest in rows}
+
+
+@dataclass(frozen=True)
 class Correction:
     """A corrected month: what its invoice billed and what is owed now (null: nothing is to be corrected), ex GST.
 

@@ -45,6 +45,8 @@ REVENUE = pa.schema(
         ("plan_base_cents", WHOLE),
         ("addon_cents", WHOLE),
         ("overage_cents", WHOLE),
+        ("discount_cents", WHOLE),
+        ("commitment_cents", WHOLE),
         ("adjustment_cents", WHOLE),
         ("revenue_cents", WHOLE),
     ]
@@ -56,14 +58,17 @@ _REVENUE = """
     select period_start, resource_kind, coalesce(sum(cents) filter (where kind = 'plan_base'), 0) as plan_base_cents,
            coalesce(sum(cents) filter (where kind = 'addon'), 0) as addon_cents,
            coalesce(sum(cents) filter (where kind = 'overage'), 0) as overage_cents,
+           coalesce(sum(cents) filter (where kind = 'discount'), 0) as discount_cents,
+           coalesce(sum(cents) filter (where kind = 'commitment'), 0) as commitment_cents,
            coalesce(sum(cents) filter (where kind in ('credit', 'adjustment')), 0) as adjustment_cents,
            sum(cents) as revenue_cents
     from (
-        select l.period_start, l.kind, coalesce(l.resource_kind, l.kind) as resource_kind, sum(l.amount_cents) as cents
+        select l.period_start, l.kind, sum(l.amount_cents) as cents,
+               coalesce(l.resource_kind, case l.kind when 'discount' then l.meta ->> 'of' end, l.kind) as resource_kind
         from billing.tenant_invoice_lines l join billing.tenant_invoices i on i.id = l.invoice_id
         where l.kind <> 'tax' and i.status in ('issued', 'paid')
           and l.period_start >= %(first)s and l.period_start < %(end)s
-        group by 1, 2, 3
+        group by l.period_start, l.kind, 4
     ) kinds
     group by 1, 2 order by 1, 2
 """

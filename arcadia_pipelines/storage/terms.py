@@ -91,3 +91,9 @@ def of(connection: Connection, month: BillingMonth) -> Terms:
         bulk.read(connection, DISCOUNTS_IN_EFFECT, DISCOUNTS, parameters),
         bulk.read(connection, COMMITMENTS_IN_EFFECT, COMMITMENTS, parameters),
     )
+
+
+def for_new(connection: Connection, month: BillingMonth, tenant: str | None) -> pd.DataFrame:
+    """The tenant's discounts in effect in the month that count for a deployment that it has not yet, as DISCOUNTS."""
+    query = f"select * from ({DISCOUNTS_IN_EFFECT}) d where tenant_id = %(tenant)s and deployment_id is null"
+    return bulk.read(connection, query, DISCOUNTS, {"month": month.start, "tenant": tenant})

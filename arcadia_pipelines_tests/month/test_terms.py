@@ -1,7 +1,15 @@
 """Discounts and commitments from the platform's tables to invoices, corrections and proofs; by hand."""
 
+import csv
+from decimal import Decimal
+from pathlib import Path
+
 import pytest
 
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.exports import focus
+from arcadia_pipelines.storage import database
+from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World, uid
 
 PILOT = [("Plan: studio", 5000), ("Addon: storage_50gb", 750), ("Overage: droplet_hours", 672)]
@@ -276,6 +284,120 @@ def test_revenue_has_discounts_with_what_they_are_off(agreed: World) -> None:
     )
     assert name is None
     assert missing > 0
+
+
+def said(arcadia: Call, *arguments: str, code: int = 0) -> list[str]:
+    """What the command says, line by line, without what is around them."""
+    answer = arcadia(*arguments)
+    assert answer.code == code, answer.err
+    return [line.strip(" │") for line in answer.out.splitlines() if line.strip(" │")]
+
+
+def test_a_discount_and_a_commitment_are_explained_to_their_rows(world: World, arcadia: Call) -> None:
+    """A tenth of 50.00, then a share of 10.00 off; 46.22 are left, and 80.00 are the least."""
+    world.pilot()
+    discount(world, "spring", percent=10, line_kind="plan_base")
+    discount(world, "loyal", amount_cents=1000)
+    commitment(world, 8000, id=uid("least"), ends_on="2027-01-01")
+    world.publish("2026-04")
+    told = said(arcadia, "explain", "INV-202604-00001")
+    for sentence in (
+        "10 % of 50.00, what is left of plan_base before it: -5.00 half up",
+        f"discount {uid('spring')}: from 2026-01-01 on (discounts)",
+        "a part of the 10.00 off, in proportion to 45.00, what is left of plan_base before it",
+        "a part of the 10.00 off, in proportion to 6.72, what is left of overage droplet_hours before it",
+        "at least 80.00 a month: less 49.22 charged = 30.78",
+        f"commitment {uid('least')}: from 2026-01-01 on until before 2027-01-01 (commitments)",
+    ):
+        assert sentence in told
+    assert told[-1] == "Every sum agrees."
+    world.query("update cloud.discounts set percent = 20 where percent = 10")
+    world.query("delete from cloud.commitments")
+    objections = [line for line in said(arcadia, "explain", "INV-202604-00001", code=1) if line.startswith("!! ")]
+    assert objections == [
+        f"!! discount {uid('spring')}: from 2026-01-01 on (discounts), 20 % now; billed was 10 %",
+        f"!! commitment {uid('least')} does not exist any more; billed was 80.00 a month",
+    ]
+
+
+@pytest.mark.usefixtures("agreed")
+def test_every_line_by_terms_is_explained_and_agrees(arcadia: Call) -> None:
+    assert said(arcadia, "explain", "INV-202604-00001")[-1] == "Every sum agrees."
+
+
+def test_a_commitment_of_a_part_month_is_explained(world: World, arcadia: Call) -> None:
+    """60.00 from 16 April on is 30.00, and base 50.00 of it 25.00: 5.00 are missing."""
+    world.tenant("pilot")
+    world.plan("studio", 5000)
+    world.query("update cloud.plans set proration = 'daily'")
+    world.deployment("pilot", "web", "studio", start="2026-04-16")
+    commitment(world, 6000, "web")
+    world.publish("2026-04")
+    told = said(arcadia, "explain", "INV-202604-00001")
+    assert "at least 60.00 a month: 30.00 for 15 of 30 days, less 25.00 charged = 5.00" in told
+    assert told[-1] == "Every sum agrees."
+    assert world.disproved() == []
+
+
+def test_a_comparison_names_discounts_and_commitments(world: World, arcadia: Call) -> None:
+    """10 % become 20 %, and 60.00 at least come."""
+    world.pilot()
+    discount(world, "spring", percent=10, line_kind="plan_base")
+    world.publish("2026-04")
+    world.query("update cloud.discounts set percent = 20")
+    commitment(world, 6000, "web")
+    world.publish("2026-04")
+    changes = arcadia("diff", "pilot", "2026-04", "--json").json()["changes"]
+    assert [(change["change"], change["cause"], change["difference_cents"]) for change in changes] == [
+        ("changed", "discount", -500),
+        ("added", "commitment", 578),
+        ("changed", "tax", 8),
+    ]
+
+
+def test_a_lost_invoice_with_terms_is_rebuilt(agreed: World, arcadia: Call) -> None:
+    """Its lines are gone, and put back from the quote lines and the terms."""
+    before = agreed.lines("pilot", "2026-04")
+    agreed.tamper("delete from billing.tenant_invoice_lines")
+    assert arcadia("rebuild", "2026-04", "--reason", "lost").code == 0
+    assert agreed.lines("pilot", "2026-04") == before
+    assert agreed.disproved() == []
+
+
+def test_a_quote_for_a_tenant_has_the_discounts_of_all_its_deployments(world: World, arcadia: Call) -> None:
+    """10 % off the 50.00; not what is for web alone, not a commitment, and nobody else's."""
+    world.pilot()
+    discount(world, "spring", percent=10)
+    discount(world, "web's", percent=50, deployment_id=uid("web"))
+    commitment(world, 100_000)
+    world.tenant("other")
+    quoted = arcadia("quote", "--plan", "studio", "--tenant", "pilot", "--month", "2026-04", "--json").json()
+    assert [(line["description"], line["amount_cents"]) for line in quoted["lines"]] == [
+        ("Plan: studio", 5000),
+        ("Discount: spring", -500),
+        ("GST 10%", 450),
+    ]
+    for whose in ([], ["--tenant", "other"]):
+        quoted = arcadia("quote", "--plan", "studio", *whose, "--month", "2026-04", "--json").json()
+        assert quoted["subtotal_cents"] == 5000
+
+
+def test_a_month_with_terms_is_exported_for_finops(agreed: World, tmp_path: Path) -> None:
+    """Each discount beside what it is off, each row of the month; they sum to the invoice."""
+    with database.snapshot(database.engine(agreed.url)) as connection:
+        focus.export(connection, BillingMonth.parse("2026-04"), "revenue", tmp_path / "april.csv")
+    with (tmp_path / "april.csv").open(newline="", encoding="utf-8") as lines:
+        found = list(csv.DictReader(lines))
+    assert sum(Decimal(row["BilledCost"]) for row in found) == Decimal("109.99")  # 99.99 and GST of 10.00
+    names = ("ChargeCategory", "ChargeClass", "ChargeFrequency", "ServiceName", "PricingQuantity", "SkuId")
+    assert {
+        tuple(row[name] for name in names)
+        for row in found
+        if row["ChargeDescription"].startswith(("Discount: 60 of plans again", "Commitment: 99.99"))
+    } == {
+        ("Adjustment", "", "Recurring", "plan_base", "", ""),
+        ("Adjustment", "", "Recurring", "commitment", "", ""),
+    }
 
 
 def view(world: World, table: str, rows: str) -> None:
