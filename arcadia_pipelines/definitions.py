@@ -11,6 +11,7 @@ from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.pipeline.assets.views import VIEWS
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.jobs import OPERATIONS, check_month, month_costs, month_end
+from arcadia_pipelines.pipeline.reprice import reprice
 from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
 from arcadia_pipelines.pipeline.schedules import month_costs_schedule, month_end_schedule
 from arcadia_pipelines.pipeline.sensors import SENSORS
@@ -29,7 +30,7 @@ def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
             *VIEWS,
         ],
         asset_checks=CHECKS,
-        jobs=[month_end, month_costs, check_month, *OPERATIONS],
+        jobs=[month_end, month_costs, check_month, reprice, *OPERATIONS],
         schedules=[month_end_schedule, month_costs_schedule],
         sensors=SENSORS,
         resources={"database": database or BillingDatabase(), "results": Results()},

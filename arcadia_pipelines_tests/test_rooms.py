@@ -16,7 +16,7 @@ MAY_CALL = {
     "exports": {"billing", "storage"},
     "prices": {"billing", "storage"},
     "api": {"billing", "exports", "month", "storage"},
-    "pipeline": {"again", "billing", "costs", "month", "proof", "storage"},
+    "pipeline": {"again", "billing", "costs", "month", "prices", "proof", "storage"},
     "cli": {"api", "billing", "costs", "definitions", "exports", "month", "pipeline", "prices", "proof", "storage"},
 }
 """What stands at the root (errors, settings, the embedded server) may be called by every room; by billing, errors."""

@@ -25,6 +25,17 @@ class BillingMonth:
             raise InvalidMonth(f"{text!r} is not a month: write it like 2026-04")
         return cls(dt.date(int(match[1]), int(match[2]), 1))
 
+    @classmethod
+    def parse_range(cls, text: str) -> "list[BillingMonth]":
+        """The months from the first to the last of `2026-01..2026-10`, or `2026-04` alone. Raises InvalidMonth."""
+        first, _, last = text.partition("..")
+        months, until = [cls.parse(first)], cls.parse(last or first)
+        if until < months[0]:
+            raise InvalidMonth(f"{text} ends before it begins")
+        while months[-1] < until:
+            months.append(cls(months[-1].end))
+        return months
+
     @property
     def end(self) -> dt.date:
         """First day of the next month."""

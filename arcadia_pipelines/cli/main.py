@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli import api, db, export, operators, proof, ui
+from arcadia_pipelines.cli import api, db, export, operators, proof, reprice, ui
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
 from arcadia_pipelines.cli import history as history_commands
@@ -225,6 +225,7 @@ for command in (
     proof.audit,
     proof.rebuild,
     proof.replay,
+    reprice.reprice,
     *operators.COMMANDS,
     ui.ui,
 ):

@@ -29,6 +29,7 @@ SECTIONS = {
     },
     "Prices": {
         "prices": "The price book as a file: export, check, apply",
+        "reprice": "Price past months at other prices",
     },
     "Costs and files": {
         "costs": "The provider's bills, exchange rates, margins",

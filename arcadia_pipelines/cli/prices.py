@@ -106,7 +106,7 @@ def apply(
     that is invoiced. Where the platform owns its tables, the SQL is printed for it instead.
     """
     content = _bytes(file)
-    wanted = _book(file, content)
+    wanted = book_in(file, content)
     migrations.require(on := engine())
     with database.exclusive_transaction(on) as connection:
         found = applying.differences(connection, wanted, since)
@@ -142,8 +142,9 @@ def _bytes(file: Path) -> bytes:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _book(file: Path, content: bytes) -> PriceBook:
-    reading = text.read(content)
+def book_in(file: Path, content: bytes | None = None) -> PriceBook:
+    """The price book in the file. Raises InvalidPrices."""
+    reading = text.read(_bytes(file) if content is None else content)
     if reading.book is None:
         more = f", and {len(reading.faults) - 1} more" if len(reading.faults) > 1 else ""
         raise InvalidPrices(f"{file}:{reading.faults[0]}{more}: `arcadia prices check {file}` says it all")

@@ -123,3 +123,11 @@ def _beside(month: BillingMonth, before: pa.Table, after: pa.Table) -> pd.DataFr
 
 def _none() -> pd.DataFrame:
     return to_pandas(invoice.ADJUSTMENTS.empty_table())
+
+
+def summed(amounts: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Amounts (REPRICED) ex GST per value of these columns, with difference_cents; the largest differences first."""
+    before_tax = amounts[amounts["kind"] != "tax"]
+    sums = before_tax.groupby(list(by), as_index=False, dropna=False)[["before_cents", "after_cents"]].sum()
+    sums = sums.assign(difference_cents=sums["after_cents"] - sums["before_cents"])
+    return sums.sort_values("difference_cents", key=abs, ascending=False, kind="stable", ignore_index=True)

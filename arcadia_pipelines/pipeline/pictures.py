@@ -226,6 +226,30 @@ def cost_vs_revenue_by_kind(kinds: pd.DataFrame) -> "alt.LayerChart":
     return _two_bars(_sides(kinds.head(MOST_SHOWN), "resource_kind"), "resource_kind", title)
 
 
+def repriced(months: pd.DataFrame) -> "alt.LayerChart":
+    """Two bars a month, and the difference as text. Columns: month, cents before, cents after, difference_cents."""
+    import altair as alt
+
+    sides = {"before": "#8d99ae", "after": _PARTS["plan_base"]}
+    melted = months.melt("month", [f"{side}_cents" for side in sides], "column", "cents")
+    drawn = _drawable(melted).assign(side=melted["column"].str.removesuffix("_cents"))
+    base = alt.Chart(drawn).encode(x=alt.X("month:O", title=None, axis=alt.Axis(labelAngle=0)))
+    scale = alt.Scale(domain=list(sides), range=list(sides.values()))
+    bars = base.mark_bar().encode(
+        xOffset=alt.XOffset("side:N", sort=list(sides)),
+        y=alt.Y("dollars:Q", title=None, axis=alt.Axis(format="$,.0f")),
+        color=alt.Color("side:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
+    )
+    top = months[["before_cents", "after_cents"]].max(axis=1) / 100
+    more = _drawable(months.assign(cents=months["difference_cents"], top=top)[["month", "cents", "top"]])
+    texts = alt.Chart(more).mark_text(baseline="bottom", dy=-3)
+    differences = texts.encode(x="month:O", y="top:Q", text=alt.Text("dollars:Q", format="+$,.0f"))
+    chart: alt.LayerChart = (bars + differences).properties(
+        title="Revenue at the prices in effect and at the proposed ones, AUD ex GST", width=760, height=280
+    )
+    return chart
+
+
 def lowest_margins(margins: pd.DataFrame) -> "alt.LayerChart":
     """Two bars a deployment, the lowest margin first. Columns as margins.DEPLOYMENTS."""
     name, tenant = margins["deployment_name"], margins["tenant_id"].fillna("no tenant")

@@ -293,6 +293,11 @@ def table(data: pd.DataFrame) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name, "string") for name in columns]))
 
 
+def money_table(data: pd.DataFrame) -> dg.TableMetadataValue:
+    """As table(), with cents as dollars."""
+    return table(_in_dollars(data))
+
+
 def table_schema(columns: list[Column]) -> dg.TableSchemaMetadataValue:
     """The columns of a table or a view, as the catalogue shows them."""
     return dg.MetadataValue.table_schema(

@@ -1,13 +1,16 @@
 """Past months at other prices: what the engine makes of frozen usage, beside what it made."""
 
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month.reprice import NotRepriced, reprice
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines_tests.command_line import Call
+from arcadia_pipelines_tests.world import World, failures, run, uid
 
 APRIL = BillingMonth.parse("2026-04")
 PRICES: dict[str, list[dict[str, Any]]] = {
@@ -106,3 +109,62 @@ def test_a_month_that_was_not_quoted_cannot_be_priced_again(april: World) -> Non
         pytest.raises(NotRepriced, match="2026-05 is not quoted"),
     ):
         reprice(connection, BillingMonth.parse("2026-05"), PRICES)
+
+
+def test_the_book_that_is_in_effect_makes_no_difference_and_another_one_is_shown_whole(
+    april: World, arcadia: Call, tmp_path: Path
+) -> None:
+    """Exported and priced again: 0.00. At 60.00 a month: 10.00 more, of one tenant, in a table, JSON and two files."""
+    book = tmp_path / "book.yaml"
+    arcadia("prices", "export", "--month", "2026-04", "--out", str(book))
+    same = arcadia("reprice", "--prices", str(book), "--months", "2026-04", "--json").json()
+    assert [(row["before_cents"], row["difference_cents"]) for row in same["months"]] == [(6355, 0)]
+    assert all(row["before_cents"] == row["after_cents"] for row in same["amounts"])
+    book.write_text(book.read_text().replace("price_aud: '50.00'", "price_aud: '60.00'"))
+    told = arcadia("reprice", "--prices", str(book), "--months", "2026-04..2026-04")
+    assert "1 tenant would pay more, 0 tenants less." in told.out
+    assert [line.split()[1:] for line in told.out.splitlines() if "plan_base" in line] == [
+        ["plan_base", "│", "50.00", "│", "60.00", "│", "+10.00", "│"]
+    ]
+    files = [tmp_path / "amounts.parquet", tmp_path / "months.svg"]
+    wanted = ("--months", "2026-04", "--out", str(files[0]), "--picture", str(files[1]), "--json")
+    found = arcadia("reprice", "--prices", str(book), *wanted).json()
+    assert (found["tenants"][0]["difference_cents"], found["months"][0]["margin_after_cents"]) == (1000, None)
+    assert pyarrow.parquet.read_table(files[0]).to_pylist() == found["amounts"]
+    assert files[1].read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--months", "2026-05"), "2026-05 is not quoted: only months that were materialised can be priced again"),
+        (("--months", "2026-04..2026-03"), "2026-04..2026-03 ends before it begins"),
+        (("--months", "april"), "'april' is not a month"),
+        (("--months", "2026-04", "--out", "amounts.xls"), "amounts.xls must end with .parquet or .csv"),
+    ],
+)
+def test_what_cannot_be_priced_again_is_said(
+    april: World, arcadia: Call, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    book = tmp_path / "book.yaml"
+    arcadia("prices", "export", "--month", "2026-04", "--out", str(book))
+    assert said in arcadia("reprice", "--prices", str(book), *arguments).err
+
+
+def test_the_job_says_who_would_pay_how_much_more(april: World, arcadia: Call) -> None:
+    """10.00 more at 60.00 a month; a book with a fault is refused with its line."""
+    book = arcadia("prices", "export", "--month", "2026-04").out.replace("price_aud: '50.00'", "price_aud: '60.00'")
+    done = run(april, "reprice", run_config=of_reprice(book))
+    assert done.success
+    [event] = [e for e in done.all_events if e.event_type_value == "STEP_OUTPUT"]
+    told = event.step_output_data.metadata
+    assert told["summary"].value == "$10.00 ex GST more in all; 1 tenant would pay more, 0 tenants less"
+    assert "data:image/svg+xml" in str(told["picture"].value)
+    wrong = run(april, "reprice", run_config=of_reprice(book.replace("'60.00'", "'-1'")))
+    assert not wrong.success
+    assert "-1 is below 0" in failures(wrong)[0]
+
+
+def of_reprice(book: str) -> dict[str, Any]:
+    """The run config that prices April at this book."""
+    return {"ops": {"do_reprice": {"config": {"months": "2026-04", "price_book": book}}}}
