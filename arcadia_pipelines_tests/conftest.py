@@ -21,7 +21,7 @@ from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import second_server
 from arcadia_pipelines_tests.command_line import arcadia, process
 from arcadia_pipelines_tests.databases import EMPTY, copy_of
-from arcadia_pipelines_tests.world import World, WorldOf, connect, publish_pilots_april, shared_instance
+from arcadia_pipelines_tests.world import World, connect, publish_pilots_april, shared_instance
 
 __all__ = ["arcadia", "process"]  # fixtures too
 _TEST_HOME = "TEST_HOME_OF_ARCADIA"
@@ -94,11 +94,11 @@ def migrated(server_url: str) -> Iterator[str]:
         yield url.rpartition("/")[2]
 
 
-Filled = Callable[[Callable[[World], object]], str]
+TemplateOf = Callable[[Callable[[World], object]], str]
 
 
 @pytest.fixture(scope="session")
-def filled(server_url: str, migrated: str) -> Iterator[Filled]:
+def template_of(server_url: str, migrated: str) -> Iterator[TemplateOf]:
     """Gives the name of a migrated database that a function has filled, to be copied; it is filled once in a worker."""
     with ExitStack() as made:
 
@@ -120,10 +120,14 @@ def empty_url(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, server_url: str, migrated: str, filled: Filled) -> Iterator[str]:
-    """The URL of a database of the test's own: migrated, and filled if the test uses a fixture of BEGINNINGS."""
-    fill = next((fill for name, fill in BEGINNINGS.items() if name in request.fixturenames), None)
-    with copy_of(server_url, filled(fill) if fill else migrated) as url:
+def url(request: pytest.FixtureRequest, server_url: str, migrated: str, template_of: TemplateOf) -> Iterator[str]:
+    """The URL of a database of the test's own: migrated, and filled if the test uses a fixture of BEGINNINGS.
+
+    A module may have BEGINNINGS of its own, for fixtures of its own.
+    """
+    beginnings = {**BEGINNINGS, **getattr(request.module, "BEGINNINGS", {})}
+    fill = next((fill for name, fill in beginnings.items() if name in request.fixturenames), None)
+    with copy_of(server_url, template_of(fill) if fill else migrated) as url:
         yield url
 
 
@@ -137,18 +141,6 @@ def engine(url: str) -> Engine:
 def world(url: str) -> Iterator[World]:
     """What the platform sells and meters, to be filled by the test."""
     with World(url).connected() as world:
-        yield world
-
-
-@pytest.fixture
-def world_of(server_url: str, filled: Filled) -> Iterator[WorldOf]:
-    """Gives a world that a function has filled: a copy, for this test, of the one that it filled in this worker."""
-    with ExitStack() as opened:
-
-        def world(fill: Callable[[World], object]) -> World:
-            url = opened.enter_context(copy_of(server_url, filled(fill)))
-            return opened.enter_context(World(url).connected())
-
         yield world
 
 
@@ -170,7 +162,7 @@ def _sample_data(world: World) -> None:
 
 
 BEGINNINGS = {"sample": _sample_data, "pilots_april": publish_pilots_april}
-"""What the database of a test begins with that uses the fixture."""
+"""What the database of a test begins with that uses the fixture: it is filled once, and copied for each test."""
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Self
@@ -339,10 +339,6 @@ class World:
                 f"{month}-01",
             )
         ]
-
-
-WorldOf = Callable[[Callable[[World], object]], World]
-"""Gives a world that the function has filled, in a database of the test's own: see conftest.py."""
 
 
 def publish_pilots_april(world: World) -> None:

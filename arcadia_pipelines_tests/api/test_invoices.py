@@ -99,10 +99,9 @@ def test_the_pilots_april_is_served_as_it_is_billed(api: httpx.Client, billed: W
     assert lines[2]["meta"]["used"] == "2160.000000"
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_document_is_its_rows_json_whatever_the_text_is(serve: Serve, world: World) -> None:
     """Quotes, line breaks and nulls; a server that writes dates the German way: row_to_json() says the same."""
-    world.pilot()
-    world.month_end("2026-04")
     odd = """E'a "b" \\\\c {d},\\n\\te\\u00fc\\u2028'"""
     world.tamper(
         f"update billing.tenant_invoices set tenant_id = {odd},"

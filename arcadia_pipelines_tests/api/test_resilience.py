@@ -99,7 +99,7 @@ def forty_invoices(world: World) -> None:
         world.tenant(f"t{number}")
         world.deployment(f"t{number}", f"web{number}", "studio")
         world.use(f"web{number}", "droplet_hours", 100)
-    world.month_end("2026-04")
+    world.publish("2026-04")
 
 
 @pytest.mark.long
@@ -135,7 +135,7 @@ def test_while_a_month_is_run_again_no_invoice_is_seen_twice_or_half(serve: Serv
             for _ in range(2):
                 for number in range(40):
                     world.use(f"web{number}", "droplet_hours", 100)
-                world.month_end("2026-04")
+                world.publish("2026-04")
         finally:
             over.set()
         for reading in readings:
@@ -167,7 +167,7 @@ def test_a_sheet_is_of_one_instant_while_a_month_is_run_again(
             for _ in range(2):
                 for number in range(40):
                     world.use(f"web{number}", "droplet_hours", 100)
-                world.month_end("2026-04")
+                world.publish("2026-04")
             after = len(seen)
             until(lambda: len(seen) > after + 4)
         finally:

@@ -23,7 +23,7 @@ from arcadia_pipelines.proof.controls import Control, Finding
 from arcadia_pipelines.storage import usage
 from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.trouble import Contents, materialize, seen, timeless
-from arcadia_pipelines_tests.world import World, WorldOf, uid
+from arcadia_pipelines_tests.world import World, uid
 
 TENANTS = [f"tenant-{number}" for number in range(8)]
 KNOWN = ("quoted_tenants", "invoiced_tenants")
@@ -53,9 +53,12 @@ def bill_platform(world: World) -> None:
 
 
 @pytest.fixture
-def billed(world_of: WorldOf) -> World:
+def billed(world: World) -> World:
     """The platform, invoiced for April."""
-    return world_of(bill_platform)
+    return world
+
+
+BEGINNINGS = {"billed": bill_platform}
 
 
 def _now(world: World, deployment: str, kind: str, quantity: int | str) -> uuid.UUID:
@@ -380,7 +383,7 @@ def test_what_is_known_of_the_quotes_may_be_deleted(billed: World) -> None:
     """A tenant has nothing to bill any more, and nobody knows that it was quoted: its invoice is voided."""
     CHANGES["a tenant with nothing any more"](billed, TENANTS[3])
     billed.query("delete from billing.quoted_tenants")
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert billed.invoices("2026-04")[TENANTS[3]][0] == "void"
 
 
@@ -391,7 +394,7 @@ def test_frozen_usage_that_was_changed_by_hand_and_changed_back_is_quoted_again(
     materialize(billed, "deployment_quotes")
     billed.query(change, -50, uid(f"{TENANTS[3]}-a"))
     CHANGES["late usage"](billed, TENANTS[1])
-    billed.month_end("2026-04")
+    billed.publish("2026-04")
     assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 1, 6950, 695, 7645)
     assert billed.invoices("2026-04")[TENANTS[1]] == ("issued", 2, 6957, 696, 7653)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from arcadia_pipelines_tests.world import World, WorldOf, failed_checks, uid
+from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 JANUARY = "INV-202601-00001"
 
@@ -21,9 +21,12 @@ def invoice_january(world: World) -> None:
 
 
 @pytest.fixture
-def invoiced(world_of: WorldOf) -> World:
+def invoiced(world: World) -> World:
     """Acme on studio, with web and api: 100.00 and GST 10.00 in January; zulu has shop: 50.00."""
-    return world_of(invoice_january)
+    return world
+
+
+BEGINNINGS = {"invoiced": invoice_january}
 
 
 def move(world: World, *names: str, to: str = "acme-new") -> None:

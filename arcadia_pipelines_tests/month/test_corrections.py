@@ -4,7 +4,7 @@ import pytest
 
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.trouble import finish, start
-from arcadia_pipelines_tests.world import World, WorldOf, failed_checks, failures, uid
+from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
 
 APRIL = "INV-202604-00001"
 ADJUSTED = ("Adjustment: 2026-04, INV-202604-00001", 100)
@@ -22,9 +22,12 @@ def pay_april_and_bill_it_again(world: World) -> None:
 
 
 @pytest.fixture
-def paid(world_of: WorldOf) -> World:
+def paid(world: World) -> World:
     """The pilot's April, billed 64.22 and paid; then 100 h of it come late, and April is run again: 1.00 more."""
-    return world_of(pay_april_and_bill_it_again)
+    return world
+
+
+BEGINNINGS = {"paid": pay_april_and_bill_it_again}
 
 
 def withdraw(world: World) -> None:

@@ -450,7 +450,7 @@ def test_an_addon_is_billed_only_while_its_subscription_is(world: World) -> None
     for addon, (_, start, end) in spans.items():
         change = "update cloud.subscription_addons set started_at = %s, ended_at = %s where id = %s"
         world.query(change, start, end, uid(f"web/{addon}"))
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.lines("acme", "2026-04")[:-1] == [
         ("Plan: studio", 5000),
         ("Addon: across the start", 200),
@@ -604,12 +604,12 @@ def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
         world.tenant(tenant)
         world.deployment(tenant, f"{tenant}-web", "small")
     world.deployment("mia", "moving", "small")
-    world.month_end("2026-04")
+    world.publish("2026-04")
     [(mias,)] = world.query("select invoice_number from billing.tenant_invoices where tenant_id = 'mia'")
     world.done("void_invoice", invoices=[mias])  # until then the subscription's April is billed to her
     for table in ("subscriptions", "cloud_deployments"):
         world.query(f"update cloud.{table} set tenant_id = %s where id = %s", other, uid("moving"))
-    world.month_end("2026-04")
+    world.publish("2026-04")
     assert world.invoices("2026-04") == {"mia": ("void", 1, 2000, 200, 2200), other: ("issued", 2, 2000, 200, 2200)}
     assert world.disproved() == []
 

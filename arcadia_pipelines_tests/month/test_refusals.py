@@ -14,7 +14,7 @@ from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.pipeline.sensors import alert_on_late_usage, alert_on_missing_invoices
 from arcadia_pipelines.proof import audit
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.world import QUIETLY, World, WorldOf, failures, uid
+from arcadia_pipelines_tests.world import QUIETLY, World, failures, uid
 
 RUNNING = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
 NEXT = BillingMonth(RUNNING.end)
@@ -67,9 +67,12 @@ def invoice_sixteen(world: World) -> None:
 
 
 @pytest.fixture
-def many(world_of: WorldOf) -> World:
+def many(world: World) -> World:
     """Sixteen tenants with 50.00 a month each, invoiced for March."""
-    return world_of(invoice_sixteen)
+    return world
+
+
+BEGINNINGS = {"many": invoice_sixteen}
 
 
 @pytest.fixture
@@ -175,6 +178,6 @@ def test_a_few_tenants_may_leave_without_a_word(many: World) -> None:
     many.query("update cloud.subscriptions set status = 'pending' where tenant_id >= 't12'")
     many.query("insert into cloud.plans values (%s, 'unpriced', 'Unpriced')", uid("unpriced"))
     many.query("update cloud.subscriptions set plan_id = %s where tenant_id < 't06'", uid("unpriced"))
-    many.month_end("2026-03")
+    many.publish("2026-03")
     states = [row[0] for row in many.invoices("2026-03").values()]
     assert states == ["issued"] * 12 + ["void"] * 4

@@ -42,12 +42,18 @@ def document(answer: Answer) -> dict[str, Any]:
 
 
 def revise(world: World) -> None:
-    """The pilot's April, and again with 100 hours more: 772 h over for 7.72, GST on 65.22 is 6.52, total 71.74."""
+    """As `revised` says."""
     world.pilot()
     world.publish("2026-04")
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
     assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6522, 652, 7174)}
+
+
+@pytest.fixture
+def revised(world: World) -> World:
+    """The pilot's April, and again with 100 hours more: 772 h over for 7.72, GST on 65.22 is 6.52, total 71.74."""
+    return world
 
 
 # Revisions.
@@ -73,9 +79,9 @@ def test_a_replaced_revision_is_shown_as_it_stood(world: World, arcadia: Call) -
     assert (past["total_cents"], standing["total_cents"]) == (7064, 7174)
 
 
+@pytest.mark.usefixtures("revised")
 def test_people_see_a_replaced_revision_with_its_hash_and_why_it_was_replaced(world: World, arcadia: Call) -> None:
     """6.72 and 70.64 on revision 1, 7.72 and 71.74 on the one that stands."""
-    revise(world)
     first = text(arcadia("show", "pilot", "2026-04", "--revision", "1"))
     assert any(re.search(r"Overage: droplet_hours .* 672 hour .* 6\.72$", line) for line in first)
     assert any(re.search(r"Total .* 70\.64$", line) for line in first)
@@ -133,9 +139,9 @@ def test_one_revision_is_nothing_to_compare(world: World, arcadia: Call) -> None
     assert (compared["from"], compared["to"]["revision"], compared["changes"]) == (None, 1, [])
 
 
+@pytest.mark.usefixtures("revised")
 def test_the_last_two_revisions_are_compared(world: World, arcadia: Call) -> None:
     """100 h more at 1 c: the overage is 1.00 more, GST 0.10, the total 1.10; plan and addon are the same."""
-    revise(world)
     told = text(arcadia("diff", "pilot", "2026-04"))
     cells = [[cell.strip() for cell in line.split("│")] for line in told if "│" in line]
     assert cells == [
@@ -151,9 +157,9 @@ def test_the_last_two_revisions_are_compared(world: World, arcadia: Call) -> Non
     assert any(line.startswith("Revision 2 replaced revision 1 on ") for line in told)
 
 
+@pytest.mark.usefixtures("revised")
 def test_a_comparison_as_json_has_cents_and_decimals(world: World, arcadia: Call) -> None:
     """Integers and strings, with both revisions' heads and what came between."""
-    revise(world)
     compared = arcadia("diff", "pilot", "2026-04", "--json").json()
     assert (compared["from"]["revision"], compared["to"]["revision"]) == (1, 2)
     assert (compared["from"]["total_cents"], compared["to"]["total_cents"], compared["difference_cents"]) == (
@@ -196,9 +202,9 @@ def test_a_comparison_as_json_has_cents_and_decimals(world: World, arcadia: Call
     assert compared["meta_changes"] == []
 
 
+@pytest.mark.usefixtures("revised")
 def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
     """Revision 3 has 2 c an hour: 772 x 2 = 15.44. From 1 to 3 usage and price are both the cause: +8.72."""
-    revise(world)
     world.plan("studio", None, {"droplet_hours": (1488, 2)}, since="2026-04-01")
     world.publish("2026-04")
 
@@ -254,9 +260,9 @@ def test_another_plan_is_a_subscription(world: World, arcadia: Call) -> None:
     assert "web, Overage: droplet_hours: used 2,160, included 1,488, 672 hour over; not on revision 2" in told
 
 
+@pytest.mark.usefixtures("revised")
 def test_an_engine_that_bills_the_same_inputs_otherwise_is_told_as_code(world: World, arcadia: Call) -> None:
     """A cent more on the plan's line: nobody used more, no price changed."""
-    revise(world)
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 5001 where kind = 'plan_base'")
     told = text(arcadia("diff", "pilot", "2026-04"))
     alarm = "web, Plan: studio: the same inputs come to another amount: the engine was changed; have a developer look"
@@ -529,21 +535,35 @@ def test_a_gst_free_and_a_void_invoice_say_so(world: World, arcadia: Call) -> No
     ]
 
 
-def corrected(world: World) -> str:
-    """The pilot's April, paid, and 100 h late: billed 64.22, owed 65.22. The id of May's adjustment of 1.00."""
+def correct(world: World) -> None:
+    """As `corrected` says."""
     world.pilot()
     world.publish("2026-04")
     world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     world.use("web", "droplet_hours", 100)
     world.publish("2026-04")
     world.publish("2026-05")
+
+
+@pytest.fixture
+def corrected(world: World) -> World:
+    """The pilot's April, paid, and 100 h late: billed 64.22, owed 65.22; May has an adjustment of 1.00."""
+    return world
+
+
+BEGINNINGS = {"revised": revise, "corrected": correct}
+
+
+def adjustment(world: World) -> str:
+    """The id of the line that adjusts."""
     [(line,)] = world.query("select id::text from billing.tenant_invoice_lines where kind = 'adjustment'")
     return str(line)
 
 
+@pytest.mark.usefixtures("corrected")
 def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> None:
     """April billed 64.22 and owed 65.22: May carries the 1.00. When 65.72 is owed, 0.50 is left for a later invoice."""
-    line = corrected(world)
+    line = adjustment(world)
     assert text(arcadia("explain", line))[3:] == [
         "1 x 1.00 = 1.00",
         "corrects April 2026, invoice INV-202604-00001, which stays as it is",
@@ -572,9 +592,10 @@ def test_an_adjustment_names_what_it_corrects(world: World, arcadia: Call) -> No
     ]
 
 
+@pytest.mark.usefixtures("corrected")
 def test_a_credit_without_a_correction_left_says_so(world: World, arcadia: Call) -> None:
     """The late hours are taken back: nothing is to be corrected in April, and the 1.00 of May is to be given back."""
-    line = corrected(world)
+    line = adjustment(world)
     world.use("web", "droplet_hours", -100)
     world.publish("2026-04")
     answer = arcadia("explain", line)
@@ -589,9 +610,10 @@ def test_a_credit_without_a_correction_left_says_so(world: World, arcadia: Call)
     assert "the lines that correct it sum to 0.00: nothing is left to correct" in told
 
 
+@pytest.mark.usefixtures("corrected")
 def test_an_adjustment_by_hand_names_no_month(world: World, arcadia: Call) -> None:
     """There is no more to tell than its arithmetic."""
-    line = corrected(world)
+    line = adjustment(world)
     world.tamper("update billing.tenant_invoice_lines set meta = '{}' where kind = 'adjustment'")
     assert text(arcadia("explain", line))[3:] == [
         "1 x 1.00 = 1.00",

@@ -99,7 +99,7 @@ def test_a_dropped_partition_stops_every_month_end_and_is_rebuilt_to_the_byte(bo
     assert books.query(SEEN) == seen
     assert books.disproved() == []
     assert [row[0] for row in books.events()][-3:] == ["rebuilt"] * 3
-    books.month_end("2026-04")
+    books.publish("2026-04")
     assert books.query("select * from billing.invoice_corrections order by 1, 2") == corrections
     assert books.query(SEEN) == seen
 

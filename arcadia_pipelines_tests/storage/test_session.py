@@ -78,7 +78,7 @@ def is_billed_right(world: World) -> None:
     assert world.query("select meta ->> 'gst_free_reason' from billing.tenant_invoices where tenant_id = 'zulu'") == [
         ("Exporté",)
     ]
-    world.month_end("2026-03")
+    world.publish("2026-03")
     assert world.invoices("2026-03") == bills
 
 
