@@ -42,12 +42,17 @@ _BY_TENANT = "create unique index on {0} (tenant_id)"
 # The rows of each query are hashed with a seed of its own. Unassigned usage has the tenant ''.
 _QUOTABLE = f"""
     create temporary table quotable on commit drop as
-    select tenant_id, sum(hash) + %(engine)s + (select coalesce(sum(hash_record_extended(r, 0)), 0)
-                                                from ({catalogue.RATES}) r)
-                                             + (select coalesce(sum(hash_record_extended(t, 6)), 0)
-                                                from ({catalogue.TIERS}) t) as made_from
+    with price_list as materialized (
+        select tenant_id, hash_record_extended(r, 0) as hash from ({catalogue.RATES}) r
+        union all
+        select tenant_id, hash_record_extended(t, 6) from ({catalogue.TIERS}) t
+    )
+    select tenant_id, sum(hash) + %(engine)s
+                      + (select coalesce(sum(hash), 0) from price_list where tenant_id is null) as made_from
     from (
-        select coalesce(tenant_id, '') as tenant_id, hash_record_extended(s, 1) as hash
+        select tenant_id, hash from price_list where tenant_id is not null
+        union all
+        select coalesce(tenant_id, ''), hash_record_extended(s, 1)
         from ({catalogue.SUBSCRIPTIONS.text}) s
         union all
         select coalesce(tenant_id, ''), hash_record_extended(a, 2) from ({catalogue.ADDONS.text}) a

@@ -127,6 +127,12 @@ CHANGES: dict[str, Callable[[World, str], object]] = {
     "a price": lambda world, tenant: world.query(
         "update cloud.plan_prices set base_price_cents = base_price_cents + 1 where plan_id = %s", uid("studio")
     ),
+    "a rate of one's own": lambda world, tenant: world.query(
+        "insert into cloud.tenant_rates (tenant_id, plan_id, resource_kind, effective_from, included_quantity, unit,"
+        " unit_price_cents) select %s, plan_id, resource_kind, '2026-04-01', 1, unit, 3 from cloud.plan_rates"
+        " order by 1, 2, 3 limit 1",
+        tenant,
+    ),
     "a rate": lambda world, tenant: world.query(
         "update cloud.plan_rates set included_quantity = included_quantity + 1"
     ),
@@ -223,6 +229,7 @@ FOURTH, BILLED = {TENANTS[3]}, set(TENANTS[:-1])
         "an addon less": (FOURTH, FOURTH),
         "a deployment's name": (FOURTH, FOURTH),
         "a price": (set(TENANTS), BILLED),
+        "a rate of one's own": (FOURTH, FOURTH),
         "a tenant's GST": (set(), set()),
         "a quote line, by hand": (set(TENANTS), set()),
         "frozen usage, by hand": (set(TENANTS), set()),
