@@ -65,7 +65,7 @@ _MONTH: LiteralString = f"""
 _TABLES: dict[By, tuple[LiteralString, LiteralString, LiteralString, LiteralString]] = {
     "deployment": (
         "tenant_id, deployment_id, deployment_name",
-        # The name that it had last. Revenue of none: credits, adjustments and deployments deleted since.
+        # The name that it had last. Revenue of none: commitments, credits, adjustments, deleted deployments.
         """
         tenant_id, deployment_id,
         case when deployment_id is not null

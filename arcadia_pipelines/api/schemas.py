@@ -105,7 +105,9 @@ class Line(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    deployment_id: uuid.UUID | None = Field(description="null for tax, credits and adjustments, or once it is deleted")
+    deployment_id: uuid.UUID | None = Field(
+        description="null for tax, credits, adjustments and the tenant's commitment, or once it is deleted"
+    )
     kind: Kind
     resource_kind: str | None = Field(description="the metered kind of an overage; else null")
     description: str
@@ -424,7 +426,9 @@ class DeploymentCosts(Sums):
     """A deployment and who pays for it."""
 
     tenant_id: str | None = Field(description="null for costs of a deployment that is deleted")
-    deployment_id: uuid.UUID | None = Field(description="null for credits, adjustments and deployments deleted since")
+    deployment_id: uuid.UUID | None = Field(
+        description="null for a tenant's commitments, credits, adjustments and deleted deployments"
+    )
     deployment_name: str | None
 
 

@@ -643,11 +643,20 @@ def test_a_folder_that_is_not_there_is_named(world: World, arcadia: Call) -> Non
 def test_the_validator_of_focus_1_0_passes_both_sides(sample: World, tmp_path: Path) -> None:
     """With five columns called as it calls them. It does check: a currency that there is not, it refuses."""
     assert VALIDATOR.exists(), f"make {VALIDATOR.parents[1].name}/.installed (make test does)"
+    sample.query(
+        "insert into cloud.discounts"
+        " select gen_random_uuid(), id, null, null, null, 10, null, '2026-01-01', null, 'ten' from cloud.tenants"
+    )
+    sample.query(
+        "insert into cloud.commitments select gen_random_uuid(), id, null, 9900, '2026-01-01' from cloud.tenants"
+    )
     sample.publish(APRIL)
     with_bill(sample, APRIL)
     for side in focus.SIDES:
         found = exported(sample, APRIL, side, tmp_path)
         assert validated(found, tmp_path) == "Validation succeeded."
+        kinds = {row["ChargeDescription"].partition(":")[0] for row in found}
+        assert kinds >= ({"Discount", "Commitment"} if side == "revenue" else set())
     refusal = validated([{**row, "BillingCurrency": "AUS"} for row in found], tmp_path)
     assert "BillingCurrency_IsCurrencyCode failed" in refusal
 

@@ -142,6 +142,25 @@ CHANGES: dict[str, Callable[[World, str], object]] = {
     "an addon's price": lambda world, tenant: world.query(
         "update cloud.addon_prices set price_cents = price_cents + 5"
     ),
+    "a discount": lambda world, tenant: world.query(
+        "insert into cloud.discounts values (%s, %s, null, null, null, 10, null, '2026-01-01', null, 'spring')"
+        " on conflict (id) do update set percent = discounts.percent + 1",
+        uid(f"{tenant}/discount"),
+        tenant,
+    ),
+    "a commitment": lambda world, tenant: world.query(
+        "insert into cloud.commitments values (%s, %s, null, 9000, '2026-01-01', null)"
+        " on conflict (id) do update set minimum_cents = commitments.minimum_cents + 1",
+        uid(f"{tenant}/least"),
+        tenant,
+    ),
+    "a commitment beside another": lambda world, tenant: world.query(
+        "insert into cloud.commitments values (%s, %s, null, 9500, '2026-01-01', null)"
+        " on conflict (id) do update set starts_on = case when commitments.starts_on = '2026-01-01' then '2026-06-01'"
+        " else '2026-01-01' end::date",
+        uid(f"{tenant}/beside"),
+        tenant,
+    ),
     "a deployment's name": lambda world, tenant: world.query(
         "update cloud.cloud_deployments set name = name || 'x' where tenant_id = %s", tenant
     ),
@@ -227,6 +246,8 @@ FOURTH, BILLED = {TENANTS[3]}, set(TENANTS[:-1])
         "usage that is no number": (FOURTH, FOURTH),
         "a subscription that ends within the month": (FOURTH, FOURTH),
         "an addon less": (FOURTH, FOURTH),
+        "a discount": (FOURTH, FOURTH),
+        "a commitment": (FOURTH, FOURTH),
         "a deployment's name": (FOURTH, FOURTH),
         "a price": (set(TENANTS), BILLED),
         "a rate of one's own": (FOURTH, FOURTH),

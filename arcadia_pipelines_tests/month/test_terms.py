@@ -1,6 +1,7 @@
 """Discounts and commitments from the platform's tables to invoices, corrections and proofs; by hand."""
 
 import csv
+import random
 from decimal import Decimal
 from pathlib import Path
 
@@ -218,6 +219,46 @@ def test_every_sort_of_discount_is_proved_a_second_way(agreed: World) -> None:
         select min(cents) from (
             select deployment_id, coalesce(meta ->> 'of', kind), resource_kind, sum(amount_cents) as cents
             from billing.tenant_invoice_lines where kind <> 'tax' group by 1, 2, 3
+        ) sums
+    """)
+    assert least == 0
+
+
+def test_two_ways_agree_on_terms_by_chance(world: World) -> None:
+    """Sixty tenants, each with up to three deployments, six discounts and three commitments of small, alike amounts."""
+    chance = random.Random(16)
+    world.plan("small", 3, {"cpu": (0, 1), "gb": (0, 1)})
+    world.plan("studio", 100, {"cpu": (0, 1), "gb": (0, "0.7")})
+    world.query("update cloud.plans set proration = 'daily' where code = 'studio'")
+    world.addon("disk", 33)
+    for tenant in (f"tenant-{number}" for number in range(60)):
+        world.tenant(tenant)
+        deployments = [f"{tenant}/{letter}" for letter in chance.sample("abc", chance.randint(1, 3))]
+        for name in deployments:
+            start = chance.choice(["2026-01-01", "2026-04-01", "2026-04-10 12:00+00", "2026-04-30"])
+            plan, addons = chance.choice(["small", "studio"]), chance.choice([[], ["disk"]])
+            world.deployment(tenant, name, plan, addons, start=start)
+            for kind in chance.sample(["cpu", "gb"], chance.randint(0, 2)):
+                world.use(name, kind, chance.choice([1, 2, 7, 33, 100]), "2026-04-30 12:00+00")
+        for number in range(chance.randint(0, 6)):
+            size: dict[str, object] = {"percent": chance.choice([0, 5, "33.3333", 50, 100])}
+            size = chance.choice([size, {"amount_cents": chance.choice([0, 1, 2, 7, 50, 1000])}])
+            only = {
+                "deployment_id": chance.choice([None, None, uid(chance.choice(deployments))]),
+                "line_kind": chance.choice([None, None, "plan_base", "addon", "overage"]),
+                "resource_kind": chance.choice([None, None, None, "cpu", "gb"]),
+                "starts_on": chance.choice(["2026-01-01", "2026-03-01", "2026-04-01", "2026-05-01"]),
+            }
+            discount(world, f"{tenant}/{number}", tenant, **size, **only)
+        for scope in chance.sample([*deployments, None], chance.randint(0, len(deployments))):
+            commitment(world, chance.choice([1, 100, 101, 250]), scope, tenant)
+    world.publish("2026-04")
+    assert len(world.invoices("2026-04")) == 60
+    assert world.disproved() == []
+    [(least,)] = world.query("""
+        select min(cents) from (
+            select deployment_id, coalesce(meta ->> 'of', kind), resource_kind, sum(amount_cents) as cents
+            from billing.tenant_invoice_lines where deployment_id is not null group by 1, 2, 3
         ) sums
     """)
     assert least == 0

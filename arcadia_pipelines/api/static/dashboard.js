@@ -426,7 +426,7 @@ async function monthsPage() {
 const KEPT = ["from", "to", "tenant", "sort"];
 const NAMES = {
   deployments: {
-    name: (row) => row.deployment_name ?? (row.deployment_id ? `deleted: ${row.deployment_id}` : "no deployment: credits, adjustments, deleted"),
+    name: (row) => row.deployment_name ?? (row.deployment_id ? `deleted: ${row.deployment_id}` : "no deployment: commitments, credits, adjustments, deleted"),
     bar: (row) => row.deployment_name ?? (row.deployment_id ? "deleted" : "no deployment"),
     href: (row) => row.tenant_id && address("invoices", { of: row.tenant_id, deployment: row.deployment_id ?? "none", name: row.deployment_name, back: "deployments" }, KEPT),
     more: [{ head: "Tenant", text: true, cell: (row) => words(row.tenant_id ?? "") }],
@@ -518,7 +518,7 @@ async function invoicesPage() {
   const facts = [
     ["Months", from === to ? from : `${from} to ${to}`],
     ["Tenants", tenants.length ? tenants.join(", ") : "all"],
-    deployment && ["Deployment", deployment === "none" ? "none: credits, adjustments, deleted deployments" : (now.get("name") ?? deployment)],
+    deployment && ["Deployment", deployment === "none" ? "none: commitments, credits, adjustments, deleted deployments" : (now.get("name") ?? deployment)],
     kind && ["Kind", kind],
     ["Revenue", `${dollars(found.revenue_cents)} in ${count(found.count, "invoice")}`],
   ].filter(Boolean);
