@@ -8,6 +8,7 @@ is, with exit code 1.
             CannotQuote             month/projection.py
             InvalidMonth            billing/month.py; also a ValueError
             NotBillable             pipeline/partitions.py
+            NotRepriced             month/reprice.py
             OperationRefused        storage/operations.py
             PricesRefused           prices/changes.py
         MonthStopped                a month cannot be invoiced as it is, and stays as it was

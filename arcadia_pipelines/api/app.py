@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import IO, Annotated, Any
 
@@ -42,7 +43,8 @@ from arcadia_pipelines.api.observe import Observe
 from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.exports import sheets
-from arcadia_pipelines.month.projection import CannotQuote, project
+from arcadia_pipelines.month import comparison
+from arcadia_pipelines.month.projection import CannotQuote
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
 from arcadia_pipelines.storage.catalogue import UnknownCode, UnknownTenant
@@ -215,10 +217,11 @@ async def events(request: Request, who: Admin, invoice_id: uuid.UUID, _: NoParam
     dependencies=[Depends(body_names_each_once)],
     responses=told("forbidden", "too-slow", "too-large", *READING),
 )
-async def quotes(request: Request, who: Who, _: NoParameters, wanted: schemas.QuoteRequest) -> schemas.QuoteOfStart:
+async def quotes(request: Request, who: Who, _: NoParameters, wanted: schemas.QuoteRequest) -> schemas.WeighedQuote:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored.
 
-    With a `start`, the month that it starts in; and a whole month, where that costs less.
+    With a `start`, the month that it starts in; and a whole month, where that costs less. With `compare`, the same
+    on every plan on sale.
 
     A tenant is quoted its own prices; a platform admin the list's, or those of the `tenant` that is named.
     """
@@ -256,25 +259,38 @@ class Head:
             scope["route"] = as_get.get("route")
 
 
-def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> schemas.QuoteOfStart:
+def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> schemas.WeighedQuote:
     day = wanted.start or dt.datetime.now(dt.UTC).date().replace(day=1)
     month = BillingMonth.parse(wanted.month) if wanted.month else BillingMonth(day.replace(day=1))
     if wanted.start and wanted.start.replace(day=1) != month.start:
         raise Problem("invalid-request", f"start {wanted.start} is not in {month}: give one of the two")
     first_day = wanted.start.day if wanted.start else 1
     usage = {kind: Decimal(quantity) for kind, quantity in wanted.usage.items()}
+    asked = comparison.Wanted(month, tuple(wanted.addons), usage, tenant, first_day)
     with database.transaction(engine) as connection:
         connection.exec_driver_sql("set transaction read only")
         connection.exec_driver_sql("set local role arcadia_api")
         try:
-            quoted = _priced(*project(connection, month, wanted.plan, wanted.addons, usage, tenant, first_day))
-            whole = quoted
-            if first_day > 1:
-                whole = _priced(*project(connection, month, wanted.plan, wanted.addons, usage, tenant))
+            totals, lines = asked.on(connection, wanted.plan)
+            quoted = _priced(totals, lines)
+            whole = _priced(*replace(asked, first_day=1).on(connection, wanted.plan)) if first_day > 1 else quoted
+            warnings = comparison.warnings(connection, asked, wanted.plan, lines)
+            compared = comparison.compare(connection, asked) if wanted.compare else None
         except (UnknownCode, CannotQuote) as error:
             raise Problem("invalid-request", str(error)) from error
-    beside = {} if quoted == whole else {"whole_month": whole}
-    return schemas.QuoteOfStart.model_validate({**dict(quoted), **beside})
+    beside: dict[str, Any] = {} if quoted == whole else {"whole_month": whole}
+    if warnings:
+        beside["warnings"] = warnings
+    return schemas.WeighedQuote.model_validate({**dict(quoted), **beside, **_compared(compared)})
+
+
+def _compared(compared: comparison.Compared | None) -> dict[str, Any]:
+    if compared is None:
+        return {}
+    return {
+        "compared": [{"plan": plan, **dict(_priced(*quoted))} for plan, quoted in compared.quotes.items()],
+        "without": [{"plan": plan, "reason": why} for plan, why in compared.without.items()],
+    }
 
 
 def _priced(totals: pd.DataFrame, lines: pd.DataFrame) -> schemas.Quote:

@@ -257,6 +257,7 @@ class QuoteRequest(BaseModel):
         description="the day it starts on; the first of the month unless given",
     )
     tenant: Code | None = Field(default=None, description="with this tenant's own prices and GST status; for admins")
+    compare: bool = Field(default=False, strict=True, description="quote every other plan on sale, too")
 
 
 class Quote(BaseModel):
@@ -284,10 +285,30 @@ class Quote(BaseModel):
     lines: list[Line]
 
 
-class QuoteOfStart(Quote):
-    """A quote; and what a whole month costs, where the month that it starts in costs less."""
+class QuoteOnPlan(Quote):
+    """What the same deployment would cost on a plan."""
 
-    whole_month: Quote | None = None
+    plan: str
+
+
+class PlanWithoutQuote(BaseModel):
+    """A plan that the deployment cannot be on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plan: str
+    reason: str
+
+
+class WeighedQuote(Quote):
+    """A quote, and beside it what there is to say: each of these is left out where there is nothing."""
+
+    whole_month: Quote | None = Field(None, description="where the month that it starts in costs less")
+    warnings: list[str] | None = Field(
+        None, description="in words: where more usage would cost less, and that a commitment counts"
+    )
+    compared: list[QuoteOnPlan] | None = Field(None, description="with `compare`: every plan on sale, cheapest first")
+    without: list[PlanWithoutQuote] | None = Field(None, description="with `compare`: plans that it cannot be on")
 
 
 class PlanTier(BaseModel):

@@ -1,25 +1,24 @@
 """`arcadia`: the command line. Tables for people, --json for programs, and every error in one line."""
 
 import datetime as dt
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import click
 import dotenv
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.billing.money import QUANTITY_LIMIT, dollars
+from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import api, db, export, operators, proof, reprice, ui
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
 from arcadia_pipelines.cli import history as history_commands
 from arcadia_pipelines.cli import prices as price_commands
+from arcadia_pipelines.cli import quote as quote_commands
 from arcadia_pipelines.cli.console import (
     ERR,
     JSON,
@@ -28,7 +27,6 @@ from arcadia_pipelines.cli.console import (
     document,
     engine,
     print_invoice,
-    print_lines,
     print_table,
     say,
     shown,
@@ -44,7 +42,7 @@ from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings
 from arcadia_pipelines.storage import database, ledger, migrations
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 _NEXT = """
 Next:
@@ -57,24 +55,6 @@ Next:
   {arcadia} db psql -c "select * from revenue_by_deployment where period_start = '2026-04-01'"
   {down}
     stops the database and keeps its data"""
-
-
-class _Usage(click.ParamType[tuple[str, Decimal]]):
-    name = "KIND=QUANTITY"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Decimal]:
-        if isinstance(value, tuple):
-            return value
-        kind, _, text = value.partition("=")
-        try:
-            quantity = Decimal(text if kind else "")
-        except InvalidOperation:
-            self.fail(f"{value!r}: write it like droplet_hours=2160")
-        if not quantity.is_finite() or not 0 <= quantity < QUANTITY_LIMIT:
-            self.fail(f"{value!r}: the quantity must be a number from 0 to below 1e12")
-        if quantity != quantity.quantize(Decimal("0.000001")):
-            self.fail(f"{value!r}: a quantity has at most 6 decimals")
-        return kind, quantity
 
 
 @click.group(cls=Overview, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -102,58 +82,6 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
         click.echo(to_json({**told, "month": str(month)}))
     else:
         _print_outcomes([outcome])
-
-
-@arcadia.command()
-@click.option("--plan", required=True, help="The plan's code.")
-@click.option("--addon", "addons", multiple=True, help="An addon's code; again for each further unit.")
-@click.option("--usage", multiple=True, type=_Usage(), help="Expected usage in the month; again for each kind.")
-@click.option("--month", type=Month(), help="At the prices of this month; this month unless given.")
-@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="The day it starts on.")
-@click.option("--tenant", metavar="TENANT", help="With this tenant's own prices and GST status.")
-@JSON
-def quote(
-    plan: str,
-    addons: tuple[str, ...],
-    usage: tuple[tuple[str, Decimal], ...],
-    month: BillingMonth | None,
-    start: dt.datetime | None,
-    tenant: str | None,
-    as_json: bool,
-) -> None:
-    """Price a deployment for a month, before it exists, by the same engine that invoices it.
-
-    With --start, the month that it starts in; and a whole month, if its plan prorates.
-    """
-    from arcadia_pipelines.month.projection import project
-
-    day = start.date() if start else (month.start if month else dt.datetime.now(dt.UTC).date().replace(day=1))
-    if month and day.replace(day=1) != month.start:
-        raise CommandError(f"--start {day} is not in {month}: give one of the two")
-    month = BillingMonth.parse(f"{day.year:04}-{day.month:02}")
-    quantities: dict[str, Decimal] = {}
-    for kind, quantity in usage:
-        quantities[kind] = quantities.get(kind, Decimal(0)) + quantity
-    with database.transaction(engine()) as connection:
-        quoted = _quoted(*project(connection, month, plan, addons, quantities, tenant, day.day))
-        whole = _quoted(*project(connection, month, plan, addons, quantities, tenant)) if day.day > 1 else quoted
-    is_part = quoted["lines"] != whole["lines"]
-    if as_json:
-        click.echo(to_json(document(quoted) | ({"whole_month": document(whole)} if is_part else {})))
-        return
-    print_lines(f"Quote at the prices of {month}{f', from {day} on' if day.day > 1 else ''}", quoted)
-    if is_part:
-        print_lines("A whole month", whole)
-    elif day.day > 1:
-        say(f"Plan {plan} does not prorate: a part month costs as much as a whole one.")
-
-
-def _quoted(invoices: "pd.DataFrame", lines: "pd.DataFrame") -> dict[str, Any]:
-    """The contract's document of a quote."""
-    totals = invoices[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
-    rows = lines.astype(object).where(lines.notna(), None).to_dict("records")
-    quoted: dict[str, Any] = {"currency": "AUD", **{str(name): int(cents) for name, cents in totals.items()}}
-    return quoted | {"lines": [{**row, "meta": json.loads(row["meta"])} for row in rows]}
 
 
 @arcadia.command()
@@ -226,6 +154,7 @@ for command in (
     proof.rebuild,
     proof.replay,
     reprice.reprice,
+    quote_commands.quote,
     *operators.COMMANDS,
     ui.ui,
 ):

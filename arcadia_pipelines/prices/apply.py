@@ -60,6 +60,9 @@ _LATER = """
     where effective_from > %(month)s group by 1
     order by 1
 """
+_OWNERS = """
+    select id::text, tenant_id from billing.discounts() union all select id::text, tenant_id from billing.commitments()
+"""
 _RECORD = """
     insert into billing.price_books (effective_from, sha256, book, changes, operator, reason)
     values (%(month)s, %(sha256)s, %(book)s, %(changes)s::jsonb, %(operator)s, %(reason)s) returning id
@@ -79,9 +82,18 @@ def differences(connection: Connection, wanted: PriceBook, since: BillingMonth) 
     for path, what in stored.strangers(connection, wanted):
         raise PricesRefused(f"{spelled(path)} {what}")
     found = changes.find(stored.in_effect(connection, since), wanted, since)
+    _refuse_moved(connection, found)
     _refuse_invoiced(connection, found)
     _refuse_proration(connection, found)
     return found
+
+
+def _refuse_moved(connection: Connection, found: Sequence[Change]) -> None:
+    """No discount and no commitment becomes another tenant's: what it was before would be lost."""
+    owners: dict[str, str] = dict(tuple(row) for row in connection.exec_driver_sql(_OWNERS))
+    for change in found:
+        if change.table in ("discounts", "commitments") and owners.get(change.key[1], change.key[0]) != change.key[0]:
+            raise PricesRefused(f"the {change.what} is of tenant {owners[change.key[1]]}: leave its id out of the book")
 
 
 def _refuse_invoiced(connection: Connection, found: Sequence[Change]) -> None:

@@ -84,7 +84,7 @@ def find(standing: PriceBook, wanted: PriceBook, since: BillingMonth) -> list[Ch
     Raises PricesRefused for what cannot be taken away.
     """
     before, after = dict(_rows(standing, since.start)), dict(_rows(wanted, since.start))
-    new = {key[0] for table, key in after.keys() - before.keys() if table in ("plans", "addons")}
+    new = after.keys() - before.keys()
     found = []
     for table, key in sorted(before.keys() | after.keys(), key=_order):
         old, now = before.get((table, key)), after.get((table, key))
@@ -94,8 +94,15 @@ def find(standing: PriceBook, wanted: PriceBook, since: BillingMonth) -> list[Ch
         if now is None and table in _NEVER_REMOVED:
             raise PricesRefused(f"the {what} is not in the book, and {_NEVER_REMOVED[table]}")
         first = _first_month(old, now, since.start)
-        found.append(Change(table, key, old, now, first, table.startswith(("plan", "addon")) and key[0] in new))
+        found.append(Change(table, key, old, now, first, _sold(table, key) in new))
     return found
+
+
+def _sold(table: str, key: Key) -> tuple[str, Key]:
+    """The row of the plan or the addon that a row prices; a term prices neither."""
+    if table in ("discounts", "commitments"):
+        return table, ()
+    return "addons" if "addon" in table else "plans", key[1:2] if table.startswith("tenant_") else key[:1]
 
 
 def _order(row: tuple[str, Key]) -> tuple[int, Key]:

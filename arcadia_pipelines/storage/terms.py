@@ -97,3 +97,12 @@ def for_new(connection: Connection, month: BillingMonth, tenant: str | None) -> 
     """The tenant's discounts in effect in the month that count for a deployment that it has not yet, as DISCOUNTS."""
     query = f"select * from ({DISCOUNTS_IN_EFFECT}) d where tenant_id = %(tenant)s and deployment_id is null"
     return bulk.read(connection, query, DISCOUNTS, {"month": month.start, "tenant": tenant})
+
+
+def least(connection: Connection, month: BillingMonth, tenant: str | None) -> int:
+    """What the tenant has committed to pay in the month for all that it has, cents ex GST; 0 if nothing."""
+    query = f"""
+        select coalesce(max(minimum_cents), 0) from ({COMMITMENTS_IN_EFFECT}) c
+        where tenant_id = %(tenant)s and deployment_id is null
+    """
+    return int(connection.exec_driver_sql(query, {"month": month.start, "tenant": tenant}).scalar_one())

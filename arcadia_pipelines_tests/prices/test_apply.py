@@ -241,6 +241,27 @@ def test_a_discount_may_end_after_what_is_invoiced_and_not_before(world: World) 
     assert len(apply(world, terms % ", ends_on: 2026-05-01", "2026-03")) == 1
 
 
+def test_a_discount_stays_with_its_tenant(world: World) -> None:
+    """Its id under another tenant would take it away from the first, with all that it was."""
+    world.pilot()
+    world.tenant("nova")
+    terms = LIST + "tenants:\n  %s:\n    discounts:\n      - {description: a, percent: 5, starts_on: 2026-05-01%s}\n"
+    apply(world, terms % ("pilot", ""))
+    [(identity,)] = world.query("select id::text from cloud.discounts")
+    with pytest.raises(PricesRefused, match="is of tenant pilot: leave its id out of the book"):
+        apply(world, terms % ("nova", f", id: {identity}"))
+
+
+def test_an_addon_that_is_new_does_not_make_a_plan_of_the_same_code_new(world: World) -> None:
+    """The plan's price stays what April's invoices have."""
+    world.pilot()
+    world.publish("2026-04")
+    with_addon = LIST + "  studio: {name: Studio, price_aud: 1.00}\n"
+    with pytest.raises(PricesRefused, match="the price of plan studio would change from 2026-04 on"):
+        apply(world, with_addon.replace("50.00", "59.00"), "2026-04")
+    assert apply(world, with_addon, "2026-04") == ["addon studio", "price of addon studio"]
+
+
 def test_prices_of_later_months_stand_and_are_named(world: World) -> None:
     world.pilot()
     world.plan("studio", 6000, since="2026-08-01")
