@@ -97,7 +97,7 @@ def to_make_again(connection: Connection, month: BillingMonth) -> list[Disagreei
 
 
 def refuse_lost_corrections(connection: Connection, tenants: Sequence[str]) -> None:
-    """Raise LostRows if an invoice of these tenants, of any month, has lost lines: they may carry corrections."""
+    """Raise LostRows if an invoice of these tenants, of any month, lost lines: they may be what another one carries."""
     _refuse([Disagreeing(*row) for row in connection.exec_driver_sql(_OF_TENANTS, {"tenants": list(tenants)})])
 
 

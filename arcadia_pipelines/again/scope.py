@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import billed, catalogue, corrections, ledger, months, quotes, terms
+from arcadia_pipelines.storage import billed, catalogue, credits, ledger, months, quotes, terms
 
 
 def _engine(package: Path) -> int:
@@ -114,7 +114,7 @@ _BILLABLE = f"""
     ) hashed
     group by tenant_id
 """
-_WITH_CORRECTIONS = "delete from billable where tenant_id = any(%(corrected)s::text[])"
+_CARRYING = "delete from billable where tenant_id = any(%(carrying)s::text[])"
 _WITH_FAULTS = """
     delete from billable
     where tenant_id in (select tenant_id from billing.quote_faults where period_start = %(month)s)
@@ -134,7 +134,7 @@ _TO_INVOICE = """
         union
         select tenant_id from billing.tenant_invoices where period_start = %(month)s
         union
-        select unnest(%(corrected)s::text[])
+        select unnest(%(carrying)s::text[])
     ) billed
     where not exists (select from settled s where s.tenant_id = billed.tenant_id)
     limit %(most)s
@@ -216,11 +216,12 @@ def for_invoices(connection: Connection, month: BillingMonth, distrusted: Sequen
     """The tenants whose invoices have to be computed: all but those whose invoice would be made again unchanged.
 
     Tenants in `distrusted` are computed in any case. The hash of what an invoice is made from is kept for
-    remember_invoiced() in the same transaction, except of tenants with a correction or a fault.
+    remember_invoiced() in the same transaction, except of tenants with a correction, a manual line or promotional
+    credit, or with a fault.
     """
-    corrected = list(corrections.carried_by(connection, month)["tenant_id"])
-    parameters = {"month": month.start, "engine": ENGINE, "corrected": corrected, "distrusted": list(distrusted)}
-    for statement in (_BILLABLE, _BY_TENANT.format("billable"), _WITH_CORRECTIONS, _WITH_FAULTS):
+    carrying = credits.carried_by(connection, month).tenants
+    parameters = {"month": month.start, "engine": ENGINE, "carrying": carrying, "distrusted": list(distrusted)}
+    for statement in (_BILLABLE, _BY_TENANT.format("billable"), _CARRYING, _WITH_FAULTS):
         connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql("analyze billable")
     if not ledger.is_invoiced(connection, month):

@@ -6,13 +6,15 @@ exists already (reconcile.py), numbers and dates (storage/publication.py).
 
 import hashlib
 import uuid
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arcadia_pipelines.billing import gst
+from arcadia_pipelines.billing import credits, gst
 from arcadia_pipelines.billing.commitments import COMMITMENTS, commitment_lines
+from arcadia_pipelines.billing.credits import GRANTS, MANUAL_LINES
 from arcadia_pipelines.billing.discounts import DISCOUNTS, discount_lines
 from arcadia_pipelines.billing.money import (
     CENTS,
@@ -23,7 +25,9 @@ from arcadia_pipelines.billing.money import (
     TEXT,
     WHOLE,
     Column,
+    Series,
     exact,
+    frame,
     json_text,
     look_up,
     numbers_within,
@@ -64,6 +68,27 @@ ADJUSTMENTS = pa.schema(
 
 Two rows, one of them taxable, where that invoice was issued again with another GST status after it had been corrected.
 """
+
+
+class Carried(NamedTuple):
+    """What a month's invoices carry beside the month's own charges; each frame in any row order."""
+
+    adjustments: pd.DataFrame = frame(ADJUSTMENTS)
+    """ADJUSTMENTS."""
+    manual_lines: pd.DataFrame = frame(MANUAL_LINES)
+    """credits.MANUAL_LINES."""
+    grants: pd.DataFrame = frame(GRANTS)
+    """credits.GRANTS: what may pay the invoices."""
+
+    def of(self, tenants: Series) -> "Carried":
+        """What is of these tenants."""
+        return Carried(*(rows[rows["tenant_id"].isin(tenants)] for rows in self))
+
+    @property
+    def tenants(self) -> list[str]:
+        """Whose it is."""
+        return sorted({tenant for rows in self for tenant in rows["tenant_id"]})
+
 
 INVOICE_LINES = pa.schema(
     [
@@ -109,18 +134,18 @@ class TenantMissing(MonthStopped):
 
 def tenant_lines(
     quote_lines: pd.DataFrame,
-    adjustments: pd.DataFrame,
+    carried: Carried,
     tenants: pd.DataFrame,
     month: BillingMonth,
     discounts: pd.DataFrame | None = None,
     commitments: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The lines of each tenant's invoice in order, as INVOICE_LINES: what is charged, what is adjusted, GST.
+    """The lines of each tenant's invoice in order, as INVOICE_LINES: what is charged, what is carried, GST.
 
     Quote lines (quote.QUOTE_LINES) go by deployment name, then plan_base, addon, overage, with what discounts
     (DISCOUNTS) and commitments (COMMITMENTS) of the same month make of them; then the commitment of the tenant as a
-    whole; adjustments (ADJUSTMENTS) by the month that they correct; the tax line is last. A GST-free tenant has one if
-    an adjustment is taxable. Raises TenantMissing.
+    whole; manual lines; adjustments by the month that they correct; promotional credit, as much as there is to pay; the
+    tax line is last. A GST-free tenant has one if an adjustment is taxable. Raises TenantMissing.
     """
     payers = to_arrow(tenants, TENANTS)
     taxed = payers["tenant_id"].filter(payers["gst_free_reason"].is_null())
@@ -128,8 +153,11 @@ def tenant_lines(
     by_terms = _lines_by_terms(
         quoted, _of_payers(discounts, DISCOUNTS, quoted), _of_payers(commitments, COMMITMENTS, quoted)
     )
-    adjusted = _adjustment_lines(to_arrow(adjustments, ADJUSTMENTS), taxed)
-    before_tax = pa.concat_tables([quoted, *by_terms, adjusted], promote_options="default")
+    entered = credits.manual_lines(to_arrow(carried.manual_lines, MANUAL_LINES), taxed)
+    adjusted = _adjustment_lines(to_arrow(carried.adjustments, ADJUSTMENTS), taxed)
+    to_pay = pa.concat_tables([quoted, *by_terms, entered, adjusted], promote_options="default")
+    granted = credits.promotional(to_pay, to_arrow(carried.grants, GRANTS), taxed)
+    before_tax = pa.concat_tables([to_pay, granted], promote_options="default")
     lines = pa.concat_tables([before_tax, _tax_lines(before_tax, taxed)], promote_options="default")
     lines = _with_ids(_in_order(lines), month)
     return to_pandas(lines.select(INVOICE_LINES.names).cast(INVOICE_LINES))

@@ -1,17 +1,18 @@
-"""The operators' jobs on the command line: the same jobs as in the UI, run here and now.
+"""The operators' jobs on the command line: the same jobs as in the UI, run here and now; and what they entered.
 
 Belongs here: arguments and printing. Does not: the acts (storage/operations.py), the jobs (pipeline/jobs.py).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import ERR, JSON, Month, engine, print_table, say, to_json
-from arcadia_pipelines.storage import migrations
+from arcadia_pipelines.storage import database, entered, migrations
 
 _OPERATOR = click.option("--operator", required=True, help="Who asks for it: your name, for the history.")
 _REASON = click.option("--reason", required=True, help="Why, for the history.")
@@ -19,6 +20,9 @@ _DRY_RUN = click.option("--dry-run/--no-dry-run", default=True, show_default=Tru
 _INVOICES = click.argument("invoices", nargs=-1, required=True, metavar="INVOICE...")
 _TENANTS = click.argument("tenants", nargs=-1, required=True, metavar="TENANT...")
 _MONTH = click.argument("month", type=Month())
+_TENANT = click.argument("tenant")
+_AMOUNT = click.argument("amount")
+_DESCRIPTION = click.option("--description", required=True, help="What it is, as the tenant reads it on the invoice.")
 
 
 def _command(*parameters: Callable[..., Any]) -> Callable[[Callable[..., None]], click.Command]:
@@ -33,7 +37,8 @@ def _command(*parameters: Callable[..., Any]) -> Callable[[Callable[..., None]],
         run.__doc__ = described.__doc__
         for parameter in reversed((*parameters, _OPERATOR, _REASON, _DRY_RUN, JSON)):
             run = parameter(run)
-        return click.command(operation.replace("_", "-"))(run)
+        settings = {"ignore_unknown_options": _AMOUNT in parameters}  # -12.50 is an amount
+        return click.command(operation.replace("_", "-"), context_settings=settings)(run)
 
     return decorate
 
@@ -97,6 +102,64 @@ def accept_missing_tenants() -> None:
     """Accept that tenants invoiced in MONTH or the month before have nothing to bill in it; it can be invoiced then."""
 
 
+@_command(_TENANT, _MONTH, _AMOUNT, _DESCRIPTION)
+def add_line() -> None:
+    """Enter a charge of AMOUNT dollars ex GST, or a credit below 0, for TENANT's invoice of MONTH, or else its next."""
+
+
+@_command(
+    _TENANT,
+    _AMOUNT,
+    _DESCRIPTION,
+    click.option("--expires", default="", metavar="YYYY-MM-DD", help="It pays months that begin before this day only."),
+)
+def grant_credit() -> None:
+    """Grant TENANT promotional credit of AMOUNT dollars, which pays its invoices before GST until it is used up."""
+
+
+@click.command(name="credits")
+@_TENANT
+@JSON
+def credits_(tenant: str, as_json: bool) -> None:
+    """List what was entered for TENANT: manual lines, grants of promotional credit, and which invoice has what."""
+    with database.snapshot(engine()) as connection:
+        lines, grants = entered.lines_of(connection, tenant), entered.grants_of(connection, tenant)
+    if as_json:
+        click.echo(to_json({"tenant_id": tenant, "manual_lines": lines, "grants": grants}))
+    elif lines or grants:
+        _print_lines(lines)
+        _print_grants(grants)
+    else:
+        say(f"nothing was entered for {tenant}")
+
+
+def _print_lines(lines: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (line["month"], line["description"], dollars(line["amount_cents"]), line["invoice"], line["operator"])
+        for line in lines
+    ]
+    if rows:
+        headings = ("month", "description", "amount, AUD", "invoice", "operator")
+        print_table(headings, rows, numbers=("amount, AUD",), title="Manual lines")
+
+
+def _print_grants(grants: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            grant["description"],
+            dollars(grant["amount_cents"]),
+            dollars(grant["left_cents"]),
+            str(grant["expires_on"] or "never"),
+            ", ".join(f"{taken['invoice']}: {dollars(taken['taken_cents'])}" for taken in grant["invoices"]),
+            grant["operator"],
+        )
+        for grant in grants
+    ]
+    if rows:
+        headings = ("description", "amount, AUD", "left, AUD", "expires", "taken by", "operator")
+        print_table(headings, rows, numbers=("amount, AUD", "left, AUD"), title="Promotional credit")
+
+
 COMMANDS = (
     void_invoice,
     mark_invoice_paid,
@@ -108,6 +171,9 @@ COMMANDS = (
     accept_vanished_usage,
     accept_unbilled_usage,
     accept_missing_tenants,
+    add_line,
+    grant_credit,
+    credits_,
 )
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import invoice
+from arcadia_pipelines.billing.invoice import Carried
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import billed, catalogue, corrections, publication, quotes, streams, terms, usage
+from arcadia_pipelines.storage import billed, catalogue, credits, publication, quotes, streams, terms, usage
 from arcadia_pipelines.storage.streams import Query, ahead
 from arcadia_pipelines.storage.terms import Terms
 
@@ -55,11 +56,10 @@ Invoiced = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def invoices(
-    quote_lines: pd.DataFrame, adjustments: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth, agreed: Terms
+    quote_lines: pd.DataFrame, carried: Carried, tenants: pd.DataFrame, month: BillingMonth, agreed: Terms
 ) -> Invoiced:
-    """The invoices for these quote lines, with the adjustments and the terms of these tenants."""
-    mine = adjustments[adjustments["tenant_id"].isin(tenants["tenant_id"])]
-    lines = invoice.tenant_lines(quote_lines, mine, tenants, month, *agreed)
+    """The invoices for these quote lines, with what these tenants' invoices carry, by their terms."""
+    lines = invoice.tenant_lines(quote_lines, carried.of(tenants["tenant_id"]), tenants, month, *agreed)
     return invoice.totals(lines, tenants, month), lines
 
 
@@ -68,14 +68,14 @@ def month_invoices(
 ) -> publication.Chunks:
     """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
 
-    They carry the corrections of earlier months that belong on them (storage/corrections.py). With each chunk come
-    the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given, other tenants'
-    invoices are left out.
+    They carry the corrections of earlier months, the manual lines and the promotional credit that belong on them
+    (storage/corrections.py, storage/credits.py). With each chunk come the rows of the queries `beside` for the same
+    tenants. They take `month`. If `only` is given, other tenants' invoices are left out.
     """
-    adjustments, agreed = corrections.carried_by(connection, month), terms.of(connection, month)
+    carried, agreed = credits.carried_by(connection, month), terms.of(connection, month)
     chunks = streams.chunks(connection, {"month": month.start}, quotes.LINES, catalogue.TENANTS, *beside, only=only)
 
     def invoiced(quote_lines: pd.DataFrame, tenants: pd.DataFrame, *rest: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
-        return (*invoices(quote_lines, adjustments, tenants, month, agreed), *rest)
+        return (*invoices(quote_lines, carried, tenants, month, agreed), *rest)
 
     return ahead(invoiced(*chunk) for chunk in ahead(chunks))

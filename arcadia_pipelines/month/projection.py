@@ -58,7 +58,7 @@ def project(
         raise CannotQuote(
             f"plan {plan!r} has no rate for {quoted.unbilled['resource_kind'].iloc[0]!r} in {month}: it has {kinds}"
         )
-    lines = invoice.tenant_lines(quoted.lines, frame(invoice.ADJUSTMENTS), whom, month, discounts)
+    lines = invoice.tenant_lines(quoted.lines, invoice.Carried(), whom, month, discounts)
     return invoice.totals(lines, whom, month), lines.assign(deployment_id=None)
 
 

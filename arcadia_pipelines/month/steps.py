@@ -20,6 +20,7 @@ from arcadia_pipelines.month import compute
 from arcadia_pipelines.storage import (
     billed,
     corrections,
+    credits,
     ledger,
     losses,
     migrations,
@@ -97,7 +98,7 @@ class Invoiced:
 def refuse_unless_quoted(connection: Connection, month: BillingMonth) -> dt.datetime:
     """The cut-off of a month that may be invoiced. Raises NotQuoted, and months.LostRows if rows of ours are gone."""
     losses.refuse(connection, month)
-    intact.refuse_lost_corrections(connection, corrections.carried_by(connection, month)["tenant_id"].tolist())
+    intact.refuse_lost_corrections(connection, credits.carried_by(connection, month).tenants)
     cutoff = usage.cutoff_of(connection, month)
     if cutoff is None or not quotes.is_quoted(connection, month):
         raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")

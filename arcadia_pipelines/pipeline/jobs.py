@@ -22,7 +22,7 @@ from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.storage import missing, operations, quotes, unbilled
+from arcadia_pipelines.storage import entered, missing, operations, quotes, unbilled
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 
@@ -96,6 +96,23 @@ class _OnUnbilled(_Operation):
 class _OnMissing(_Operation):
     month: str = Field(description="The month whose invoices are missing, like 2026-04.")
     tenants: int = Field(0, description="How many tenants are accepted as gone: the number from the dry run.")
+
+
+class _Entered(_Operation):
+    tenant: str = Field(description="Id of the tenant.")
+    description: str = Field(description="What it is, as the tenant reads it on the invoice.")
+
+
+class _ManualLine(_Entered):
+    month: str = Field(description="The month whose invoice it is for, like 2026-04; if that is locked, the next one.")
+    amount: str = Field(description="Dollars ex GST, like 12.50 to charge, or -12.50 to credit.")
+
+
+class _Grant(_Entered):
+    amount: str = Field(description="Dollars ex GST, like 100.00.")
+    expires: str = Field(
+        "", description="A day like 2027-06-30: it pays invoices of months that begin before it; empty: of all."
+    )
 
 
 def step_of(operation: str) -> str:
@@ -305,6 +322,38 @@ def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, d
     _tell(context, config, report, [month], asset="deployment_quotes")
 
 
+@_operation
+def add_line(context: dg.OpExecutionContext, config: _ManualLine, database: BillingDatabase) -> None:
+    """Enter a charge, or a credit below 0, for a tenant's invoice of a month, before GST.
+
+    The next run of the month puts it on the invoice. If that is locked, the tenant's next one carries it. It is never
+    changed or deleted: what was wrong is entered again the other way round. Entered twice, it is two lines.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.month)
+    with database.alone() as connection:
+        added = entered.add_line(connection, config.tenant, month, config.amount, config.description, author)
+        lines = entered.lines_of(connection, config.tenant)
+        report = reporting.manual_line(config.tenant, added, lines, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [month])
+
+
+@_operation
+def grant_credit(context: dg.OpExecutionContext, config: _Grant, database: BillingDatabase) -> None:
+    """Grant a tenant promotional credit, which pays its invoices before GST until it is used up or expires.
+
+    The next run of a month takes from it as much as there is to pay, from the credit that expires soonest first. A void
+    invoice gives back what it took. Granted twice, it is two grants.
+    """
+    author = _author(context, config)
+    with database.alone() as connection:
+        added = entered.grant(connection, config.tenant, config.amount, config.expires, config.description, author)
+        grants = entered.grants_of(connection, config.tenant)
+        report = reporting.grant(config.tenant, added, grants, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [])
+
+
 def _named(texts: Collection[str]) -> list[str]:
     return sorted(set(texts))  # as they are: " pilot" is not "pilot"
 
@@ -359,5 +408,7 @@ OPERATIONS = (
     accept_vanished_usage,
     accept_unbilled_usage,
     accept_missing_tenants,
+    add_line,
+    grant_credit,
 )
 """The operators' jobs."""

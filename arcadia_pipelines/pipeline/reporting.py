@@ -274,6 +274,44 @@ def missing(gone: pd.DataFrame, dry_run: bool) -> Metadata:
     }
 
 
+def manual_line(tenant: str, added: str, lines: Sequence[Row], dry_run: bool) -> Metadata:
+    """The manual line of this id that was entered, and the tenant's others of its month; rows of entered.lines_of."""
+    new = next(line for line in lines if line["manual_line"] == added)
+    same_month = [line for line in lines if line["month"] == new["month"]]
+    kind = "credit" if int(str(new["amount_cents"])) < 0 else "adjustment"
+    amount = dollars(int(str(new["amount_cents"])))
+    summary = f"1 {kind} {_would(dry_run)}entered: {tenant}, {new['month']}, {amount} ex GST, {new['invoice']}"
+    if others := len(same_month) - 1:
+        summary += f"; beside {number_of(others, 'lines')} entered for {tenant} and that month before"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "lines_entered": dg.MetadataValue.int(1),
+        "lines_of_the_month": _entered(same_month, "description", "amount_cents", "invoice", "operator", "reason"),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def grant(tenant: str, added: str, grants: Sequence[Row], dry_run: bool) -> Metadata:
+    """The grant of this id that was entered, and all of the tenant's; rows of entered.grants_of."""
+    new = next(granted for granted in grants if granted["grant_id"] == added)
+    until = f"for months that begin before {new['expires_on']}" if new["expires_on"] else "without an end"
+    amount = dollars(int(str(new["amount_cents"])))
+    summary = f"promotional credit of {amount} ex GST {_would(dry_run)}granted to {tenant}, {until}"
+    if others := len(grants) - 1:
+        left = sum(int(str(granted["left_cents"])) for granted in grants if granted is not new)
+        summary += f"; beside {number_of(others, 'grants')} before, of which {dollars(left)} is left"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "grants_entered": dg.MetadataValue.int(1),
+        "grants": _entered(grants, "description", "amount_cents", "left_cents", "expires_on", "operator", "reason"),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def _entered(rows: Sequence[Row], *columns: str) -> dg.TableMetadataValue:
+    return table(_in_dollars(pd.DataFrame([[row[name] for name in columns] for row in rows], columns=list(columns))))
+
+
 def _now(state: str, dry_run: bool) -> str:
     return f"would be {state}" if dry_run else f"{state} now"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.proof.audits import amounts, carried, records
+from arcadia_pipelines.proof.audits import amounts, carried, entered, records
 from arcadia_pipelines.proof.audits.amounts import STANDING
 from arcadia_pipelines.proof.audits.kinds import Audit
 from arcadia_pipelines.proof.controls import Finding, find
@@ -18,7 +18,7 @@ from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_partial_view
 from arcadia_pipelines.storage.kinds import CHARGES
 
-AUDITS = [*amounts.AUDITS, *records.AUDITS, *carried.AUDITS]
+AUDITS = [*amounts.AUDITS, *records.AUDITS, *carried.AUDITS, *entered.AUDITS]
 
 # How many rows there are to examine, and which invoices some audits leave out.
 _LOOKED_AT = f"""
@@ -26,7 +26,9 @@ _LOOKED_AT = f"""
     lines as (
         select count(*) as lines,
                count(*) filter (where s.by_line and l.kind in {CHARGES}) as supply_lines,
-               count(*) filter (where not s.is_void and l.kind in ('credit', 'adjustment')) as corrections
+               count(*) filter (where not s.is_void and l.kind in ('credit', 'adjustment')
+                                  and not l.meta ?| array['manual_line', 'grant']) as corrections,
+               count(*) filter (where not s.is_void and l.meta ?| array['manual_line', 'grant']) as entered
         from billing.tenant_invoice_lines l left join standing s on s.id = l.invoice_id
         where l.period_start = %(month)s
     ),

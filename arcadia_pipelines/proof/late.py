@@ -11,7 +11,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import USAGE
 from arcadia_pipelines.month import compute
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
-from arcadia_pipelines.storage import catalogue, corrections, ledger, streams, terms, usage
+from arcadia_pipelines.storage import catalogue, credits, ledger, streams, terms, usage
 
 
 def find(connection: Connection, month: BillingMonth) -> Finding:
@@ -79,7 +79,7 @@ def _found(
 def _totals(connection: Connection, month: BillingMonth, used: pd.DataFrame) -> pd.DataFrame:
     """What each tenant would be invoiced for this usage."""
     quoted = compute.quotes_of(connection, month, used)
-    adjustments = corrections.carried_by(connection, month)
+    carried = credits.carried_by(connection, month)
     tenants = streams.whole(connection, {"month": month.start}, catalogue.TENANTS)
-    invoices, _ = compute.invoices(quoted.lines, adjustments, tenants, month, terms.of(connection, month))
+    invoices, _ = compute.invoices(quoted.lines, carried, tenants, month, terms.of(connection, month))
     return invoices[["tenant_id", "total_cents"]]

@@ -20,7 +20,7 @@ from arcadia_pipelines.month import compute
 from arcadia_pipelines.month.compute import Invoiced
 from arcadia_pipelines.proof import lost_rows as storage
 from arcadia_pipelines.proof.lost_rows import Lost
-from arcadia_pipelines.storage import catalogue, corrections, ledger, losses, quotes, streams, terms, usage
+from arcadia_pipelines.storage import catalogue, credits, ledger, losses, quotes, streams, terms, usage
 from arcadia_pipelines.storage.acts import Author
 
 
@@ -75,11 +75,10 @@ def _computed(connection: Connection, month: BillingMonth, lost: Sequence[Lost])
     only = [invoice.tenant_id for invoice in lost]
     tenants = streams.whole(connection, {"month": month.start}, catalogue.TENANTS, only)
     agreed = terms.of(connection, month)
-    carried = [corrections.carried_by(connection, month), corrections.left_to(connection, month)]
+    carried = [credits.carried_by(connection, month), credits.left_to(connection, month)]
     for source, lines in _quoted(connection, month, lost, only):
-        for adjustments in carried:
-            mine = adjustments[adjustments["tenant_id"].isin(only)]
-            yield source, compute.invoices(lines, mine, tenants, month, agreed)
+        for each in carried:
+            yield source, compute.invoices(lines, each, tenants, month, agreed)
 
 
 def _quoted(
@@ -141,7 +140,7 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, schema: pa.Schema) -> bool:
 def _makes_the_invoices(connection: Connection, month: BillingMonth, quoted: Quotes) -> bool:
     """Whether the month's issued and paid invoices bill what these quotes do."""
     tenants = streams.whole(connection, {"month": month.start}, catalogue.TENANTS)
-    carried, agreed = corrections.carried_by(connection, month), terms.of(connection, month)
+    carried, agreed = credits.carried_by(connection, month), terms.of(connection, month)
     invoices, _ = compute.invoices(quoted.lines, carried, tenants, month, agreed)
     standing = streams.whole(connection, {"month": month.start}, ledger.STANDING)
     owed = standing[standing["status"].isin(["issued", "paid"])]

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month import compute
-from arcadia_pipelines.storage import catalogue, corrections, ledger, operations, terms
+from arcadia_pipelines.storage import catalogue, credits, ledger, operations, terms
 from arcadia_pipelines.storage.database import refuse_partial_view
 
 _IDENTITY = ("deployment_id", "kind", "resource_kind", "description")
@@ -58,12 +58,12 @@ class Replay:
 def replay(connection: Connection, month: BillingMonth) -> Replay:
     """Compute the invoiced month again, and compare it by content_sha256. Raises StorageError."""
     refuse_partial_view(connection)
-    adjustments, agreed = corrections.carried_by(connection, month), terms.of(connection, month)
+    carried, agreed = credits.carried_by(connection, month), terms.of(connection, month)
     on_hold, corrected = operations.on_hold(connection), ledger.corrected(connection, month)
     found: Counter[str] = Counter()
     first = None
     for quoted, (tenants, standing) in compute.month_quotes(connection, month, catalogue.TENANTS, ledger.STANDING):
-        invoices, lines = compute.invoices(quoted.lines, adjustments, tenants, month, agreed)
+        invoices, lines = compute.invoices(quoted.lines, carried, tenants, month, agreed)
         left_out = pd.concat([quoted.faults["tenant_id"].dropna(), on_hold[on_hold.isin(tenants["tenant_id"])]])
         both = standing.merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))
         both = both.sort_values("tenant_id", ignore_index=True)

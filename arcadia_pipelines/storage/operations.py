@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
-from arcadia_pipelines.storage import billed, bulk, corrections, usage
+from arcadia_pipelines.storage import billed, bulk, corrections, credits, usage
 from arcadia_pipelines.storage.acts import CHANGE_STATUS, CHANGES, RECORD, Author, act_parameters, numbers
 from arcadia_pipelines.storage.catalogue import GST_FREE
 from arcadia_pipelines.storage.database import refuse_partial_view
@@ -185,11 +185,14 @@ def _refuse_elsewhere(connection: Connection, drafts: Sequence[UUID]) -> None:
 
 
 def _refuse_outdated(connection: Connection, drafts: Sequence[UUID]) -> None:
-    """No draft is issued whose correction is on another invoice too, or has changed."""
-    for invoice, tenant, month in corrections.outdated(connection, drafts):
+    """No draft is issued whose correction, manual line or promotional credit is on another invoice too."""
+    what = "carries a correction that is on another invoice too, or has changed"
+    carried = [(what, *found) for found in corrections.outdated(connection, drafts)]
+    what = "carries a manual line or promotional credit that is on another invoice too"
+    carried += [(what, *found) for found in credits.outdated(connection, drafts)]
+    for what, invoice, tenant, month in carried:
         raise OperationRefused(
-            f"draft {invoice} of {tenant} carries a correction that is on another invoice too, or has changed: run"
-            f" {month} again, which works it out anew and issues it"
+            f"draft {invoice} of {tenant} {what}: run {month} again, which works it out anew and issues it"
         )
 
 

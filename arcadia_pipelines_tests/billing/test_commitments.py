@@ -29,7 +29,7 @@ def lines(month: Inputs, *commitments: Row, discounts: tuple[Row, ...] = ()) -> 
     """The pilot's invoice lines before tax."""
     made = invoice.tenant_lines(
         month.quote().lines,
-        frame(invoice.ADJUSTMENTS),
+        invoice.Carried(),
         tenants("pilot"),
         APRIL,
         frame(DISCOUNTS, list(discounts)),
@@ -142,7 +142,7 @@ def test_a_deployment_that_is_not_billed_owes_no_commitment() -> None:
 def test_a_corrections_line_comes_behind_the_tenants_commitment() -> None:
     made = invoice.tenant_lines(
         Inputs([subscription("web")]).quote().lines,
-        frame(invoice.ADJUSTMENTS, [("pilot", "2026-03-01", "INV-1", 100, True)]),
+        invoice.Carried(frame(invoice.ADJUSTMENTS, [("pilot", "2026-03-01", "INV-1", 100, True)])),
         tenants("pilot"),
         APRIL,
         commitments=frame(COMMITMENTS, [commitment(6000)]),

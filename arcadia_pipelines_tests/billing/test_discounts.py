@@ -32,9 +32,7 @@ ONE = Inputs([subscription("web", base_price_cents=4900)])
 def lines(month: Inputs, *discounts: Row, to: Sequence[str] = ("pilot",)) -> list[tuple[Any, ...]]:
     """The invoice lines before tax: description, the metered kind, and cents."""
     quoted = month.quote().lines
-    made = invoice.tenant_lines(
-        quoted, frame(invoice.ADJUSTMENTS), tenants(*to), APRIL, frame(DISCOUNTS, list(discounts))
-    )
+    made = invoice.tenant_lines(quoted, invoice.Carried(), tenants(*to), APRIL, frame(DISCOUNTS, list(discounts)))
     return rows(made[made["kind"] != "tax"], "description", "resource_kind", "amount_cents")
 
 
@@ -185,7 +183,7 @@ def test_discount_lines_stand_behind_the_overage_of_their_deployment() -> None:
 def test_a_line_says_which_discount_of_how_much_it_is_and_of_what() -> None:
     made = invoice.tenant_lines(
         ONE.quote().lines,
-        frame(invoice.ADJUSTMENTS),
+        invoice.Carried(),
         tenants("pilot"),
         APRIL,
         frame(DISCOUNTS, [discount("1", "12.5"), discount("2", amount_cents=300)]),
@@ -207,7 +205,7 @@ def test_gst_is_on_what_is_left() -> None:
     """49.00 less 29.40 is 19.60: GST 1.96."""
     made = invoice.tenant_lines(
         ONE.quote().lines,
-        frame(invoice.ADJUSTMENTS),
+        invoice.Carried(),
         tenants("pilot"),
         APRIL,
         frame(DISCOUNTS, [discount(percent="60")]),
@@ -253,7 +251,7 @@ def test_shares_sum_to_the_amount_and_each_is_within_a_cent_of_its_proportion(ch
     shares = dict.fromkeys("abcdefgh"[: len(charges)], 0)
     made = invoice.tenant_lines(
         month.quote().lines,
-        frame(invoice.ADJUSTMENTS),
+        invoice.Carried(),
         tenants("pilot"),
         APRIL,
         frame(DISCOUNTS, [discount(amount_cents=amount)]),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing import invoice, quote
+from arcadia_pipelines.billing.invoice import Carried
 from arcadia_pipelines.billing.money import Row, frame, to_arrow, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines_tests.billing.columns import (
@@ -34,7 +35,7 @@ from arcadia_pipelines_tests.billing.columns import (
     values,
 )
 
-NONE = frame(invoice.ADJUSTMENTS)
+NONE = Carried()
 PILOT_ID = "2e80d8db-5d9e-5a42-a8a4-917b8da5e2b9"
 
 
@@ -60,7 +61,7 @@ def issue(
 ) -> Issued:
     """The month's invoices to these tenants, or to the pilot."""
     to = tenants("pilot") if to is None else to
-    lines = invoice.tenant_lines(month.quote().lines, frame(invoice.ADJUSTMENTS, list(adjustments)), to, of)
+    lines = invoice.tenant_lines(month.quote().lines, Carried(frame(invoice.ADJUSTMENTS, list(adjustments))), to, of)
     return Issued(lines, invoice.totals(lines, to, of))
 
 
@@ -282,7 +283,7 @@ def test_an_id_is_the_uuid_of_tenant_and_month(names: list[str]) -> None:
     """Law: the same answer from Python's uuid5, for tenants of any name."""
     namespace = uuid.UUID("6d0a3c0e-2c6b-5f0b-9a52-8a8d3f2f7a11")
     adjustments = frame(invoice.ADJUSTMENTS, [(name, "2026-03-01", "INV-202603-00001", 1, True) for name in names])
-    lines = invoice.tenant_lines(frame(quote.QUOTE_LINES), adjustments, tenants(*names), APRIL)
+    lines = invoice.tenant_lines(frame(quote.QUOTE_LINES), Carried(adjustments), tenants(*names), APRIL)
     ids = dict(rows(invoice.totals(lines, tenants(*names), APRIL), "tenant_id", "id"))
     assert ids == {name: str(uuid.uuid5(namespace, f"{name}/2026-04-01")) for name in names}
 

@@ -99,7 +99,7 @@ create table billing.manual_lines (
     id           uuid primary key default gen_random_uuid(),
     tenant_id    text not null,
     period_start date not null check (extract(day from period_start) = 1),
-    amount_cents bigint not null check (amount_cents <> 0),
+    amount_cents bigint not null check (amount_cents <> 0 and abs(amount_cents) < 1000000000000000),
     description  text not null check (description <> ''),
     operator     text not null,
     reason       text not null,
@@ -127,7 +127,7 @@ comment on column billing.manual_lines.entered_at is 'When.';
 create table billing.credit_grants (
     id           uuid primary key default gen_random_uuid(),
     tenant_id    text not null,
-    amount_cents bigint not null check (amount_cents > 0),
+    amount_cents bigint not null check (amount_cents > 0 and amount_cents < 1000000000000000),
     expires_on   date,
     description  text not null check (description <> ''),
     operator     text not null,

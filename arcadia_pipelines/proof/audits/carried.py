@@ -8,10 +8,10 @@ AUDITS = [
     audit(
         "corrections",
         "corrections_are_carried_once",
-        "Each adjustment or credit says which earlier month it corrects. What a tenant's standing invoices carry of a "
-        "month sums to no more than its difference in invoice_corrections, and has its sign and the GST status of that "
-        "month's invoice; beyond that only while the tenant's next invoice, which takes it back, is still to come. Not "
-        "yet carried is fine.",
+        "Each adjustment or credit that was not entered by hand says which earlier month it corrects. What a tenant's "
+        "standing invoices carry of a month sums to no more than its difference in invoice_corrections, and has its "
+        "sign and the GST status of that month's invoice; beyond that only while the tenant's next invoice, which "
+        "takes it back, is still to come. Not yet carried is fine.",
         "Materialise the tenant's newest month again; if it stays, compare the lines named with invoice_corrections.",
         rf"""
             with released as (
@@ -37,6 +37,7 @@ AUDITS = [
                 left join status corrected
                     on corrected.tenant_id = i.tenant_id and corrected.month = l.meta ->> 'corrects'
                 where l.kind in ('credit', 'adjustment') and i.status <> 'void'
+                  and not l.meta ?| array['manual_line', 'grant']  -- see entered.py
             ),
             sums as (
                 select tenant_id, corrects, taxed, sum(amount_cents) as cents, max(period_start) as newest_month,
