@@ -59,8 +59,9 @@ _SUMS = ("discount", "commitment", "adjustment", "credit")
 def diff(tenant: str, month: BillingMonth, since: int | None, until: int | None, as_json: bool) -> None:
     """Compare two revisions of TENANT's invoice of MONTH: which lines differ, by how much, and why.
 
-    Causes: usage, price, subscription (a plan or an addon came, went or has another quantity), correction, tax (GST
-    follows the taxable sum), and code: the same inputs and another amount, so the engine was changed.
+    Causes: usage, price, subscription (a plan or an addon came, went or has another quantity), manual line, credit
+    (what promotional credit pays), correction, tax (GST follows the taxable sum), and code: the same inputs and
+    another amount, so the engine was changed.
     """
     with _reading() as connection:
         standing: Invoice = ledger.invoice_of(connection, tenant, month)
@@ -258,7 +259,8 @@ def _explained(
     prices = history.prices(connection, BillingMonth(invoice["period_start"]), invoice["tenant_id"])
     corrections = history.corrections(connection, invoice["tenant_id"])
     terms = history.terms(connection, invoice["tenant_id"])
-    explained = explanation.explain(invoice, lines, subscriptions, prices, corrections, terms)
+    entered = history.entered(connection, invoice["tenant_id"])
+    explained = explanation.explain(invoice, lines, subscriptions, prices, corrections, terms, entered)
     return [found for found in explained if line_no in (None, found.line["line_no"])]
 
 
@@ -280,6 +282,7 @@ def _explain_document(invoice: Invoice, explained: list[Explanation], sums: Find
                 "usage": _fields(found.usage if found.line["kind"] == "overage" else None),
                 "correction": _fields(found.correction),
                 "term": _fields(found.term),
+                "entered": _fields(found.entered),
                 "explanation": found.sentences,
                 "disagreements": found.disagreements,
             }

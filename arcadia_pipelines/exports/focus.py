@@ -19,9 +19,10 @@ tenant is a billing account; its deployment is the sub account, and the resource
 
 - plan_base and addon are Usage, Recurring: a month of them is consumed in the month, and 1.2 wants the EffectiveCost of
   a Purchase to be 0. overage is Usage, Usage-Based. tax is Tax.
-- adjustment and credit are Adjustment, of ChargeClass Correction and the charge period that they correct. Each is one
-  sum over plans, addons and overage, so it has no deployment, SKU, quantity or price. They are not FOCUS
-  Credits, which are incentives unrelated to other charges; a credit that corrects no month would be one.
+- adjustment and credit that correct a month are Adjustment, of ChargeClass Correction and the charge period that they
+  correct. Each is one sum over plans, addons and overage, so it has no deployment, SKU, quantity or price. They are not
+  FOCUS Credits, which are incentives unrelated to other charges. Promotional credit is one, and so is a credit that an
+  operator entered; a charge that one entered is an Adjustment. Their charge period is the month that is billed.
 - discount and commitment are Adjustments of the month, Recurring, without a SKU, quantity or price. A discount has the
   deployment and the service of what it is off; a commitment is what is missing from a minimum, and is no FOCUS
   commitment discount.

@@ -92,7 +92,7 @@ def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, An
 def _amounts(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth, agreed: Terms) -> pa.Table:
     """What the invoices of these quote lines sum to per tenant, plan and kind of line."""
     mine = tenants[tenants["tenant_id"].isin(quote_lines["tenant_id"])]
-    invoices, lines = compute.invoices(quote_lines, _none(), mine, month, agreed)
+    invoices, lines = compute.invoices(quote_lines, invoice.Carried(), mine, month, agreed)
     supply = to_arrow(quote_lines, quote.QUOTE_LINES)
     bases = supply.filter(pc.equal(supply["kind"], "plan_base"))
     bases = with_columns(bases, plan=pc.utf8_slice_codeunits(bases["description"], len("Plan: ")))
@@ -119,10 +119,6 @@ def _beside(month: BillingMonth, before: pa.Table, after: pa.Table) -> pd.DataFr
     sums = sums.rename_columns(["tenant_id", "plan", "kind", "before_cents", "after_cents"])
     sums = with_columns(sums, period_start=pa.repeat(month.key, len(sums))).select(REPRICED.names).cast(REPRICED)
     return to_pandas(sums.sort_by([(name, "ascending") for name in ("tenant_id", "plan", "kind")]))
-
-
-def _none() -> pd.DataFrame:
-    return to_pandas(invoice.ADJUSTMENTS.empty_table())
 
 
 def summed(amounts: pd.DataFrame, *by: str) -> pd.DataFrame:

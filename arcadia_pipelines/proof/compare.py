@@ -78,7 +78,9 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     - usage or price: an overage line came or went though its plan stayed; the revision without it does not say which
     - discount: a discount came, went, or takes off another amount
     - commitment: something else is missing from a commitment
-    - correction: an adjustment or a credit
+    - manual line: what an operator entered came, went or moved
+    - credit: promotional credit pays another amount
+    - correction: any other adjustment or credit
     - tax: GST is on another taxable sum, or GST came or went
     - code: the same inputs gave another result, so the engine was changed
     """
@@ -128,6 +130,8 @@ def _causes(both: pd.DataFrame, matched: Series, taxed_alike: bool) -> Series:
     lasted = _any_differs(both, "days")
     price = (supplied | overage) & _any_differs(both, "unit_price_cents", "effective_from")
     price |= overage & (_any_differs(both, "unit") | _any_differs(both, "included") & ~lasted)
+    carried, meta = kind.isin(["adjustment", "credit"]), both["meta_after"].fillna(both["meta_before"]).fillna("")
+    says = {name: meta.str.contains(f'"{name}": ', regex=False) for name in ("manual_line", "grant")}
     causes = {
         "usage": overage & matched & _any_differs(both, "used", "pooled"),
         "price": price & matched & ~replanned,
@@ -137,7 +141,9 @@ def _causes(both: pd.DataFrame, matched: Series, taxed_alike: bool) -> Series:
         "usage or price": overage & ~matched & ~replanned,
         "discount": kind == "discount",
         "commitment": kind == "commitment",
-        "correction": kind.isin(["adjustment", "credit"]),
+        "manual line": carried & says["manual_line"],
+        "credit": carried & says["grant"] & ~says["manual_line"],
+        "correction": carried & ~says["grant"] & ~says["manual_line"],
         "tax": (kind == "tax") & (~matched | (not taxed_alike)),
     }
     text = repeat("", TEXT, both)

@@ -14,7 +14,7 @@ from typing import Any
 
 from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.money import dollars, exact_dollars, number_of, plain
-from arcadia_pipelines.proof.history import Correction, Price, Subscription, Term, Usage
+from arcadia_pipelines.proof.history import Correction, Entered, Price, Subscription, Term, Usage
 
 Line = Mapping[str, Any]
 """A line as from history.worked_out."""
@@ -46,6 +46,8 @@ class Explanation(Findings):
     subscription: Subscription | None = None
     correction: Correction | None = None
     term: Term | None = None
+    entered: Entered | None = None
+    """The manual line or the grant of promotional credit."""
 
     @property
     def usage(self) -> Usage | None:
@@ -65,6 +67,7 @@ def explain(
     prices: Prices,
     corrections: Mapping[tuple[str, str], Correction],
     terms: Mapping[str, Term],
+    entered: Mapping[str, Entered],
 ) -> list[Explanation]:
     """Each line explained, in order; the facts are history.py's of the same names."""
     firsts = _firsts_of_meters(lines)
@@ -86,8 +89,9 @@ def explain(
             _explain_by_terms(found, lines)
         elif line["kind"] in ("adjustment", "credit"):
             meta = line["meta"]
+            found.entered = entered.get(meta.get("manual_line", meta.get("grant", "")))
             found.correction = corrections.get((meta.get("corrects", ""), meta.get("invoice_number", "")))
-            _explain_correction(found)
+            _explain_carried(found)
         explained.append(found)
     return explained
 
@@ -373,6 +377,44 @@ def _explain_term(found: Explanation, what: str, billed: str, size: tuple[Decima
     else:
         is_now = f"{plain(term.percent)} %" if term.percent is not None else dollars(int(term.cents or 0))
         found.object_to(f"{text}, {is_now} now; billed was {billed}")
+
+
+def _explain_carried(found: Explanation) -> None:
+    """An adjustment or a credit: a manual line, promotional credit, or a correction."""
+    if "manual_line" in found.line["meta"]:
+        _explain_manual_line(found)
+    elif "grant" in found.line["meta"]:
+        _explain_grant(found)
+    else:
+        _explain_correction(found)
+
+
+def _explain_manual_line(found: Explanation) -> None:
+    line, entered = found.line, found.entered
+    if entered is None or entered.month is None:
+        found.object_to(f"the tenant has no manual line {line['meta']['manual_line']}")
+        return
+    found.say(f"manual line for {entered.month:%B %Y}, {_who(entered)}")
+    if entered.amount_cents != line["amount_cents"]:
+        found.object_to(f"{dollars(entered.amount_cents)} was entered, {dollars(line['amount_cents'])} is billed")
+    if entered.taken_cents not in (0, entered.amount_cents):
+        found.object_to(f"the tenant's invoices have {dollars(entered.taken_cents)} of it in all")
+
+
+def _explain_grant(found: Explanation) -> None:
+    meta, entered = found.line["meta"], found.entered
+    if entered is None or entered.month is not None:
+        found.object_to(f"the tenant has no grant {meta['grant']}")
+        return
+    until = f"for months that begin before {entered.expires_on}" if entered.expires_on else "without an end"
+    found.say(f"promotional credit of {dollars(entered.amount_cents)} {until}, {_who(entered)}")
+    found.say(f"{dollars(int(meta['left']))} of it was left after this line")
+    if -entered.taken_cents > entered.amount_cents:
+        found.object_to(f"the tenant's invoices have taken {dollars(-entered.taken_cents)} of it in all")
+
+
+def _who(entered: Entered) -> str:
+    return f"entered by {entered.operator} on {entered.entered_at:%Y-%m-%d %H:%M} UTC: {entered.reason}"
 
 
 def _explain_correction(found: Explanation) -> None:

@@ -350,3 +350,46 @@ def corrections(connection: Connection, tenant: str) -> dict[tuple[str, str], Co
     """What the tenant's adjustments and credits correct, by month (its first day) and number of its invoice."""
     rows = connection.exec_driver_sql(_CORRECTIONS, {"tenant": tenant})
     return {(month, number): Correction(*cents) for month, number, *cents in rows}
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A manual line, or a grant of promotional credit, as an operator entered it, in cents ex GST.
+
+    `month` is that of a manual line, `expires_on` the grant's; `taken_cents` is what all invoices but void ones have of
+    it.
+    """
+
+    amount_cents: int
+    operator: str
+    reason: str
+    entered_at: dt.datetime
+    month: dt.date | None
+    expires_on: dt.date | None
+    taken_cents: int
+
+
+_ENTERED = """
+    with taken as (
+        select coalesce(l.meta ->> 'manual_line', l.meta ->> 'grant') as id, sum(l.amount_cents)::bigint as cents
+        from billing.tenant_invoices i
+        join billing.tenant_invoice_lines l on l.invoice_id = i.id and l.period_start = i.period_start
+        where i.tenant_id = %(tenant)s and i.status <> 'void' and l.kind in ('credit', 'adjustment')
+          and l.meta ?| array['manual_line', 'grant'] group by 1
+    )
+    select e.id, e.amount_cents, e.operator, e.reason, e.entered_at, e.month, e.expires_on, coalesce(t.cents, 0)
+    from (
+        select id::text, amount_cents, operator, reason, entered_at, period_start as month, null::date as expires_on
+        from billing.manual_lines where tenant_id = %(tenant)s
+        union all
+        select id::text, amount_cents, operator, reason, granted_at, null, expires_on
+        from billing.credit_grants where tenant_id = %(tenant)s
+    ) e
+    left join taken t on t.id = e.id
+"""
+
+
+def entered(connection: Connection, tenant: str) -> dict[str, Entered]:
+    """The tenant's manual lines and grants by id."""
+    rows = connection.exec_driver_sql(_ENTERED, {"tenant": tenant})
+    return {id_: Entered(*rest) for id_, *rest in rows}

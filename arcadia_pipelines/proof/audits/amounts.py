@@ -485,12 +485,14 @@ AUDITS = [
         "lines",
         "lines_are_numbered_in_order",
         "Each line is on an invoice of its month; its number counts from 1: by deployment, plan_base, addon, overage, "
-        "discount, commitment; then the tenant's commitment, then credits and adjustments, then tax.",
+        "discount, commitment; then the tenant's commitment, manual lines, corrections, promotional credit, tax.",
         TAMPERED,
         """
             with placed as (
                 select l.*,
-                       case when kind = 'tax' then 4 when kind in ('credit', 'adjustment') then 3
+                       case when kind = 'tax' then 6 when kind in ('credit', 'adjustment') and meta ? 'grant' then 5
+                            when kind in ('credit', 'adjustment') and meta ? 'manual_line' then 3
+                            when kind in ('credit', 'adjustment') then 4
                             when kind = 'commitment' and deployment_name is null then 2 else 1 end as part,
                        case kind when 'plan_base' then 1 when 'addon' then 2 when 'overage' then 3
                                  when 'discount' then 4 when 'commitment' then 5 end as kind_order
