@@ -13,6 +13,7 @@ from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import months, unbilled
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, GST_FREE, IS_TIMELESS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
+from arcadia_pipelines.storage.credits import STANDING
 from arcadia_pipelines.storage.ledger import INVOICED_MONTHS, VOIDED_BY_AN_OPERATOR
 from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECEIVED, WEIGHT, cutoff_of
 
@@ -359,6 +360,24 @@ CONTROLS = [
             select * from ({OUTSTANDING}) o
             where corrects <= %(month)s and tenant_id not in (select id from cloud.tenants)
             order by abs(outstanding_cents) desc, tenant_id
+        """,
+    ),
+    Control(
+        name="manual_lines_are_carried",
+        asset="tenant_invoices",
+        warning=True,
+        description="Every manual line of the month and those before is on an invoice.",
+        remedy="If its month's invoice is locked, the tenant's next invoice carries it: nothing to do. Else "
+        "materialise the month that it was entered for.",
+        query=f"""
+            select to_char(m.period_start, 'YYYY-MM') as entered_for, m.tenant_id, m.description, m.amount_cents,
+                   m.operator, i.invoice_number, i.status
+            from billing.manual_lines m
+            left join billing.tenant_invoices i on i.tenant_id = m.tenant_id and i.period_start = m.period_start
+            where m.period_start <= %(month)s
+              and not exists (select from ({STANDING}) s
+                              where s.tenant_id = m.tenant_id and s.manual_line = m.id::text)
+            order by m.period_start, abs(m.amount_cents) desc, m.tenant_id, m.id
         """,
     ),
     Control(

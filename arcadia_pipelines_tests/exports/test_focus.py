@@ -254,6 +254,32 @@ def test_a_correction_is_of_the_month_it_corrects_and_so_is_its_gst(world: World
     assert {row["BillingPeriodStart"] for row in found} == {"2026-05-01T00:00:00Z"}
 
 
+def test_promotional_credit_is_a_credit_and_what_was_entered_by_hand_is_of_its_invoice(
+    world: World, tmp_path: Path
+) -> None:
+    """April is 64.22 + 5.00 - 2.00 = 67.22, of which credit pays 60.00: GST is 0.72 on 7.22, in one row."""
+    world.pilot()
+    world.query("""
+        insert into billing.manual_lines (tenant_id, period_start, amount_cents, description, operator, reason)
+        values ('pilot', '2026-04-01', 500, 'Set-up', 'ada', 'agreed'),
+               ('pilot', '2026-04-01', -200, 'Outage', 'ada', 'sorry')
+    """)
+    world.query("""
+        insert into billing.credit_grants (tenant_id, amount_cents, description, operator, reason)
+        values ('pilot', 6000, 'Welcome', 'ada', 'new')
+    """)
+    world.publish(APRIL)
+    found = exported(world, APRIL, "revenue", tmp_path)[3:]
+    columns = ("BilledCost", "ChargeDescription", "ChargeCategory", "ChargeClass", "ChargeFrequency")
+    assert sorted(picked(found, *columns)) == [
+        ("-2.00", "Credit: Outage", "Credit", "", "One-Time"),
+        ("-60.00", "Credit: Welcome", "Credit", "", "One-Time"),
+        ("0.72", "GST 10%", "Tax", "", "Recurring"),
+        ("5.00", "Adjustment: Set-up", "Adjustment", "", "One-Time"),
+    ]
+    assert {row["ChargePeriodStart"] for row in found} == {"2026-04-01T00:00:00Z"}
+
+
 MARCH_1 = '{"corrects": "2026-03-01", "invoice_number": "INV-3"}'
 APRIL_1 = '{"corrects": "2026-04-01", "invoice_number": "INV-4"}'
 TAXED_APRIL_1, FREE_APRIL_1 = (APRIL_1.replace("{", f'{{"taxable": {taxed}, ') for taxed in ("true", "false"))

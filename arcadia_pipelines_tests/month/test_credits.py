@@ -3,7 +3,7 @@
 import pytest
 
 from arcadia_pipelines_tests.trouble import finish, start
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 PLAN = ("Plan: flat", 4000)
 FREE = [PLAN, ("Credit: Welcome", -4000), ("GST 10%", 0)]
@@ -252,6 +252,16 @@ def test_a_manual_line_of_a_paid_month_goes_on_the_next_invoice_once(acme: World
     assert acme.lines("acme", FEBRUARY) == [PLAN, ("Adjustment: Set-up", 1000), ("GST 10%", 500)]
     assert carrying(acme, "Adjustment: Set-up") == [(FEBRUARY, 1000)]
     assert acme.disproved() == []
+
+
+def test_a_line_that_is_on_no_invoice_yet_is_named_by_the_check(acme: World) -> None:
+    """January is paid when it is entered: its own run says that 10.00 wait; once February has them, it does not."""
+    publish(acme, JANUARY)
+    acme.done("mark_invoice_paid", invoices=[number(acme, JANUARY)])
+    enter(acme, JANUARY, 1000)
+    check = failed_checks(acme.month_end(JANUARY))["manual_lines_are_carried"]
+    assert check.metadata["offenders"].value == 1
+    assert failed_checks(acme.month_end(FEBRUARY)) == {}
 
 
 def test_an_older_month_takes_no_line_of_another_one(acme: World) -> None:
