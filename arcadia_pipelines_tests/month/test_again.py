@@ -130,7 +130,8 @@ CHANGES: dict[str, Callable[[World, str], object]] = {
     "a rate of one's own": lambda world, tenant: world.query(
         "insert into cloud.tenant_rates (tenant_id, plan_id, resource_kind, effective_from, included_quantity, unit,"
         " unit_price_cents) select %s, plan_id, resource_kind, '2026-04-01', 1, unit, 3 from cloud.plan_rates"
-        " order by 1, 2, 3 limit 1",
+        " order by 1, 2, 3 limit 1 on conflict (tenant_id, plan_id, resource_kind, effective_from)"
+        " do update set included_quantity = tenant_rates.included_quantity + 1",
         tenant,
     ),
     "a rate": lambda world, tenant: world.query(
