@@ -342,6 +342,23 @@ def test_manual_lines_then_corrections_then_promotional_credit(acme: World) -> N
     assert acme.disproved() == []
 
 
+def test_credit_pays_what_a_commitment_adds_and_leaves_what_a_discount_takes_off(acme: World) -> None:
+    """40.00 less 10 % is 36.00, of at least 50.00: 14.00 more; 5.00 back, and 20.00 of credit: 25.00, GST 2.50."""
+    acme.query(
+        "insert into cloud.discounts (tenant_id, percent, starts_on, description)"
+        " values ('acme', 10, '2026-01-01', 'Friends')"
+    )
+    acme.query(
+        "insert into cloud.commitments (tenant_id, minimum_cents, starts_on) values ('acme', 5000, '2026-01-01')"
+    )
+    enter(acme, JANUARY, -500, name="Outage")
+    grant(acme, 2000)
+    publish(acme, JANUARY)
+    assert [cents for _, cents in acme.lines("acme", JANUARY)] == [4000, -400, 1400, -500, -2000, 250]
+    assert acme.lines("acme", JANUARY)[3:5] == [("Credit: Outage", -500), ("Credit: Welcome", -2000)]
+    assert acme.disproved() == []
+
+
 def test_a_tenant_on_hold_takes_credit_on_its_drafts_once(acme: World) -> None:
     grant(acme, 6000)
     enter(acme, JANUARY, 100)
