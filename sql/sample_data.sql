@@ -1,4 +1,4 @@
--- Sample data: sixteen made-up tenants of Arcadia, January to October 2026, for the demo and for trying things out.
+-- Sample data: eighteen made-up tenants of Arcadia, January to October 2026, for the demo and for trying things out.
 --
 -- A pure function of this file. Ids are the md5 of a name, every "random" number is cut from an md5, every instant
 -- is written in UTC: the same rows on any server, in any session, on any day. Loading it again adds nothing.
@@ -39,7 +39,11 @@ insert into cloud.tenants (id, name, abn, gst_free_reason) values
     -- No ABN. 18.50 + 3.95 = 22.45 a month, so its GST is 224.5 cents: half a cent, rounded up.
     ('yarrabee-surf-club', 'Yarrabee Surf Club', null, null),
     -- An addon for part of the year; a demo that ended at the first instant of September.
-    ('quoll-pictures', 'Quoll Pictures Pty Ltd', '78956382053', null)
+    ('quoll-pictures', 'Quoll Pictures Pty Ltd', '78956382053', null),
+    -- From 14 July on a plan by the day: tiers, a maximum, and one pool of egress for both of its deployments.
+    ('bluegum-robotics', 'Bluegum Robotics Pty Ltd', '67937462018', null),
+    -- From July: a price of its own, an opening discount, sign-up credit; from October it has committed to a minimum.
+    ('wombat-retail', 'Wombat Retail Pty Ltd', '63618250374', null)
 on conflict do nothing;
 
 insert into cloud.cloud_deployments (id, tenant_id, name)
@@ -60,7 +64,9 @@ from (values
     ('lorikeet-learning', array['lorikeet-classes', 'lorikeet-library']),
     ('jacaranda-florist', array['jacaranda-blog']),
     ('yarrabee-surf-club', array['yarrabee-web']),
-    ('quoll-pictures', array['quoll-demo', 'quoll-render'])
+    ('quoll-pictures', array['quoll-demo', 'quoll-render']),
+    ('bluegum-robotics', array['bluegum-fleet', 'bluegum-lab']),
+    ('wombat-retail', array['wombat-shop'])
 ) as owner (tenant_id, names)
 cross join unnest(names) as name
 on conflict do nothing;
@@ -71,9 +77,12 @@ insert into cloud.plans (id, code, name)
 select md5(code)::uuid, code, name
 from (values
     ('community', 'Community'), ('starter', 'Starter'), ('studio', 'Studio'),
-    ('scale', 'Scale'), ('enterprise', 'Enterprise')
+    ('scale', 'Scale'), ('enterprise', 'Enterprise'), ('flex', 'Flex')
 ) as plan (code, name)
 on conflict do nothing;
+
+-- A part month of flex costs its days; of the others a whole month.
+update cloud.plans set proration = 'daily' where code = 'flex' and proration <> 'daily';
 
 insert into cloud.plan_prices (plan_id, effective_from, base_price_cents)
 select md5(code)::uuid, effective_from, base_price_cents
@@ -86,7 +95,8 @@ from (values
     ('studio', '2025-07-01', 5000),
     ('studio', '2026-06-01', 5500),
     ('scale', '2025-07-01', 19900),
-    ('enterprise', '2025-07-01', 89000)
+    ('enterprise', '2025-07-01', 89000),
+    ('flex', '2026-07-01', 3100)
 ) as price (code, effective_from, base_price_cents)
 on conflict do nothing;
 
@@ -113,6 +123,23 @@ from (values
     ('enterprise', 'storage_gb_months', '2025-07-01', 1000, 'GB-month', 6.25),
     ('enterprise', 'egress_gb', '2025-07-01', 6000, 'GB', 0.9)
 ) as rate (code, resource_kind, effective_from, included_quantity, unit, unit_price_cents)
+on conflict do nothing;
+
+-- Flex: by the hour in tiers; egress pooled, 500 GB for each deployment; storage at most 20.00 a month.
+insert into cloud.plan_rates
+    (plan_id, resource_kind, effective_from, included_quantity, unit, unit_price_cents, charge_model, maximum_cents, pooled)
+select md5('flex')::uuid, resource_kind, '2026-07-01', included_quantity, unit, unit_price_cents, charge_model, maximum_cents,
+       pooled
+from (values
+    ('droplet_hours', 0, 'hour', 0, 'graduated', null::bigint, false),
+    ('egress_gb', 500, 'GB', 1.5, 'per_unit', null, true),
+    ('storage_gb_months', 50, 'GB-month', 9, 'per_unit', 2000, false)
+) as rate (resource_kind, included_quantity, unit, unit_price_cents, charge_model, maximum_cents, pooled)
+on conflict do nothing;
+
+insert into cloud.plan_rate_tiers (plan_id, resource_kind, effective_from, up_to, unit_price_cents)
+select md5('flex')::uuid, 'droplet_hours', '2026-07-01', up_to, unit_price_cents
+from (values (744, 1.1), (2976, 0.9), (null, 0.75)) as tier (up_to, unit_price_cents)
 on conflict do nothing;
 
 insert into cloud.addons (id, code, name)
@@ -181,7 +208,11 @@ from (values
     ('yarrabee-web', 'starter', 'active', '2025-11-01 00:00+00', null),
     -- Ends at the first instant of September: August is its last month.
     ('quoll-demo', 'starter', 'cancelled', '2025-12-01 00:00+00', '2026-09-01 00:00+00'),
-    ('quoll-render', 'enterprise', 'active', '2025-12-01 00:00+00', null)
+    ('quoll-render', 'enterprise', 'active', '2025-12-01 00:00+00', null),
+    -- 18 days of July; of October 20, the last of which is not over at midnight.
+    ('bluegum-fleet', 'flex', 'active', '2026-07-14 03:00+00', null),
+    ('bluegum-lab', 'flex', 'cancelled', '2026-07-14 03:00+00', '2026-10-20 07:30+00'),
+    ('wombat-shop', 'studio', 'active', '2026-07-01 00:00+00', null)
 ) as subscription (deployment, plan, status, started_at, ended_at)
 join cloud.cloud_deployments as owned on owned.id = md5(deployment)::uuid
 on conflict do nothing;
@@ -206,6 +237,23 @@ from (values
     -- From within April to within August: billed for both as whole months.
     ('quoll-render/enterprise', 'storage_50gb', 2, '2026-04-10 03:00+00', '2026-08-20 22:00+00')
 ) as subscription_addon (subscription, addon, quantity, started_at, ended_at)
+on conflict do nothing;
+
+-- What wombat-retail agreed to: 49.00 and not 55.00 for the plan; a fifth off its first three months; from October 90.00 at
+-- least.
+
+insert into cloud.tenant_plan_prices (tenant_id, plan_id, effective_from, base_price_cents)
+values ('wombat-retail', md5('studio')::uuid, '2026-07-01', 4900)
+on conflict do nothing;
+insert into cloud.discounts (id, tenant_id, percent, starts_on, ends_on, description)
+values (md5('wombat-retail/opening')::uuid, 'wombat-retail', 20, '2026-07-01', '2026-10-01', 'opening offer')
+on conflict do nothing;
+insert into cloud.commitments (id, tenant_id, minimum_cents, starts_on)
+values (md5('wombat-retail/minimum')::uuid, 'wombat-retail', 9000, '2026-10-01')
+on conflict do nothing;
+insert into billing.credit_grants (id, tenant_id, amount_cents, expires_on, description, operator, reason, granted_at)
+values (md5('wombat-retail/sign-up')::uuid, 'wombat-retail', 6000, '2026-12-31', 'sign-up credit', 'sample data',
+        'everybody who signs up in July gets it', '2026-07-01 00:00+00')
 on conflict do nothing;
 
 -- Usage: one record a day from each meter, an hour on its way.
@@ -294,6 +342,15 @@ with meters (deployment, resource_kind, meter, meters, per_day, swing, first_day
     ('quoll-render', 'droplet_hours', 'render', 5, 24, 0, '2026-01-01', '2026-10-31'),
     ('quoll-render', 'droplet_hours', 'burst', 2, 15, 0.6, '2026-01-01', '2026-10-31'),
     ('quoll-render', 'storage_gb_months', 'volume', 1, 2400, 0.1, '2026-01-01', '2026-10-31'),
+
+    -- Six droplets reach the third tier from August. The lab sends little, and the fleet uses what it leaves.
+    ('bluegum-fleet', 'droplet_hours', 'node', 6, 24, 0, '2026-07-15', '2026-10-31'),
+    ('bluegum-fleet', 'egress_gb', 'edge', 1, 28, 0.3, '2026-07-15', '2026-10-31'),
+    ('bluegum-fleet', 'storage_gb_months', 'volume', 1, 400, 0, '2026-07-15', '2026-10-31'),
+    ('bluegum-lab', 'droplet_hours', 'lab', 1, 20, 0.2, '2026-07-15', '2026-10-19'),
+    ('bluegum-lab', 'egress_gb', 'edge', 1, 4, 0.5, '2026-07-15', '2026-10-19'),
+    ('wombat-shop', 'droplet_hours', 'shop', 2, 24, 0, '2026-07-01', '2026-10-31'),
+    ('wombat-shop', 'droplet_hours', 'sale', 1, 12, 0.5, '2026-07-01', '2026-08-31'),
 
     -- Nobody's: no such deployment in cloud_deployments, so no subscription either.
     ('ghost-web', 'droplet_hours', 'ghost', 1, 24, 0, '2026-03-20', '2026-04-12'),

@@ -16,7 +16,8 @@ MONTHS = [f"2026-{number:02}" for number in range(1, 11)]
 INVOICES = """
     select i.tenant_id, i.invoice_number, coalesce(l.line_no::text, 'total'), coalesce(l.deployment_name, ''),
            coalesce(l.description, ''), coalesce(trim_scale(l.qty)::text, ''), coalesce(l.unit, ''),
-           coalesce(trim_scale(round(l.unit_price_cents / 100, 10))::text, ''),
+           coalesce(trim_scale(round(l.unit_price_cents / 100, 10))
+                    || coalesce(' / ' || trim_scale(nullif(price_per, 1)), ''), ''),
            (coalesce(l.amount_cents, i.total_cents) / 100.0)::numeric(20, 2)::text
     from billing.tenant_invoices i
     cross join lateral (
@@ -27,7 +28,9 @@ INVOICES = """
 """
 HEADER = ("tenant", "invoice", "line", "deployment", "description", "qty", "unit", "unit_price", "amount")
 
-# The whole month end as one statement, written apart from the pipeline: numeric arithmetic, correlated subqueries.
+# The whole month end as one statement, written apart from the pipeline: numeric arithmetic, correlated subqueries. Of
+# tenants with tiers, part months and terms it is arcadia audit that works invoices out a second way.
+OTHERWISE = ("bluegum-robotics", "wombat-retail")
 SECOND_WAY = """
     with month as (select %s::date as first, (%s::date + interval '1 month')::date as next),
     sub as (
@@ -84,7 +87,13 @@ def test_a_sample_month_is_as_it_was_and_as_plain_sql_has_it(
         assert rows == [tuple(row) for row in csv.reader(golden)]
 
     second_way = {tenant: tuple(rest) for tenant, *rest in sample.query(SECOND_WAY, f"{month}-01", f"{month}-01")}
-    assert {tenant: invoice[2:4] for tenant, invoice in sample.invoices(month).items()} == second_way
+    invoices = {tenant: invoice[2:4] for tenant, invoice in sample.invoices(month).items()}
+    for tenant in OTHERWISE:
+        assert (tenant in invoices) == (tenant in second_way) == (month >= "2026-07")
+        invoices.pop(tenant, None)
+        second_way.pop(tenant, None)
+    assert invoices == second_way
+    assert sample.disproved() == []
 
 
 def test_every_oddity_of_the_sample_is_where_a_reader_is_told_to_look(sample: World) -> None:
