@@ -53,7 +53,7 @@ def plan(
     lines_sha256 of these. Columns: id (the invoice's), tenant_id, action, replaces (the content is another, or its
     lines were lost and cannot be made again), restores (they can, and are written again), status, invoice_number,
     standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill), difference_cents,
-    charges_cents (what is recomputed of charges alone; 0: nothing to bill).
+    locked, charges_cents (what is recomputed of charges alone; 0: nothing to bill).
     """
     both = existing.merge(recomputed, on="tenant_id", how="outer", suffixes=("", "_new")).sort_values(
         "tenant_id", ignore_index=True
@@ -97,6 +97,7 @@ def plan(
             "standing_cents": standing,
             "recomputed_cents": both["total_cents_new"],
             "difference_cents": both["total_cents_new"].fillna(0) - standing.fillna(0),
+            "locked": frozen,
             "charges_cents": both["charges_cents"].fillna(0),
         }
     )

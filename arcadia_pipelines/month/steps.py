@@ -115,7 +115,8 @@ def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) ->
     held_back = quotes.faults(connection, month)["tenant_id"]
     on_hold = operations.on_hold(connection)
     distrusted = intact.to_make_again(connection, month)
-    whom = scope.for_invoices(connection, month, [invoice.tenant_id for invoice in distrusted])
+    unlike = corrections.unlike_their_quotes(connection, month)
+    whom = scope.for_invoices(connection, month, [*(invoice.tenant_id for invoice in distrusted), *unlike])
     lost_lines = {invoice.tenant_id: invoice.lines_sha256 for invoice in distrusted if invoice.lines_differ}
     computed = compute.month_invoices(connection, month, ledger.STANDING, only=whom.tenants)
     plans = (
@@ -139,4 +140,4 @@ def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run
 
 def correct(connection: Connection, month: BillingMonth, published: publication.Published, run_id: str) -> None:
     """Find what the month's locked invoices bill too little or too much, for later invoices to carry."""
-    corrections.record(connection, month, published.frozen, run_id)
+    corrections.record(connection, month, published.owed, run_id)

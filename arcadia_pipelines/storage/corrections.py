@@ -17,6 +17,21 @@ from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.catalogue import GST_FREE
 from arcadia_pipelines.storage.kinds import CHARGES
 
+# Without discounts and commitments an invoice charges what is quoted.
+_UNLIKE_THEIR_QUOTES = f"""
+    select i.tenant_id
+    from billing.tenant_invoices i
+    left join lateral (
+        select sum(amount_cents) as cents from billing.tenant_invoice_lines l
+        where l.invoice_id = i.id and l.period_start = %(month)s and l.kind in {CHARGES}
+    ) billed on true
+    left join (
+        select tenant_id, sum(amount_cents) as cents from billing.deployment_quote_lines
+        where period_start = %(month)s group by 1
+    ) quoted on quoted.tenant_id = i.tenant_id
+    where i.period_start = %(month)s and billing.is_correctable(i)
+      and coalesce(billed.cents, 0) <> coalesce(quoted.cents, 0)
+"""
 _COMPARE = f"""
     create temporary table found on commit drop as
     select i.tenant_id, i.invoice_number, coalesce(billed.cents, 0)::bigint as billed_cents,
@@ -148,11 +163,17 @@ def outdated(connection: Connection, invoices: Sequence[UUID]) -> list[tuple[str
     return [(invoice, tenant, BillingMonth(start)) for invoice, tenant, start in rows]
 
 
+def unlike_their_quotes(connection: Connection, month: BillingMonth) -> list[str]:
+    """The tenants whose locked invoice of the month charges another sum than their quotes, for whatever reason."""
+    found = connection.exec_driver_sql(_UNLIKE_THEIR_QUOTES, {"month": month.start})
+    return list(found.scalars())
+
+
 def record(connection: Connection, month: BillingMonth, owed: pd.DataFrame, run_id: str) -> None:
     """Bring the month's invoice_corrections up to date; nothing is written if nothing has changed.
 
-    `owed` has the tenants whose locked invoice differs from what would be billed now, with its charges (tenant_id,
-    charges_cents). Every other invoice bills what is owed, but for tenants with a fault, whose corrections stay.
+    `owed` has what locked invoices would charge now (tenant_id, charges_cents), at least of those unlike their quotes.
+    Every other one charges what is owed, but for tenants with a fault, whose corrections stay.
     """
     parameters = {
         "month": month.start,

@@ -111,6 +111,8 @@ class Published:
     """The changed invoices with the largest differences, at most 20, largest first."""
     left: pd.DataFrame
     """The rows of the plan whose invoices were left as they are: locked (`frozen`), on hold, held back."""
+    owed: pd.DataFrame
+    """What the locked invoices that were computed would charge now: tenant_id and charges_cents, differing or not."""
 
     @property
     def frozen(self) -> pd.DataFrame:
@@ -153,7 +155,7 @@ def _carry_out(connection: Connection, publication: Publication, into: str, chun
     The lines are copied `into` a new partition, or into `new_lines` if the month has a partition.
     """
     actions = dict.fromkeys(ACTIONS, 0) | {"keep": kept}
-    shown, left = [], []
+    shown, left, owed = [], [], []
     left_numbers = numbers(connection, publication.month)
     types = bulk.types_of(connection, "pg_temp.changes"), bulk.types_of(connection, into)
     with closing(ahead(_prepared(publication.month, chunks, *types))) as prepared:
@@ -161,6 +163,7 @@ def _carry_out(connection: Connection, publication: Publication, into: str, chun
             for action, count in chunk.plan["action"].value_counts().items():
                 actions[str(action)] += int(count)
             left.append(chunk.plan[chunk.plan["action"].isin(_LEAVES)])
+            owed.append(chunk.plan[chunk.plan["locked"]][["tenant_id", "charges_cents"]])
             shown.append(_largest(chunk.changes))
             if len(chunk.changes):
                 _write_invoices(connection, publication, chunk, left_numbers)
@@ -169,7 +172,8 @@ def _carry_out(connection: Connection, publication: Publication, into: str, chun
                     connection.exec_driver_sql(_ADD_LINES)
                     connection.exec_driver_sql("truncate new_lines")
                 left_numbers = left_numbers.after(chunk.numbered)
-    return Published(actions, _largest(pd.concat(shown)), pd.concat(left, ignore_index=True))
+    whole = (pd.concat(rows, ignore_index=True) for rows in (left, owed))
+    return Published(actions, _largest(pd.concat(shown)), *whole)
 
 
 def _prepared(

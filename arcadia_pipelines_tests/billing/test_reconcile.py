@@ -190,14 +190,15 @@ def test_a_plan_names_both_totals_and_the_difference() -> None:
         "standing_cents",
         "recomputed_cents",
         "difference_cents",
+        "locked",
         "charges_cents",
     ]
     assert rows(data) == [
-        ("a-id", "a", "add", False, False, None, None, None, None, 7064, 7064, 7064),
-        ("b-id", "b", "revise", True, False, "issued", "INV-b", "old", 7064, 6964, -100, 6964),
-        ("c-id", "c", "void", False, False, "issued", "INV-c", "old", 7064, None, -7064, 0),
-        ("d-id", "d", "frozen", False, False, "paid", "INV-d", "old", 7064, 6964, -100, 6964),
-        ("e-id", "e", "frozen", False, False, "void", "INV-e", "old", 0, 6964, 6964, 6964),
+        ("a-id", "a", "add", False, False, None, None, None, None, 7064, 7064, False, 7064),
+        ("b-id", "b", "revise", True, False, "issued", "INV-b", "old", 7064, 6964, -100, False, 6964),
+        ("c-id", "c", "void", False, False, "issued", "INV-c", "old", 7064, None, -7064, False, 0),
+        ("d-id", "d", "frozen", False, False, "paid", "INV-d", "old", 7064, 6964, -100, True, 6964),
+        ("e-id", "e", "frozen", False, False, "void", "INV-e", "old", 0, 6964, 6964, True, 6964),
     ]
 
 
@@ -215,9 +216,12 @@ def test_nothing_before_and_nothing_after_is_an_empty_plan() -> None:
 
 
 def test_a_plan_has_texts_and_whole_cents() -> None:
-    """Six columns of text around two flags, then 7064, 6964, -100 and 6964 as columns of cents: never a float."""
+    """Six columns of text around two flags, then 7064, 6964, -100, a flag and 6964, as columns of cents: no float."""
     types = [dtype.pyarrow_dtype for dtype in plan([standing("a")], [due("a", "new")]).dtypes]
-    assert types == [pa.string()] * 3 + [pa.bool_()] * 2 + [pa.string()] * 3 + [pa.int64()] * 4
+    assert types == [pa.string()] * 3 + [pa.bool_()] * 2 + [pa.string()] * 3 + [pa.int64()] * 3 + [
+        pa.bool_(),
+        pa.int64(),
+    ]
 
 
 def test_every_standing_invoice_is_voided_when_nothing_is_to_be_billed() -> None:
