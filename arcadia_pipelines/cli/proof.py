@@ -200,7 +200,7 @@ def _print_replay(found: Replay) -> None:
     for number, things, where in (
         (found.void, "void invoices", ""),
         (found.held_back, "tenants", ", held back (see quote_faults)"),
-        (found.corrected, "paid or pushed invoices", ", different by what is in invoice_corrections"),
+        (found.corrected, "paid or pushed invoices", ", different by what is in invoice_corrections, or by no cent"),
     ):
         if number:
             say(f"left out: {number_of(number, things)}{where}")

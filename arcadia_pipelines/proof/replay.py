@@ -52,7 +52,7 @@ class Replay:
     held_back: int
     """Tenants that are held back or on hold."""
     corrected: int
-    """Paid or pushed invoices whose difference is in invoice_corrections."""
+    """Paid or pushed invoices whose difference is in invoice_corrections, or is not a cent."""
 
 
 def replay(connection: Connection, month: BillingMonth) -> Replay:
@@ -70,7 +70,10 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
         is_void = (both["status"] == "void").fillna(False)
         compared = both[~is_void & ~both["tenant_id"].isin(left_out)]
         is_same = (compared["content_sha256"] == compared["content_sha256_new"]).fillna(False)
-        is_corrected = ~is_same & compared["tenant_id"].isin(corrected)
+        is_even = compared["locked"].fillna(False) & (compared["total_cents"] == compared["total_cents_new"]).fillna(
+            False
+        )
+        is_corrected = ~is_same & (compared["tenant_id"].isin(corrected) | is_even)
         differing = compared[~is_same & ~is_corrected]
         if first is None and len(differing):
             first = _difference(connection, month, differing.iloc[0], lines)

@@ -117,6 +117,14 @@ def test_a_paid_invoice_may_differ_by_its_correction(april: World, engine: Engin
     assert rebuild(engine) == Replay(APRIL, identical=1, differing=0, first=None, void=0, held_back=0, corrected=1)
 
 
+def test_a_paid_invoice_may_differ_by_no_cent(april: World, engine: Engine) -> None:
+    """672.4 h are 6.72 as 672 h were: nothing is to be corrected, and nothing is wrong. An issued one is revised."""
+    april.tamper("update billing.metered_usage set quantity = quantity + 0.4")
+    assert rebuild(engine).differing == 1
+    april.query("update billing.tenant_invoices set status = 'paid'")
+    assert rebuild(engine) == Replay(APRIL, identical=1, differing=0, first=None, void=0, held_back=0, corrected=1)
+
+
 def test_a_month_in_which_nobody_is_billed_is_rebuilt_too(world: World, engine: Engine) -> None:
     """No invoice stands, and none is made."""
     world.tenant("pilot")
