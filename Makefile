@@ -1,4 +1,4 @@
-# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos chance down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -105,6 +105,11 @@ bench-costs: $(DEVELOPED)
 # that gets full takes root, a clock that steps libfaketime.
 chaos: $(DEVELOPED)
 	@$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(N),--deployments $(N))
+
+# Months of small worlds by chance, line by line beside the same oracle: WORLDS=100 SEED=1 (the first one's) TENANTS=12.
+WORLDS ?= 100
+chance: $(DEVELOPED)
+	@$(BIN)/pytest -n 2 arcadia_pipelines_tests/month/test_by_chance.py --worlds $(WORLDS) --first-world $(or $(SEED),1) --tenants $(or $(TENANTS),12)
 
 down: $(INSTALLED)
 	@$(BIN)/arcadia db down

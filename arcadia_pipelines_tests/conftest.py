@@ -36,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "the folder of another PostgreSQL's programs: the tests run on a server made with them (`make test-postgres`)"
     )
     parser.addoption("--postgres", type=Path, metavar="FOLDER", help=help_)
+    parser.addoption("--worlds", type=int, default=2, metavar="N", help="how many worlds by chance (test_by_chance.py)")
+    parser.addoption("--tenants", type=int, default=6, metavar="N", help="how many tenants each of them has")
+    parser.addoption("--first-world", type=int, default=1, metavar="SEED", help="the first one's seed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -220,16 +220,16 @@ Invoices = dict[tuple[str, dt.date], Invoice]
 
 def ask_the_oracle(connection: psycopg.Connection[Any], months: Sequence[dt.date], found: Found) -> None:
     """Every tenant's every month, and what is carried from one to the next."""
-    platform, gst_free = _platform(connection)
+    platform, gst_free = platform_of(connection)
     invoices = _invoices(connection, found)
     differences = dict[tuple[str, dt.date], int]()
     for month in months:
-        owed = oracle.owed(platform, _records(connection, month), month)
+        owed = oracle.owed(platform, records_of(connection, month), month)
         _compare_unbilled(connection, month, owed, found)
         tenants = {*owed.lines, *(tenant for tenant, of in invoices if of == month)}
         for tenant in sorted(tenants):
             invoice = invoices.get((tenant, month))
-            lines = owed.lines.get(tenant, Counter())
+            lines = Counter(owed.lines.get(tenant, []))
             found.counts["tenant-months by the oracle"] += 1
             for wrong, cents in compare(lines, invoice, tenant in gst_free):
                 number = invoice.row.invoice_number if invoice else "no invoice"
@@ -313,13 +313,16 @@ def _compare_unbilled(connection: psycopg.Connection[Any], month: dt.date, owed:
     found.counts["rows of unbilled usage"] += len(stands)
 
 
-def _platform(connection: psycopg.Connection[Any]) -> tuple[oracle.Platform, set[str]]:
-    """The platform's rows, and the tenants that are free of GST."""
+def platform_of(connection: psycopg.Connection[Any]) -> tuple[oracle.Platform, set[str]]:
+    """The platform's rows, and the tenants that are free of GST; of a connection that gives named tuples."""
 
-    def prices(query: str, key: Callable[[Any], Any], value: Callable[[Any], Any]) -> dict[Any, dict[dt.date, Any]]:
+    def rows(query: str) -> list[Any]:
+        return connection.execute(query.encode()).fetchall()
+
+    def prices(query: str) -> dict[Any, dict[dt.date, Any]]:
         found: dict[Any, dict[dt.date, Any]] = defaultdict(dict)
-        for row in connection.execute(query.encode()):
-            found[key(row)][row.effective_from] = value(row)
+        for *key, since, price in rows(query):
+            found[tuple(key) if key[1:] else key[0]][since] = price
         return found
 
     subscriptions = """
@@ -330,30 +333,61 @@ def _platform(connection: psycopg.Connection[Any]) -> tuple[oracle.Platform, set
         select subscription_id::text, code, quantity, started_at, ended_at
         from cloud.subscription_addons join cloud.addons a on a.id = addon_id
     """
+    plans, addon = "join cloud.plans on id = plan_id", "join cloud.addons on id = addon_id"
     platform = oracle.Platform(
-        [oracle.Subscription(*row) for row in connection.execute(subscriptions)],
-        [oracle.Addon(*row) for row in connection.execute(addons)],
-        prices(
-            "select code, effective_from, base_price_cents from cloud.plan_prices join cloud.plans on id = plan_id",
-            lambda row: row.code,
-            lambda row: row.base_price_cents,
-        ),
-        prices(
-            "select code, effective_from, price_cents from cloud.addon_prices join cloud.addons on id = addon_id",
-            lambda row: row.code,
-            lambda row: row.price_cents,
-        ),
-        prices(
-            "select code, r.* from cloud.plan_rates r join cloud.plans on id = plan_id",
-            lambda row: (row.code, row.resource_kind),
-            lambda row: oracle.Rate(row.included_quantity, row.unit, row.unit_price_cents),
-        ),
+        [oracle.Subscription(*row) for row in rows(subscriptions)],
+        [oracle.Addon(*row) for row in rows(addons)],
+        prices(f"select code, effective_from, base_price_cents from cloud.plan_prices {plans}"),
+        prices(f"select code, effective_from, price_cents from cloud.addon_prices {addon}"),
+        _rates(rows, "plan", ()),
+        frozenset(code for (code,) in rows("select code from cloud.plans where proration = 'daily'")),
+        prices(f"select tenant_id, code, effective_from, base_price_cents from cloud.tenant_plan_prices {plans}"),
+        prices(f"select tenant_id, code, effective_from, price_cents from cloud.tenant_addon_prices {addon}"),
+        _rates(rows, "tenant", ("tenant_id",)),
+        [
+            oracle.Discount(*row)
+            for row in rows(
+                "select id::text, tenant_id, deployment_id::text, line_kind, resource_kind, percent, amount_cents,"
+                " starts_on, ends_on, description from cloud.discounts"
+            )
+        ],
+        [
+            oracle.Commitment(*row)
+            for row in rows(
+                "select tenant_id, deployment_id::text, minimum_cents, starts_on, ends_on from cloud.commitments"
+            )
+        ],
+        dict(rows("select id::text, name from cloud.cloud_deployments")),
     )
-    free = connection.execute("select id from cloud.tenants where gst_free_reason is not null")
-    return platform, {tenant for (tenant,) in free}
+    return platform, {tenant for (tenant,) in rows("select id from cloud.tenants where gst_free_reason is not null")}
 
 
-def _records(connection: psycopg.Connection[Any], month: dt.date) -> Iterator[oracle.Record]:
+def _rates(rows: Callable[[str], list[Any]], whose: str, more: Sequence[str]) -> dict[Any, dict[dt.date, Any]]:
+    """The rates of the list by plan and kind, or tenants' own by tenant, plan and kind; each with its tiers."""
+    tiers = defaultdict[tuple[Any, ...], list[oracle.Tier]](list)
+    key = ("plan_id", "resource_kind", *more)
+    for row in rows(f"select * from cloud.{whose}_rate_tiers"):
+        of = (*(getattr(row, name) for name in key), row.effective_from)
+        tiers[of].append(oracle.Tier(row.up_to, row.unit_price_cents, row.flat_cents))
+    found: dict[Any, dict[dt.date, Any]] = defaultdict(dict)
+    for row in rows(f"select code, r.* from cloud.{whose}_rates r join cloud.plans on id = plan_id"):
+        rate = oracle.Rate(
+            row.included_quantity,
+            row.unit,
+            row.unit_price_cents,
+            row.charge_model,
+            row.package_size,
+            row.maximum_cents,
+            row.pooled,
+            tuple(tiers[(*(getattr(row, name) for name in key), row.effective_from)]),
+        )
+        of = (*(getattr(row, name) for name in more), row.code, row.resource_kind)
+        found[of][row.effective_from] = None if row.unit_price_cents is None else rate
+    return found
+
+
+def records_of(connection: psycopg.Connection[Any], month: dt.date) -> Iterator[oracle.Record]:
+    """The usage records of a month."""
     query = """
         select deployment_id::text, resource_kind, quantity, recorded_at from cloud.usage_records
         where recorded_at >= %s::timestamp at time zone 'UTC' and recorded_at < %s::timestamp at time zone 'UTC'
@@ -377,13 +411,13 @@ def _invoices(connection: psycopg.Connection[Any], found: Found) -> Invoices:
     by_id = {row.id: Invoice(row) for row in connection.execute(heads)}
     for line in connection.execute(lines):
         invoice = by_id.get(line.invoice_id)
-        cents = oracle.half_up(Fraction(line.qty) * Fraction(line.unit_price_cents))
+        cents = oracle.half_up(Fraction(line.qty) * Fraction(line.unit_price_cents) / Fraction(line.price_per))
         if invoice is None or line.amount_cents != cents:
             found.add("oracle", [f"line {line.id}: no invoice, or {line.amount_cents} and not {cents}"])
         elif line.kind in SUPPLY:
             quantity, price = Fraction(line.qty), Fraction(Decimal(line.unit_price_cents))
             supply = (str(line.deployment_id), line.kind, line.resource_kind, line.description, quantity, line.unit)
-            invoice.supply[oracle.Line(*supply, price, line.amount_cents)] += 1
+            invoice.supply[oracle.Line(*supply, price, line.amount_cents, Fraction(line.price_per))] += 1
         else:
             invoice.carried[line.meta["corrects"]] += line.amount_cents
     found.counts["invoices"] = len(by_id)
