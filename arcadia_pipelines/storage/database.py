@@ -178,8 +178,8 @@ def refuse_partial_view(connection: Connection) -> None:
     The rows that it hides would be missing from the month: its tenants' invoices would be void, or never made.
     """
     tables = ", ".join(f"(select true from cloud.{table} limit 0)" for table in _PLATFORM)
-    for optional in ("rate_tiers", "rates", "tenant_prices"):  # the platform need not have these tables
-        tables += f", (select count(*) from billing.{optional}())"
+    for optional in ("rate_tiers", "rates", "tenant_prices", "discounts", "commitments"):
+        tables += f", (select count(*) from billing.{optional}())"  # the platform need not have these tables
     connection.exec_driver_sql("set local row_security = off")  # then PostgreSQL refuses to leave rows out
     try:
         connection.exec_driver_sql(f"select {tables}")

@@ -127,6 +127,19 @@ def test_rows_that_are_hidden_by_row_level_security_stop_the_month(
     assert list(many.invoices("2026-04").values()) == [ISSUED] * 16
 
 
+@pytest.mark.parametrize(
+    "table",
+    ["plan_rate_tiers", "tenant_plan_prices", "tenant_addon_prices", "tenant_rates", "discounts", "commitments"],
+)
+def test_prices_and_terms_that_are_hidden_by_row_level_security_stop_the_month(
+    as_pipeline: World, many: World, table: str
+) -> None:
+    """A tenant whose discount is hidden would be billed without it."""
+    many.query(f"alter table cloud.{table} enable row level security")
+    with pytest.raises(database.PartialView, match="cannot be read whole"):
+        as_pipeline.publish("2026-04")
+
+
 def test_a_month_that_would_leave_many_tenants_out_waits_until_somebody_accepts_it(many: World) -> None:
     """Seven of 16 are not shown any more, more than a fifth: nothing is published in March or April until then."""
     many.query("update cloud.subscriptions set status = 'pending' where tenant_id >= 't09'")
