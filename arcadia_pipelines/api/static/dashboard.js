@@ -86,6 +86,11 @@ function price(cents) {
   return `${minus && "\u2212"}$${grouped(digits.slice(0, -places))}.${rest}`;
 }
 
+/** Of how many units that is the price, if of more than one: the days of a part month. */
+function per(line) {
+  return Number(line.price_per) === 1 ? "" : ` / ${trimmed(line.price_per)}`;
+}
+
 function percent(text) {
   return text === null ? "" : `${grouped(text).replace("-", "\u2212")} %`;
 }
@@ -575,7 +580,7 @@ async function invoicePage() {
     { head: "Line", cell: (row) => `${row.line_no}. ${row.description}` },
     { head: "Deployment", text: true, cell: (row) => words(row.deployment_name ?? "") },
     { head: "Quantity", cell: (row) => make("td", {}, `${trimmed(row.qty)} ${row.unit ?? ""}`.trim()) },
-    { head: "Unit price", cell: (row) => make("td", {}, price(row.unit_price_cents)) },
+    { head: "Unit price", cell: (row) => make("td", {}, price(row.unit_price_cents) + per(row)) },
     { head: "Amount", cell: (row) => money(row.amount_cents) },
   ];
   if (part) columns.push({ head: "In this revenue", text: true, cell: (row) => words(row.counted ? "counted" : "") });
