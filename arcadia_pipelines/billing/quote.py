@@ -202,17 +202,8 @@ def quote(
         ]
     )
     held = found["tenant_id"]
-
     known_tiers = models.TIERS.empty_table() if tiers is None else to_arrow(tiers, models.TIERS)
-    known_tiers = with_columns(known_tiers, rate=_rate_key(known_tiers))
-    lines = pa.concat_tables(
-        [
-            _priced(_plan_lines(_without(subscribed, held))),
-            _priced(_addon_lines(_without(added, held))),
-            _capped(_priced(_overage_lines(_prorated(_without(rated, held)), known_tiers))),
-        ],
-        promote_options="default",
-    )
+    lines = _charged(_without(subscribed, held), _without(added, held), _without(rated, held), known_tiers)
     too_large = faults.find(_tenant_sums(lines), faults.TENANT)
     if len(too_large):
         lines = _without(lines, too_large["tenant_id"])
@@ -224,6 +215,17 @@ def quote(
         unbilled=_typed(_unbilled(rated.slice(0, len(used)), held), UNBILLED),
         faults=_typed(found.sort_by([(name, "ascending") for name in FAULTS.names]), FAULTS),
     )
+
+
+def _charged(subscribed: pa.Table, added: pa.Table, rated: pa.Table, tiers: pa.Table) -> pa.Table:
+    """The lines for subscriptions, addons, and usage beyond the allowance, priced; in no order."""
+    tiers = with_columns(tiers, rate=_rate_key(tiers))
+    lines = [
+        _priced(_plan_lines(subscribed)),
+        _priced(_addon_lines(added)),
+        _capped(_priced(_overage_lines(_prorated(rated), tiers))),
+    ]
+    return pa.concat_tables(lines, promote_options="default")
 
 
 def _placed(subscriptions: pa.Table) -> pa.Table:
