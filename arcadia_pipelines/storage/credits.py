@@ -42,20 +42,21 @@ _MAY_CHANGE = """
 _IS_NEWEST = "not exists (select from billing.tenant_invoices where period_start > %(month)s)"
 _CANNOT_TAKE_IT = "(due.id is not null and billing.is_locked(due) or m.period_start < %(first)s)"
 """Whether the month of the manual line `m`, whose invoice is `due`, cannot take it: locked, or never invoiced."""
-# An issued invoice keeps what it has, even if a draft was reopened that has it too: the draft gives way.
+# An issued invoice keeps what it has, even if a draft was reopened that has it too: the draft gives way. What stands is
+# summed per line, and per grant, before it is joined: a subquery for each of them would read all of it each time.
 _MANUAL_LINES = f"""
-    with standing as materialized ({STANDING})
+    with carried as materialized (
+        select tenant_id, manual_line, bool_or(period_start = %(month)s) as here,
+               bool_or(period_start <> %(month)s) as elsewhere,
+               bool_or(period_start <> %(month)s and status <> 'draft') as issued_elsewhere
+        from ({STANDING}) s where manual_line is not null group by 1, 2
+    )
     select m.tenant_id, m.id::text as manual_line, m.period_start::text as period_start,
            {_TIME.format("m.entered_at")} as entered_at, m.amount_cents, m.description
     from billing.manual_lines m
     left join billing.tenant_invoices own on own.tenant_id = m.tenant_id and own.period_start = %(month)s
     left join billing.tenant_invoices due on due.tenant_id = m.tenant_id and due.period_start = m.period_start
-    cross join lateral (
-        select count(*) filter (where s.period_start = %(month)s) > 0 as here,
-               count(*) filter (where s.period_start <> %(month)s) > 0 as elsewhere,
-               count(*) filter (where s.period_start <> %(month)s and s.status <> 'draft') > 0 as issued_elsewhere
-        from standing s where s.tenant_id = m.tenant_id and s.manual_line = m.id::text
-    ) carried
+    left join carried on carried.tenant_id = m.tenant_id and carried.manual_line = m.id::text
     where m.period_start <= %(month)s
       and case
           when own.id is not null and billing.is_locked(own) then here
@@ -69,24 +70,21 @@ _MANUAL_LINES = f"""
 # As corrections: a locked invoice, and an issued one of an older month, keeps what it took. Any other one may take what
 # others left; what an issued one has it may keep beside a draft that was reopened.
 _GRANTS = f"""
-    with standing as materialized (
-        select tenant_id, grant_id, period_start, status, -sum(cents) as cents, min(left_cents) as left_cents
-        from ({STANDING}) s where grant_id is not null group by 1, 2, 3, 4
+    with taken as materialized (
+        select tenant_id, grant_id, -sum(cents) filter (where period_start = %(month)s) as here,
+               min(left_cents) filter (where period_start = %(month)s) as left_here,
+               -sum(cents) filter (where period_start <> %(month)s) as elsewhere,
+               -sum(cents) filter (where period_start <> %(month)s and status <> 'draft') as issued_elsewhere
+        from ({STANDING}) s where grant_id is not null group by 1, 2
     ),
     balances as (
-        select g.*, here.cents as stood, here.left_cents as stood_left, own.status,
-               g.amount_cents - coalesce(others.cents, 0) as remaining,
-               g.amount_cents - coalesce(others.issued_cents, 0) as remaining_beside_issued,
+        select g.*, taken.here as stood, taken.left_here as stood_left, own.status,
+               g.amount_cents - coalesce(taken.elsewhere, 0) as remaining,
+               g.amount_cents - coalesce(taken.issued_elsewhere, 0) as remaining_beside_issued,
                own.id is not null and (billing.is_locked(own) or own.status = 'issued' and not {_IS_NEWEST}) as is_kept
         from billing.credit_grants g
         left join billing.tenant_invoices own on own.tenant_id = g.tenant_id and own.period_start = %(month)s
-        left join standing here
-            on here.tenant_id = g.tenant_id and here.grant_id = g.id::text and here.period_start = %(month)s
-        left join lateral (
-            select sum(s.cents) as cents, sum(s.cents) filter (where s.status <> 'draft') as issued_cents
-            from standing s
-            where s.tenant_id = g.tenant_id and s.grant_id = g.id::text and s.period_start <> %(month)s
-        ) others on true
+        left join taken on taken.tenant_id = g.tenant_id and taken.grant_id = g.id::text
     ),
     allowed as (
         select b.*,
@@ -105,25 +103,28 @@ _GRANTS = f"""
 """
 # As carried, but by an invoice whose own lines are lost.
 _MANUAL_LINES_LEFT = f"""
-    with standing as materialized ({STANDING})
+    with carried as materialized (
+        select distinct tenant_id, manual_line
+        from ({STANDING}) s where manual_line is not null and period_start <> %(month)s
+    )
     select m.tenant_id, m.id::text as manual_line, m.period_start::text as period_start,
            {_TIME.format("m.entered_at")} as entered_at, m.amount_cents, m.description
     from billing.manual_lines m
     left join billing.tenant_invoices due on due.tenant_id = m.tenant_id and due.period_start = m.period_start
     where (m.period_start = %(month)s or m.period_start < %(month)s and {_CANNOT_TAKE_IT})
-      and not exists (select from standing s
-                      where s.tenant_id = m.tenant_id and s.manual_line = m.id::text and s.period_start <> %(month)s)
+      and not exists (select from carried where carried.tenant_id = m.tenant_id and carried.manual_line = m.id::text)
 """
 _GRANTS_LEFT = f"""
-    with standing as materialized ({STANDING})
+    with taken as materialized (
+        select tenant_id, grant_id, -sum(cents) as cents
+        from ({STANDING}) s where grant_id is not null and period_start <> %(month)s group by 1, 2
+    )
     select g.tenant_id, g.id::text as grant_id, g.expires_on::text as expires_on,
            {_TIME.format("g.granted_at")} as granted_at, g.description, remaining::bigint as available_cents,
            remaining::bigint as left_cents, null::bigint as stood_cents, null::bigint as stood_left_cents
     from billing.credit_grants g
-    cross join lateral (
-        select g.amount_cents + coalesce(sum(s.cents), 0) as remaining from standing s
-        where s.tenant_id = g.tenant_id and s.grant_id = g.id::text and s.period_start <> %(month)s
-    ) others
+    left join taken on taken.tenant_id = g.tenant_id and taken.grant_id = g.id::text
+    cross join lateral (select g.amount_cents - coalesce(taken.cents, 0) as remaining) balance
     where remaining > 0 and coalesce(g.expires_on > %(month)s, true)
 """
 _TWICE = f"""
