@@ -33,7 +33,7 @@ GRANTS = pa.schema(
         ("available_cents", CENTS),  # the most that the month's invoice may take
         ("left_cents", CENTS),  # what is left of the grant before it takes anything
         ("stood_cents", CENTS),  # what the invoice takes as it stands; null: nothing
-        ("stood_left_cents", CENTS),  # and what it says is left after that
+        ("stood_left_cents", CENTS),  # and what it says is left after that; null: it does not say
     ]
 )
 """One row per grant of promotional credit and tenant that may pay the month's invoice."""
@@ -59,11 +59,9 @@ def promotional(before: pa.Table, grants: pa.Table, taxed: Column) -> pa.Table:
     ordered = ordered.filter(pc.greater(ordered["taken_cents"], 0))
     taken = ordered["taken_cents"]
     # An invoice that takes the same as before still says what was left when it was made.
-    left = pc.if_else(
-        pc.equal(taken, ordered["stood_cents"]).fill_null(False),
-        ordered["stood_left_cents"],
-        pc.subtract(ordered["left_cents"], taken),
-    )
+    stands = pc.equal(taken, ordered["stood_cents"]).fill_null(False)
+    said = pc.if_else(stands, ordered["stood_left_cents"], pa.scalar(None, CENTS))
+    left = pc.coalesce(said, pc.subtract(ordered["left_cents"], taken))
     meta = text('{"left": ', left.cast(TEXT), ', "grant": "', ordered["grant_id"], '"}')
     return _lines(ordered, pa.repeat("credit", len(ordered)), pc.negate(taken), meta, taxed)
 

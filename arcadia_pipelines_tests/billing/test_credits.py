@@ -105,3 +105,9 @@ def test_manual_lines_are_adjustments_above_zero_and_credits_below_it_by_month_a
     ]
     assert lines[0]["meta"] == '{"manual_line": "1", "period_start": "2026-04-01"}'
     assert (lines[0]["qty"], lines[0]["unit_price_cents"], lines[0]["price_per"]) == (1, 1250, 1)
+
+
+def test_an_invoice_that_does_not_say_what_was_left_says_what_is() -> None:
+    """It takes 40.00 as before, and another program wrote that line."""
+    *columns, _ = grant("a", 10000, stood=4000)
+    assert paid([4000], (*columns, None)) == [("Credit: a", -4000, 6000)]
