@@ -170,7 +170,8 @@ _ADDONS = f"""
       and {_whole("a.quantity", 12)} is distinct from 0
 """
 # A view may show what numeric(18,6) and numeric(18,8) cannot hold, or since when no price is: -1 there, which is a
-# fault of the rate. A platform may lack the columns of charge models, which are read as JSON therefore.
+# fault of the rate. Zeros behind their decimals, which Arrow would refuse, are cut off. A platform may lack the
+# columns of charge models, which are read as JSON therefore.
 _IS_AMOUNT = "({0} between 0 and {1} and {0} = round({0}, {2}))"
 _IS_PRICE = _IS_AMOUNT.format("{0}", "9999999999.99999999", 8)
 _IS_QUANTITY = _IS_AMOUNT.format("{0}", "999999999999.999999", 6)
@@ -182,11 +183,13 @@ _NEWEST = f"""
     select distinct on (tenant_id, plan_id, resource_kind) tenant_id, plan_id, resource_kind, unit, effective_from,
            count(*) over (partition by tenant_id, plan_id, resource_kind, effective_from) > 1 as twice,
            case when {_IS_QUANTITY.format("included_quantity")} and effective_from >= '0001-01-01'
-                then included_quantity else -1 end as included,
-           case when {_IS_PRICE.format("unit_price_cents")} then unit_price_cents else -1 end as unit_price_cents,
+                then included_quantity::numeric(18, 6) else -1 end as included,
+           case when {_IS_PRICE.format("unit_price_cents")} then unit_price_cents::numeric(18, 8)
+                else -1 end as unit_price_cents,
            coalesce(r.columns ->> 'charge_model', 'per_unit') as charge_model,
            {_NUMBER.format("package_size")} as package_size, {_NUMBER.format("maximum_cents")} as maximum_cents,
            coalesce(r.columns ->> 'pooled', 'false') <> 'false' as pooled,
+           coalesce(r.columns ->> 'pooled', 'false') not in ('false', 'true') as is_pooled_unknown,
            tenant_id is not null and unit_price_cents is null and r.columns ->> 'package_size' is null
                and r.columns ->> 'maximum_cents' is null
                and coalesce(r.columns ->> 'charge_model', 'per_unit') = 'per_unit' as gives_back
@@ -214,6 +217,7 @@ _JUDGED = f"""
                 then 'has a package_size that is not above 0 for a package, and null for all else'
             when r.maximum_cents < 0 or r.maximum_cents <> trunc(r.maximum_cents) or r.maximum_cents >= 1e10
                 then 'has a maximum_cents that is not a whole number of cents, from 0 to below 100 million dollars'
+            when r.is_pooled_unknown then 'has a pooled that is neither true nor false'
             when r.charge_model in {_TIERED} and t.unbounded is null
                 then format('is %%s, and has no tiers', r.charge_model)
             when r.charge_model not in {_TIERED} and t.unbounded is not null
@@ -232,7 +236,7 @@ RATES = f"""
     {_JUDGED}
     select tenant_id, plan_id, resource_kind, twice, included, unit, unit_price_cents,
            greatest(effective_from, '0001-01-01') as effective_from, charge_model,
-           case when wrong is null then package_size end as package_size,
+           case when wrong is null then package_size::numeric(18, 6) end as package_size,
            case when wrong is null then maximum_cents::bigint end as maximum_cents, pooled, wrong
     from judged
 """
@@ -240,7 +244,8 @@ RATES = f"""
 TIERS = f"""
     {_JUDGED}
     select j.tenant_id, j.plan_id, j.resource_kind, row_number() over tiers as tier,
-           coalesce(lag(t.up_to) over tiers, 0) as lower, t.up_to, t.unit_price_cents as tier_price_cents,
+           coalesce(lag(t.up_to) over tiers, 0)::numeric(18, 6) as lower, t.up_to::numeric(18, 6) as up_to,
+           t.unit_price_cents::numeric(18, 8) as tier_price_cents,
            t.flat_cents::bigint as flat_cents
     from judged j
     join billing.rate_tiers() t
@@ -361,7 +366,7 @@ def _price_list(
             select *, rank() over (partition by {what}_id order by effective_from desc) as age
             from cloud.{what}_prices where effective_from between '0001-01-01' and %(month)s
         ) price on price.{what}_id = id and age = 1 and own.cents is null
-        where num_nonnulls(own.cents, price.{price}) > 0
+        where code is not null and num_nonnulls(own.cents, price.{price}) > 0
         order by 1, 2, 3
     """
     return [tuple(row) for row in connection.exec_driver_sql(query, {**bounds(month), "tenant": tenant})]

@@ -130,3 +130,13 @@ def test_what_cannot_be_quoted_is_not_on_sale(shop: httpx.Client, world: World) 
     world.query("update cloud.plan_rates set charge_model = 'volume'")
     assert plans(shop, ADMIN)["plans"][0]["rates"] == []
     assert plans(shop, tenant("nova"))["plans"][0]["rates"] != []
+
+
+def test_what_has_no_code_is_left_out(shop: httpx.Client, world: World) -> None:
+    """A view may show a plan without one."""
+    world.query("alter table cloud.plans rename to kept")
+    world.query("create view cloud.plans as select id, null::text as code, name from cloud.kept")
+    world.query("grant select on cloud.plans to arcadia_api")
+    shown = plans(shop, ADMIN)
+    assert shown["plans"] == []
+    assert [one["code"] for one in shown["addons"]] == ["storage_50gb"]

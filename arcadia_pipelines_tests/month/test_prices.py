@@ -14,6 +14,8 @@ from arcadia_pipelines_tests.world import World, uid
 BEYOND = {"droplet_hours": 2000, "egress_gb": 121, "builds": 22, "calls": 14}
 """What the pilot uses beside its 1,488 hours: 512 hours, 121 GB, 22 builds and 14 calls beyond its allowances."""
 
+ZERO = f"0.{0:040}"
+
 
 @pytest.fixture
 def tiered(world: World) -> World:
@@ -128,6 +130,43 @@ def test_a_view_may_show_any_model_size_and_tier(tiered: World) -> None:
         ("calls", "rate_cannot_be_charged"),
         ("egress_gb", "rate_cannot_be_charged"),
     ]
+
+
+def test_a_view_may_show_more_decimals_than_a_price_needs(tiered: World) -> None:
+    """Forty zeros behind each: the same invoice."""
+    tiered.publish("2026-04")
+    invoices = tiered.invoices("2026-04")
+    tiered.query(f"""
+        alter table cloud.plan_rates rename to kept_rates;
+        alter table cloud.plan_rate_tiers rename to kept_tiers;
+        create view cloud.plan_rates as
+        select plan_id, resource_kind, effective_from, included_quantity + {ZERO} as included_quantity, unit,
+               unit_price_cents + {ZERO} as unit_price_cents, charge_model, package_size + {ZERO} as package_size,
+               maximum_cents, pooled
+        from cloud.kept_rates;
+        create view cloud.plan_rate_tiers as
+        select plan_id, resource_kind, effective_from, up_to + {ZERO} as up_to,
+               unit_price_cents + {ZERO} as unit_price_cents, flat_cents + {ZERO} as flat_cents
+        from cloud.kept_tiers
+    """)
+    tiered.publish("2026-04")
+    assert tiered.invoices("2026-04") == invoices
+    assert tiered.disproved() == []
+
+
+@pytest.mark.parametrize("pooled", ["0", "'f'::text"])
+def test_a_view_may_show_a_pooled_that_is_no_truth_value(world: World, pooled: str) -> None:
+    """Whether it means that the rate is pooled cannot be told."""
+    world.pilot()
+    world.query("alter table cloud.plan_rates rename to kept_rates")
+    world.query(
+        "create view cloud.plan_rates as select plan_id, resource_kind, effective_from, included_quantity, unit,"
+        f" unit_price_cents, {pooled} as pooled from cloud.kept_rates"
+    )
+    world.publish("2026-04")
+    [(fault, detail)] = world.query("select fault, detail from billing.quote_faults")
+    assert fault == "rate_cannot_be_charged"
+    assert "has a pooled that is neither true nor false" in detail
 
 
 def test_a_platform_without_the_new_columns_is_billed_by_the_unit(world: World) -> None:
