@@ -190,7 +190,8 @@ def quote(
     added = _added(to_arrow(addons, ADDONS), subscribed)
     price_list = to_arrow(rates, RATES)
     used = _beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan", "days", "days_in_month")
-    rated = _rate(pa.concat_tables([used, pooling.unused(subscribed, used, price_list)]), price_list)
+    idle = _rate(pooling.unused(subscribed, used, price_list), price_list)
+    rated = pa.concat_tables([_rate(used, price_list), idle.filter(idle["pooled"])])
     found = pa.concat_tables(
         [
             faults.find(subscribed, faults.SUBSCRIPTION),
@@ -202,8 +203,17 @@ def quote(
         ]
     )
     held = found["tenant_id"]
+
     known_tiers = models.TIERS.empty_table() if tiers is None else to_arrow(tiers, models.TIERS)
-    lines = _charged(_without(subscribed, held), _without(added, held), _without(rated, held), known_tiers)
+    known_tiers = with_columns(known_tiers, rate=_rate_key(known_tiers))
+    lines = pa.concat_tables(
+        [
+            _priced(_plan_lines(_without(subscribed, held))),
+            _priced(_addon_lines(_without(added, held))),
+            _capped(_priced(_overage_lines(_prorated(_without(rated, held)), known_tiers))),
+        ],
+        promote_options="default",
+    )
     too_large = faults.find(_tenant_sums(lines), faults.TENANT)
     if len(too_large):
         lines = _without(lines, too_large["tenant_id"])
@@ -215,17 +225,6 @@ def quote(
         unbilled=_typed(_unbilled(rated.slice(0, len(used)), held), UNBILLED),
         faults=_typed(found.sort_by([(name, "ascending") for name in FAULTS.names]), FAULTS),
     )
-
-
-def _charged(subscribed: pa.Table, added: pa.Table, rated: pa.Table, tiers: pa.Table) -> pa.Table:
-    """The lines for subscriptions, addons, and usage beyond the allowance, priced; in no order."""
-    tiers = with_columns(tiers, rate=_rate_key(tiers))
-    lines = [
-        _priced(_plan_lines(subscribed)),
-        _priced(_addon_lines(added)),
-        _capped(_priced(_overage_lines(_prorated(rated), tiers))),
-    ]
-    return pa.concat_tables(lines, promote_options="default")
 
 
 def _placed(subscriptions: pa.Table) -> pa.Table:

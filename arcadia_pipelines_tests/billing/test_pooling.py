@@ -136,3 +136,13 @@ def test_shares_sum_to_the_whole_and_none_is_off_by_one(total: int, of: list[int
     assert sum(parts.values()) == (total if sum(of) else 0)
     assert all(0 <= parts[place] - total * of[place] // max(sum(of), 1) <= 1 for place in places)
     assert shared(places[::-1]) == parts
+
+
+def test_a_rate_that_is_pooled_for_another_tenant_is_no_fault_of_who_does_not_use_it() -> None:
+    """Nova pools a kind whose rate in the list is there twice; the pilot uses that kind on another plan."""
+    own = rate("egress_gb", "0", "5", unit="GB", pooled=True, tenant_id="nova")
+    listed = rate("egress_gb", "0", "5", unit="GB", twice=True)
+    other = rate("egress_gb", "10", "5", plan="other", unit="GB")
+    subscriptions = [subscription("idle"), subscription("web", plan="other")]
+    month = Inputs(subscriptions, rates=[own, listed, other], usage=[use("web", "12", "egress_gb")])
+    assert overage(month) == {"web": (Decimal(2), 10)}
