@@ -67,10 +67,11 @@ def _deployments(charged: pa.Table) -> pa.Table:
     groups = with_columns(charged.select(_OF_DEPLOYMENT), **columns).group_by(_OF_DEPLOYMENT, use_threads=False)
     sums = groups.aggregate([("amount_cents", "sum"), ("days", "sum"), ("month", "max"), ("is_whole", "any")])
     is_part = pc.and_not(pc.less(sums["days_sum"], sums["month_max"]), sums["is_whole_any"])
+    days = pc.if_else(is_part, sums["days_sum"], pa.scalar(None, sums["days_sum"].type))
     return with_columns(
         sums.select(_OF_DEPLOYMENT),
         charges=sums["amount_cents_sum"],
-        days=pc.if_else(is_part, exact(sums["days_sum"], DAYS), pa.scalar(None, DAYS)),
+        days=exact(days, DAYS),
         month=exact(sums["month_max"], DAYS),
     )
 

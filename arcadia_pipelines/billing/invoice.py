@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arcadia_pipelines.billing import credits, gst
+from arcadia_pipelines.billing import credits, faults, gst
 from arcadia_pipelines.billing.commitments import COMMITMENTS, commitment_lines
 from arcadia_pipelines.billing.credits import GRANTS, MANUAL_LINES
 from arcadia_pipelines.billing.discounts import DISCOUNTS, discount_lines
@@ -132,6 +132,10 @@ class TenantMissing(MonthStopped):
     """A tenant that was quoted is gone: without it nobody knows whether GST applies, and its invoice would be lost."""
 
 
+class TermsChanged(MonthStopped):
+    """A tenant that was quoted has a discount or a commitment since that cannot be applied: what it owes is unknown."""
+
+
 def tenant_lines(
     quote_lines: pd.DataFrame,
     carried: Carried,
@@ -145,13 +149,15 @@ def tenant_lines(
     Quote lines (quote.QUOTE_LINES) go by deployment name, then plan_base, addon, overage, with what discounts
     (DISCOUNTS) and commitments (COMMITMENTS) of the same month make of them; then the commitment of the tenant as a
     whole; manual lines; adjustments by the month that they correct; promotional credit, as much as there is to pay; the
-    tax line is last. A GST-free tenant has one if an adjustment is taxable. Raises TenantMissing.
+    tax line is last. A GST-free tenant has one if an adjustment is taxable. Raises TenantMissing and TermsChanged.
     """
     payers = to_arrow(tenants, TENANTS)
     taxed = payers["tenant_id"].filter(payers["gst_free_reason"].is_null())
     quoted = _quoted_lines(to_arrow(quote_lines, QUOTE_LINES), payers, taxed)
     by_terms = _lines_by_terms(
-        quoted, _of_payers(discounts, DISCOUNTS, quoted), _of_payers(commitments, COMMITMENTS, quoted)
+        quoted,
+        _of_payers(discounts, DISCOUNTS, faults.DISCOUNT, quoted),
+        _of_payers(commitments, COMMITMENTS, faults.COMMITMENT, quoted),
     )
     entered = credits.manual_lines(to_arrow(carried.manual_lines, MANUAL_LINES), taxed)
     adjusted = _adjustment_lines(to_arrow(carried.adjustments, ADJUSTMENTS), taxed)
@@ -197,12 +203,15 @@ def _kind_order(kind: Column) -> Column:
     return pc.index_in(kind, pa.array(CHARGES))
 
 
-def _of_payers(terms: pd.DataFrame | None, schema: pa.Schema, quoted: pa.Table) -> pa.Table:
-    """The discounts, or the commitments, of tenants that are quoted."""
+def _of_payers(terms: pd.DataFrame | None, schema: pa.Schema, rules: list[faults.Rule], quoted: pa.Table) -> pa.Table:
+    """The discounts, or the commitments, of tenants that are quoted. Raises TermsChanged."""
     if terms is None or terms.empty:
         return schema.empty_table()
     rows = to_arrow(terms, schema)
-    return rows.filter(pc.is_in(rows["tenant_id"], pc.unique(quoted["tenant_id"])))
+    rows = rows.filter(pc.is_in(rows["tenant_id"], pc.unique(quoted["tenant_id"])))
+    for detail in faults.find(rows, rules)["detail"].to_pylist():
+        raise TermsChanged(f"{detail}; then quote the month again")
+    return rows
 
 
 def _lines_by_terms(quoted: pa.Table, discounts: pa.Table, commitments: pa.Table) -> list[pa.Table]:

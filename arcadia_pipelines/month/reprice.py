@@ -61,6 +61,7 @@ def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, An
     parameters = proposed.parameters(month, prices)
     held = quotes.faults(connection, month)["tenant_id"].dropna()
     today, then = terms.of(connection, month), proposed.terms_of(connection, parameters)
+    held = pd.concat([held, today.held_back])
     rates, tiers = proposed.rates(connection, parameters), proposed.tiers(connection, parameters)
     queries = (
         proposed.at(catalogue.SUBSCRIPTIONS),

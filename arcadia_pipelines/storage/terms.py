@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.commitments import COMMITMENTS
 from arcadia_pipelines.billing.discounts import DISCOUNTS
+from arcadia_pipelines.billing.money import Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.kinds import SUPPLY
@@ -30,7 +31,8 @@ _WRONG_MONTHS = """
 _MOST_CENTS = 10**15
 """The most that a commitment can be, ten million million dollars; a tenant's sum to at most a hundred times that."""
 DISCOUNTS_IN_EFFECT = f"""
-    select id, tenant_id, deployment_id, line_kind, resource_kind, case when wrong is null then percent end as percent,
+    select id, tenant_id, deployment_id, line_kind, resource_kind,
+           case when wrong is null then percent::numeric(7, 4) end as percent,
            case when wrong is null then amount_cents::bigint end as amount_cents, starts_on, description, wrong
     from (
         select *, case
@@ -82,6 +84,12 @@ class Terms(NamedTuple):
     """As discounts.DISCOUNTS."""
     commitments: pd.DataFrame
     """As commitments.COMMITMENTS."""
+
+    @property
+    def held_back(self) -> Series:
+        """The tenants of those that cannot be applied, each as often as it has one."""
+        of, least = self.discounts, self.commitments
+        return pd.concat([of[of["wrong"].notna()], least[least["wrong"].notna() | least["overlapping"]]])["tenant_id"]
 
 
 def of(connection: Connection, month: BillingMonth) -> Terms:

@@ -181,3 +181,19 @@ def test_two_commitments_of_one_scope_hold_the_tenant_back() -> None:
             "commitment b is not the only one of tenant pilot as a whole in the month: end one where the other starts",
         ),
     ]
+
+
+def test_a_deployment_may_have_more_subscriptions_in_a_month_than_the_month_has_days() -> None:
+    """100 of 0.10 one after the other, none of which prorates: 50.00 of 60.00 are missing."""
+    one_after_another = [subscription("web", base_price_cents=10, subscription_id=f"sub-{n}") for n in range(100)]
+    assert missing(Inputs(one_after_another), commitment(6000, "web")) == [5000]
+
+
+def test_terms_that_cannot_be_applied_stop_the_invoices_of_who_was_quoted_before() -> None:
+    """A second commitment of the tenant, and a discount of both kinds, came between its quote and its invoice."""
+    two = commitment(8000, id="a", overlapping=True), commitment(9000, id="b", overlapping=True)
+    with pytest.raises(invoice.TermsChanged, match=r"a is not the only one of tenant pilot .* quote the month again"):
+        lines(PILOT, *two)
+    wrong = discount("x", percent=None, wrong="has both, or neither, of percent and amount_cents")
+    with pytest.raises(invoice.TermsChanged, match="discount x of tenant pilot has both"):
+        lines(PILOT, discounts=(wrong,))

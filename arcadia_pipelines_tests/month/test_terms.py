@@ -491,6 +491,17 @@ def test_a_view_may_show_a_discount_that_cannot_be_applied(world: World, row: st
     assert set(world.invoices("2026-04")) == {"other"}
 
 
+def test_a_view_may_show_a_percentage_with_more_decimals_than_it_needs(world: World) -> None:
+    """10.000000 is 10: 5.00, 0.75 and 0.67 of 64.22."""
+    world.pilot()
+    row = f"{A}, 'pilot', null, null, null, 10.000000, null, '2026-01-01', null, 'x'"
+    world.query("alter table cloud.discounts alter column percent type numeric")
+    view(world, "discounts", f"select {row}")
+    world.publish("2026-04")
+    assert world.invoices("2026-04")["pilot"] == ("issued", 1, 5780, 578, 6358)
+    assert world.disproved() == []
+
+
 def test_a_view_may_show_a_discount_twice_or_of_nobody(world: World) -> None:
     world.pilot()
     discount(world, "spring", percent=10)
