@@ -67,7 +67,7 @@ _RATES = f"""
            case when model not in ('graduated', 'volume') then unit_price_aud end as unit_price_aud,
            package_size, maximum_aud, pooled, tiers
     from newest
-    where tenant_id is null or model <> 'per_unit' or num_nonnulls(unit_price_aud, package_size, maximum_aud) > 0
+    where tenant_id is null or unit_price_aud is not null
 """
 _DISCOUNTS = f"""
     select tenant_id, id::text, deployment_id::text as deployment, starts_on::text, ends_on::text, description,

@@ -190,9 +190,7 @@ _NEWEST = f"""
            {_NUMBER.format("package_size")} as package_size, {_NUMBER.format("maximum_cents")} as maximum_cents,
            coalesce(r.columns ->> 'pooled', 'false') <> 'false' as pooled,
            coalesce(r.columns ->> 'pooled', 'false') not in ('false', 'true') as is_pooled_unknown,
-           tenant_id is not null and unit_price_cents is null and r.columns ->> 'package_size' is null
-               and r.columns ->> 'maximum_cents' is null
-               and coalesce(r.columns ->> 'charge_model', 'per_unit') = 'per_unit' as gives_back
+           tenant_id is not null and unit_price_cents is null as gives_back
     from billing.rates() r
     where effective_from <= %(month)s
     order by tenant_id, plan_id, resource_kind, effective_from desc, unit_price_cents is null, included_quantity,

@@ -186,7 +186,10 @@ def test_a_platform_without_the_new_columns_is_billed_by_the_unit(world: World) 
 
 
 def test_a_tenants_own_prices_stand_for_the_lists_until_they_give_it_back(world: World) -> None:
-    """Base 40.00 for 50.00, addon 5.00 for 7.50, 2,000 hours for 1,488 included, 2 c for 1 c beyond; May as listed."""
+    """Base 40.00 for 50.00, addon 5.00 for 7.50, 2,000 hours for 1,488 included, 2 c for 1 c beyond; May as listed.
+
+    A rate whose price is null gives the list's back, whatever else it says.
+    """
     world.pilot()
     world.tenant("nova")
     world.deployment("nova", "nova-web", "studio", ["storage_50gb"])
@@ -198,7 +201,7 @@ def test_a_tenants_own_prices_stand_for_the_lists_until_they_give_it_back(world:
         world.query("insert into cloud.tenant_addon_prices values ('nova', %s, %s, %s)", addon, since, extra)
         world.query(
             "insert into cloud.tenant_rates (tenant_id, plan_id, resource_kind, effective_from, included_quantity,"
-            " unit, unit_price_cents) values ('nova', %s, 'droplet_hours', %s, 2000, 'hour', %s)",
+            " unit, unit_price_cents, maximum_cents) values ('nova', %s, 'droplet_hours', %s, 2000, 'hour', %s, 50000)",
             studio,
             since,
             price,

@@ -323,6 +323,7 @@ def test_the_samples_book_applied_to_an_empty_database_is_exported_from_there_ag
     """Each month of the year, whose prices change in June, July and August."""
     migrations.migrate(database.engine(empty_url))
     empty = World(empty_url)
+    empty.tenant("wombat-retail")  # whose own price, discount and commitment are in the book
     for month in ("2026-01", "2026-06", "2026-07", "2026-08"):
         exported = text.write(in_effect(sample, month), "")
         apply(empty, exported, month)
