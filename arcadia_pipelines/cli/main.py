@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import dotenv
@@ -40,9 +40,6 @@ from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof import history
 from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings
 from arcadia_pipelines.storage import database, ledger, migrations
-
-if TYPE_CHECKING:
-    pass
 
 _NEXT = """
 Next:

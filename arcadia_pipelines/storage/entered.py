@@ -31,7 +31,7 @@ _GRANT = """
     returning id::text
 """
 _LINES = f"""
-    with standing as materialized ({STANDING})
+    with standing as materialized (select * from ({STANDING}) s where tenant_id = %(tenant)s)
     select m.id::text as manual_line, to_char(m.period_start, 'YYYY-MM') as month, m.amount_cents, m.description,
            case when carried.period_start is not null
                     then coalesce(carried.invoice_number, 'a draft of ' || to_char(carried.period_start, 'YYYY-MM'))
@@ -57,7 +57,7 @@ _LINES = f"""
     where m.tenant_id = %(tenant)s order by m.period_start, m.entered_at, m.id
 """
 _GRANTS = f"""
-    with standing as materialized ({STANDING})
+    with standing as materialized (select * from ({STANDING}) s where tenant_id = %(tenant)s)
     select g.id::text as grant_id, g.description, g.amount_cents,
            g.amount_cents - coalesce(taken.cents, 0) as left_cents, g.expires_on, g.operator, g.reason, g.granted_at,
            g.run_id, coalesce(taken.invoices, '[]') as invoices

@@ -57,7 +57,7 @@ AUDITS = [
             join billing.tenant_invoices i on i.tenant_id = m.tenant_id and i.status <> 'void'
             left join billing.tenant_invoices due on due.tenant_id = m.tenant_id and due.period_start = m.period_start
             where m.period_start = %(month)s and {_MADE_AT.format("i")} > m.entered_at
-              and m.id::text not in (select meta ->> 'manual_line' from counted)
+              and not exists (select from counted c where c.meta ->> 'manual_line' = m.id::text)
               and (i.period_start = m.period_start and i.status <> 'paid' and i.pushed_to_finance_at is null
                        and i.finance_invoice_id is null
                    or i.period_start = latest.month and i.period_start > m.period_start
