@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import billed, catalogue, credits, ledger, months, quotes, terms
+from arcadia_pipelines.storage import billed, catalogue, ledger, months, quotes, terms
 
 
 def _engine(package: Path) -> int:
@@ -212,15 +212,16 @@ def remember_quoted(connection: Connection, month: BillingMonth, scope: Scope) -
         connection.exec_driver_sql(statement, parameters)
 
 
-def for_invoices(connection: Connection, month: BillingMonth, distrusted: Sequence[str] = ()) -> Scope:
+def for_invoices(
+    connection: Connection, month: BillingMonth, carrying: Sequence[str], distrusted: Sequence[str] = ()
+) -> Scope:
     """The tenants whose invoices have to be computed: all but those whose invoice would be made again unchanged.
 
     Tenants in `distrusted` are computed in any case. The hash of what an invoice is made from is kept for
-    remember_invoiced() in the same transaction, except of tenants with a correction, a manual line or promotional
-    credit, or with a fault.
+    remember_invoiced() in the same transaction, except of tenants with a fault, and of those `carrying` a correction, a
+    manual line or promotional credit.
     """
-    carrying = credits.carried_by(connection, month).tenants
-    parameters = {"month": month.start, "engine": ENGINE, "carrying": carrying, "distrusted": list(distrusted)}
+    parameters = {"month": month.start, "engine": ENGINE, "carrying": list(carrying), "distrusted": list(distrusted)}
     for statement in (_BILLABLE, _BY_TENANT.format("billable"), _CARRYING, _WITH_FAULTS):
         connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql("analyze billable")

@@ -13,7 +13,7 @@ from arcadia_pipelines.billing import invoice
 from arcadia_pipelines.billing.invoice import Carried
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import Quotes, quote
-from arcadia_pipelines.storage import billed, catalogue, credits, publication, quotes, streams, terms, usage
+from arcadia_pipelines.storage import billed, catalogue, publication, quotes, streams, terms, usage
 from arcadia_pipelines.storage.streams import Query, ahead
 from arcadia_pipelines.storage.terms import Terms
 
@@ -64,15 +64,19 @@ def invoices(
 
 
 def month_invoices(
-    connection: Connection, month: BillingMonth, *beside: Query, only: Sequence[str] | None = None
+    connection: Connection,
+    month: BillingMonth,
+    carried: Carried,
+    *beside: Query,
+    only: Sequence[str] | None = None,
 ) -> publication.Chunks:
     """The invoices of the month's stored quotes and their lines, chunk by chunk, as Invoiced.
 
-    They carry the corrections of earlier months, the manual lines and the promotional credit that belong on them
-    (storage/corrections.py, storage/credits.py). With each chunk come the rows of the queries `beside` for the same
-    tenants. They take `month`. If `only` is given, other tenants' invoices are left out.
+    They carry these corrections of earlier months, manual lines and promotional credit (credits.carried_by). With each
+    chunk come the rows of the queries `beside` for the same tenants. They take `month`. If `only` is given, other
+    tenants' invoices are left out.
     """
-    carried, agreed = credits.carried_by(connection, month), terms.of(connection, month)
+    agreed = terms.of(connection, month)
     chunks = streams.chunks(connection, {"month": month.start}, quotes.LINES, catalogue.TENANTS, *beside, only=only)
 
     def invoiced(quote_lines: pd.DataFrame, tenants: pd.DataFrame, *rest: pd.DataFrame) -> tuple[pd.DataFrame, ...]:

@@ -98,7 +98,6 @@ class Invoiced:
 def refuse_unless_quoted(connection: Connection, month: BillingMonth) -> dt.datetime:
     """The cut-off of a month that may be invoiced. Raises NotQuoted, and months.LostRows if rows of ours are gone."""
     losses.refuse(connection, month)
-    intact.refuse_lost_corrections(connection, credits.carried_by(connection, month).tenants)
     cutoff = usage.cutoff_of(connection, month)
     if cutoff is None or not quotes.is_quoted(connection, month):
         raise NotQuoted(f"{month} is not quoted: materialise metered_usage and deployment_quotes of {month} first")
@@ -111,14 +110,17 @@ def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) ->
     The cut-off is that of refuse_unless_quoted(), which comes first. Raises missing.TenantsMissing if many tenants have
     nothing to bill any more, and months.LostRows.
     """
+    carried = credits.carried_by(connection, month)
+    intact.refuse_lost_corrections(connection, carried.tenants)
     missing.refuse_many(connection, month)
     held_back = quotes.faults(connection, month)["tenant_id"]
     on_hold = operations.on_hold(connection)
     distrusted = intact.to_make_again(connection, month)
     unlike = corrections.unlike_their_quotes(connection, month)
-    whom = scope.for_invoices(connection, month, [*(invoice.tenant_id for invoice in distrusted), *unlike])
+    computed_anyway = [*(invoice.tenant_id for invoice in distrusted), *unlike]
+    whom = scope.for_invoices(connection, month, carried.tenants, computed_anyway)
     lost_lines = {invoice.tenant_id: invoice.lines_sha256 for invoice in distrusted if invoice.lines_differ}
-    computed = compute.month_invoices(connection, month, ledger.STANDING, only=whom.tenants)
+    computed = compute.month_invoices(connection, month, carried, ledger.STANDING, only=whom.tenants)
     plans = (
         (reconcile.plan(standing, invoices, held_back, on_hold, lost_lines), invoices, lines)
         for invoices, lines, standing in computed
