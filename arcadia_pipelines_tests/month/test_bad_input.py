@@ -1,7 +1,7 @@
 """Month ends over what should not be: one tenant's fault holds back that tenant, says so, and nobody else."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -11,12 +11,15 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import launch
 from arcadia_pipelines.pipeline.partitions import MONTHS, NotBillable
+from arcadia_pipelines.proof.controls import Finding
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.databases import PLATFORM, copy_of
-from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
+from arcadia_pipelines_tests.world import World, failed_checks, uid
 
 PILOT = ("issued", 1, 6422, 642, 7064)
 APRIL = "2026-04-15 12:00+00"
+Faulty = tuple[World, Mapping[str, Finding]]
+"""A month that is published, and what its checks found."""
 MEND = "Mend what `detail` says, then materialise the month again: the tenant is invoiced then."
 
 
@@ -28,10 +31,10 @@ def offenders(result: dg.ExecuteInProcessResult, check: str, count: int | None =
     return [dict(record.data) for record in shown.records]
 
 
-def why_held_back(result: dg.ExecuteInProcessResult) -> dict[str, list[tuple[str, str]]]:
+def why_held_back(findings: Mapping[str, Finding]) -> dict[object, list[tuple[object, object]]]:
     """Each held-back tenant's faults: name and detail."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for row in offenders(result, "no_tenant_is_held_back"):
+    found: dict[object, list[tuple[object, object]]] = {}
+    for row in findings["no_tenant_is_held_back"].offenders:
         found.setdefault(row["tenant_id"], []).append((row["fault"], row["detail"]))
     return found
 
@@ -87,7 +90,7 @@ FAULTS_IN_TABLES = {
 
 
 @pytest.fixture(scope="module")
-def faulty(server_url: str, migrated: str) -> Iterator[tuple[World, dg.ExecuteInProcessResult]]:
+def faulty(server_url: str, migrated: str) -> Iterator[Faulty]:
     """April 2026 with one tenant for each fault, the pilot, and a tenant whose meter was corrected."""
     with copy_of(server_url, migrated) as url:
         world = World(url)
@@ -128,32 +131,30 @@ def faulty(server_url: str, migrated: str) -> Iterator[tuple[World, dg.ExecuteIn
         world.deployment("corrected", "corrected-web", "studio")
         world.use("corrected-web", "droplet_hours", 1500)
         world.use("corrected-web", "droplet_hours", -10)
-        yield world, world.month_end("2026-04")
+        yield world, world.findings("2026-04")
 
 
 @pytest.mark.parametrize("tenant", FAULTS_IN_TABLES)
-def test_a_tenant_with_a_fault_is_held_back_and_told_what_to_mend(
-    faulty: tuple[World, dg.ExecuteInProcessResult], tenant: str
-) -> None:
+def test_a_tenant_with_a_fault_is_held_back_and_told_what_to_mend(faulty: Faulty, tenant: str) -> None:
     """It has no quote and no invoice; the failing check names it, its one fault, and what to do."""
-    world, result = faulty
-    assert set(why_held_back(result)[tenant]) == {FAULTS_IN_TABLES[tenant]}
+    world, findings = faulty
+    assert set(why_held_back(findings)[tenant]) == {FAULTS_IN_TABLES[tenant]}
     assert tenant not in world.invoices("2026-04")
     assert world.query("select * from billing.deployment_quote_lines where tenant_id = %s", tenant) == []
 
 
-def test_only_the_tenants_with_a_fault_are_held_back(faulty: tuple[World, dg.ExecuteInProcessResult]) -> None:
+def test_only_the_tenants_with_a_fault_are_held_back(faulty: Faulty) -> None:
     """The month succeeds, the check fails as an error and says how to go on; the pilot owes 70.64 as ever."""
-    world, result = faulty
-    assert set(why_held_back(result)) == set(FAULTS_IN_TABLES)
-    check = failed_checks(result)["no_tenant_is_held_back"]
-    assert (check.severity, check.metadata["what_to_do"].value) == (dg.AssetCheckSeverity.ERROR, MEND)
-    assert set(failed_checks(result)) == {"no_tenant_is_held_back"}
+    world, findings = faulty
+    assert set(why_held_back(findings)) == set(FAULTS_IN_TABLES)
+    [check] = failed_checks(world.month_end("2026-04")).values()
+    assert (check.check_name, check.severity) == ("no_tenant_is_held_back", dg.AssetCheckSeverity.ERROR)
+    assert check.metadata["what_to_do"].value == MEND
     assert world.invoices("2026-04").keys() == {"pilot", "corrected"}
     assert world.invoices("2026-04")["pilot"] == PILOT
 
 
-def test_a_single_negative_record_is_a_correction(faulty: tuple[World, dg.ExecuteInProcessResult]) -> None:
+def test_a_single_negative_record_is_a_correction(faulty: Faulty) -> None:
     """1500 - 10 = 1490 h, 2 h over the 1488: 50.00 + 0.02, GST 5.002 -> 5.00, total 55.02."""
     world, _ = faulty
     assert world.lines("corrected", "2026-04") == [
@@ -164,7 +165,7 @@ def test_a_single_negative_record_is_a_correction(faulty: tuple[World, dg.Execut
     assert world.invoices("2026-04")["corrected"] == ("issued", 1, 5002, 500, 5502)
 
 
-def test_usage_of_a_tenant_held_back_is_not_lost(faulty: tuple[World, dg.ExecuteInProcessResult]) -> None:
+def test_usage_of_a_tenant_held_back_is_not_lost(faulty: Faulty) -> None:
     """It waits in unbilled_usage with that reason; a NaN is left out of the sum, and counted."""
     world, _ = faulty
     unbilled = "select deployment_id, quantity from billing.unbilled_usage where reason = 'tenant_held_back'"
@@ -314,7 +315,7 @@ FAULTS_BEHIND_VIEWS = {
 
 
 @pytest.fixture(scope="module")
-def behind_views(server_url: str) -> Iterator[tuple[World, dg.ExecuteInProcessResult]]:
+def behind_views(server_url: str) -> Iterator[Faulty]:
     """April 2026 over views on tables without a constraint, with one tenant for each fault, and the pilot."""
     with copy_of(server_url, "template0") as url:
         world = World(url)
@@ -372,7 +373,7 @@ def behind_views(server_url: str) -> Iterator[tuple[World, dg.ExecuteInProcessRe
         world.use("endless-web", "droplet_hours", 10)
         _show_odd_numbers(world)
         _break_keys(world)
-        yield world, world.month_end("2026-04")
+        yield world, world.findings("2026-04")
 
 
 def _show_odd_numbers(world: World) -> None:
@@ -460,9 +461,7 @@ def _break_keys(world: World) -> None:
 
 
 @pytest.mark.parametrize("tenant", FAULTS_BEHIND_VIEWS)
-def test_a_fault_behind_a_view_holds_back_its_tenant(
-    behind_views: tuple[World, dg.ExecuteInProcessResult], tenant: str
-) -> None:
+def test_a_fault_behind_a_view_holds_back_its_tenant(behind_views: Faulty, tenant: str) -> None:
     """It has no quote and no invoice; it is on record with its one fault, and what to do."""
     world, _ = behind_views
     found = world.query("select distinct fault, detail from billing.quote_faults where tenant_id = %s", tenant)
@@ -470,13 +469,13 @@ def test_a_fault_behind_a_view_holds_back_its_tenant(
     assert tenant not in world.invoices("2026-04")
 
 
-def test_behind_views_too_the_others_are_invoiced(behind_views: tuple[World, dg.ExecuteInProcessResult]) -> None:
+def test_behind_views_too_the_others_are_invoiced(behind_views: Faulty) -> None:
     """The pilot owes 70.64; every other check is content."""
-    world, result = behind_views
-    assert set(failed_checks(result)) == {"no_tenant_is_held_back"}
+    world, findings = behind_views
+    assert set(findings) == {"no_tenant_is_held_back"}
     assert world.invoices("2026-04") == {"pilot": PILOT}
     assert world.disproved() == []
-    assert set(failed_checks(world.month_end("2026-04"))) == {"no_tenant_is_held_back"}
+    assert set(world.findings("2026-04")) == {"no_tenant_is_held_back"}
     assert world.invoices("2026-04") == {"pilot": PILOT}
 
 
@@ -491,8 +490,7 @@ def test_a_unit_price_that_the_engine_cannot_hold_holds_back_its_tenant(empty_ur
     world.plan("dear", 0, {"gold_grams": (0, unit_price)})
     world.deployment("dear", "dear-web", "dear")
     world.use("dear-web", "gold_grams", "999999999999")
-    result = world.month_end("2026-04")
-    assert set(why_held_back(result)) == {"dear"}
+    assert set(why_held_back(world.findings("2026-04"))) == {"dear"}
     assert world.invoices("2026-04") == {"pilot": PILOT}
 
 
@@ -506,7 +504,7 @@ def test_a_column_of_another_type_than_the_contract_has_stops_the_month_and_the_
     world = World(empty_url)
     world.query(PLATFORM.replace(column, as_other))
     migrations.migrate(database.engine(empty_url))
-    [why] = failures(world.month_end("2026-04", succeed=False))
+    why = world.stopped("2026-04")
     assert "does not exist" in why or "does not match" in why
     assert why.endswith(
         "see that each view in schema cloud shows its columns in the types of sql/migrations/0001_cloud.sql"
@@ -522,7 +520,7 @@ def test_the_largest_month_that_fits_is_billed_to_the_cent(world: World) -> None
     world.plan("precious", 1, {"gold_grams": (0, "9000000000")})
     world.deployment("croesus", "vault", "precious")
     world.use("vault", "gold_grams", "800000000")
-    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.findings("2026-04") == {}
     assert world.invoices("2026-04") == {
         "croesus": ("issued", 1, 7_200_000_000_000_000_001, 720_000_000_000_000_000, 7_920_000_000_000_000_001)
     }
@@ -553,8 +551,7 @@ def test_a_tenant_held_back_keeps_its_invoice_and_is_revised_once_the_fault_is_m
     world.tenant("late")
     world.plan("bespoke")
     world.deployment("late", "late-web", "bespoke")
-    first = world.month_end("2026-04")
-    assert set(why_held_back(first)) == {"late"}
+    assert set(why_held_back(world.findings("2026-04"))) == {"late"}
     assert world.invoices("2026-04") == {"pilot": PILOT}
     row = "select xmin::text, to_jsonb(i)::text from billing.tenant_invoices i where tenant_id = 'pilot'"
     rows = "select xmin::text, to_jsonb(l)::text from billing.tenant_invoice_lines l order by line_no"
@@ -563,15 +560,14 @@ def test_a_tenant_held_back_keeps_its_invoice_and_is_revised_once_the_fault_is_m
     record = world.use("web", "droplet_hours", "NaN")
     world.plan("bespoke", 1000)
     second = world.month_end("2026-04")
-    assert set(why_held_back(second)) == {"pilot"}
+    assert [row["tenant_id"] for row in offenders(second, "no_tenant_is_held_back")] == ["pilot"]
     assert metadata_of(second, "tenant_invoices")["invoices_held_back"] == 1
     assert world.invoices("2026-04") == {"late": ("issued", 1, 1000, 100, 1100), "pilot": PILOT}
     assert world.query(row) == before[0]
     assert world.query(rows.replace(" order", f" where invoice_id = '{invoice_id(world)}' order")) == before[1]
 
     world.query("update cloud.usage_records set quantity = 100 where id = %s", record)
-    third = world.month_end("2026-04")
-    assert failed_checks(third) == {}
+    assert world.findings("2026-04") == {}
     assert world.invoices("2026-04") == {
         "late": ("issued", 1, 1000, 100, 1100),
         "pilot": ("issued", 2, 6522, 652, 7174),
@@ -606,7 +602,7 @@ def test_usage_without_a_time_holds_back_its_tenant_in_the_month_in_which_it_cam
     for time in ("null", "'infinity'", "'0044-03-15 BC'"):
         without_time(world, "api", time, "'2026-04-30 23:59:59.999999+00'")
     without_time(world, "idle", "'-infinity'", "'2026-04-01 00:00+00'")
-    april = world.month_end("2026-04")
+    april = world.findings("2026-04")
     assert why_held_back(april) == {
         "acme": [
             (
@@ -616,22 +612,21 @@ def test_usage_without_a_time_holds_back_its_tenant_in_the_month_in_which_it_cam
             )
         ]
     }
-    shown = offenders(april, "every_usage_record_has_a_time", count=2)
     names = ("tenant_id", "deployment_name", "resource_kind", "records", "quantity")
-    assert [tuple(row[name].strip() for name in names) for row in shown] == [
-        ("acme", "api", "x", "3", "15.000000"),
-        ("acme", "idle", "x", "1", "5.000000"),
+    timeless = april["every_usage_record_has_a_time"]
+    assert [tuple(row[name] for name in names) for row in timeless.offenders] == [
+        ("acme", "api", "x", 3, 15),
+        ("acme", "idle", "x", 1, 5),
     ]
-    assert failed_checks(april)["every_usage_record_has_a_time"].severity == dg.AssetCheckSeverity.ERROR
-    assert set(failed_checks(april)) == {"every_usage_record_has_a_time", "no_tenant_is_held_back"}
+    assert set(april) == {"every_usage_record_has_a_time", "no_tenant_is_held_back"}
     assert world.invoices("2026-04") == {"pilot": PILOT}
     assert world.disproved() == []
-    assert failed_checks(world.month_end("2026-05")) == {}
+    assert world.findings("2026-05") == {}
     assert world.invoices("2026-05")["acme"] == ("issued", 1, 5000, 500, 5500)
 
     world.query("update cloud.usage_records set recorded_at = '2026-04-30' where deployment_id = %s", uid("api"))
     world.query("delete from cloud.usage_records where deployment_id = %s", uid("idle"))
-    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.findings("2026-04") == {}
     # 5000 + 15 x 1 c; GST 501.5, half a cent up.
     assert world.invoices("2026-04") == {"pilot": PILOT, "acme": ("issued", 1, 5015, 502, 5517)}
     assert world.disproved() == []
@@ -649,12 +644,11 @@ def test_usage_of_which_not_even_the_month_in_which_it_came_is_known_is_named_by
     for ingested_at in ("null", "'infinity'", "'-infinity'", "'1970-01-01'", "now()"):
         without_time(world, "api", "'infinity'", ingested_at)
     for month in ("2026-04", "2026-05"):
-        result = world.month_end(month)
-        assert set(failed_checks(result)) == {"every_usage_record_has_a_time"}
-        [shown] = offenders(result, "every_usage_record_has_a_time", count=1)
-        assert shown["records"].strip() == "5"
+        [(check, finding)] = world.findings(month).items()
+        assert (check, finding.count) == ("every_usage_record_has_a_time", 1)
+        assert finding.offenders[0]["records"] == 5
         assert world.invoices(month) == {"acme": ("issued", 1, 5000, 500, 5500)}
-    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.findings("2026-04") == {}
     assert world.disproved() == []
 
 

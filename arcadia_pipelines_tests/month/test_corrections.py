@@ -4,7 +4,7 @@ import pytest
 
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.trouble import finish, start
-from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
+from arcadia_pipelines_tests.world import World, uid
 
 APRIL = "INV-202604-00001"
 ADJUSTED = ("Adjustment: 2026-04, INV-202604-00001", 100)
@@ -110,7 +110,7 @@ def test_a_correction_whose_cause_goes_away_after_it_was_paid_is_credited(paid: 
     paid.publish("2026-05")
     paid.done("mark_invoice_paid", invoices=["INV-202605-00001"])
     withdraw(paid)
-    assert failed_checks(paid.month_end("2026-05")) == {}
+    assert paid.findings("2026-05") == {}
     assert paid.lines("pilot", "2026-05")[2] == ADJUSTED
     for _ in range(2):
         paid.publish("2026-06")
@@ -166,11 +166,11 @@ def test_paid_months_are_not_credited_for_want_of_subscriptions(paid: World) -> 
     """The table is empty by accident: the run refuses, also where an invoice would be left with a correction alone."""
     paid.query("update cloud.subscriptions set status = 'pending'")
     refusal = "no tenant has anything to bill in 2026-04, and 1 invoice would be void, or credited:"
-    assert refusal in failures(paid.month_end("2026-04", succeed=False))[0]
+    assert refusal in paid.stopped("2026-04")
     paid.query("update cloud.subscriptions set status = 'active'")
     paid.publish("2026-05")
     paid.query("update cloud.subscriptions set status = 'pending'")
-    paid.month_end("2026-05", succeed=False)
+    paid.stopped("2026-05")
     assert paid.invoices("2026-05")["pilot"] == ("issued", 1, 5850, 585, 6435)
 
 
@@ -221,10 +221,9 @@ def test_two_months_that_are_first_run_at_once_carry_a_correction_once(paid: Wor
 
 def test_a_difference_that_no_invoice_carries_yet_is_named_by_the_check(paid: World) -> None:
     """April's own run says that 1.00 is outstanding; once May carries it, it does not."""
-    check = failed_checks(paid.month_end("2026-04"))["corrections_are_carried"]
-    assert check.metadata["offenders"].value == 1
+    assert paid.findings("2026-04")["corrections_are_carried"].count == 1
     paid.publish("2026-05")
-    assert "corrections_are_carried" not in failed_checks(paid.month_end("2026-04"))
+    assert "corrections_are_carried" not in paid.findings("2026-04")
 
 
 @pytest.mark.usefixtures("pilots_april")

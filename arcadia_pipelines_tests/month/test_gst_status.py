@@ -8,7 +8,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof import replay
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.command_line import Call
-from arcadia_pipelines_tests.world import World, connect, failed_checks
+from arcadia_pipelines_tests.world import World, connect
 
 STUDIO = ("Plan: studio", 5000)
 ADJUSTED, CREDITED = (("Adjustment: 2026-01, INV-202601-00001", 1000), ("Credit: 2026-01, INV-202601-00001", -100))
@@ -22,15 +22,40 @@ def tenant(world: World, gst_free_reason: str | None = None) -> None:
     world.use("web", "droplet_hours", 200, "2026-01-15")
 
 
+def taxed_in_january(world: World) -> None:
+    """As `taxed` says."""
+    tenant(world)
+    world.publish("2026-01")
+
+
+def free_in_january(world: World) -> None:
+    """As `free` says."""
+    tenant(world, "Exports")
+    world.publish("2026-01")
+
+
+@pytest.fixture
+def taxed(world: World) -> World:
+    """Acme's January is invoiced with GST: 51.00 + 5.10."""
+    return world
+
+
+@pytest.fixture
+def free(world: World) -> World:
+    """Acme's January is invoiced without GST: 51.00, for its exports."""
+    return world
+
+
+BEGINNINGS = {"taxed": taxed_in_january, "free": free_in_january}
+
+
 def becomes(world: World, gst_free_reason: str | None) -> None:
     """Acme's GST status from now on."""
     world.query("update cloud.tenants set gst_free_reason = %s where id = 'acme'", gst_free_reason)
 
 
-def paid_january(world: World, hours: int, before: str | None, since: str | None) -> None:
-    """January is invoiced with one status and paid; then the status changes, and January has so many hours more."""
-    tenant(world, before)
-    world.publish("2026-01")
+def paid_january(world: World, hours: int, since: str | None) -> None:
+    """January is paid; then the status changes, and January has so many hours more."""
     world.done("mark_invoice_paid", invoices=["INV-202601-00001"])
     becomes(world, since)
     world.use("web", "droplet_hours", hours, "2026-01-16")
@@ -51,16 +76,17 @@ def tax(world: World, month: str) -> list[tuple[int, Any]]:
 
 def named(world: World, month: str) -> object:
     """How many invoices the check of the GST status names in a run of the month."""
-    check = failed_checks(world.month_end(month)).get("gst_status_of_frozen_invoices")
-    return 0 if check is None else check.metadata["offenders"].value
+    finding = world.findings(month).get("gst_status_of_frozen_invoices")
+    return finding.count if finding else 0
 
 
+@pytest.mark.usefixtures("taxed")
 def test_a_credit_of_a_taxed_month_is_taxed_though_the_tenant_is_free_now(world: World, arcadia: Call) -> None:
     """January, taxed and paid: 51.00 + 5.10. 100 hours too many: -1.00, and with it -0.10 of GST on June's invoice.
 
     June: 50.00 - 1.00 = 49.00 without GST on the 50.00, GST -0.10, total 48.90. January stays 56.10.
     """
-    paid_january(world, -100, None, "Exports")
+    paid_january(world, -100, "Exports")
     world.publish("2026-06")
     assert world.lines("acme", "2026-06") == [STUDIO, CREDITED, ("GST 10%", -10)]
     assert world.invoices("2026-06")["acme"] == ("issued", 1, 4900, -10, 4890)
@@ -83,9 +109,10 @@ def test_a_credit_of_a_taxed_month_is_taxed_though_the_tenant_is_free_now(world:
     assert world.query("select xmin::text, revision from billing.tenant_invoices order by period_start") == before
 
 
+@pytest.mark.usefixtures("free")
 def test_an_adjustment_of_a_free_month_is_not_taxed_though_the_tenant_is_taxed_now(world: World, arcadia: Call) -> None:
     """January, free and paid: 51.00. 1,000 hours more: 10.00 on May's invoice, whose GST is on its 50.00 alone."""
-    paid_january(world, 1000, "Exports", None)
+    paid_january(world, 1000, None)
     world.publish("2026-05")
     assert world.lines("acme", "2026-05") == [STUDIO, ADJUSTED, ("GST 10%", 500)]
     assert world.invoices("2026-05")["acme"] == ("issued", 1, 6000, 500, 6500)
@@ -101,14 +128,13 @@ def test_an_adjustment_of_a_free_month_is_not_taxed_though_the_tenant_is_taxed_n
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("free")
 def test_corrections_of_months_of_either_status_are_on_one_invoice(world: World) -> None:
     """January free, February taxed, both paid: January 10.00 more, February 1.00 back; since March the tenant is free.
 
     March: 50.00 + 10.00 - 1.00 = 59.00, GST on -1.00 alone. Then March is paid, and January's 10.00 turn out wrong:
     April takes them back without GST.
     """
-    tenant(world, "Exports")
-    world.publish("2026-01")
     becomes(world, None)
     world.use("web", "droplet_hours", 200, "2026-02-15")
     world.publish("2026-02")
@@ -134,13 +160,12 @@ def test_corrections_of_months_of_either_status_are_on_one_invoice(world: World)
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("taxed")
 def test_an_issued_invoice_keeps_its_gst_status_until_it_is_reopened(world: World) -> None:
     """51.00 + 5.10. Free since; 100 hours come late: 52.00 + 5.20, taxed as it was issued, and the check names it.
 
     Void and reopened, it is issued anew without GST, and nothing is named any more.
     """
-    tenant(world)
-    world.publish("2026-01")
     becomes(world, "Exports")
     world.publish("2026-01")
     assert world.invoices("2026-01")["acme"] == ("issued", 1, 5100, 510, 5610)
@@ -158,10 +183,9 @@ def test_an_issued_invoice_keeps_its_gst_status_until_it_is_reopened(world: Worl
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("free")
 def test_an_invoice_that_was_issued_free_stays_free_and_a_reworded_reason_changes_nothing(world: World) -> None:
     """It says why it has no GST as it did; then its tenant is taxed, which the check names."""
-    tenant(world, "Exports")
-    world.publish("2026-01")
     becomes(world, "Exported services")
     world.publish("2026-01")
     becomes(world, None)
@@ -172,15 +196,13 @@ def test_an_invoice_that_was_issued_free_stays_free_and_a_reworded_reason_change
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("taxed")
 def test_a_paid_invoice_whose_tenants_status_changed_is_named_and_does_not_differ(world: World) -> None:
     """GST of 5.10 was paid: people have to settle that; the invoice is what would be billed now."""
-    tenant(world)
-    world.publish("2026-01")
     world.done("mark_invoice_paid", invoices=["INV-202601-00001"])
     becomes(world, "Charity")
-    failed = failed_checks(world.month_end("2026-01"))
-    assert failed.keys() == {"gst_status_of_frozen_invoices"}
-    assert failed["gst_status_of_frozen_invoices"].metadata["offenders"].value == 1
+    [(check, finding)] = world.findings("2026-01").items()
+    assert (check, finding.count) == ("gst_status_of_frozen_invoices", 1)
     assert world.disproved() == []
 
 
@@ -198,14 +220,13 @@ def test_a_draft_gets_the_status_of_the_day_on_which_it_is_issued(world: World) 
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("taxed")
 def test_what_was_taxed_is_taken_back_with_its_gst_though_its_month_is_free_since(world: World) -> None:
     """January taxed and with finance, 1.00 too high: February carries -1.00 and is paid, all of it taxed.
 
     January is withdrawn and issued anew as free, as it should have been, with 50.00: February's -1.00 was for nothing,
     and March takes it back with its GST, though the tenant and January are free now.
     """
-    tenant(world)
-    world.publish("2026-01")
     world.query("update billing.tenant_invoices set finance_invoice_id = 'F-1'")
     world.use("web", "droplet_hours", -100, "2026-01-16")
     for month in ("2026-01", "2026-02"):
@@ -223,13 +244,12 @@ def test_what_was_taxed_is_taken_back_with_its_gst_though_its_month_is_free_sinc
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("taxed")
 @pytest.mark.parametrize("meta", ['{"rate": "0.10"}', "{}"])
 def test_an_invoice_whose_tax_line_names_no_taxable_cents_is_on_its_subtotal(
     world: World, arcadia: Call, meta: str
 ) -> None:
     """As another program may have written it."""
-    tenant(world)
-    world.publish("2026-01")
     world.tamper(f"update billing.tenant_invoice_lines set meta = '{meta}' where kind = 'tax'")
     assert " of " not in arcadia("show", "acme", "2026-01").out.partition("GST 10%")[2]
     assert "51.00 taxable x 10 % = 5.10" in arcadia("explain", "INV-202601-00001").out
@@ -237,10 +257,9 @@ def test_an_invoice_whose_tax_line_names_no_taxable_cents_is_on_its_subtotal(
     assert [name for _, name in world.disproved()] == hashes
 
 
+@pytest.mark.usefixtures("free")
 def test_an_invoice_that_another_program_has_put_in_without_gst_stays_without(world: World) -> None:
     """It says no reason, and has neither GST nor a tax line; the tenant is free: it is revised, and says why."""
-    tenant(world, "Exports")
-    world.publish("2026-01")
     world.tamper("update billing.tenant_invoices set meta = '{}', content_sha256 = repeat('0', 64)")
     world.tamper("update billing.invoice_events set content_sha256 = repeat('0', 64)")
     world.publish("2026-01")
@@ -281,7 +300,7 @@ def test_a_correction_of_another_programs_invoice_has_its_gst_status_whatever_it
     world.publish("2026-04")
     is_anothers(world, "acme", "MAN-7", 0)
     is_anothers(world, "zulu", odd, 400)
-    assert failed_checks(world.month_end("2026-04")).keys() == {"corrections_are_carried"}
+    assert world.findings("2026-04").keys() == {"corrections_are_carried"}
     world.publish("2026-05")
     assert world.invoices("2026-05") == {
         "acme": ("issued", 1, 6000, 0, 6000),
@@ -319,6 +338,7 @@ def without_gst_of_the_correction(world: World, month: str) -> None:
     world.rewrite()
 
 
+@pytest.mark.usefixtures("taxed")
 @pytest.mark.parametrize(
     ("status", "table", "written"),
     [("paid", "tenant_invoice_lines", "inserted_at"), ("issued", "tenant_invoices", "issued_at")],
@@ -330,7 +350,7 @@ def test_a_correction_from_before_it_had_a_gst_status_stays_as_it_was(
 
     Paid, issued and the newest, or run again: it stays 49.00, nothing is reissued, and July has 50.00 alone.
     """
-    paid_january(world, -100, None, "Exports")
+    paid_january(world, -100, "Exports")
     world.publish("2026-06")
     if status == "paid":
         world.done("mark_invoice_paid", invoices=["INV-202606-00001"])

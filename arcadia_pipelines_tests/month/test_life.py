@@ -230,7 +230,7 @@ def test_an_invoice_that_is_with_finance_is_not_reopened(billed: World) -> None:
     assert "INV-202604-00001 of pilot is not with finance" in billed.refused("withdraw_from_finance", invoices=[NUMBER])
     assert billed.events()[-1] == ("withdrawn", PILOT, NUMBER, 1, "ada")
     assert billed.disproved() == []
-    assert failed_checks(billed.month_end("2026-04")) == {}  # void by an operator's decision, as before
+    assert billed.findings("2026-04") == {}  # void by an operator's decision, as before
     billed.done("reopen_invoice", invoices=[NUMBER])
     assert row(billed) == ("draft", NUMBER, 1, 7064)
 
@@ -262,15 +262,14 @@ def test_a_void_invoice_is_reopened_and_reissued_by_a_rerun_with_its_number(bill
 def test_a_month_with_an_invoice_that_an_operator_voided_is_content(billed: World) -> None:
     """Also when late usage would change it. Reopened, issued, and voided by somebody who told nobody, it is red."""
     billed.done("void_invoice", invoices=[NUMBER])
-    assert failed_checks(billed.month_end("2026-04")) == {}
+    assert billed.findings("2026-04") == {}
     billed.use("web", "droplet_hours", 100)
-    result = billed.month_end("2026-04")
-    assert failed_checks(result) == {}
+    assert billed.findings("2026-04") == {}
     assert row(billed) == ("void", NUMBER, 1, 7064)
     billed.done("reopen_invoice", invoices=[NUMBER])
     billed.publish("2026-04")
     billed.query("update billing.tenant_invoices set status = 'void'")
-    assert set(failed_checks(billed.month_end("2026-04"))) == {
+    assert set(billed.findings("2026-04")) == {
         "every_billable_tenant_is_invoiced",
         "frozen_invoices_agree",
     }
@@ -284,13 +283,13 @@ def test_an_invoice_that_the_month_end_voided_is_named_once_there_is_something_t
         billed.query("update cloud.subscriptions set status = %s where tenant_id = 'pilot'", status)
         billed.publish("2026-04")
     assert row(billed) == ("void", NUMBER, 1, 7064)
-    assert set(failed_checks(billed.month_end("2026-04"))) == {
+    assert set(billed.findings("2026-04")) == {
         "every_billable_tenant_is_invoiced",
         "frozen_invoices_agree",
     }
     billed.done("reopen_invoice", invoices=[NUMBER])
     billed.done("void_invoice", invoices=[NUMBER])
-    assert failed_checks(billed.month_end("2026-04")) == {}
+    assert billed.findings("2026-04") == {}
 
 
 def test_a_reopened_invoice_that_is_unchanged_is_issued_again_as_it_was(billed: World) -> None:
@@ -517,7 +516,7 @@ def test_a_tenant_is_held_once(billed: World) -> None:
 def test_vanished_usage_is_accepted_with_a_reason_and_what_is_left_is_billed(billed: World) -> None:
     """One of 90 records of 24 h is purged: refused, accepted, and 648 h are billed: 6.48."""
     billed.query("delete from cloud.usage_records where id = (select min(id::text)::uuid from cloud.usage_records)")
-    billed.month_end("2026-04", succeed=False)
+    billed.stopped("2026-04")
     assert "records says 0, but 1 record of 2026-04 vanished: repeat the dry run" in billed.refused(
         "accept_vanished_usage", month="2026-04"
     )
@@ -537,7 +536,7 @@ def test_what_was_accepted_does_not_cover_what_vanishes_afterwards(billed: World
     billed.query(one)
     billed.done("accept_vanished_usage", month="2026-04", records=1)
     billed.query(one)
-    billed.month_end("2026-04", succeed=False)
+    billed.stopped("2026-04")
 
 
 def test_what_was_accepted_covers_nothing_of_usage_that_is_frozen_anew(world: World) -> None:
@@ -553,7 +552,7 @@ def test_what_was_accepted_covers_nothing_of_usage_that_is_frozen_anew(world: Wo
         world.use("web", "droplet_hours", 1)
     world.publish("2026-04")
     world.query("delete from cloud.usage_records where id = any(%s)", second)
-    world.month_end("2026-04", succeed=False)
+    world.stopped("2026-04")
 
 
 def test_nothing_is_accepted_where_nothing_has_vanished(billed: World) -> None:
@@ -601,15 +600,14 @@ def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(bil
     assert said == "1 row of unbilled usage accepted, $2.98 ex GST at stake"
     said = billed.done("accept_unbilled_usage", month="2026-04", rows=2)
     assert said == "2 rows of unbilled usage accepted, $1.50 ex GST at stake, and 1 row without a rate to price them"
-    assert failed_checks(billed.month_end("2026-04")) == {}
+    assert billed.findings("2026-04") == {}
     assert billed.done("accept_unbilled_usage", month="2026-04") == "no unbilled usage is open"
     assert billed.query(
         "select deployment_id, resource_kind, cause, quantity, at_stake_cents, operator, reason"
         " from billing.unbilled_acceptances where at_stake_cents = 298"
     ) == [(uid("api"), "droplet_hours", "no_subscription", 300, 298, "ada", "asked by the tenant")]
     billed.use("web", "egress_gb", 1)
-    check = failed_checks(billed.month_end("2026-04"))["all_usage_is_billed"]
-    assert check.metadata["offenders"].value == 1
+    assert billed.findings("2026-04")["all_usage_is_billed"].count == 1
     assert billed.disproved() == []
 
 

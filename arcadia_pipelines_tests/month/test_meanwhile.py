@@ -66,5 +66,5 @@ def test_usage_that_is_committed_with_an_earlier_stamp_while_a_month_runs_fails_
     billed = "select sum(quantity)::int from billing.metered_usage where period_start = '2026-04-01'"
     [(first,)] = world.query(billed)
     assert 2160 <= first < 2160 + records
-    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.findings("2026-04") == {}
     assert world.query(billed) == [(2160 + records,)]

@@ -99,10 +99,9 @@ def test_a_changed_discount_revises_its_tenants_invoice_and_nobody_elses(world: 
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_discount_of_a_paid_month_is_credited_on_the_next_invoice_once(world: World) -> None:
     """10 % of April's 64.22 are 6.42, found when it is paid: May is 57.50 less 5.75 less 6.42."""
-    world.pilot()
-    world.publish("2026-04")
     world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     discount(world, "spring", percent=10)
     world.publish("2026-04")
@@ -133,10 +132,9 @@ def test_a_paid_month_with_terms_is_owed_what_it_bills(world: World) -> None:
     assert world.disproved() == []
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_what_a_held_back_tenants_paid_month_owes_stays_as_it_was(world: World) -> None:
     """Its commitment, which was found missing, is there twice: the correction stays; with one of both it follows."""
-    world.pilot()
-    world.publish("2026-04")
     world.done("mark_invoice_paid", invoices=["INV-202604-00001"])
     commitment(world, 7000)
     world.publish("2026-04")

@@ -99,13 +99,12 @@ def a_day_later(instance: dg.DagsterInstance) -> None:
     instance.daemon_cursor_storage.set_cursor_values({"arcadia/told": json.dumps(dict.fromkeys(json.loads(told), ago))})
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_failed_run_of_the_command_line_is_told_as_the_command_line_says_it(
     world: World, webhook: _Received, instance: dg.DagsterInstance, in_environment: Callable[..., None]
 ) -> None:
     """Three frozen records are gone. That a second try fails alike is no news, but a day later it is again."""
     in_environment()
-    world.pilot()
-    world.publish("2026-04")
     world.query("delete from cloud.usage_records where recorded_at < '2026-04-02'")
     said = []
     for _ in range(2):

@@ -71,9 +71,8 @@ def test_a_changed_price_is_written_from_its_month_on_and_earlier_months_keep_th
     assert world.lines("pilot", "2026-05")[0] == ("Plan: studio", 5900)
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_book_that_is_in_effect_already_writes_nothing(world: World) -> None:
-    world.pilot()
-    world.publish("2026-04")
     assert apply(world, LIST, "2026-04") == []
     assert world.query("select count(*) from billing.price_books") == [(0,)]
 
@@ -184,6 +183,7 @@ def test_a_rate_that_is_changed_twice_in_a_month_has_the_tiers_of_the_last_time(
     ]
 
 
+@pytest.mark.usefixtures("pilots_april")
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
@@ -199,8 +199,6 @@ def test_a_rate_that_is_changed_twice_in_a_month_has_the_tiers_of_the_last_time(
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(world: World, change: tuple[str, str], refusal: str) -> None:
-    world.pilot()
-    world.publish("2026-04")
     with pytest.raises(PricesRefused, match=refusal):
         apply(world, LIST.replace(*change), "2026-04")
     assert in_effect(world, "2026-04") == book(LIST)

@@ -20,7 +20,7 @@ from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines.storage.database import StorageError
 from arcadia_pipelines.storage.migrations import MigrationError, migrate
 from arcadia_pipelines_tests.databases import PLATFORM, copy_of, schema_of
-from arcadia_pipelines_tests.world import World, failed_checks, failures
+from arcadia_pipelines_tests.world import World, failures
 
 FILES = sorted(file.name for file in (migrations.SQL / "migrations").glob("*.sql"))
 
@@ -213,7 +213,7 @@ def test_the_platforms_views_are_left_alone_and_billed(empty_url: str) -> None:
     assert migrate(database.engine(empty_url)) == FILES
     assert world.query(catalogue) == before
     world.pilot()
-    assert failed_checks(world.month_end("2026-04")) == {}
+    assert world.findings("2026-04") == {}
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
     assert world.lines("pilot", "2026-04") == [
         ("Plan: studio", 5000),

@@ -60,14 +60,13 @@ def test_an_analyst_holds_up_no_month_no_operator_and_no_release(
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 6422, 642, 7064)}
 
 
+@pytest.mark.usefixtures("pilots_april")
 def test_a_wait_ends_and_says_who_caused_it(
     server_url: str, world: World, looks: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For a month, as one login sees another; and for the row of an invoice that somebody else changes."""
     monkeypatch.setenv("ARCADIA_LOCK_TIMEOUT", "3")
     monkeypatch.setattr(resources, "RETRIES", 0)
-    world.pilot()
-    world.publish("2026-04")
     since = r"in a transaction since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, idle in transaction"
     ours, held = database.engine(world.url), r", held by process \d+ of PostgreSQL \(login arcadia, application arcadia"
     ended = r", until PostgreSQL ended the wait \(canceling statement due to lock timeout\): .*ARCADIA_LOCK_TIMEOUT"
