@@ -1645,7 +1645,7 @@ CREATE TABLE billing.credit_grants (
     reason text NOT NULL,
     run_id text,
     granted_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT credit_grants_amount_cents_check CHECK ((amount_cents > 0)),
+    CONSTRAINT credit_grants_amount_cents_check CHECK (((amount_cents > 0) AND (amount_cents < '1000000000000000'::bigint))),
     CONSTRAINT credit_grants_description_check CHECK ((description <> ''::text))
 );
 
@@ -1893,7 +1893,7 @@ CREATE TABLE billing.manual_lines (
     reason text NOT NULL,
     run_id text,
     entered_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT manual_lines_amount_cents_check CHECK ((amount_cents <> 0)),
+    CONSTRAINT manual_lines_amount_cents_check CHECK (((amount_cents <> 0) AND (abs(amount_cents) < '1000000000000000'::bigint))),
     CONSTRAINT manual_lines_description_check CHECK ((description <> ''::text)),
     CONSTRAINT manual_lines_period_start_check CHECK ((EXTRACT(day FROM period_start) = (1)::numeric))
 );
