@@ -16,6 +16,7 @@ is, with exit code 1.
             NotQuoted               month/steps.py
             TenantMissing           billing/invoice.py
             TenantsMissing          storage/missing.py
+            TermsChanged            billing/invoice.py
             UnassignableUsage       storage/usage.py
             UsageVanished           storage/usage.py
         NotFound                    there is no such thing

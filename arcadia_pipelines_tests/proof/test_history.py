@@ -360,9 +360,12 @@ def test_an_explanation_as_json_has_the_lines_and_what_is_behind_them(world: Wor
     assert (gst["exact_cents"], gst["amount_cents"]) == ("642.20", 642)
 
 
-@pytest.mark.parametrize(("month", "lines"), [("2026-04", 74), ("2026-07", 75)], ids=["2026-04", "2026-07"])
+@pytest.mark.parametrize(("month", "lines"), [("2026-04", 74), ("2026-07", 88)], ids=["2026-04", "2026-07"])
 def test_every_line_of_the_sample_is_explained_and_agrees(sample: World, arcadia: Call, month: str, lines: int) -> None:
-    """April, and July, in which a deployment changed its plan: each line's records are those of its subscription."""
+    """April, and July with a change of plan, part months, tiers and credit: a line's records are its subscription's.
+
+    The price of a tier or of a cap is no price by itself, and the further tiers of a meter say no usage again.
+    """
     sample.publish(month)
     explained = [
         arcadia("explain", number, "--json").json()
@@ -373,8 +376,12 @@ def test_every_line_of_the_sample_is_explained_and_agrees(sample: World, arcadia
         assert invoice["agrees"], invoice["disagreements"]
         for line in invoice["lines"]:
             assert not line["disagreements"]
-            assert (line["price"] is not None) == (line["kind"] != "tax")
-            assert (line["usage"] is not None) == (line["kind"] == "overage")
+            by_rule = line["unit"] == "cap" or "model" in line["meta"]
+            priced = line["kind"] in ("plan_base", "addon", "overage") and not by_rule
+            assert (line["price"] is not None) == priced
+            assert (line["usage"] is not None) == (
+                line["kind"] == "overage" and line["meta"].get("tier", "0 to ").startswith("0 to ")
+            )
 
 
 def test_half_a_cent_is_told_with_the_rule(sample: World, arcadia: Call) -> None:
