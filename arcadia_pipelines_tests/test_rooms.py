@@ -14,10 +14,23 @@ MAY_CALL = {
     "costs": {"billing", "storage"},
     "proof": {"again", "billing", "costs", "month", "storage"},
     "exports": {"billing", "storage"},
+    "documents": {"billing", "storage"},
     "prices": {"billing", "storage"},
-    "api": {"billing", "exports", "month", "storage"},
-    "pipeline": {"again", "billing", "costs", "month", "prices", "proof", "storage"},
-    "cli": {"api", "billing", "costs", "definitions", "exports", "month", "pipeline", "prices", "proof", "storage"},
+    "api": {"billing", "documents", "exports", "month", "storage"},
+    "pipeline": {"again", "billing", "costs", "documents", "month", "prices", "proof", "storage"},
+    "cli": {
+        "api",
+        "billing",
+        "costs",
+        "definitions",
+        "documents",
+        "exports",
+        "month",
+        "pipeline",
+        "prices",
+        "proof",
+        "storage",
+    },
 }
 """What stands at the root (errors, settings, the embedded server) may be called by every room; by billing, errors."""
 ROOT = {"errors", "settings", "embedded"}

@@ -5,6 +5,16 @@
 -- Nothing here holds a tenant back: every plan has its price, no two subscriptions of a deployment overlap, no month
 -- of usage sums below zero. What is odd is odd the way real data is, and a comment says what it is there to show.
 
+-- Who sells: made up too. Its ABN's check digits are right, its bank account is nobody's.
+
+insert into billing.suppliers
+    (effective_from, legal_name, abn, address, email, bank_account_name, bank_bsb, bank_account_number,
+     payment_terms_days, logo_svg, operator, reason)
+select date '2026-01-01', 'Arcadia Cloud Pty Ltd', '19642100001',
+       E'Level 4, 18 Sample Street\nSydney NSW 2000\nAustralia', 'accounts@arcadia.example', 'Arcadia Cloud Pty Ltd',
+       '000-000', '12345678', 14, null, 'sample data', 'the demo'
+where not exists (select from billing.suppliers);
+
 -- Tenants. Names and ABNs are invented; the ABNs' check digits are right.
 
 insert into cloud.tenants (id, name, abn, gst_free_reason) values
@@ -45,6 +55,16 @@ insert into cloud.tenants (id, name, abn, gst_free_reason) values
     -- From July: a price of its own, an opening discount, sign-up credit; from October it has committed to a minimum.
     ('wombat-retail', 'Wombat Retail Pty Ltd', '63618250374', null)
 on conflict do nothing;
+
+-- Where their invoices go. The surf club has given no address; Quoll Pictures has no e-mail.
+update cloud.tenants
+set billing_email = case when id <> 'quoll-pictures' then 'accounts@' || id || '.example' end,
+    billing_address = case when id <> 'yarrabee-surf-club' then
+        1 + ('x' || left(md5(id), 4))::bit(16)::integer % 240 || ' '
+        || (array['Wharf Street', 'Station Road', 'King William Parade', 'Ferry Lane'])[1 + length(id) % 4] || E'\n'
+        || (array['Sydney NSW 2000', 'Melbourne VIC 3000', 'Brisbane QLD 4000', 'Perth WA 6000', 'Hobart TAS 7000'])
+           [1 + ('x' || right(md5(id), 2))::bit(8)::integer % 5] end
+where num_nonnulls(billing_email, billing_address) = 0 and exists (select from billing.suppliers where reason = 'the demo');
 
 insert into cloud.cloud_deployments (id, tenant_id, name)
 select md5(name)::uuid, tenant_id, name

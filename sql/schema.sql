@@ -13,22 +13,12 @@ CREATE FUNCTION billing.admit_api() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    readable text;
 begin
-    perform billing.admit_api_to_prices();
-    foreach readable in array array['discounts', 'commitments'] loop
-        if to_regclass('cloud.' || readable) is not null then
-            begin
-                execute format('grant select on cloud.%I to arcadia_api', readable);
-            exception when insufficient_privilege then
-                raise warning 'cloud.% is not ours to grant: its owner must grant select on it to arcadia_api', readable;
-            end;
-        end if;
-    end loop;
+    perform billing.admit_api_to_terms();
+    grant select on billing.suppliers, billing.invoice_line_gst to arcadia_api;
 end $$;
 
-COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history, the price list with tenants'' own prices, discounts and commitments, and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
+COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history and who sells, the price list with tenants'' own prices, discounts and commitments, and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
 
 CREATE FUNCTION billing.admit_api_to_costs() RETURNS void
     LANGUAGE plpgsql
@@ -120,6 +110,27 @@ begin
 end $$;
 
 COMMENT ON FUNCTION billing.admit_api_to_prices() IS 'The third part of admit_api().';
+
+CREATE FUNCTION billing.admit_api_to_terms() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    readable text;
+begin
+    perform billing.admit_api_to_prices();
+    foreach readable in array array['discounts', 'commitments'] loop
+        if to_regclass('cloud.' || readable) is not null then
+            begin
+                execute format('grant select on cloud.%I to arcadia_api', readable);
+            exception when insufficient_privilege then
+                raise warning 'cloud.% is not ours to grant: its owner must grant select on it to arcadia_api', readable;
+            end;
+        end if;
+    end loop;
+end $$;
+
+COMMENT ON FUNCTION billing.admit_api_to_terms() IS 'The fourth part of admit_api().';
 
 CREATE FUNCTION billing.admit_roles() RETURNS void
     LANGUAGE plpgsql
@@ -298,7 +309,7 @@ CREATE TABLE billing.invoice_events (
     occurred_at timestamp with time zone DEFAULT now() NOT NULL,
     snapshot jsonb,
     session_login text DEFAULT SESSION_USER,
-    CONSTRAINT invoice_events_event_check CHECK ((event = ANY (ARRAY['drafted'::text, 'redrafted'::text, 'issued'::text, 'reissued'::text, 'voided'::text, 'paid'::text, 'reopened'::text, 'withdrawn'::text, 'rebuilt'::text, 'held'::text, 'released'::text]))),
+    CONSTRAINT invoice_events_event_check CHECK ((event = ANY (ARRAY['drafted'::text, 'redrafted'::text, 'issued'::text, 'reissued'::text, 'voided'::text, 'paid'::text, 'reopened'::text, 'withdrawn'::text, 'rebuilt'::text, 'delivered'::text, 'held'::text, 'released'::text]))),
     CONSTRAINT invoice_events_invoice_check CHECK (
 CASE
     WHEN (event = ANY (ARRAY['held'::text, 'released'::text])) THEN (num_nonnulls(invoice_id, invoice_number, period_start, revision, total_cents, content_sha256) = 0)
@@ -318,7 +329,7 @@ COMMENT ON COLUMN billing.invoice_events.tenant_id IS 'Who pays.';
 
 COMMENT ON COLUMN billing.invoice_events.period_start IS 'First day of the billing month, UTC; null for held and released, which concern the tenant.';
 
-COMMENT ON COLUMN billing.invoice_events.event IS 'drafted, issued; redrafted, reissued (the content was replaced); voided, paid, reopened (void to draft), withdrawn (from finance), rebuilt (lines that were lost or changed outside the pipeline were written again as they were); held, released (the tenant).';
+COMMENT ON COLUMN billing.invoice_events.event IS 'drafted, issued; redrafted, reissued (the content was replaced); voided, paid, reopened (void to draft), withdrawn (from finance), rebuilt (lines that were lost or changed outside the pipeline were written again as they were), delivered (its document went to the tenant); held, released (the tenant).';
 
 COMMENT ON COLUMN billing.invoice_events.revision IS 'The invoice''s revision after the event.';
 
@@ -400,6 +411,14 @@ begin
     if old.paid_at is not null and new.paid_at is distinct from old.paid_at then
         raise exception 'invoice % keeps its date of payment', invoice using errcode = 'restrict_violation';
     end if;
+    if old.delivered_at is not null and new.delivered_at is distinct from old.delivered_at then
+        raise exception 'invoice % was delivered, and keeps its date of delivery', invoice
+            using errcode = 'restrict_violation';
+    end if;
+    if new.delivered_at is not null and old.delivered_at is null and new.status not in ('issued', 'paid') then
+        raise exception 'invoice % is %: only issued and paid ones are delivered', invoice, new.status
+            using errcode = 'restrict_violation';
+    end if;
     is_withdrawn := num_nonnulls(new.finance_invoice_id, new.pushed_to_finance_at) = 0;  -- see guard_withdrawal()
     if not is_withdrawn
        and (old.finance_invoice_id is not null and new.finance_invoice_id is distinct from old.finance_invoice_id
@@ -419,13 +438,19 @@ begin
             using errcode = 'restrict_violation',
                   hint = 'Withdraw it there, and clear it here with the job withdraw_from_finance first.';
     end if;
+    if new.status = 'draft' and old.status = 'void' and old.delivered_at is not null then
+        raise exception 'invoice % was delivered, and cannot become draft', invoice
+            using errcode = 'restrict_violation', hint = 'Bill what is owed on the next invoice: arcadia add-line.';
+    end if;
     if billing.is_locked(old)
        and (new.subtotal_cents, new.tax_cents, new.total_cents, new.content_sha256, new.lines_sha256, new.usage_cutoff,
             new.meta) is distinct from
            (old.subtotal_cents, old.tax_cents, old.total_cents, old.content_sha256, old.lines_sha256, old.usage_cutoff,
             old.meta) then
         raise exception 'invoice % is %, and keeps its content', invoice,
-            case when is_pushed then 'with finance' else old.status end using errcode = 'restrict_violation';
+            
+            case when is_pushed then 'with finance' when old.delivered_at is not null then 'delivered' else old.status end
+            using errcode = 'restrict_violation';
     end if;
     if (new.subtotal_cents, new.tax_cents, new.total_cents, new.content_sha256, new.lines_sha256)
        is distinct from (old.subtotal_cents, old.tax_cents, old.total_cents, old.content_sha256, old.lines_sha256) then
@@ -439,6 +464,12 @@ begin
     elsif (new.meta, new.usage_cutoff, new.run_id, new.currency, new.period_end)
           is distinct from (old.meta, old.usage_cutoff, old.run_id, old.currency, old.period_end) then
         raise exception 'invoice % keeps its buyer, its cut-off and its run', invoice
+            using errcode = 'restrict_violation', hint = 'They change with its content, in a new revision.';
+    end if;
+    if (new.supplier_id, new.due_on) is distinct from (old.supplier_id, old.due_on) and new.revision = old.revision
+       and not (old.supplier_id is null and (new.status = 'issued' and old.status = 'draft'
+                                             or new.delivered_at is not null and old.delivered_at is null)) then
+        raise exception 'invoice % keeps its supplier and the day when it is due', invoice
             using errcode = 'restrict_violation', hint = 'They change with its content, in a new revision.';
     end if;
     if new.status = 'paid' then
@@ -563,6 +594,9 @@ CREATE TABLE billing.tenant_invoices (
     run_id text NOT NULL,
     meta jsonb DEFAULT '{}'::jsonb NOT NULL,
     lines_sha256 text,
+    delivered_at timestamp with time zone,
+    due_on date,
+    supplier_id bigint,
     CONSTRAINT tenant_invoices_check CHECK ((period_end = ((period_start + '1 mon'::interval))::date)),
     CONSTRAINT tenant_invoices_check1 CHECK (((total_cents)::numeric = ((subtotal_cents)::numeric + (tax_cents)::numeric))),
     CONSTRAINT tenant_invoices_check2 CHECK (((status = ANY (ARRAY['draft'::text, 'void'::text])) OR ((invoice_number IS NOT NULL) AND (issued_at IS NOT NULL)))),
@@ -616,13 +650,19 @@ COMMENT ON COLUMN billing.tenant_invoices.usage_cutoff IS 'Usage ingested after 
 
 COMMENT ON COLUMN billing.tenant_invoices.run_id IS 'The Dagster run that wrote this revision.';
 
-COMMENT ON COLUMN billing.tenant_invoices.meta IS 'tenant_name and tenant_abn as of the run; gst_free_reason where there is no GST, but on what it corrects.';
+COMMENT ON COLUMN billing.tenant_invoices.meta IS 'The buyer as on the day of this revision: tenant_name, tenant_abn, billing_address, billing_email; gst_free_reason.';
 
 COMMENT ON COLUMN billing.tenant_invoices.lines_sha256 IS 'Hash of the lines whole, as a reader sees them: SHA-256 of their billing.line_text(), by line_no, between 0x1e. Null where another system has put the invoice in.';
 
+COMMENT ON COLUMN billing.tenant_invoices.delivered_at IS 'When its document first went to the tenant; locked from then on. Null: it has not.';
+
+COMMENT ON COLUMN billing.tenant_invoices.due_on IS 'When it is to be paid: its day of issue (UTC) and the supplier''s payment_terms_days. Null: no supplier was entered.';
+
+COMMENT ON COLUMN billing.tenant_invoices.supplier_id IS 'Who sells, as on the day of this revision. Null: nobody was entered then; set when it is delivered.';
+
 CREATE FUNCTION billing.invoice_digest(i billing.tenant_invoices, finance_id text, pushed_at timestamp with time zone) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN sha256(convert_to((ROW((i).id, (i).tenant_id, (i).invoice_number, to_char(((i).period_start)::timestamp with time zone, 'YYYY-MM-DD'::text), to_char(((i).period_end)::timestamp with time zone, 'YYYY-MM-DD'::text), (i).currency, (i).subtotal_cents, (i).tax_cents, (i).total_cents, (i).status, EXTRACT(epoch FROM (i).issued_at), EXTRACT(epoch FROM (i).paid_at), finance_id, EXTRACT(epoch FROM pushed_at), (i).revision, (i).content_sha256, (i).lines_sha256, EXTRACT(epoch FROM (i).usage_cutoff), (i).run_id, (i).meta))::text, 'UTF8'::name));
+    RETURN sha256(convert_to(((ROW((i).id, (i).tenant_id, (i).invoice_number, to_char(((i).period_start)::timestamp with time zone, 'YYYY-MM-DD'::text), to_char(((i).period_end)::timestamp with time zone, 'YYYY-MM-DD'::text), (i).currency, (i).subtotal_cents, (i).tax_cents, (i).total_cents, (i).status, EXTRACT(epoch FROM (i).issued_at), EXTRACT(epoch FROM (i).paid_at), finance_id, EXTRACT(epoch FROM pushed_at), (i).revision, (i).content_sha256, (i).lines_sha256, EXTRACT(epoch FROM (i).usage_cutoff), (i).run_id, (i).meta))::text || CASE WHEN (num_nonnulls((i).delivered_at, (i).due_on, (i).supplier_id) > 0) THEN (ROW(EXTRACT(epoch FROM (i).delivered_at), to_char(((i).due_on)::timestamp with time zone, 'YYYY-MM-DD'::text), (i).supplier_id))::text ELSE ''::text END), 'UTF8'::name));
 
 COMMENT ON FUNCTION billing.invoice_digest(i billing.tenant_invoices, finance_id text, pushed_at timestamp with time zone) IS 'SHA-256 of the invoice, with its buyer in meta and its lines by their hash, as it is with this finance_invoice_id and pushed_to_finance_at.';
 
@@ -695,11 +735,17 @@ end $$;
 
 COMMENT ON FUNCTION billing.invoice_lines(invoice uuid, period date) IS 'The lines of an invoice of a month, in no order.';
 
+CREATE FUNCTION billing.is_abn(abn text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((abn ~ '^[0-9]{11}$'::text) AND (SELECT ((sum((w.weight * ((substr(is_abn.abn, (w.place)::integer, 1))::integer - ((w.place = 1))::integer))) % (89)::bigint) = 0) FROM unnest(ARRAY[10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19]) WITH ORDINALITY w(weight, place)));
+
+COMMENT ON FUNCTION billing.is_abn(abn text) IS 'Whether a text is an Australian Business Number, written without spaces: 11 digits, the first two of which check the rest (the Australian Business Register''s rule: less 1 of the first, weighted, the sum is divisible by 89).';
+
 CREATE FUNCTION billing.is_locked(i billing.tenant_invoices) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (((i).status = ANY (ARRAY['paid'::text, 'void'::text])) OR ((i).finance_invoice_id IS NOT NULL) OR ((i).pushed_to_finance_at IS NOT NULL));
+    RETURN (((i).status = ANY (ARRAY['paid'::text, 'void'::text])) OR ((i).finance_invoice_id IS NOT NULL) OR ((i).pushed_to_finance_at IS NOT NULL) OR ((i).delivered_at IS NOT NULL));
 
-COMMENT ON FUNCTION billing.is_locked(i billing.tenant_invoices) IS 'Whether the invoice is paid, void or with finance: then its content and its lines stay as they are.';
+COMMENT ON FUNCTION billing.is_locked(i billing.tenant_invoices) IS 'Whether the invoice is paid, void, delivered or with finance: then its content and its lines stay as they are.';
 
 CREATE FUNCTION billing.is_correctable(i billing.tenant_invoices) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1561,6 +1607,8 @@ CREATE TABLE cloud.tenants (
     name text NOT NULL,
     abn text,
     gst_free_reason text,
+    billing_email text,
+    billing_address text,
     CONSTRAINT tenants_id_check CHECK ((id <> ''::text))
 );
 
@@ -1573,6 +1621,10 @@ COMMENT ON COLUMN cloud.tenants.name IS 'As it stands on the tax invoice.';
 COMMENT ON COLUMN cloud.tenants.abn IS 'Australian Business Number; null if the tenant has none.';
 
 COMMENT ON COLUMN cloud.tenants.gst_free_reason IS 'Why no GST is charged, in words for the invoice; null or blank: GST is charged.';
+
+COMMENT ON COLUMN cloud.tenants.billing_email IS 'Where invoices go; null: nowhere.';
+
+COMMENT ON COLUMN cloud.tenants.billing_address IS 'The address that invoices show, in lines; null: none.';
 
 CREATE VIEW billing.cost_vs_revenue_by_tenant AS
  SELECT s.period_start,
@@ -1783,6 +1835,36 @@ COMMENT ON COLUMN billing.deployment_resources.ended_at IS 'Until when, exclusiv
 
 COMMENT ON COLUMN billing.deployment_resources.share IS 'Where it is shared: its weight, each second. 1 and 1 are halves, 3 and 1 three quarters and one.';
 
+CREATE TABLE billing.documents (
+    invoice_id uuid NOT NULL,
+    revision integer NOT NULL,
+    state text NOT NULL,
+    format text NOT NULL,
+    sha256 text NOT NULL,
+    made_by text NOT NULL,
+    left_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT documents_format_check CHECK ((format = ANY (ARRAY['pdf'::text, 'xml'::text]))),
+    CONSTRAINT documents_revision_check CHECK ((revision >= 1)),
+    CONSTRAINT documents_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT documents_state_check CHECK ((state = ANY (ARRAY['issued'::text, 'void'::text])))
+);
+
+COMMENT ON TABLE billing.documents IS 'Documents that have left the house, by their hash: one row per invoice, revision, state and format; never changed or deleted. The same revision is the same bytes.';
+
+COMMENT ON COLUMN billing.documents.invoice_id IS 'The invoice.';
+
+COMMENT ON COLUMN billing.documents.revision IS 'The revision that it shows.';
+
+COMMENT ON COLUMN billing.documents.state IS 'issued (also once it is paid), or void.';
+
+COMMENT ON COLUMN billing.documents.format IS 'pdf or xml.';
+
+COMMENT ON COLUMN billing.documents.sha256 IS 'SHA-256 of its bytes.';
+
+COMMENT ON COLUMN billing.documents.made_by IS 'What made it: the renderer and its version.';
+
+COMMENT ON COLUMN billing.documents.left_at IS 'When it first left.';
+
 CREATE TABLE billing.event_chain (
     chain text NOT NULL,
     place bigint NOT NULL,
@@ -1868,6 +1950,71 @@ ALTER TABLE billing.invoice_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENT
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE VIEW billing.invoice_line_gst WITH (security_invoker='true') AS
+ SELECT invoice_id,
+    period_start,
+    line_no,
+    is_taxable,
+    (
+        CASE
+            WHEN is_taxable THEN (((down)::numeric + div(left_cents, (lines)::numeric)) + (
+            CASE
+                WHEN ((place)::numeric <= (left_cents - ((lines)::numeric * div(left_cents, (lines)::numeric)))) THEN 1
+                ELSE 0
+            END)::numeric)
+            ELSE (0)::numeric
+        END)::bigint AS gst_cents
+   FROM ( SELECT t.invoice_id,
+            t.period_start,
+            t.line_no,
+            t.amount_cents,
+            t.tax_cents,
+            t.down,
+            t.is_taxable,
+            ((t.tax_cents)::numeric - sum(t.down) OVER whose) AS left_cents,
+            count(*) OVER whose AS lines,
+            row_number() OVER (PARTITION BY t.invoice_id, t.period_start, t.is_taxable ORDER BY (t.amount_cents - (10 * t.down)) DESC, t.line_no) AS place
+           FROM ( SELECT l.invoice_id,
+                    l.period_start,
+                    l.line_no,
+                    l.amount_cents,
+                    i.tax_cents,
+                    (floor(((l.amount_cents)::numeric / 10.0)))::bigint AS down,
+                    COALESCE(((l.meta ->> 'taxable'::text) = 'true'::text), (l.has_tax AND (NOT (i.meta ? 'gst_free_reason'::text)))) AS is_taxable
+                   FROM (( SELECT tenant_invoice_lines.id,
+                            tenant_invoice_lines.invoice_id,
+                            tenant_invoice_lines.deployment_id,
+                            tenant_invoice_lines.kind,
+                            tenant_invoice_lines.resource_kind,
+                            tenant_invoice_lines.description,
+                            tenant_invoice_lines.qty,
+                            tenant_invoice_lines.unit,
+                            tenant_invoice_lines.unit_price_cents,
+                            tenant_invoice_lines.amount_cents,
+                            tenant_invoice_lines.meta,
+                            tenant_invoice_lines.inserted_at,
+                            tenant_invoice_lines.period_start,
+                            tenant_invoice_lines.line_no,
+                            tenant_invoice_lines.deployment_name,
+                            tenant_invoice_lines.price_per,
+                            bool_or((tenant_invoice_lines.kind = 'tax'::text)) OVER (PARTITION BY tenant_invoice_lines.invoice_id, tenant_invoice_lines.period_start) AS has_tax
+                           FROM billing.tenant_invoice_lines) l
+                     JOIN billing.tenant_invoices i ON ((i.id = l.invoice_id)))
+                  WHERE (l.kind <> 'tax'::text)) t
+          WINDOW whose AS (PARTITION BY t.invoice_id, t.period_start, t.is_taxable)) s;
+
+COMMENT ON VIEW billing.invoice_line_gst IS 'The GST of each invoice line but the tax line, which they sum to: a tenth of its amount rounded down, and of the cents that are left one each by the largest remainders, equal ones in line order.';
+
+COMMENT ON COLUMN billing.invoice_line_gst.invoice_id IS 'The invoice.';
+
+COMMENT ON COLUMN billing.invoice_line_gst.period_start IS 'First day of the billing month, UTC.';
+
+COMMENT ON COLUMN billing.invoice_line_gst.line_no IS 'The line.';
+
+COMMENT ON COLUMN billing.invoice_line_gst.is_taxable IS 'Whether GST applies to it.';
+
+COMMENT ON COLUMN billing.invoice_line_gst.gst_cents IS 'GST of the line, cents AUD.';
 
 CREATE TABLE billing.invoiced_tenants (
     period_start date NOT NULL,
@@ -2156,6 +2303,76 @@ COMMENT ON COLUMN billing.schema_migrations.name IS 'Its file in sql/migrations.
 COMMENT ON COLUMN billing.schema_migrations.sha256 IS 'The hash of the file as it was applied: an edited one is refused.';
 
 COMMENT ON COLUMN billing.schema_migrations.applied_at IS 'When.';
+
+CREATE TABLE billing.suppliers (
+    id bigint NOT NULL,
+    effective_from date NOT NULL,
+    legal_name text NOT NULL,
+    abn text NOT NULL,
+    address text NOT NULL,
+    email text NOT NULL,
+    bank_account_name text NOT NULL,
+    bank_bsb text NOT NULL,
+    bank_account_number text NOT NULL,
+    payment_terms_days integer NOT NULL,
+    logo_svg text,
+    operator text NOT NULL,
+    reason text NOT NULL,
+    run_id text,
+    entered_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT suppliers_abn_check CHECK (billing.is_abn(abn)),
+    CONSTRAINT suppliers_address_check CHECK ((address <> ''::text)),
+    CONSTRAINT suppliers_bank_account_name_check CHECK ((bank_account_name <> ''::text)),
+    CONSTRAINT suppliers_bank_account_number_check CHECK ((bank_account_number ~ '^[0-9]{5,10}$'::text)),
+    CONSTRAINT suppliers_bank_bsb_check CHECK ((bank_bsb ~ '^[0-9]{3}-[0-9]{3}$'::text)),
+    CONSTRAINT suppliers_effective_from_check CHECK ((EXTRACT(day FROM effective_from) = (1)::numeric)),
+    CONSTRAINT suppliers_email_check CHECK ((email <> ''::text)),
+    CONSTRAINT suppliers_legal_name_check CHECK ((legal_name <> ''::text)),
+    CONSTRAINT suppliers_logo_svg_check CHECK ((length(logo_svg) <= 200000)),
+    CONSTRAINT suppliers_operator_check CHECK ((operator <> ''::text)),
+    CONSTRAINT suppliers_payment_terms_days_check CHECK (((payment_terms_days >= 0) AND (payment_terms_days <= 365)))
+);
+
+COMMENT ON TABLE billing.suppliers IS 'Who sells, as invoices show it: one row per entry; never changed or deleted. A month has the newest entry of the newest effective_from that is not after it. An invoice keeps the entry that it was issued with.';
+
+COMMENT ON COLUMN billing.suppliers.id IS 'Order of entry.';
+
+COMMENT ON COLUMN billing.suppliers.effective_from IS 'The first month that it is for, by its first day.';
+
+COMMENT ON COLUMN billing.suppliers.legal_name IS 'The name that the ABN is registered to.';
+
+COMMENT ON COLUMN billing.suppliers.abn IS 'Australian Business Number, 11 digits.';
+
+COMMENT ON COLUMN billing.suppliers.address IS 'The address in lines.';
+
+COMMENT ON COLUMN billing.suppliers.email IS 'Where a tenant writes to about an invoice.';
+
+COMMENT ON COLUMN billing.suppliers.bank_account_name IS 'Whose account payments go to.';
+
+COMMENT ON COLUMN billing.suppliers.bank_bsb IS 'Its BSB, like 062-000.';
+
+COMMENT ON COLUMN billing.suppliers.bank_account_number IS 'Its number.';
+
+COMMENT ON COLUMN billing.suppliers.payment_terms_days IS 'How many days after its day of issue an invoice is due.';
+
+COMMENT ON COLUMN billing.suppliers.logo_svg IS 'The logo at the head of a document, as SVG; null: the name alone.';
+
+COMMENT ON COLUMN billing.suppliers.operator IS 'Who entered it.';
+
+COMMENT ON COLUMN billing.suppliers.reason IS 'Why.';
+
+COMMENT ON COLUMN billing.suppliers.run_id IS 'The Dagster run that did it; null: none.';
+
+COMMENT ON COLUMN billing.suppliers.entered_at IS 'When.';
+
+ALTER TABLE billing.suppliers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.suppliers_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE billing.tenant_holds (
     tenant_id text NOT NULL,
@@ -2734,6 +2951,9 @@ ALTER TABLE ONLY billing.deployment_quote_lines
 ALTER TABLE ONLY billing.deployment_resources
     ADD CONSTRAINT deployment_resources_pkey PRIMARY KEY (resource_id, deployment_id, started_at);
 
+ALTER TABLE ONLY billing.documents
+    ADD CONSTRAINT documents_pkey PRIMARY KEY (invoice_id, revision, state, format);
+
 ALTER TABLE ONLY billing.event_chain
     ADD CONSTRAINT event_chain_pkey PRIMARY KEY (chain, place);
 
@@ -2781,6 +3001,9 @@ ALTER TABLE ONLY billing.role_rights
 
 ALTER TABLE ONLY billing.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY billing.suppliers
+    ADD CONSTRAINT suppliers_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY billing.tenant_holds
     ADD CONSTRAINT tenant_holds_pkey PRIMARY KEY (tenant_id);
@@ -2889,6 +3112,8 @@ CREATE INDEX missing_tenant_acceptances_period_start_idx ON billing.missing_tena
 
 CREATE INDEX quote_faults_period_start_idx ON billing.quote_faults USING btree (period_start);
 
+CREATE INDEX suppliers_effective_from_id_idx ON billing.suppliers USING btree (effective_from, id);
+
 CREATE INDEX tenant_invoice_lines_corrections ON ONLY billing.tenant_invoice_lines USING btree (invoice_id) WHERE (kind = ANY (ARRAY['credit'::text, 'adjustment'::text]));
 
 CREATE INDEX tenant_invoice_lines_deployment_id_idx ON ONLY billing.tenant_invoice_lines USING btree (deployment_id);
@@ -2919,6 +3144,8 @@ CREATE TRIGGER cloud_invoice_documents_are_append_only BEFORE DELETE OR UPDATE O
 
 CREATE TRIGGER credit_grants_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_grants FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
+CREATE TRIGGER documents_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.documents FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 CREATE TRIGGER event_chain_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.event_chain FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER events_are_chained AFTER INSERT ON billing.invoice_events REFERENCING NEW TABLE AS new_events FOR EACH STATEMENT EXECUTE FUNCTION billing.chain_events();
@@ -2943,9 +3170,14 @@ CREATE TRIGGER missing_tenant_acceptances_are_append_only BEFORE DELETE OR UPDAT
 
 CREATE TRIGGER price_books_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.price_books FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
+CREATE TRIGGER suppliers_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.suppliers FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 CREATE TRIGGER unbilled_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.unbilled_acceptances FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER usage_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.usage_acceptances FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+ALTER TABLE ONLY billing.documents
+    ADD CONSTRAINT documents_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id);
 
 ALTER TABLE ONLY billing.month_costs
     ADD CONSTRAINT month_costs_period_start_fkey FOREIGN KEY (period_start) REFERENCES billing.cloud_invoices(period_start);
@@ -2955,6 +3187,9 @@ ALTER TABLE billing.tenant_invoice_lines
 
 ALTER TABLE billing.tenant_invoice_lines
     ADD CONSTRAINT tenant_invoice_lines_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY billing.tenant_invoices
+    ADD CONSTRAINT tenant_invoices_supplier_id_fkey FOREIGN KEY (supplier_id) REFERENCES billing.suppliers(id);
 
 ALTER TABLE ONLY cloud.addon_prices
     ADD CONSTRAINT addon_prices_addon_id_fkey FOREIGN KEY (addon_id) REFERENCES cloud.addons(id);

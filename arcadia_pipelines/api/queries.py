@@ -62,7 +62,8 @@ _LINES: LiteralString = """
 _INVOICE: LiteralString = f"""
     select id, invoice_number, tenant_id, left(period_start::text, 7) as period, period_start, period_end, currency,
            subtotal_cents, tax_cents, total_cents, status, issued_at, paid_at, finance_invoice_id, pushed_to_finance_at,
-           updated_at, usage_cutoff, revision, content_sha256, meta, coalesce(({_LINES}), '[]') as lines
+           delivered_at, due_on, updated_at, usage_cutoff, revision, content_sha256, meta,
+           coalesce(({_LINES}), '[]') as lines
     from billing.tenant_invoices i where who.known is not null and id = %(id)s
 """
 _EVENTS: LiteralString = """

@@ -57,6 +57,8 @@ PILOT: dict[str, Any] = {
     "paid_at": None,
     "finance_invoice_id": None,
     "pushed_to_finance_at": None,
+    "delivered_at": None,
+    "due_on": "2026-05-15",
     "updated_at": "2026-05-01T03:00:07.123456+00:00",
     "usage_cutoff": "2026-05-01T03:00:01.654321+00:00",
     "revision": 1,
@@ -154,12 +156,15 @@ class Invoice(BaseModel):
     paid_at: dt.datetime | None
     finance_invoice_id: str | None
     pushed_to_finance_at: dt.datetime | None
+    delivered_at: dt.datetime | None = Field(description="when its document first went to the tenant")
+    due_on: dt.date | None = Field(description="when it is to be paid; null: nobody has entered who sells")
     updated_at: dt.datetime
     usage_cutoff: dt.datetime = Field(description="usage that was known at this instant is billed")
     revision: int = Field(ge=1, description="counts up each time the content is replaced")
     content_sha256: str
     meta: dict[str, Any] = Field(
-        description="the tenant's name and ABN; gst_free_reason where there is no GST but on corrections"
+        description="the tenant's name, ABN, billing_address and billing_email; gst_free_reason where there is no GST"
+        " but on corrections"
     )
 
 

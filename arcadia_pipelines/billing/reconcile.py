@@ -15,7 +15,7 @@ EXISTING = pa.schema(
         ("id", TEXT),
         ("tenant_id", TEXT),
         ("status", TEXT),
-        ("locked", FLAG),  # paid, void, or with finance
+        ("locked", FLAG),  # paid, void, delivered, or with finance
         ("total_cents", CENTS),
         ("content_sha256", TEXT),
         ("invoice_number", TEXT),
@@ -33,7 +33,7 @@ ACTIONS = ("keep", "add", "draft", "revise", "issue", "void", "frozen", "on_hold
 - revise: an issued invoice, or the draft of a tenant on hold, is replaced, or gets its lines back
 - issue: a draft of a tenant that is not on hold; replaced first if it differs
 - void: a draft or issued invoice has nothing to bill any more
-- frozen: a paid, void or pushed invoice differs from what would be billed now; left alone, reported
+- frozen: a paid, void, delivered or pushed invoice differs from what would be billed now; left alone, reported
 - on_hold: an issued invoice of a tenant on hold differs; left alone until the tenant is released
 - held_back: the tenant has a fault; an invoice that stands is left alone
 """

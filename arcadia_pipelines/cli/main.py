@@ -70,7 +70,7 @@ def invoice(month: BillingMonth, as_json: bool) -> None:
     """Invoice MONTH (like 2026-04) through Dagster's month-end job, here and now.
 
     A month that is invoiced already is computed again: unchanged invoices are left alone, changed ones are revised,
-    paid, void and pushed ones are locked: they stay as they are, and are reported.
+    paid, void, delivered and pushed ones are locked: they stay as they are, and are reported.
     """
     with _month_end(month) as run, ERR.status(f"invoicing {month}"):
         outcome = run(month)

@@ -5,6 +5,7 @@ Belongs here: arguments and printing. Does not: the acts (storage/operations.py)
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import ERR, JSON, Month, engine, print_table, say, to_json
-from arcadia_pipelines.storage import database, entered, migrations
+from arcadia_pipelines.storage import database, entered, migrations, suppliers
 
 _OPERATOR = click.option("--operator", required=True, help="Who asks for it: your name, for the history.")
 _REASON = click.option("--reason", required=True, help="Why, for the history.")
@@ -117,6 +118,62 @@ def grant_credit() -> None:
     """Grant TENANT promotional credit of AMOUNT dollars, which pays its invoices before GST until it is used up."""
 
 
+@click.group()
+def supplier() -> None:
+    """Who sells, as invoices show it: name, ABN, address, bank account and payment terms, from a month on."""
+
+
+def _text_of(context: click.Context, parameter: click.Parameter, file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file} cannot be read: {error}", context, parameter) from error
+
+
+@_command(
+    click.option("--from", "from_month", type=Month(), required=True, help="The first month that it is for."),
+    click.option("--legal-name", required=True, help="The name that the ABN is registered to."),
+    click.option("--abn", required=True, help="Australian Business Number: 11 digits."),
+    click.option("--address", required=True, multiple=True, help="A line of the address; repeat it for each line."),
+    click.option("--email", required=True, help="Where a tenant writes to about an invoice."),
+    click.option("--bank-account-name", required=True, help="Whose account payments go to."),
+    click.option("--bank-bsb", required=True, help="Its BSB, like 062-000."),
+    click.option("--bank-account-number", required=True, help="Its number."),
+    click.option("--payment-terms-days", type=int, required=True, help="Days from the day of issue until it is due."),
+    click.option(
+        "--logo",
+        "logo_svg",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        callback=_text_of,
+        help="An SVG file: the logo at the head of documents.",
+    ),
+)
+def set_supplier() -> None:
+    """Enter who sells from a month on. Invoices that were issued keep the supplier that they have."""
+
+
+supplier.add_command(set_supplier, "set")
+
+
+@supplier.command()
+@JSON
+def show(as_json: bool) -> None:
+    """List the suppliers that were entered. A month has the newest entry of the newest month not after it."""
+    with database.snapshot(engine()) as connection:
+        entries = suppliers.entries(connection)
+    if as_json:
+        click.echo(to_json({"suppliers": entries}))
+    elif entries:
+        names = ("from_month", "legal_name", "abn", "email", "bank_bsb", "bank_account_number", "payment_terms_days")
+        rows = [[str(entry[name]) for name in names] for entry in entries]
+        headings = ("from", "legal name", "ABN", "email", "BSB", "account", "terms, days")
+        print_table(headings, rows, numbers=("terms, days",), title="Suppliers")
+    else:
+        say("no supplier was entered: `arcadia supplier set` does")
+
+
 @click.command(name="credits")
 @_TENANT
 @JSON
@@ -174,6 +231,7 @@ COMMANDS = (
     add_line,
     grant_credit,
     credits_,
+    supplier,
 )
 
 

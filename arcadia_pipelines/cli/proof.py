@@ -17,7 +17,7 @@ from arcadia_pipelines.storage import acts, chain, database, ledger
 _LEFT_OUT = {
     "void": "void: nothing is owed",
     "held_back": "of tenants that are held back or on hold (see quote_faults and tenant_holds)",
-    "frozen": "paid or pushed, compared by sum and corrections",
+    "frozen": "paid, delivered or pushed, compared by sum and corrections",
     "deployment_deleted": "with a deleted deployment, compared by sum",
 }
 
@@ -200,7 +200,11 @@ def _print_replay(found: Replay) -> None:
     for number, things, where in (
         (found.void, "void invoices", ""),
         (found.held_back, "tenants", ", held back (see quote_faults)"),
-        (found.corrected, "paid or pushed invoices", ", different by what is in invoice_corrections, or by no cent"),
+        (
+            found.corrected,
+            "paid, delivered or pushed invoices",
+            ", different by what is in invoice_corrections, or by no cent",
+        ),
     ):
         if number:
             say(f"left out: {number_of(number, things)}{where}")

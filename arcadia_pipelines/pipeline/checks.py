@@ -68,7 +68,7 @@ def partitioned_checks() -> Iterator[None]:
 _CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
 _LATE = "no_late_usage_in_the_month_before"
 _NONE_LATE = "No usage of the month before was received after that month was frozen."
-_LATE_REMEDY = "Materialise {} again to bill it. If an invoice is paid or pushed, the next one carries it."
+_LATE_REMEDY = "Materialise {} again to bill it. If an invoice is paid, delivered or pushed, the next one carries it."
 _AHEAD = "no_usage_is_stamped_ahead_of_the_clock"
 _NONE_AHEAD = "No usage record of the month has an ingested_at in the future."
 _AHEAD_REMEDY = (

@@ -9,6 +9,7 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Collection
+from dataclasses import fields
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -22,9 +23,10 @@ from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.storage import entered, missing, operations, quotes, unbilled
+from arcadia_pipelines.storage import entered, missing, operations, quotes, suppliers, unbilled
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
+from arcadia_pipelines.storage.suppliers import Supplier
 
 MONTH_END = "month_end"
 DRY_RUN_TAG = "arcadia/dry_run"
@@ -34,7 +36,8 @@ month_end = dg.define_asset_job(
     MONTH_END,
     selection=dg.AssetSelection.assets("metered_usage", "deployment_quotes", "tenant_invoice_lines", "tenant_invoices"),
     description="Invoice a month. Run by a person it is the force path: the month is computed again, unchanged "
-    "invoices are left alone, changed ones are revised, locked ones (paid, void, pushed) stay and are reported.",
+    "invoices are left alone, changed ones are revised, locked ones (paid, void, delivered, pushed) stay and are "
+    "reported.",
 )
 
 month_costs = dg.define_asset_job(
@@ -113,6 +116,19 @@ class _Grant(_Entered):
     expires: str = Field(
         "", description="A day like 2027-06-30: it pays invoices of months that begin before it; empty: of all."
     )
+
+
+class _Supplier(_Operation):
+    from_month: str = Field(description="The first month that it is for, like 2026-07; earlier ones keep theirs.")
+    legal_name: str = Field(description="The name that the ABN is registered to.")
+    abn: str = Field(description="Australian Business Number: 11 digits.")
+    address: list[str] = Field(description="The address, line by line.")
+    email: str = Field(description="Where a tenant writes to about an invoice.")
+    bank_account_name: str = Field(description="Whose account payments go to.")
+    bank_bsb: str = Field(description="Its BSB, like 062-000.")
+    bank_account_number: str = Field(description="Its number.")
+    payment_terms_days: int = Field(description="How many days after its day of issue an invoice is due.")
+    logo_svg: str = Field("", description="The logo at the head of documents, as the text of an SVG file; empty: none.")
 
 
 def step_of(operation: str) -> str:
@@ -354,6 +370,24 @@ def grant_credit(context: dg.OpExecutionContext, config: _Grant, database: Billi
     _tell(context, config, report, [])
 
 
+@_operation
+def set_supplier(context: dg.OpExecutionContext, config: _Supplier, database: BillingDatabase) -> None:
+    """Enter who sells, as invoices of a month and of later ones show it: name, ABN, address, bank account, terms.
+
+    An invoice keeps the entry that it was issued with; a new revision has the newest. Nothing is overwritten: a later
+    entry for the same month counts from then on.
+    """
+    author, month = _author(context, config), BillingMonth.parse(config.from_month)
+    given = config.model_dump(include={field.name for field in fields(Supplier)}) | {
+        "address": "\n".join(config.address)
+    }
+    with database.alone() as connection:
+        entered_now = suppliers.enter(connection, month, Supplier(**given), author)
+        report = reporting.supplier(entered_now, month, config.dry_run)
+        _end(connection, config)
+    _tell(context, config, report, [])
+
+
 def _named(texts: Collection[str]) -> list[str]:
     return sorted(set(texts))  # as they are: " pilot" is not "pilot"
 
@@ -410,5 +444,6 @@ OPERATIONS = (
     accept_missing_tenants,
     add_line,
     grant_credit,
+    set_supplier,
 )
 """The operators' jobs."""

@@ -8,24 +8,27 @@ import datetime as dt
 import decimal
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import dagster as dg
 import pandas as pd
 
 from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars, number_of
+from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs.allocation import Allocated
 from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.operations import Row
 from arcadia_pipelines.storage.publication import Published
+from arcadia_pipelines.storage.suppliers import Supplier
 
 Metadata = Mapping[str, dg.MetadataValue]
 """In the order a person reads it. The keys stay the same from run to run: the UI plots each number, a point a month."""
 
 FROZEN_REMEDY = (
-    "Left as they are. What a paid or pushed one bills too little or too much, ex GST, is on the tenant's next invoice;"
-    " a void one stays void until an operator reopens it."
+    "Left as they are. What a paid, delivered or pushed one bills too little or too much, ex GST, is on the tenant's"
+    " next invoice; a void one stays void until an operator reopens it."
 )
 CHAIN_HEAD = "head"
 """The key of the head of a month's chain of events: `arcadia audit --head` proves that nothing up to it changed."""
@@ -304,6 +307,18 @@ def grant(tenant: str, added: str, grants: Sequence[Row], dry_run: bool) -> Meta
         "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
         "grants_entered": dg.MetadataValue.int(1),
         "grants": _entered(grants, "description", "amount_cents", "left_cents", "expires_on", "operator", "reason"),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def supplier(entered: Supplier, month: BillingMonth, dry_run: bool) -> Metadata:
+    """Who sells from that month on."""
+    summary = f"{entered.legal_name} (ABN {entered.abn}) {_would(dry_run)}entered as the supplier from {month} on"
+    rows = [(name, str(value)) for name, value in asdict(entered).items() if value is not None and name != "logo_svg"]
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "supplier": table(pd.DataFrame(rows, columns=["column", "value"])),
+        "has_logo": dg.MetadataValue.bool(entered.logo_svg is not None),
         "dry_run": dg.MetadataValue.bool(dry_run),
     }
 

@@ -344,7 +344,8 @@ CONTROLS = [
         name="corrections_are_carried",
         asset="tenant_invoices",
         warning=True,
-        description="What a paid or pushed invoice of the month bills too little or too much is on a later invoice.",
+        description="What a paid, delivered or pushed invoice of the month bills too little or too much is on a later "
+        "invoice.",
         remedy="The tenant's next invoice carries it: nothing to do.",
         query=f"""
             select * from ({OUTSTANDING}) o where corrects = %(month)s and tenant_id in (select id from cloud.tenants)

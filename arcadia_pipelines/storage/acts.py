@@ -24,6 +24,14 @@ CHANGES = """
 They join on the id: the planner has no statistics of a new month, and might scan all of it for each row.
 """
 
+DUE_ON = "(coalesce(i.issued_at, now()) at time zone 'UTC')::date + {}.payment_terms_days"
+"""SQL for the day when invoice i is to be paid, if it is issued now at the latest. Takes who sells, as SUPPLIER."""
+SUPPLIER = """(
+    select id, payment_terms_days from billing.suppliers
+    where effective_from <= %(month)s order by effective_from desc, id desc limit 1
+)"""
+"""SQL for who sells in the month, as entered until now: one row, or none. Takes `month`."""
+
 _PLACE = "(%(last)s + {0}place + width_bucket({0}place, %(taken)s::bigint[]))::text"
 NUMBER = f"%(series)s || lpad({_PLACE}, greatest(5, length({_PLACE})), '0')"
 """SQL for the number of an invoice that is issued for the first time: the `place`-th free one; null without a place.
@@ -48,11 +56,16 @@ CHANGE_STATUS = f"""
                                when 'reopen' then 'draft' else i.status end,
         invoice_number = coalesce(i.invoice_number, {NUMBER.format("c.")}),
         issued_at = coalesce(i.issued_at, case c.action when 'issue' then now() end),
+        supplier_id = case c.action when 'issue' then coalesce(i.supplier_id, c.supplier_id) else i.supplier_id end,
+        due_on = case c.action when 'issue' then coalesce(i.due_on, {DUE_ON.format("c")}) else i.due_on end,
         paid_at = case c.action when 'pay' then coalesce(%(paid_at)s, greatest(now(), i.issued_at)) else i.paid_at end,
         finance_invoice_id = case when c.action <> 'withdraw' then i.finance_invoice_id end,
         pushed_to_finance_at = case when c.action <> 'withdraw' then i.pushed_to_finance_at end,
         updated_at = greatest(now(), i.updated_at)
-    from changes c
+    from (
+        select c.*, s.id as supplier_id, s.payment_terms_days
+        from changes c left join {SUPPLIER} s on c.action = 'issue'
+    ) c
     where c.action in ('issue', 'void', 'pay', 'reopen', 'withdraw') and i.id = c.id
 """
 RECORD = """

@@ -29,8 +29,10 @@ PAYERS = f"select id, min(tenant_id) as tenant_id from ({BILLED_SUBSCRIPTIONS}) 
 # A view may also show a row twice that the contract says is there once. No price is read from either, and nothing is
 # counted twice: whoever it concerns is held back.
 _TENANTS_ONCE = """
-    select id, min(name) as name, min(abn) as abn, min(gst_free_reason) as gst_free_reason, count(*) > 1 as twice
-    from cloud.tenants group by id
+    select id, min(name) as name, min(abn) as abn, min(gst_free_reason) as gst_free_reason, count(*) > 1 as twice,
+           min(to_jsonb(t) ->> 'billing_address') as billing_address,
+           min(to_jsonb(t) ->> 'billing_email') as billing_email
+    from cloud.tenants t group by id
 """
 EVERY_DEPLOYMENT = """
     select id, min(name) as name, min(tenant_id) as tenant_id, count(*) > 1 as twice
@@ -265,11 +267,14 @@ GST_FREE = """(
                     where made.invoice_id = {0}.id and made.event in ('issued', 'drafted')) = 0)
 )"""
 """Whether an invoice is free of GST: it says why, or else it has no GST and no tax line, and either its tenant is free
-today or it is another program's, is paid or pushed, and had GST been on it there would be some. Takes its table's name.
+today or it is another program's, is paid, delivered or pushed, and had GST been on it there would be some. Takes its
+table's name.
 """
 _TENANTS = f"""
     select t.id as tenant_id, status.gst_free_reason,
            jsonb_strip_nulls(jsonb_build_object('tenant_name', t.name, 'tenant_abn', t.abn,
+                                                'billing_address', nullif(btrim(t.billing_address), ''),
+                                                'billing_email', nullif(btrim(t.billing_email), ''),
                                                 'gst_free_reason', status.gst_free_reason)) as meta
     from ({_TENANTS_ONCE}) t
     left join billing.tenant_invoices i

@@ -24,7 +24,8 @@ LINES_SHA256 = "billing.sha256_hex(string_agg(billing.line_text(l), chr(30) orde
 VOIDED_BY_AN_OPERATOR = """
     (i.status = 'void' and coalesce(
         (select e.event = 'voided' and e.operator <> 'month_end' from billing.invoice_events e
-         where e.invoice_id = i.id and e.event not in ('rebuilt', 'withdrawn') order by e.id desc limit 1), false))
+         where e.invoice_id = i.id and e.event not in ('rebuilt', 'withdrawn', 'delivered')
+         order by e.id desc limit 1), false))
 """
 """Whether the invoice `i` was voided by an operator, who gave a reason: it needs no attention."""
 STANDING = Query(
@@ -193,7 +194,7 @@ def corrected(connection: Connection, month: BillingMonth) -> list[str]:
 _SHOWN = """
     select id, tenant_id, period_start, period_end, currency, subtotal_cents, tax_cents, total_cents, status, issued_at,
            paid_at, finance_invoice_id, pushed_to_finance_at, inserted_at, updated_at, invoice_number, revision,
-           content_sha256, usage_cutoff, run_id, meta
+           content_sha256, usage_cutoff, run_id, meta, delivered_at, due_on
     from billing.tenant_invoices where tenant_id = %(tenant)s and period_start = %(month)s
 """
 _SHOWN_LINES = """

@@ -51,6 +51,7 @@ _TARGETS = f"""
     select i.id, coalesce(i.invoice_number, i.id::text) as invoice, i.tenant_id, i.period_start, i.status, i.issued_at,
            h.tenant_id is not null as on_hold,
            num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_pushed,
+           i.delivered_at is not null as is_delivered,
            {GST_FREE.format("i")} <> (nullif(btrim(t.gst_free_reason), '') is not null) as gst_status_changed
     from billing.tenant_invoices i
     left join billing.tenant_holds h on h.tenant_id = i.tenant_id
@@ -114,6 +115,11 @@ def change(
     for row in targets:
         _refuse_state(act, row)
         _refuse_day(row, paid_at)
+        if act is REOPEN and row["is_delivered"]:
+            raise OperationRefused(
+                f"{row['invoice']} of {row['tenant_id']} was delivered, and stays void: bill what is owed on the"
+                " tenant's next invoice with `arcadia add-line`"
+            )
         if act is WITHDRAW and not row["is_pushed"]:
             raise OperationRefused(f"{row['invoice']} of {row['tenant_id']} is not with finance")
     if act is ISSUE:

@@ -20,8 +20,10 @@ from arcadia_pipelines.storage import bulk, months
 from arcadia_pipelines.storage.acts import (
     CHANGE_STATUS,
     CHANGES,
+    DUE_ON,
     NUMBER,
     RECORD,
+    SUPPLIER,
     Author,
     Numbers,
     act_parameters,
@@ -41,14 +43,16 @@ _LOCK_STANDING = "select from billing.tenant_invoices i join changes c on c.id =
 _ADD = f"""
     insert into billing.tenant_invoices
         (id, tenant_id, period_start, period_end, subtotal_cents, tax_cents, total_cents, status, issued_at,
-         invoice_number, content_sha256, lines_sha256, usage_cutoff, run_id, meta)
-    select id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents,
+         invoice_number, content_sha256, lines_sha256, usage_cutoff, run_id, meta, supplier_id, due_on)
+    select c.id, tenant_id, %(month)s, %(end)s, subtotal_cents, tax_cents, total_cents,
            case action when 'add' then 'issued' else 'draft' end, case action when 'add' then now() end,
-           {NUMBER.format("")}, content_sha256, lines_sha256, %(cutoff)s, %(run)s, meta
-    from changes where action in ('add', 'draft')
+           {NUMBER.format("")}, content_sha256, lines_sha256, %(cutoff)s, %(run)s, meta,
+           s.id, (now() at time zone 'UTC')::date + s.payment_terms_days
+    from changes c left join {SUPPLIER} s on action = 'add'
+    where action in ('add', 'draft')
 """
 # The event keeps the replaced revision whole. It is written after the invoice's row has changed.
-_REVISE = """
+_REVISE = f"""
     with replaced as materialized (
         select i.id, i.status, jsonb_build_object('invoice', to_jsonb(i), 'lines', coalesce(l.lines, '[]')) as snapshot
         from changes c
@@ -63,8 +67,11 @@ _REVISE = """
         update billing.tenant_invoices i
         set subtotal_cents = c.subtotal_cents, tax_cents = c.tax_cents, total_cents = c.total_cents,
             content_sha256 = c.content_sha256, lines_sha256 = c.lines_sha256, meta = c.meta, usage_cutoff = %(cutoff)s,
-            run_id = %(run)s, revision = i.revision + 1, updated_at = greatest(now(), i.updated_at)
+            run_id = %(run)s, revision = i.revision + 1, updated_at = greatest(now(), i.updated_at),
+            supplier_id = case when i.issued_at is not null then s.id end,
+            due_on = coalesce(i.due_on, case when i.issued_at is not null then {DUE_ON.format("s")} end)
         from changes c
+        left join {SUPPLIER} s on true
         where c.replaces and i.id = c.id
         returning i.*
     )
@@ -124,8 +131,8 @@ def publish(connection: Connection, publication: Publication, chunks: Chunks, ke
     """Carry out the plans: each chunk is a plan (reconcile.plan), the recomputed invoices, and their lines.
 
     Nothing else is touched; `kept` invoices are unchanged, and therefore in no plan. The transaction must be
-    database.month_at_an_instant(), publishing: then PostgreSQL refuses to change an invoice that was paid, pushed or
-    changed by somebody else since the plan was made, and the step is retried.
+    database.month_at_an_instant(), publishing: then PostgreSQL refuses to change an invoice that was paid, delivered,
+    pushed or changed by somebody else since the plan was made, and the step is retried.
     """
     month = publication.month
     connection.exec_driver_sql(CHANGES)

@@ -32,7 +32,8 @@ with partitioned_checks():
     FROZEN_CHECK = dg.AssetCheckSpec(
         "frozen_invoices_agree",
         asset="tenant_invoices",
-        description="Every paid, void or pushed invoice bills what would be billed now; if not, it is left as it is.",
+        description="Every paid, void, delivered or pushed invoice bills what would be billed now; if not, it is left "
+        "as it is.",
         partitions_def=MONTHS,
     )
 
@@ -48,9 +49,9 @@ with partitioned_checks():
         _spec(
             "tenant_invoices",
             "One invoice per tenant and month. Materialising a month again leaves unchanged invoices alone, revises "
-            "changed ones, voids those with nothing to bill. Locked ones (paid, void, pushed) are left as they are and "
-            "reported; what a paid or pushed one bills too little or too much is on the next. Tenants on hold get "
-            "drafts.",
+            "changed ones, voids those with nothing to bill. Locked ones (paid, void, delivered, pushed) are left as "
+            "they are and reported; what a paid, delivered or pushed one bills too little or too much is on the next. "
+            "Tenants on hold get drafts.",
             ["tenant_invoice_lines"],
         ),
     ],

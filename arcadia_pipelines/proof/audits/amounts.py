@@ -288,8 +288,8 @@ _OWED = f"""
 """
 _TERM = "coalesce(l.meta ->> 'discount', l.meta ->> 'commitment', l.meta ->> 'effective_from')"
 
-# How each invoice of the month is compared with what is owed. One that is paid or pushed keeps its lines whatever
-# happens since; of one whose deployment is deleted, nobody knows any more which line was for what.
+# How each invoice of the month is compared with what is owed. One that is paid, delivered or pushed keeps its lines
+# whatever happens since; of one whose deployment is deleted, nobody knows any more which line was for what.
 STANDING = f"""
     held as (
         select tenant_id from billing.quote_faults where period_start = %(month)s and tenant_id is not null
@@ -308,7 +308,8 @@ STANDING = f"""
         left join orphaned on orphaned.invoice_id = i.id
         cross join lateral (
             select i.status = 'void' as is_void, held.tenant_id is not null as is_held,
-                   i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen,
+                   i.status = 'paid'
+                       or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at, i.delivered_at) > 0 as is_frozen,
                    orphaned.invoice_id is not null as is_orphaned
         ) flags
         where i.period_start = %(month)s
@@ -324,7 +325,8 @@ WITHOUT_GST = """
                          where invoice_id = v.id and period_start = v.period_start) then false
           when (select max(nullif(btrim(gst_free_reason), '')) from cloud.tenants where id = v.tenant_id) is not null
               then true
-          else (v.status = 'paid' or v.finance_invoice_id is not null or v.pushed_to_finance_at is not null)
+          else (v.status = 'paid' or v.delivered_at is not null
+                or num_nonnulls(v.finance_invoice_id, v.pushed_to_finance_at) > 0)
                and v.subtotal_cents not between -4 and 4
                and not coalesce((select bool_or(event in ('issued', 'drafted')) from billing.invoice_events
                                  where invoice_id = v.id), false) end)
@@ -384,7 +386,7 @@ AUDITS = [
         "quote_lines",
         "quotes_are_invoiced",
         "Each quote line is on its tenant's invoice and each supply line was quoted; not of invoices that are void, "
-        "held back, paid or pushed, or whose deployment is deleted.",
+        "held back, paid, delivered or pushed, or whose deployment is deleted.",
         "The month was quoted again since it was invoiced, or lines were changed: materialise it again.",
         f"""
             with {STANDING},
@@ -406,8 +408,8 @@ AUDITS = [
         "supply_lines",
         "lines_follow_from_usage_and_prices",
         "The plan_base, addon, overage, discount and commitment lines are those that frozen usage, subscriptions, "
-        "prices and terms make; not of invoices that are void, held back, paid or pushed, or whose deployment is "
-        "deleted.",
+        "prices and terms make; not of invoices that are void, held back, paid, delivered or pushed, or whose "
+        "deployment is deleted.",
         CHANGED,
         f"""
             with recursive {_OWED}, {STANDING},
@@ -430,8 +432,8 @@ AUDITS = [
     audit(
         "sums",
         "frozen_sums_and_corrections_agree",
-        "What each invoice charges that is paid or pushed, or whose deployment is deleted, and its difference in "
-        "invoice_corrections sum to what usage, subscriptions, prices, discounts and commitments make.",
+        "What each invoice charges that is paid, delivered or pushed, or whose deployment is deleted, and its "
+        "difference in invoice_corrections sum to what usage, subscriptions, prices, discounts and commitments make.",
         "Materialise the month again, which finds the difference and puts it on the tenant's next invoice.",
         f"""
             with recursive {_OWED}, {STANDING},

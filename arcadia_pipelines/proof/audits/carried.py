@@ -29,7 +29,8 @@ AUDITS = [
                             when l.inserted_at < released.at or i.issued_at < released.at
                                 then not coalesce(corrected.is_free, own.is_free)
                             else not own.is_free end as taxed,
-                       i.status = 'paid' or num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) > 0 as is_frozen
+                       i.status = 'paid' or num_nonnulls(
+                           i.finance_invoice_id, i.pushed_to_finance_at, i.delivered_at) > 0 as is_frozen
                 from billing.tenant_invoice_lines l
                 join billing.tenant_invoices i on i.id = l.invoice_id
                 cross join released

@@ -58,11 +58,11 @@ AUDITS = [
             left join billing.tenant_invoices due on due.tenant_id = m.tenant_id and due.period_start = m.period_start
             where m.period_start = %(month)s and {_MADE_AT.format("i")} > m.entered_at
               and not exists (select from counted c where c.meta ->> 'manual_line' = m.id::text)
-              and (i.period_start = m.period_start and i.status <> 'paid' and i.pushed_to_finance_at is null
-                       and i.finance_invoice_id is null
+              and (i.period_start = m.period_start and i.status <> 'paid' and i.delivered_at is null
+                       and num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) = 0
                    or i.period_start = latest.month and i.period_start > m.period_start
                        and (due.status in ('paid', 'void')
-                            or num_nonnulls(due.finance_invoice_id, due.pushed_to_finance_at) > 0)
+                            or num_nonnulls(due.finance_invoice_id, due.pushed_to_finance_at, due.delivered_at) > 0)
                        and due.updated_at < {_MADE_AT.format("i")})
             order by 2, 3, 8
         """,
@@ -120,7 +120,8 @@ AUDITS = [
             newest as (
                 select r.*, i.invoice_number from rests r
                 join billing.tenant_invoices i on i.id = r.invoice_id
-                where i.status in ('draft', 'issued') and num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at) = 0
+                where i.status in ('draft', 'issued')
+                  and num_nonnulls(i.finance_invoice_id, i.pushed_to_finance_at, i.delivered_at) = 0
                   and not exists (select from billing.tenant_invoices later where later.period_start > %(month)s)
                   and not exists (select from billing.tenant_invoices other
                                   where other.tenant_id = i.tenant_id and other.id <> i.id

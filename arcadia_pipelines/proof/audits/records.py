@@ -85,7 +85,8 @@ AUDITS = [
                        case event when 'issued' then 'issued' when 'reissued' then 'issued' when 'drafted' then 'draft'
                                   when 'redrafted' then 'draft' when 'reopened' then 'draft' when 'voided' then 'void'
                                   when 'paid' then 'paid' end as status
-                from billing.invoice_events where period_start = %(month)s and event not in ('rebuilt', 'withdrawn')
+                from billing.invoice_events
+                where period_start = %(month)s and event not in ('rebuilt', 'withdrawn', 'delivered')
                 order by invoice_id, id desc
             )
             select coalesce(i.invoice_number, e.invoice_number) as invoice_number,

@@ -1,0 +1,1 @@
+"""Invoices as documents: the tax invoice and the adjustment note, as their readers get them."""

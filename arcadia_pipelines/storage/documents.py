@@ -1,0 +1,112 @@
+"""Invoices with all that their documents show, and which documents have left the house.
+
+Belongs here: reading frozen content, delivery. Does not: what a document looks like (documents/).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, LiteralString
+from uuid import UUID
+
+from sqlalchemy.engine import Connection
+
+from arcadia_pipelines.storage.acts import Author
+from arcadia_pipelines.storage.operations import OperationRefused
+
+CONTENT: LiteralString = """
+    select i.id, i.invoice_number, i.tenant_id, i.revision, i.status, i.period_start,
+           (i.issued_at at time zone 'UTC')::date as issued_on, i.delivered_at,
+           coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days) as due_on,
+           i.subtotal_cents, i.tax_cents, i.total_cents, i.meta, to_jsonb(s) as supplier,
+           (select jsonb_agg(to_jsonb(l) || jsonb_build_object(
+                       'qty', l.qty::text, 'unit_price_cents', l.unit_price_cents::text, 'price_per', l.price_per::text,
+                       'gst_cents', g.gst_cents, 'is_taxable', g.is_taxable) order by l.line_no)
+            from billing.tenant_invoice_lines l
+            join billing.invoice_line_gst g
+                on g.invoice_id = l.invoice_id and g.period_start = l.period_start and g.line_no = l.line_no
+            where l.invoice_id = i.id and l.period_start = i.period_start and g.invoice_id = i.id
+              and g.period_start = i.period_start) as lines
+    from billing.tenant_invoices i
+    left join billing.suppliers s on s.id = coalesce(
+        i.supplier_id, (select id from billing.suppliers
+                        where effective_from <= i.period_start order by effective_from desc, id desc limit 1))
+    where i.id = any(%(ids)s)
+    order by i.period_start, i.tenant_id collate "C"
+"""
+"""What documents of these invoices show: one row per invoice, its lines but the tax line in order. Takes `ids`.
+
+Amounts are cents, decimals texts. An invoice that was issued before anybody was entered as its supplier has the one of
+its month, until it is delivered: then it keeps that.
+"""
+
+
+def content(connection: Connection, invoices: Sequence[UUID]) -> list[dict[str, Any]]:
+    """The rows of CONTENT."""
+    rows = connection.exec_driver_sql(CONTENT, {"ids": list(invoices)}).mappings()
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+_STANDING = """
+    select coalesce(invoice_number, id::text) as invoice, revision, status from billing.tenant_invoices
+    where id = %(id)s for update
+"""
+_DELIVER = """
+    with delivered as (
+        update billing.tenant_invoices i
+        set delivered_at = now(), updated_at = greatest(now(), i.updated_at),
+            supplier_id = coalesce(i.supplier_id, s.id),
+            due_on = coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days)
+        from billing.tenant_invoices was
+        left join billing.suppliers s on s.id = coalesce(
+            was.supplier_id, (select id from billing.suppliers
+                              where effective_from <= was.period_start order by effective_from desc, id desc limit 1))
+        where was.id = %(id)s and i.id = was.id and i.delivered_at is null
+        returning i.id, i.invoice_number, i.tenant_id, i.period_start, i.revision, i.total_cents, i.content_sha256
+    )
+    insert into billing.invoice_events
+        (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
+         reason, run_id)
+    select id, invoice_number, tenant_id, period_start, 'delivered', revision, total_cents, content_sha256,
+           %(operator)s, %(reason)s, %(run)s
+    from delivered
+"""
+_KEEP = """
+    insert into billing.documents (invoice_id, revision, state, format, sha256, made_by)
+    values (%(id)s, %(revision)s, 'issued', %(format)s, %(sha256)s, %(made_by)s)
+    on conflict (invoice_id, revision, state, format) do nothing
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A document as it leaves the house."""
+
+    format: str
+    """pdf or xml."""
+    sha256: str
+    """Of its bytes."""
+    made_by: str
+    """The renderer and its version."""
+
+
+def deliver(connection: Connection, invoice: UUID, revision: int, made: Sequence[Made], author: Author) -> bool:
+    """Note that these documents of that revision go to the tenant; whether it is the first time.
+
+    From then on the invoice is locked. The documents' hashes are kept; of one that left before, the first. The
+    transaction commits before anything is sent. Raises OperationRefused if the revision is not the invoice's any more,
+    or the invoice is neither issued nor paid.
+    """
+    parameters = {"id": invoice, "operator": author.operator, "reason": author.reason, "run": author.run_id}
+    standing = connection.exec_driver_sql(_STANDING, parameters).mappings().one()
+    if standing["revision"] != revision:
+        raise OperationRefused(
+            f"{standing['invoice']} was made anew meanwhile, and has revision {standing['revision']}: deliver that"
+        )
+    if standing["status"] not in ("issued", "paid"):
+        raise OperationRefused(
+            f"{standing['invoice']} is {standing['status']}: only issued and paid ones are delivered"
+        )
+    is_first = connection.exec_driver_sql(_DELIVER, parameters).rowcount == 1
+    for document in made:
+        connection.exec_driver_sql(_KEEP, {**parameters, "revision": revision, **asdict(document)})
+    return is_first

@@ -1,0 +1,216 @@
+"""Who sells, when an invoice is due, and what a delivered invoice keeps."""
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from arcadia_pipelines.documents.content import Content, Kind, NoDocument, content_of
+from arcadia_pipelines.storage import database, documents
+from arcadia_pipelines.storage.acts import Author
+from arcadia_pipelines.storage.documents import Made
+from arcadia_pipelines.storage.operations import OperationRefused
+from arcadia_pipelines_tests.world import World
+
+SUPPLIER: dict[str, Any] = {
+    "from_month": "2026-01",
+    "legal_name": "Arcadia Cloud Pty Ltd",
+    "abn": "19 642 100 001",
+    "address": ["Level 4, 18 Sample Street", "Sydney NSW 2000"],
+    "email": "accounts@arcadia.example",
+    "bank_account_name": "Arcadia Cloud Pty Ltd",
+    "bank_bsb": "000000",
+    "bank_account_number": "1234 5678",
+    "payment_terms_days": 14,
+}
+PDF = Made("pdf", "a" * 64, "test 1")
+AUTHOR = Author("ada", "sent by hand", "")
+
+
+def with_supplier(world: World) -> None:
+    world.done("set_supplier", **SUPPLIER)
+    world.pilot()
+    world.publish("2026-04")
+
+
+BEGINNINGS = {"delivering": with_supplier}
+
+
+@pytest.fixture
+def delivering(world: World) -> World:
+    """A supplier, and the pilot's April, published."""
+    return world
+
+
+def ids(world: World) -> list[UUID]:
+    return [row[0] for row in world.query("select id from billing.tenant_invoices order by period_start, tenant_id")]
+
+
+def contents(world: World) -> list[Content]:
+    with database.transaction(database.engine(world.url)) as connection:
+        return [content_of(row) for row in documents.content(connection, ids(world))]
+
+
+def deliver(world: World, revision: int = 1, made: Made = PDF) -> bool:
+    with database.transaction(database.engine(world.url)) as connection:
+        return documents.deliver(connection, ids(world)[0], revision, [made], AUTHOR)
+
+
+def test_a_supplier_is_entered_with_its_numbers_spelled_one_way_and_a_later_entry_counts(world: World) -> None:
+    assert world.done("set_supplier", **SUPPLIER) == (
+        "Arcadia Cloud Pty Ltd (ABN 19642100001) entered as the supplier from 2026-01 on"
+    )
+    world.done("set_supplier", **{**SUPPLIER, "email": "billing@arcadia.example"})
+    columns = "abn, address, email, bank_bsb, bank_account_number, operator"
+    first = ("19642100001", "Level 4, 18 Sample Street\nSydney NSW 2000", "accounts@arcadia.example")
+    assert world.query(f"select {columns} from billing.suppliers order by id") == [
+        (*first, "000-000", "12345678", "ada"),
+        (*first[:2], "billing@arcadia.example", "000-000", "12345678", "ada"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"abn": "19642100002"}, "ABN '19642100002' is not an ABN: its 11 digits do not check each other"),
+        ({"email": "arcadia.example"}, "email 'arcadia.example' is not an address"),
+        ({"bank_bsb": "00-000"}, "bank_bsb '00-000' is not a BSB"),
+        ({"bank_account_number": "12 34"}, "bank_account_number '12 34' is not 5 to 10 digits"),
+        ({"payment_terms_days": 366}, "payment_terms_days 366 is not between 0 and 365"),
+        ({"legal_name": " "}, "legal_name must be one line of 1 to 200 printable characters, and is ' '"),
+        ({"address": []}, "the address must have 1 to 6 lines, and has 0"),
+        ({"logo_svg": "<png/>"}, "the logo is not SVG: its first element must be svg"),
+    ],
+)
+def test_a_supplier_that_no_invoice_may_show_is_refused(world: World, wrong: dict[str, Any], says: str) -> None:
+    assert says in world.refused("set_supplier", **{**SUPPLIER, **wrong})
+    assert world.query("select count(*) from billing.suppliers") == [(0,)]
+
+
+def test_an_invoice_keeps_its_supplier_and_its_buyer_and_is_due_by_the_suppliers_terms(delivering: World) -> None:
+    delivering.done("set_supplier", **{**SUPPLIER, "address": ["1 New Street"], "payment_terms_days": 30})
+    delivering.query("update cloud.tenants set name = 'Renamed Pty Ltd', billing_address = 'Elsewhere'")
+    delivering.publish("2026-04")
+    content = contents(delivering)[0]
+    assert (content.supplier.address, content.buyer.name) == ("Level 4, 18 Sample Street\nSydney NSW 2000", "Pilot")
+    issued_on = content.issued_on
+    assert issued_on
+    assert content.due_on == issued_on + dt.timedelta(days=14)
+    delivering.use("web", "droplet_hours", 100, "2026-04-20")
+    delivering.publish("2026-04")
+    content = contents(delivering)[0]
+    assert (content.revision, content.supplier.address, content.buyer.name) == (2, "1 New Street", "Renamed Pty Ltd")
+    assert content.due_on == issued_on + dt.timedelta(days=14)
+    assert delivering.disproved() == []
+
+
+def test_a_draft_has_no_due_day_until_it_is_issued(world: World) -> None:
+    world.done("set_supplier", **SUPPLIER)
+    world.pilot()
+    world.done("hold_tenant", tenants=["pilot"])
+    world.publish("2026-04")
+    columns = "select supplier_id, due_on - (issued_at at time zone 'UTC')::date from billing.tenant_invoices"
+    assert world.query(columns) == [(None, None)]
+    world.done("release_tenant", tenants=["pilot"])
+    world.done("issue_drafts", month="2026-04")
+    assert world.query(columns) == [(1, 14)]
+    assert world.disproved() == []
+
+
+def test_without_a_supplier_there_is_no_document_and_the_invoice_gets_it_when_it_is_delivered(
+    pilots_april: World,
+) -> None:
+    with pytest.raises(NoDocument, match=r"INV-202604-00001 has no supplier: enter who sells from 2026-04 on"):
+        contents(pilots_april)
+    pilots_april.done("set_supplier", **SUPPLIER)
+    assert contents(pilots_april)[0].supplier.legal_name == "Arcadia Cloud Pty Ltd"
+    assert deliver(pilots_april)
+    assert pilots_april.query("select supplier_id, due_on - issued_at::date from billing.tenant_invoices") == [(1, 14)]
+    assert pilots_april.disproved() == []
+
+
+def test_a_delivered_invoice_is_never_revised_and_the_next_one_carries_the_difference(delivering: World) -> None:
+    assert deliver(delivering)
+    delivering.use("web", "droplet_hours", 100, "2026-04-20")
+    assert delivering.publish("2026-04").actions["frozen"] == 1
+    delivering.publish("2026-05")
+    # 50.00 + 7.50, and April's 100 hours at 1 c.
+    assert delivering.lines("pilot", "2026-05")[-2:] == [
+        ("Adjustment: 2026-04, INV-202604-00001", 100),
+        ("GST 10%", 585),
+    ]
+    april, may = contents(delivering)
+    assert (april.revision, april.total_cents, may.adjusts) == (1, 7064, ("INV-202604-00001",))
+    assert [event[0] for event in delivering.query("select event from billing.invoice_events order by id")] == [
+        "issued",
+        "delivered",
+        "issued",
+    ]
+    assert delivering.disproved() == []
+
+
+def test_a_delivered_invoice_that_is_voided_stays_void(delivering: World) -> None:
+    deliver(delivering)
+    delivering.done("void_invoice", invoices=["INV-202604-00001"])
+    said = delivering.refused("reopen_invoice", invoices=["INV-202604-00001"])
+    assert "INV-202604-00001 of pilot was delivered, and stays void: bill what is owed on the tenant's next" in said
+
+
+def test_a_document_is_delivered_once_and_its_first_hash_is_kept(delivering: World) -> None:
+    assert deliver(delivering)
+    assert not deliver(delivering, made=Made("pdf", "b" * 64, "test 2"))
+    deliver(delivering, made=Made("xml", "c" * 64, "test 2"))
+    kept = "select format, left(sha256, 1), made_by from billing.documents order by 1"
+    assert delivering.query(kept) == [("pdf", "a", "test 1"), ("xml", "c", "test 2")]
+
+
+def test_a_revision_that_is_gone_or_a_void_invoice_is_not_delivered(delivering: World) -> None:
+    with pytest.raises(OperationRefused, match="was made anew meanwhile, and has revision 1: deliver that"):
+        deliver(delivering, revision=2)
+    delivering.done("void_invoice", invoices=["INV-202604-00001"])
+    with pytest.raises(OperationRefused, match="INV-202604-00001 is void: only issued and paid ones are delivered"):
+        deliver(delivering)
+    assert delivering.query("select count(*) from billing.documents") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["delivered_at = null", "delivered_at = now() + interval '1 day'", "due_on = due_on + 1", "supplier_id = null"],
+)
+def test_postgresql_refuses_to_change_what_was_delivered(delivering: World, change: str) -> None:
+    deliver(delivering)
+    with pytest.raises(psycopg.errors.RestrictViolation, match="keeps its"):
+        delivering.query(f"update billing.tenant_invoices set {change}")
+
+
+def test_the_lines_share_the_gst_of_the_invoice_by_largest_remainders(delivering: World) -> None:
+    # 6.42 of 64.22: tenths of 50.00, 7.50 and 6.72 are 5.00, 0.75 and 0.672; 0.67 is rounded down and no cent is left.
+    assert [(line.amount_cents, line.gst_cents) for line in contents(delivering)[0].lines] == [
+        (5000, 500),
+        (750, 75),
+        (672, 67),
+    ]
+    delivering.done("add_line", tenant="pilot", month="2026-04", amount="-0.03", description="Goodwill")
+    delivering.done("add_line", tenant="pilot", month="2026-04", amount="0.04", description="Stamp")
+    delivering.publish("2026-04")
+    # Tenths of -0.03 and 0.04 are -0.003 and 0.004: rounded down -0.01 and 0.00. 6.42 leaves one cent, for the largest
+    # remainder: 0.7 of a cent of -0.01 it is, before 0.4 of 0.04 and 0.2 of 6.72.
+    assert [(line.amount_cents, line.gst_cents) for line in contents(delivering)[0].lines] == [
+        (5000, 500),
+        (750, 75),
+        (672, 67),
+        (-3, 0),
+        (4, 0),
+    ]
+
+
+def test_an_invoice_below_zero_is_an_adjustment_note(delivering: World) -> None:
+    delivering.done("add_line", tenant="pilot", month="2026-04", amount="-100.00", description="Goodwill")
+    delivering.publish("2026-04")
+    content = contents(delivering)[0]
+    assert (content.kind, content.total_cents, content.gst_cents) == (Kind.ADJUSTMENT_NOTE, -3936, -358)
+    assert sum(line.gst_cents for line in content.lines) == -358
+    assert content.lines[-1].unit_price_cents == Decimal(-10000)
