@@ -7,6 +7,7 @@ is, with exit code 1.
         Refused                     somebody asked for what cannot be done: nothing was done, and nothing is wrong
             CannotQuote             month/projection.py
             InvalidMonth            billing/month.py; also a ValueError
+            NoDocument              documents/content.py
             NotBillable             pipeline/partitions.py
             NotRepriced             month/reprice.py
             OperationRefused        storage/operations.py

@@ -142,6 +142,8 @@ INVOICE_KEYS = {
     "paid_at",
     "finance_invoice_id",
     "pushed_to_finance_at",
+    "delivered_at",
+    "due_on",
     "inserted_at",
     "updated_at",
     "invoice_number",

@@ -25,6 +25,9 @@ SECTIONS = {
         "accept-unbilled-usage": "Accept usage that nobody pays for",
         "accept-vanished-usage": "Accept that frozen usage is gone",
     },
+    "Who sells": {
+        "supplier": "Enter or list who sells, as invoices show it",
+    },
     "Proofs": {
         "audit": "Work invoices out again in SQL, and compare",
         "replay": "Work invoices out again, and compare hashes",

@@ -120,7 +120,8 @@ def test_a_document_is_its_rows_json_whatever_the_text_is(serve: Serve, world: W
             "select row_to_json(i) from (select id, invoice_number, tenant_id,"
             " to_char(period_start, 'YYYY-MM') as period, period_start, period_end,"
             " currency, subtotal_cents, tax_cents, total_cents, status, issued_at, paid_at,"
-            " finance_invoice_id, pushed_to_finance_at, updated_at, usage_cutoff, revision, content_sha256, meta"
+            " finance_invoice_id, pushed_to_finance_at, delivered_at, due_on, updated_at, usage_cutoff, revision,"
+            " content_sha256, meta"
             " from billing.tenant_invoices) i"
         )
         lines = world.query(
