@@ -186,31 +186,11 @@ async def invoices(on: Pool, who: Principal, wanted: Wanted, of: Revenue, part: 
         from billing.tenant_invoices
         where {_MONTHS} and status in ('issued', 'paid'){_OF_TENANTS if wanted.tenants else ""}
     """
-    found: LiteralString = f"found as materialized ({invoice})"
-    if of.deployment or of.resource_kind:
-        conditions: LiteralString = f"{_MONTHS} and kind <> 'tax'"
-        if of.deployment == NO_DEPLOYMENT:
-            conditions += " and deployment_id is null"
-        elif of.deployment:
-            conditions += " and deployment_id = %(deployment)s::uuid"
-        if of.resource_kind:
-            conditions += " and coalesce(resource_kind, kind) = %(kind)s"
-        # An invoice a time, by its id: the planner, which takes a month for a handful of lines, would compare each
-        # with every invoice.
-        found = f"""
-            shares as materialized (
-                select invoice_id, sum(amount_cents) as revenue_cents
-                from billing.tenant_invoice_lines where {conditions} group by invoice_id
-            ), found as materialized (
-                select i.id, i.invoice_number, i.tenant_id, i.tenant_name, i.period, i.status, s.revenue_cents
-                from shares s cross join lateral ({invoice} and id = s.invoice_id offset 0) i
-            )
-        """
     return await _document(
         on,
         who,
         f"""
-        with {found}
+        with {_found(invoice, of)}
         select json_build_object(
             'items', coalesce((
                 select json_agg(f) from (
@@ -224,6 +204,30 @@ async def invoices(on: Pool, who: Principal, wanted: Wanted, of: Revenue, part: 
         _asking(wanted)
         | {"limit": part.limit, "offset": part.offset, "deployment": of.deployment, "kind": of.resource_kind},
     )
+
+
+def _found(invoice: LiteralString, of: Revenue) -> LiteralString:
+    """The CTE `found`: these invoices, or those with lines of the revenue, each with what of it is in them."""
+    if not (of.deployment or of.resource_kind):
+        return f"found as materialized ({invoice})"
+    conditions: LiteralString = f"{_MONTHS} and kind <> 'tax'"
+    if of.deployment == NO_DEPLOYMENT:
+        conditions += " and deployment_id is null"
+    elif of.deployment:
+        conditions += " and deployment_id = %(deployment)s::uuid"
+    if of.resource_kind:
+        conditions += " and coalesce(resource_kind, kind) = %(kind)s"
+    # An invoice a time, by its id: the planner, which takes a month for a handful of lines, would compare each with
+    # every invoice.
+    return f"""
+        shares as materialized (
+            select invoice_id, sum(amount_cents) as revenue_cents
+            from billing.tenant_invoice_lines where {conditions} group by invoice_id
+        ), found as materialized (
+            select i.id, i.invoice_number, i.tenant_id, i.tenant_name, i.period, i.status, s.revenue_cents
+            from shares s cross join lateral ({invoice} and id = s.invoice_id offset 0) i
+        )
+    """
 
 
 async def _document(on: Pool, who: Principal, query: LiteralString, parameters: dict[str, Any]) -> Document:

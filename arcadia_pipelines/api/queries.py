@@ -253,24 +253,11 @@ def list_query(
     who: Principal, wanted: Wanted, after: Place | None, size: int | None
 ) -> tuple[LiteralString, dict[str, Any]]:
     """The query of so many invoices, newest first, as one document; or of all, each a document; and its parameters."""
-    conditions: LiteralString = "who.known is not null" + _own(who)
-    if wanted.period_start:
-        conditions += " and period_start = %(period)s"
-    if wanted.status:
-        conditions += _STATUS[wanted.status]
-    if who.is_admin and wanted.tenant_id:
-        conditions += " and tenant_id = %(wanted_tenant)s"
-    if wanted.invoice_number:
-        conditions += " and invoice_number = %(number)s"
-    if after and after.period_start == wanted.period_start:
-        conditions += " and id < %(after_id)s"  # of both columns the index would take the month, and read it all
-    elif after:
-        conditions += " and (period_start, id) < (%(after_period)s, %(after_id)s)"
     # The planner would take a limit that it does not know for a tenth of the table, and sort.
     most: LiteralString = "" if size is None else f" limit {LARGEST_PAGE + 1}"
     query: LiteralString = f"""
         select i.* from {_WHO}, lateral (
-            select {_SUMMARY} from billing.tenant_invoices where {conditions}
+            select {_SUMMARY} from billing.tenant_invoices where {_conditions(who, wanted, after)}
             order by period_start desc, id desc{most}
         ) i
     """
@@ -293,3 +280,21 @@ def list_query(
         "after_period": after and after.period_start,
         "after_id": after and after.invoice_id,
     }
+
+
+def _conditions(who: Principal, wanted: Wanted, after: Place | None) -> LiteralString:
+    """Which invoices are listed, with list_query()'s parameters."""
+    conditions: LiteralString = "who.known is not null" + _own(who)
+    if wanted.period_start:
+        conditions += " and period_start = %(period)s"
+    if wanted.status:
+        conditions += _STATUS[wanted.status]
+    if who.is_admin and wanted.tenant_id:
+        conditions += " and tenant_id = %(wanted_tenant)s"
+    if wanted.invoice_number:
+        conditions += " and invoice_number = %(number)s"
+    if after and after.period_start == wanted.period_start:
+        conditions += " and id < %(after_id)s"  # of both columns the index would take the month, and read it all
+    elif after:
+        conditions += " and (period_start, id) < (%(after_period)s, %(after_id)s)"
+    return conditions

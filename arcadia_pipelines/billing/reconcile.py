@@ -58,31 +58,11 @@ def plan(
     both = existing.merge(recomputed, on="tenant_id", how="outer", suffixes=("", "_new")).sort_values(
         "tenant_id", ignore_index=True
     )
-    stands, computed = both["id"].notna(), both["id_new"].notna()
-    status = both["status"].fillna("")
-    owed = stands & (status != "void")
+    stands = both["id"].notna()
+    owed = stands & (both["status"] != "void").fillna(False)
     frozen = stands & both["locked"].fillna(False)
-    waits = both["tenant_id"].isin(on_hold)
-    issue = (status == "draft") & computed & ~waits & ~frozen
-    content_is_same = (both["content_sha256"] == both["content_sha256_new"]).fillna(False)
-    same = (owed & computed & content_is_same) | (stands & ~owed & ~computed)
-    lost = pd.Series(map(lost_lines.get, both["tenant_id"]), index=both.index, dtype=pd.ArrowDtype(TEXT))
-    has_lost = lost.notna() & owed & ~frozen
-    restores = has_lost & same & (lost == both["lines_sha256"]).fillna(False)
-    same &= ~has_lost | restores
-    rules = {  # the first that applies wins
-        "held_back": both["tenant_id"].isin(held_back),
-        "keep": same & ~issue & ~restores | both["voided_by_an_operator"].fillna(False),
-        "frozen": frozen,
-        "on_hold": (status == "issued") & waits & ~restores,
-        "void": ~computed,
-        "issue": issue,
-        "draft": ~stands & waits,
-        "add": ~stands,
-    }
-    action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
-    for name, applies in reversed(rules.items()):
-        action = action.mask(applies, name)
+    same, restores = _compared(both, owed, frozen, lost_lines)
+    action = _actions(both, same, restores, frozen, held_back, on_hold)
     standing = both["total_cents"].where(owed, 0).where(stands)
     return pd.DataFrame(
         {
@@ -101,3 +81,37 @@ def plan(
             "charges_cents": both["charges_cents"].fillna(0),
         }
     )
+
+
+def _compared(both: pd.DataFrame, owed: Series, frozen: Series, lost_lines: Mapping[str, str]) -> tuple[Series, Series]:
+    """Which invoices are as they would be computed now, and which of them get their lost lines back."""
+    stands, computed = both["id"].notna(), both["id_new"].notna()
+    content_is_same = (both["content_sha256"] == both["content_sha256_new"]).fillna(False)
+    same = (owed & computed & content_is_same) | (stands & ~owed & ~computed)
+    lost = pd.Series(map(lost_lines.get, both["tenant_id"]), index=both.index, dtype=pd.ArrowDtype(TEXT))
+    has_lost = lost.notna() & owed & ~frozen
+    restores = has_lost & same & (lost == both["lines_sha256"]).fillna(False)
+    return same & (~has_lost | restores), restores
+
+
+def _actions(
+    both: pd.DataFrame, same: Series, restores: Series, frozen: Series, held_back: Series, on_hold: Series
+) -> Series:
+    """What becomes of each invoice, as ACTIONS."""
+    stands, computed = both["id"].notna(), both["id_new"].notna()
+    status, waits = both["status"].fillna(""), both["tenant_id"].isin(on_hold)
+    issue = (status == "draft") & computed & ~waits & ~frozen
+    rules = {  # the first that applies wins
+        "held_back": both["tenant_id"].isin(held_back),
+        "keep": same & ~issue & ~restores | both["voided_by_an_operator"].fillna(False),
+        "frozen": frozen,
+        "on_hold": (status == "issued") & waits & ~restores,
+        "void": ~computed,
+        "issue": issue,
+        "draft": ~stands & waits,
+        "add": ~stands,
+    }
+    action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
+    for name, applies in reversed(rules.items()):
+        action = action.mask(applies, name)
+    return action
