@@ -153,7 +153,7 @@ $(SUPPLY_CHAIN)/.installed: supply_chain/tools.lock
 # rest, which fits the first.
 lock:
 	uv pip compile --universal --python-version 3.11 --extra build --generate-hashes --no-header -o requirements.lock pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra dev --constraints requirements.lock --generate-hashes --no-header -o requirements-dev.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --constraints requirements.lock --overrides requirements-dev.overrides --generate-hashes --no-header -o requirements-dev.lock pyproject.toml
 	$(PYTHON) supply_chain/locks.py rest requirements.lock requirements-dev.lock
 	uv pip compile --universal --python-version 3.11 --overrides conformance/focus-1.0.overrides --generate-hashes --no-header -o conformance/focus-1.0.lock conformance/focus-1.0.in
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in

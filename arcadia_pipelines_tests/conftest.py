@@ -154,6 +154,12 @@ def sample(world: World) -> World:
 
 
 @pytest.fixture
+def sample_year(world: World) -> World:
+    """The sample data, and its ten months published."""
+    return world
+
+
+@pytest.fixture
 def pilots_april(world: World) -> World:
     """The pilot's April, published: 64.22 and GST of 6.42."""
     return world
@@ -164,7 +170,13 @@ def _sample_data(world: World) -> None:
         connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
 
 
-BEGINNINGS = {"sample": _sample_data, "pilots_april": publish_pilots_april}
+def _sample_year(world: World) -> None:
+    _sample_data(world)
+    for month in range(1, 11):
+        world.publish(f"2026-{month:02d}")
+
+
+BEGINNINGS = {"sample": _sample_data, "sample_year": _sample_year, "pilots_april": publish_pilots_april}
 """What the database of a test begins with that uses the fixture: it is filled once, and copied for each test."""
 
 

@@ -14,6 +14,9 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
 from arcadia_pipelines.storage.suppliers import Supplier
 
+VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
+"""For str.translate(): visible characters for those that XML forbids, and for other control characters."""
+
 
 class NoDocument(Refused):
     """There can be no document of the invoice; the message says what is missing, and what to do."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from arcadia_pipelines.documents.content import VISIBLE
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof.controls import MOST_SHOWN
 
@@ -43,8 +44,6 @@ _LOOK = {
     "title": {"fontSize": 15},
     "view": {"stroke": None},
 }
-_VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
-"""Visible characters for those that XML forbids, on which the renderer aborts, and for other control characters."""
 
 
 class NotDrawn(ArcadiaError):
@@ -70,12 +69,12 @@ def _drawn(make: Callable[[], "alt.LayerChart"]) -> dg.MetadataValue:
 
 
 def _visible(part: Any) -> Any:
-    """The chart with every text in it visible."""
+    """The chart with every text in it visible: on a character that XML forbids the renderer aborts."""
     if isinstance(part, dict):
         return {_visible(name): _visible(value) for name, value in part.items()}
     if isinstance(part, list):
         return [_visible(value) for value in part]
-    return part.translate(_VISIBLE) if isinstance(part, str) else part
+    return part.translate(VISIBLE) if isinstance(part, str) else part
 
 
 class Renderer:
