@@ -1,4 +1,4 @@
-# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | mutation | ui | api | bench | bench-api | bench-costs | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | einvoice | mutation | ui | api | bench | bench-api | bench-costs | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus mutation ui api bench bench-api bench-costs chaos chance down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus einvoice mutation ui api bench bench-api bench-costs chaos chance down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -75,6 +75,11 @@ sbom: $(SUPPLY_CHAIN)/.installed
 # Whether the sample year, exported, passes FOCUS 1.2: two minutes. Needs a Python 3.12, as that validator does.
 focus: $(DEVELOPED) $(FOCUS_1_2)/.installed
 	@conformance/focus.sh $(BIN) $(FOCUS_1_2)/bin/python
+
+# Whether the sample year's e-invoices pass Peppol's rules: RULES=folder of PINT A-NZ billing's compiled Schematron (XSLT).
+einvoice: $(DEVELOPED)
+	@test -n "$(RULES)" || { echo "make einvoice: Peppol's rules may not be handed on, so they are not here: get the resources of PINT A-NZ billing 1.1 from https://docs.peppol.eu/poac/aunz/pint-aunz/, and say make einvoice RULES=/path/to/trn-invoice/schematron" >&2; exit 1; }
+	@$(BIN)/pytest arcadia_pipelines_tests/documents/einvoice --rules "$(RULES)"
 
 # Changes billing/ in a thousand ways, and looks whether its tests notice. See [tool.mutmut] in pyproject.toml.
 mutation: $(DEVELOPED)

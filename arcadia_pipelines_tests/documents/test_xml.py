@@ -55,6 +55,13 @@ def lines(document: bytes, name: str = "Invoice") -> Made:
     return [(text[0], code, *text[1:]) for text, code in zip(texts, codes, strict=True)]
 
 
+def made_from(world: World, where: str = "true") -> list[Content]:
+    """The content of the invoices that there are."""
+    ids = [row[0] for row in world.query(f"select id from billing.tenant_invoices where {where}")]
+    with database.transaction(database.engine(world.url)) as connection:
+        return [content_of(row) for row in documents.content(connection, ids)]
+
+
 TAX = ("TaxableAmount", "TaxAmount", "TaxCategory/ID", "TaxCategory/Percent", "TaxCategory/TaxExemptionReason")
 
 
@@ -123,6 +130,19 @@ def test_an_adjustment_note_of_no_invoice_names_none() -> None:
     document = render(content(credit, gst_cents=-100))
     assert said(document, "Note") == [("Adjustment note: the credits of 2026-05 exceed its charges",)]
     assert said(document, "BillingReference") == []
+
+
+def test_what_an_operator_credits_beyond_the_charges_is_a_credit_note(sample_year: World) -> None:
+    sample_year.done("add_line", tenant="pilot", month="2026-10", amount="-100.00", description="Goodwill")
+    sample_year.publish("2026-10")
+    document = render(made_from(sample_year, "tenant_id = 'pilot' and period_start = '2026-10-01'")[0])
+    # 55.00 + 7.50 + 744 hours at 1.1 c are 70.68; less 100.00 is -29.32.
+    assert totals(document) == ("29.32", "2.93", "32.25", "32.25")
+    assert lines(document, "CreditNote")[-2:] == [
+        ("-744", "HUR", "-8.18", "0.011", ""),
+        ("1", "C62", "100.00", "100", ""),
+    ]
+    assert faults(document) == []
 
 
 def test_what_has_no_gst_is_a_category_of_its_own_with_its_reason() -> None:
@@ -288,9 +308,7 @@ def test_every_invoice_of_the_sample_year_is_an_e_invoice_to_the_cent_unless_its
     sample_year: World,
 ) -> None:
     columns = "id, tenant_id, subtotal_cents, tax_cents, total_cents from billing.tenant_invoices"
-    invoices = sample_year.query(f"select {columns}")
-    with database.transaction(database.engine(sample_year.url)) as connection:
-        found = [content_of(row) for row in documents.content(connection, [row[0] for row in invoices])]
+    invoices, found = sample_year.query(f"select {columns}"), made_from(sample_year)
     refused = [of for of in found if of.tenant_id == "yarrabee-surf-club"]
     for of in refused:
         with pytest.raises(NoDocument, match="its buyer yarrabee-surf-club has no ABN"):
