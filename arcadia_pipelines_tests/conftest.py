@@ -6,7 +6,6 @@ Nothing here touches .arcadia/, a system PostgreSQL, or an environment variable 
 import functools
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import second_server
 from arcadia_pipelines_tests.command_line import arcadia, process
-from arcadia_pipelines_tests.databases import EMPTY, copy_of
+from arcadia_pipelines_tests.databases import EMPTY, copy_of, new_home
 from arcadia_pipelines_tests.world import World, connect, publish_pilots_april, shared_instance
 
 __all__ = ["arcadia", "process"]  # fixtures too
@@ -50,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("COLUMNS", None)  # xdist sets it, and the console would keep it: each test says how wide it is
     os.environ.pop("ARCADIA_DIGITALOCEAN_TOKEN", None)  # nobody is asked for a real bill
     if not hasattr(config, "workerinput"):
-        os.environ[_TEST_HOME] = tempfile.mkdtemp(prefix="arcadia-tests-")
+        os.environ[_TEST_HOME] = new_home()
         if programs := config.getoption("--postgres"):
             config.stash[_SERVER] = second_server.start(programs)
             os.environ[_SECOND_SERVER] = config.stash[_SERVER].url

@@ -2,6 +2,9 @@
 
 import atexit
 import functools
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,8 +51,20 @@ PLATFORM = """
 """A platform with names and tables of its own, without a constraint, and views over them as the contract wants them."""
 
 
+_MEMORY = "/dev/shm"
+_ROOM = 4 * 2**30  # a run takes a tenth of it; what it writes ahead may take more
+
 EMPTY = "template0"
 """The database without anything of ours, on every server."""
+
+
+def new_home() -> str:
+    """A new folder for a server, in memory where there is room: each test makes a database of 500 files and drops it.
+
+    On a disk that others use too, that takes up to ten times as long.
+    """
+    in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    return tempfile.mkdtemp(prefix="arcadia-tests-", dir=_MEMORY if in_memory else None)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import pwd
 import shutil
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
+
+from arcadia_pipelines_tests.databases import new_home
 
 SETTINGS = {
     "TimeZone": "Australia/Sydney",
@@ -34,7 +35,7 @@ class Server(NamedTuple):
 
 def start(programs: Path) -> Server:
     """A new server, by the programs (initdb, pg_ctl) of a folder."""
-    home = Path(tempfile.mkdtemp(prefix="arcadia-tests-"))
+    home = Path(new_home())
     if account := _account():
         os.chown(home, account.pw_uid, account.pw_gid)
     with socket.socket() as free:

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Self
@@ -23,7 +23,7 @@ import psycopg
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import bill, bills
 from arcadia_pipelines.costs import month as month_costs
-from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.definitions import build_defs, defs
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.pipeline.assets.tenant_invoices import FROZEN_CHECK
@@ -393,33 +393,54 @@ def run(
     job: str,
     instance: dg.DagsterInstance | None = None,
     run_config: Mapping[str, object] | None = None,
+    checks: Set[dg.AssetCheckKey] | None = None,
     **how: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Run a job of ours, or all assets' implicit one, in this process; whatever comes of it."""
+    """Run a job of ours, or all assets' implicit one, in this process; whatever comes of it.
+
+    With `checks`, only these of the job's. To resolve the definitions takes as long as a small run: they are the
+    worker's, and the database is the world's.
+    """
+    resolved = defs.resolve_job_def(job)
+    if checks is not None:
+        resolved = resolved.get_subset(asset_selection=set(), asset_check_selection=checks)
+    return _execute(resolved, instance, run_config, resources={"database": BillingDatabase(url=world.url)}, **how)
+
+
+def _execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance | None,
+    run_config: Mapping[str, object] | None = None,
+    **how: Any,
+) -> dg.ExecuteInProcessResult:
     if instance is None and threading.current_thread() is threading.main_thread():
         instance = shared_instance()
-    return (
-        _definitions(world.url)
-        .resolve_job_def(job)
-        .execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            run_config={**QUIETLY, **(run_config or {})},
-            **how,
-        )
+    return job.execute_in_process(
+        instance=instance, raise_on_error=False, run_config={**QUIETLY, **(run_config or {})}, **how
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _definitions(url: str) -> dg.Definitions:
-    """Kept for the test's next run: to resolve them takes a third of an operator's run."""
-    return build_defs(BillingDatabase(url=url))
+EVERYTHING = "__ASSET_JOB"
+"""Dagster's own job of all assets and checks, by which the UI materialises some and checks by themselves."""
 
 
-def materialize(world: World, month: str, *assets: str) -> dg.ExecuteInProcessResult:
+def check_alone(world: World, asset: str, check: str, month: str) -> dg.AssetCheckEvaluation:
+    """Run one check of an asset, as from the button in the UI; what it found."""
+    key = dg.AssetCheckKey(dg.AssetKey(asset), check)
+    result = run(world, EVERYTHING, checks={key}, partition_key=f"{month}-01")
+    [evaluation] = result.get_asset_check_evaluations()
+    assert evaluation.check_name == check
+    return evaluation
+
+
+def materialize(
+    world: World, month: str, *assets: str, instance: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
     """Materialise some assets of a month, as from the UI."""
     selected = [dg.AssetKey(asset) for asset in assets]
-    return run(world, "__ASSET_JOB", partition_key=f"{month}-01", asset_selection=selected)
+    # Dagster gives a selection of assets no other resources than those that they are defined with.
+    job = build_defs(BillingDatabase(url=world.url)).resolve_job_def(EVERYTHING)
+    return _execute(job, instance, partition_key=f"{month}-01", asset_selection=selected)
 
 
 def failures(result: dg.ExecuteInProcessResult) -> list[str]:

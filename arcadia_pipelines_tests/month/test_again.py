@@ -15,15 +15,13 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.again import scope
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import quote
-from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.month import compute
-from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.proof.controls import Control, Finding
 from arcadia_pipelines.storage import usage
 from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.trouble import Contents, materialize, seen, timeless
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines_tests.world import World, check_alone, uid
 
 TENANTS = [f"tenant-{number}" for number in range(8)]
 KNOWN = ("quoted_tenants", "invoiced_tenants")
@@ -497,11 +495,7 @@ def test_a_check_by_itself_looks_at_the_raw_records_whatever_passed_before(world
     platform(world)
     world.month_end("2026-04")
     CHANGES["a record in place"](world, TENANTS[3])
-    key = dg.AssetCheckKey(dg.AssetKey("metered_usage"), "usage_equals_raw_records")
-    everything = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
-    job = everything.get_subset(asset_selection=set(), asset_check_selection={key})
-    result = job.execute_in_process(partition_key="2026-04-01", raise_on_error=False)
-    [found] = result.get_asset_check_evaluations()
+    found = check_alone(world, "metered_usage", "usage_equals_raw_records", "2026-04")
     assert (found.passed, found.metadata["offenders"].value) == (False, 2)
 
 

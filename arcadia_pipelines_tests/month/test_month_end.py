@@ -6,11 +6,9 @@ import dagster as dg
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.definitions import build_defs
-from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.storage import acts, database, streams
-from arcadia_pipelines_tests.world import QUIETLY, World, failed_checks, failures, materialize, shared_instance, uid
+from arcadia_pipelines_tests.world import World, check_alone, failed_checks, failures, materialize, uid
 
 WRITTEN = """
     select 'usage', ctid::text, xmin::text from billing.metered_usage
@@ -568,16 +566,9 @@ def test_a_month_that_is_not_quoted_cannot_be_invoiced(world: World) -> None:
 def test_each_check_fires_when_the_data_is_corrupted(world: World, control: str, corruption: str) -> None:
     """The check alone, on a month somebody has tampered with: it fails and names the offender."""
     world.tamper(corruption)
-    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
-    keys = {key.name: key for key in job.asset_layer.asset_graph.asset_check_keys}
-    result = job.get_subset(asset_selection=set(), asset_check_selection={keys[control]}).execute_in_process(
-        partition_key="2026-04-01",
-        raise_on_error=False,
-        run_config=QUIETLY,
-        instance=shared_instance(),
-    )
-    [check] = result.get_asset_check_evaluations()
-    assert (check.check_name, check.passed) == (control, False)
+    [asset] = [known.asset for known in controls.CONTROLS if known.name == control]
+    check = check_alone(world, asset, control, "2026-04")
+    assert not check.passed
     assert check.metadata["offenders"].value == 1
     assert check.metadata["what_to_do"].value
 
@@ -614,13 +605,7 @@ def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
 @pytest.mark.usefixtures("pilots_april")
 def test_one_check_can_be_run_by_itself(world: World) -> None:
     """As from the button in the UI, although an asset's checks are one step."""
-    key = dg.AssetCheckKey(dg.AssetKey("tenant_invoices"), "totals_equal_lines")
-    everything = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
-    job = everything.get_subset(asset_selection=set(), asset_check_selection={key})
-    result = job.execute_in_process(partition_key="2026-04-01")
-    assert [(found.check_name, found.passed) for found in result.get_asset_check_evaluations()] == [
-        ("totals_equal_lines", True)
-    ]
+    assert check_alone(world, "tenant_invoices", "totals_equal_lines", "2026-04").passed
 
 
 def offenders(world: World, name: str) -> int:

@@ -9,12 +9,11 @@ import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import month as month_costs
-from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.pipeline.sensors import alert_on_late_usage, alert_on_missing_invoices
 from arcadia_pipelines.proof import audit
 from arcadia_pipelines.storage import database
-from arcadia_pipelines_tests.world import QUIETLY, World, failures, uid
+from arcadia_pipelines_tests.world import World, failures, run, uid
 
 RUNNING = BillingMonth(dt.datetime.now(dt.UTC).date().replace(day=1))
 NEXT = BillingMonth(RUNNING.end)
@@ -22,10 +21,7 @@ NEXT = BillingMonth(RUNNING.end)
 
 def by_tag(world: World, job: str, partition: str) -> list[str]:
     """Launch a job as `dagster job execute --tags` or GraphQL does, which ask no partition; why its steps failed."""
-    tagged = build_defs(BillingDatabase(url=world.url)).resolve_job_def(job)
-    with dg.DagsterInstance.ephemeral() as instance:
-        tags = {"dagster/partition": partition}
-        result = tagged.execute_in_process(tags=tags, raise_on_error=False, run_config=QUIETLY, instance=instance)
+    result = run(world, job, tags={"dagster/partition": partition})
     assert not result.success
     return failures(result)
 

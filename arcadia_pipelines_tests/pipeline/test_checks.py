@@ -2,25 +2,20 @@
 
 import dagster as dg
 
-from arcadia_pipelines.definitions import build_defs
+from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.partitions import MONTHS
-from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines_tests.world import QUIETLY, World
+from arcadia_pipelines_tests.world import EVERYTHING, World, run
 
 
 def execute_all(world: World) -> dg.ExecuteInProcessResult:
     """Every check that runs by itself, in a run without a partition: as the Checks tab launches it."""
-    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
-    keys = {key for checks in CHECKS for key in checks.check_keys}
-    selected = job.get_subset(asset_selection=set(), asset_check_selection=keys)
-    return selected.execute_in_process(raise_on_error=False, run_config=QUIETLY)
+    return run(world, EVERYTHING, checks={key for checks in CHECKS for key in checks.check_keys})
 
 
 def check_month(world: World, month: str) -> dg.ExecuteInProcessResult:
     """The job of that name."""
-    job = build_defs(BillingDatabase(url=world.url)).resolve_job_def("check_month")
-    return job.execute_in_process(partition_key=f"{month}-01", raise_on_error=False, run_config=QUIETLY)
+    return run(world, "check_month", partition_key=f"{month}-01")
 
 
 def failed(result: dg.ExecuteInProcessResult) -> dict[str, tuple[str, str]]:
@@ -75,7 +70,7 @@ def test_the_job_check_month_looks_at_any_month(world: World) -> None:
     world.publish("2026-03")
     world.publish("2026-04")
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 1 where period_start = '2026-03-01'")
-    assert build_defs().resolve_job_def("check_month").partitions_def == MONTHS
+    assert defs.resolve_job_def("check_month").partitions_def == MONTHS
     march, april = check_month(world, "2026-03"), check_month(world, "2026-04")
     assert {"totals_equal_lines", "gst_recomputed_a_second_way"} <= set(failed(march))
     assert {check.partition for check in march.get_asset_check_evaluations()} == {"2026-03-01"}

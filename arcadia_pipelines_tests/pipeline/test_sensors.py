@@ -15,7 +15,6 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import launch
-from arcadia_pipelines.definitions import build_defs
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.pipeline.sensors import (
@@ -153,13 +152,7 @@ def test_tampered_quotes_are_told_by_what_was_materialised(
     world.pilot()
     materialize(world, "2026-04", "metered_usage", "deployment_quotes")
     world.query("update billing.deployment_quote_lines set qty = qty - 1 where kind = 'overage'")
-    job = build_defs(BillingDatabase(url=world.url)).resolve_implicit_global_asset_job_def()
-    job.execute_in_process(
-        partition_key="2026-04-01",
-        asset_selection=[dg.AssetKey("tenant_invoice_lines"), dg.AssetKey("tenant_invoices")],
-        instance=instance,
-        raise_on_error=False,
-    )
+    materialize(world, "2026-04", "tenant_invoice_lines", "tenant_invoices", instance=instance)
     tick(instance)
     [body] = webhook.bodies
     assert body["text"].startswith(
