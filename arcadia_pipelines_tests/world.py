@@ -343,6 +343,12 @@ class World:
             ]
             return found + [(str(month), "replay") for month in months if replay.replay(connection, month).differing]
 
+    def finds(self, name: str, month: str) -> int:
+        """How many offenders the audit of this name finds in the month."""
+        [control] = [known.control for known in audit.AUDITS if known.control.name == name]
+        with database.snapshot(database.engine(self.url)) as connection:
+            return controls.find(connection, control, BillingMonth.parse(month)).count
+
     def events(self) -> list[tuple[Any, ...]]:
         """The history in order: event, tenant, number, revision, operator."""
         return self.query(

@@ -113,7 +113,6 @@ def test_what_acme_was_invoiced_for_is_not_billed_to_the_next_tenant(
     if status == "paid":
         invoiced.done("mark_invoice_paid", invoices=[JANUARY])
     change(invoiced)
-    invoiced.publish("2026-01")
     assert invoiced.findings("2026-01").keys() == {"no_tenant_is_held_back"}
     assert invoiced.invoices("2026-01") == {
         "acme": (status, 1, 10000, 1000, 11000),
@@ -217,7 +216,7 @@ def test_a_correction_of_a_tenant_that_is_gone_is_named(invoiced: World) -> None
     invoiced.query("delete from cloud.cloud_deployments where tenant_id = 'acme'")
     invoiced.query("delete from cloud.tenants where id = 'acme'")
     assert invoiced.findings("2026-01").keys() == {"frozen_invoices_agree", "corrections_have_a_tenant"}
-    assert ("2026-01", "corrections_have_a_tenant") in invoiced.disproved()
+    assert invoiced.finds("corrections_have_a_tenant", "2026-01")
     assert invoiced.findings("2026-02").keys() == {"corrections_have_a_tenant"}
     invoiced.tenant("acme")
     invoiced.publish("2026-02")

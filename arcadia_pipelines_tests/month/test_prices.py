@@ -41,10 +41,10 @@ def rate(world: World, kind: str, change: str) -> None:
     world.query(f"update cloud.plan_rates set {change} where resource_kind = %s", kind)
 
 
-def tier(world: World, kind: str, up_to: int | None, cents: int, fee: int) -> None:
+def tier(world: World, kind: str, up_to: int | None, cents: int, fee: int, plan: str = "studio") -> None:
     """A tier of the plan's rate."""
     added = "insert into cloud.plan_rate_tiers values (%s, %s, '2026-01-01', %s, %s, %s)"
-    world.query(added, uid("studio"), kind, up_to, cents, fee)
+    world.query(added, uid(plan), kind, up_to, cents, fee)
 
 
 LINES = [
@@ -76,36 +76,40 @@ def test_a_price_of_a_tier_that_changes_in_place_revises_the_invoice(tiered: Wor
     tiered.query(
         "update cloud.plan_rate_tiers set unit_price_cents = 2 where resource_kind = 'builds' and up_to is null"
     )
-    assert ("2026-04", "lines_follow_from_usage_and_prices") in tiered.disproved()
+    assert tiered.finds("lines_follow_from_usage_and_prices", "2026-04")
     tiered.publish("2026-04")
     assert ("Overage: builds", 14) in tiered.lines("pilot", "2026-04")
     assert tiered.disproved() == []
 
 
-@pytest.mark.parametrize(
-    ("spoil", "wrong"),
-    [
-        ("delete from cloud.plan_rate_tiers where resource_kind = 'calls'", "is volume, and has no tiers"),
-        ("delete from cloud.plan_rate_tiers where resource_kind = 'calls' and up_to is null", "has no last tier"),
-        ("update cloud.plan_rates set charge_model = 'per_unit' where resource_kind = 'calls'", "has tiers, which"),
-        (
-            "alter table cloud.plan_rate_tiers alter flat_cents drop not null;"
-            " update cloud.plan_rate_tiers set flat_cents = null where resource_kind = 'calls' and up_to = 5",
-            "has a tier whose up_to",
-        ),
-    ],
-)
-def test_a_rate_that_cannot_be_charged_holds_back_its_tenant_alone(tiered: World, spoil: str, wrong: str) -> None:
-    """What the tables' constraints let through."""
-    tiered.tenant("nova")
-    tiered.plan("small", 100)
-    tiered.deployment("nova", "nova-web", "small")
-    tiered.query(spoil)
+WRONG_RATES = {
+    "is volume, and has no tiers": "delete from cloud.plan_rate_tiers where plan_id = %s",
+    "has no last tier": "delete from cloud.plan_rate_tiers where up_to is null and plan_id = %s",
+    "has tiers, which": "update cloud.plan_rates set charge_model = 'per_unit' where plan_id = %s",
+    "has a tier whose up_to": "update cloud.plan_rate_tiers set flat_cents = null where up_to = 5 and plan_id = %s",
+}
+"""What is said of a plan's rate of volume, with a tier up to 5 and one beyond, once it is spoilt."""
+
+
+def test_rates_that_cannot_be_charged_hold_back_their_tenants_alone(tiered: World) -> None:
+    """What the tables' constraints let through; and a tier's fee of null, which a view may show."""
+    tiered.query("alter table cloud.plan_rate_tiers alter flat_cents drop not null")
+    plans = [f"plan-{number}" for number in range(len(WRONG_RATES))]
+    for plan, spoil in zip(plans, WRONG_RATES.values(), strict=True):
+        tiered.tenant(f"of-{plan}")
+        tiered.plan(plan, 100, {"calls": (0, 0)})
+        tiered.deployment(f"of-{plan}", f"web-{plan}", plan)
+        tiered.use(f"web-{plan}", "calls", 14)
+        tiered.query("update cloud.plan_rates set charge_model = 'volume' where plan_id = %s", uid(plan))
+        for up_to in (5, None):
+            tier(tiered, "calls", up_to, 10, 100, plan)
+        tiered.query(spoil, uid(plan))
     tiered.publish("2026-04")
-    [(fault, detail)] = tiered.query("select fault, detail from billing.quote_faults")
-    assert fault == "rate_cannot_be_charged"
-    assert f"the rate of plan studio for calls since 2026-01-01 {wrong}" in detail
-    assert set(tiered.invoices("2026-04")) == {"nova"}
+    found = tiered.query("select tenant_id, fault, detail from billing.quote_faults order by 1")
+    assert [row[:2] for row in found] == [(f"of-{plan}", "rate_cannot_be_charged") for plan in plans]
+    for plan, wrong, (_, _, detail) in zip(plans, WRONG_RATES, found, strict=True):
+        assert f"the rate of plan {plan} for calls since 2026-01-01 {wrong}" in detail
+    assert set(tiered.invoices("2026-04")) == {"pilot"}
 
 
 def test_a_view_may_show_any_model_size_and_tier(tiered: World) -> None:

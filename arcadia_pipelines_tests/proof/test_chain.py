@@ -249,7 +249,7 @@ def test_a_chain_made_anew_is_noticed_only_by_an_earlier_head(books: World, serv
         world, before = World(url), heads(books)
         assert arcadia("audit", "2026-04", "--head", before["2026-04"], ARCADIA_DATABASE_URL=url).code == 0
         world.tamper("update billing.invoice_events set operator = 'bob' where event = 'paid'")
-        assert ("2026-04", "events_are_chained") in world.disproved()
+        assert world.finds("events_are_chained", "2026-04")
         told = arcadia("audit", "2026-04", "--head", before["2026-04"], ARCADIA_DATABASE_URL=url)
         refused(told, f"history before {before['2026-04']} was changed: event ", "(paid INV-202604-00002 pilot)")
         world.rewrite()

@@ -9,9 +9,8 @@ LINES = "billing.tenant_invoice_lines"
 ONCE, WITHIN = "manual_lines_are_billed_once", "promotional_credit_is_within_its_grants"
 
 
-@pytest.fixture
-def entered(world: World) -> World:
-    """40.00 a month; 5.00 to pay in January; 10.00 until March, 60.00 without an end: January and February are 0."""
+def publish_what_was_entered(world: World) -> None:
+    """As `entered` says."""
     world.plan("flat", 4000)
     world.tenant("acme")
     world.deployment("acme", "web", "flat")
@@ -37,11 +36,20 @@ def entered(world: World) -> World:
     ]
     assert world.lines("acme", "2026-02")[1] == ("Credit: Welcome", -2500)
     assert world.disproved() == []
+
+
+BEGINNINGS = {"entered": publish_what_was_entered}
+
+
+@pytest.fixture
+def entered(world: World) -> World:
+    """40.00 a month; 5.00 to pay in January; 10.00 until March, 60.00 without an end: January and February are 0."""
     return world
 
 
-def found(world: World) -> set[str]:
-    return {name for _, name in world.disproved()}
+def is_found(world: World, name: str) -> bool:
+    """Whether the audit of this name finds something in January or February."""
+    return any(world.finds(name, month) for month in ("2026-01", "2026-02"))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def found(world: World) -> set[str]:
 def test_a_manual_line_that_was_tampered_with_is_found(entered: World, tampering: str) -> None:
     entered.tamper(tampering)
     entered.rewrite()
-    assert ONCE in found(entered)
+    assert is_found(entered, ONCE)
 
 
 @pytest.mark.parametrize(
@@ -92,21 +100,22 @@ def test_a_manual_line_that_was_tampered_with_is_found(entered: World, tampering
 def test_promotional_credit_that_was_tampered_with_is_found(entered: World, tampering: str) -> None:
     entered.tamper(tampering)
     entered.rewrite()
-    assert WITHIN in found(entered)
+    assert is_found(entered, WITHIN)
 
 
 def test_credit_that_is_not_on_an_invoice_though_it_could_be_is_found(entered: World) -> None:
     """February has 15.00 to pay; the line that would pay 25.00 of it is gone, and so is the manual line of January."""
     entered.tamper(f"delete from {LINES} where amount_cents in (-2500, 500)")
     entered.rewrite()
-    assert {ONCE, WITHIN} <= found(entered)
+    assert is_found(entered, ONCE)
+    assert is_found(entered, WITHIN)
 
 
 def test_lines_out_of_order_are_found(entered: World) -> None:
     """Promotional credit stands before the manual line."""
     entered.tamper(f"update {LINES} set line_no = 5 - line_no where period_start = '2026-01-01' and line_no in (2, 3)")
     entered.rewrite()
-    assert "lines_are_numbered_in_order" in found(entered)
+    assert is_found(entered, "lines_are_numbered_in_order")
 
 
 def test_each_line_says_who_entered_it_why_and_what_was_left(entered: World, arcadia: Call) -> None:
