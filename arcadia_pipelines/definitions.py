@@ -10,6 +10,7 @@ from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
 from arcadia_pipelines.pipeline.assets.tenant_invoices import publish_invoices
 from arcadia_pipelines.pipeline.assets.views import VIEWS
 from arcadia_pipelines.pipeline.checks import CHECKS
+from arcadia_pipelines.pipeline.documents import documents
 from arcadia_pipelines.pipeline.jobs import OPERATIONS, check_month, month_costs, month_end
 from arcadia_pipelines.pipeline.reprice import reprice
 from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
@@ -30,7 +31,7 @@ def build_defs(database: BillingDatabase | None = None) -> dg.Definitions:
             *VIEWS,
         ],
         asset_checks=CHECKS,
-        jobs=[month_end, month_costs, check_month, reprice, *OPERATIONS],
+        jobs=[month_end, month_costs, check_month, reprice, documents, *OPERATIONS],
         schedules=[month_end_schedule, month_costs_schedule],
         sensors=SENSORS,
         resources={"database": database or BillingDatabase(), "results": Results()},

@@ -10,6 +10,7 @@ is, with exit code 1.
             NoDocument              documents/content.py
             NotBillable             pipeline/partitions.py
             NotRepriced             month/reprice.py
+            NotWritten              documents/files.py
             OperationRefused        storage/operations.py
             PricesRefused           prices/changes.py
         MonthStopped                a month cannot be invoiced as it is, and stays as it was

@@ -27,7 +27,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from arcadia_pipelines.api import auth, cost_routes, dashboard, limits, plans, problems, queries, reference, schemas
+from arcadia_pipelines.api import (
+    auth,
+    cost_routes,
+    dashboard,
+    documents,
+    limits,
+    plans,
+    problems,
+    queries,
+    reference,
+    schemas,
+)
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.dependencies import (
     PRIVATE,
@@ -78,7 +89,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.requests = limits.Requests(settings.api_requests)
     app.state.sheets = asyncio.Semaphore(min(SHEETS_AT_ONCE, max(1, settings.api_connections - 1)))
     app.state.quoting = asyncio.Semaphore(QUOTES_AT_ONCE)
+    app.state.documents = documents.turns()
     app.include_router(_operations)
+    app.include_router(documents.router)  # before the invoice: its id is no UUID with .pdf at its end
     app.include_router(_invoices)
     app.include_router(_quotes)
     app.include_router(plans.router)

@@ -110,11 +110,16 @@ class TokenBeforeBody(APIRoute):
         return handler
 
 
-def tagged(document: str, if_none_match: str | None) -> Response:
-    """The JSON with its ETag; 304 and no body if If-None-Match has that (RFC 9110, 13.1.2: weak comparison)."""
-    headers = {**PRIVATE, "ETag": f'W/"{hashlib.sha256(document.encode()).hexdigest()[:32]}"'}
+def names(if_none_match: str | None, etag: str) -> bool:
+    """Whether an If-None-Match has the ETag (RFC 9110, 13.1.2: weak comparison)."""
     given = [one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")]
-    if headers["ETag"].removeprefix("W/") in given or given == ["*"]:
+    return etag.removeprefix("W/") in given or given == ["*"]
+
+
+def tagged(document: str, if_none_match: str | None) -> Response:
+    """The JSON with its ETag; 304 and no body if If-None-Match has that."""
+    headers = {**PRIVATE, "ETag": f'W/"{hashlib.sha256(document.encode()).hexdigest()[:32]}"'}
+    if names(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(document, media_type="application/json", headers=headers)
 

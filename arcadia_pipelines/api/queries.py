@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import IO, Any, LiteralString, Self
 
 from psycopg import AsyncConnection, OperationalError
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.errors import InvalidInput
-from arcadia_pipelines.storage import session
+from arcadia_pipelines.storage import documents, session
 
 WAIT_SECONDS = 5.0  # for a free connection
 LONGEST_QUEUE = 500  # requests that wait for one
@@ -214,6 +214,12 @@ async def invoice(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None
     async with _connection(on) as connection:
         found = await (await connection.execute(*invoice_query(who, invoice_id))).fetchone()
         return str(found[0]) if found else None
+
+
+async def content(on: Pool, who: Principal, invoice_id: uuid.UUID) -> dict[str, Any] | None:
+    """The row of storage.documents.CONTENT of the invoice; None where there is none to be seen."""
+    async with reading(on, who) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return await (await cursor.execute(documents.CONTENT, {"ids": [invoice_id]})).fetchone()
 
 
 async def events(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None:

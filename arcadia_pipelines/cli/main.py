@@ -16,6 +16,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import api, db, export, operators, proof, reprice, ui
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
+from arcadia_pipelines.cli import documents as document_commands
 from arcadia_pipelines.cli import history as history_commands
 from arcadia_pipelines.cli import prices as price_commands
 from arcadia_pipelines.cli import quote as quote_commands
@@ -143,6 +144,8 @@ for command in (
     backup_commands.restore,
     cost_commands.costs,
     db.db,
+    document_commands.document,
+    document_commands.month_documents,
     export.export,
     history_commands.diff,
     history_commands.explain,

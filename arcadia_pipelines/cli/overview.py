@@ -9,6 +9,8 @@ SECTIONS = {
         "show": "Show a tenant's invoice of a month",
         "explain": "Show where an invoice's amounts come from",
         "diff": "Compare two revisions of an invoice",
+        "document": "Write an invoice as a PDF",
+        "documents": "Write a month's invoices as PDFs",
     },
     "Operators' acts": {
         "issue-drafts": "Issue a month's drafts as they are",

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import OperationRefused
 
@@ -44,6 +45,17 @@ def content(connection: Connection, invoices: Sequence[UUID]) -> list[dict[str, 
     """The rows of CONTENT."""
     rows = connection.exec_driver_sql(CONTENT, {"ids": list(invoices)}).mappings()
     return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+_OF_MONTH = """
+    select id from billing.tenant_invoices
+    where period_start = %(month)s and invoice_number is not null order by invoice_number collate "C"
+"""
+
+
+def of_month(connection: Connection, month: BillingMonth) -> list[UUID]:
+    """The ids of the month's invoices that have a number, which some void ones and some drafts have too, in order."""
+    return list(connection.exec_driver_sql(_OF_MONTH, {"month": month.start}).scalars())
 
 
 _STANDING = """

@@ -32,6 +32,7 @@ CHECKS = [
 OPERATIONS = [
     ("GET", "/health"),
     ("GET", "/ready"),
+    ("GET", "/api/v1/invoices/{invoice_id}.pdf"),
     ("GET", "/api/v1/invoices"),
     ("GET", "/api/v1/invoices.csv"),
     ("GET", "/api/v1/invoices/{invoice_id}"),

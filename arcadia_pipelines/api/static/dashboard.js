@@ -332,8 +332,8 @@ function sums(awaiting) {
   return columns;
 }
 
-function downloader(path) {
-  const button = make("button", { type: "button", class: "quiet", onclick: () => download(path, button) }, "Download CSV");
+function downloader(path, what = "Download CSV") {
+  const button = make("button", { type: "button", class: "quiet", onclick: () => download(path, button) }, what);
   return button;
 }
 
@@ -592,7 +592,7 @@ async function invoicePage() {
   const content = [
     make("p", {}, make("a", { href: address("invoices", {}, BEHIND) }, "Back to the invoices")),
     make("dl", { class: "facts" }, ...facts.flatMap(([term, fact]) => [make("dt", {}, term), make("dd", {}, fact)])),
-    make("section", { class: "card", "aria-labelledby": "table-head" }, make("h2", { id: "table-head" }, "Lines"), region),
+    make("section", { class: "card", "aria-labelledby": "table-head" }, make("div", { class: "tools" }, make("h2", { id: "table-head" }, "Lines"), downloader(`invoices/${found.id}.pdf`, "Download PDF")), region),
   ];
   return Object.assign(content, { title: `Invoice ${found.invoice_number ?? "(draft)"}` });
 }

@@ -1,0 +1,85 @@
+"""The route of an invoice as a PDF: who gets it, and when it is not sent twice."""
+
+import concurrent.futures
+import io
+import uuid
+
+import httpx
+import pypdf
+import pytest
+
+from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, tenant
+from arcadia_pipelines_tests.world import World
+
+
+def of(world: World, condition: str) -> str:
+    """The path of the first invoice of April like that."""
+    query = "select id from billing.tenant_invoices where period_start = '2026-04-01' and"
+    return f"/api/v1/invoices/{world.query(f'{query} {condition} order by invoice_number')[0][0]}.pdf"
+
+
+def text(answer: httpx.Response) -> str:
+    return "\n".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(answer.content)).pages)
+
+
+def test_a_tenant_gets_its_own_invoice_as_a_pdf(api: httpx.Client, billed: World) -> None:
+    answer = api.get(of(billed, "tenant_id = 'pilot'"), headers=tenant("pilot"))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert "Total including GST 70.64" in text(answer)
+    [[number]] = billed.query(
+        "select invoice_number from billing.tenant_invoices where tenant_id = 'pilot' and period_start = '2026-04-01'"
+    )
+    assert answer.headers["content-disposition"] == f'inline; filename="{number}.pdf"'
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+def test_another_tenants_or_no_invoice_is_not_found_and_so_is_a_tenants_draft(
+    api: httpx.Client, billed: World, drafted: str
+) -> None:
+    for path, whose in (
+        (of(billed, "tenant_id <> 'pilot' and status = 'paid'"), "pilot"),
+        (of(billed, "status = 'draft'"), drafted),
+        (f"/api/v1/invoices/{uuid.uuid4()}.pdf", "pilot"),
+    ):
+        answer = api.get(path, headers=tenant(whose))
+        assert (answer.status_code, answer.json()["detail"]) == (404, "no invoice of this id")
+    assert api.get(of(billed, "status = 'draft'"), headers=ADMIN).status_code == 200
+
+
+@pytest.mark.parametrize(("status", "says"), [("draft", "This is a draft"), ("void", "This document is void.")])
+def test_an_admin_sees_what_does_not_count_marked_as_such(
+    api: httpx.Client, billed: World, status: str, says: str
+) -> None:
+    assert says in text(api.get(of(billed, f"status = '{status}'"), headers=ADMIN))
+
+
+def test_what_the_reader_has_is_not_sent_again(api: httpx.Client, billed: World) -> None:
+    path = of(billed, "tenant_id = 'pilot'")
+    first = api.get(path, headers=ADMIN)
+    again = api.get(path, headers=ADMIN | {"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    other = api.get(path, headers=ADMIN | {"If-None-Match": '"another"'})
+    assert (other.status_code, other.content) == (200, first.content)
+
+
+def test_without_a_token_or_with_a_parameter_there_is_none(api: httpx.Client, billed: World) -> None:
+    path = of(billed, "tenant_id = 'pilot'")
+    assert api.get(path).status_code == 401
+    assert api.get(path, params={"page": "1"}, headers=ADMIN).status_code == 422
+    assert api.get("/api/v1/invoices/nobody.pdf", headers=ADMIN).status_code == 422
+
+
+def test_a_month_without_a_supplier_says_what_to_do(pilots_april: World, serve: Serve) -> None:
+    answer = serve(pilots_april.url).get(of(pilots_april, "true"), headers=ADMIN)
+    assert answer.status_code == 404
+    assert "has no supplier: enter who sells from 2026-04 on with `arcadia supplier set`" in answer.json()["detail"]
+
+
+def test_many_at_once_are_all_made_and_meanwhile_the_api_answers(api: httpx.Client, billed: World) -> None:
+    path = of(billed, "tenant_id = 'pilot'")
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        made = [pool.submit(api.get, path, headers=ADMIN) for _ in range(16)]
+        assert api.get("/health").status_code == 200
+    assert {(one.result().status_code, one.result().headers["etag"]) for one in made} == {
+        (200, api.head(path, headers=ADMIN).headers["etag"])
+    }
