@@ -1,10 +1,12 @@
-"""Invoices as documents: the route of a PDF.
+"""Invoices as documents: the routes of a PDF and of an e-invoice.
 
 Belongs here: what is asked and answered. Does not: the documents (documents/).
 """
 
 import asyncio
+import hashlib
 import uuid
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -12,16 +14,23 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
 from arcadia_pipelines.api import queries
+from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.dependencies import PRIVATE, NoParameters, Who, names, turn
 from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
-from arcadia_pipelines.documents import files, pdf
-from arcadia_pipelines.documents.content import NoDocument, content_of
+from arcadia_pipelines.documents import files, pdf, xml
+from arcadia_pipelines.documents.content import Content, NoDocument, content_of
 
 _AT_ONCE = 2  # each is a thread that is busy; more wait
 
-_CONTENT = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}
+
+def _responses(media_type: str) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return told("not-found", *READING) | TAGGED | {200: TAGGED[200] | {"content": content}}
+
 
 router = APIRouter(prefix="/api/v1", tags=["invoices"])
+
+_Answer = Callable[[Content], Response]
 
 
 def turns() -> asyncio.Semaphore:
@@ -29,11 +38,7 @@ def turns() -> asyncio.Semaphore:
     return asyncio.Semaphore(_AT_ONCE)
 
 
-@router.get(
-    "/invoices/{invoice_id}.pdf",
-    response_class=Response,
-    responses=told("not-found", *READING) | TAGGED | {200: TAGGED[200] | {"content": _CONTENT}},
-)
+@router.get("/invoices/{invoice_id}.pdf", response_class=Response, responses=_responses("application/pdf"))
 async def invoice_pdf(
     request: Request,
     who: Who,
@@ -45,22 +50,56 @@ async def invoice_pdf(
 
     The same revision is the same bytes, as long as the same version of Arcadia makes them: then so is the ETag.
     """
+    return await _made(request, who, invoice_id, lambda content: _pdf(content, if_none_match))
+
+
+@router.get("/invoices/{invoice_id}.xml", response_class=Response, responses=_responses("application/xml"))
+async def invoice_xml(
+    request: Request,
+    who: Who,
+    invoice_id: uuid.UUID,
+    _: NoParameters,
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:
+    """An invoice as an e-invoice: UBL, as Peppol's PINT A-NZ billing wants it. Somebody else's is not found.
+
+    Nor is that of a draft, of a void invoice, or of one to a tenant without an ABN: there is none.
+    """
+    return await _made(request, who, invoice_id, lambda content: _xml(content, if_none_match))
+
+
+async def _made(request: Request, who: Principal, invoice_id: uuid.UUID, answer: _Answer) -> Response:
+    """What answers with the invoice's content, in a thread. Raises Problem if there is no invoice or no document."""
     found = await queries.content(request.app.state.pool, who, invoice_id)
     if found is None:
         raise Problem("not-found", "no invoice of this id")
     async with turn(request.app.state.documents):
         try:
-            return await to_thread.run_sync(_answer, found, if_none_match)
+            return await to_thread.run_sync(lambda: answer(content_of(found)))
         except NoDocument as error:
             raise Problem("not-found", str(error)) from error
 
 
-def _answer(found: dict[str, Any], if_none_match: str | None) -> Response:
-    """The document; nothing of it where the reader has it, for then it is not made."""
-    content = content_of(found)
+def _pdf(content: Content, if_none_match: str | None) -> Response:
+    """The PDF; nothing of it where the reader has it, for then it is not made."""
     headers = {**PRIVATE, "ETag": f'"{pdf.tag(content)}"'}
     if names(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    headers["Content-Disposition"] = f'inline; filename="{files.name_of(content)}"'
+    return _file(content, pdf.render(content), "pdf", headers)
+
+
+def _xml(content: Content, if_none_match: str | None) -> Response:
+    """The e-invoice, which takes no longer to make than to know."""
+    made = xml.render(content)
+    headers = {**PRIVATE, "ETag": f'"{hashlib.sha256(made).hexdigest()[:32]}"'}
+    if names(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return _file(content, made, "xml", headers)
+
+
+def _file(content: Content, made: bytes, ending: str, headers: dict[str, str]) -> Response:
+    """The document under its name: a PDF to be shown, an e-invoice to be kept."""
+    shown = "inline" if ending == "pdf" else "attachment"
+    headers["Content-Disposition"] = f'{shown}; filename="{files.name_of(content, ending)}"'
     headers["X-Content-Type-Options"] = "nosniff"
-    return Response(pdf.render(content), headers=headers, media_type="application/pdf")
+    return Response(made, headers=headers, media_type=f"application/{ending}")

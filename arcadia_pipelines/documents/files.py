@@ -30,9 +30,9 @@ class NotWritten(Refused):
     """A document cannot be written where it should be; the message says why."""
 
 
-def name_of(content: Content) -> str:
+def name_of(content: Content, ending: str = "pdf") -> str:
     """The file's name: by the invoice's number, which may be another system's, or else its id."""
-    return f"{quote(content.number or content.invoice_id, safe=' ')}.pdf"
+    return f"{quote(content.number or content.invoice_id, safe=' ')}.{ending}"
 
 
 def write(document: bytes, path: Path) -> None:

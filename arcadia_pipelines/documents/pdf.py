@@ -1,5 +1,7 @@
 """A tax invoice or an adjustment note as a PDF: PDF/A-3a for archives and PDF/UA-1 for screen readers, by typst.
 
+The e-invoice is in it as invoice.xml, in the way of Factur-X and ZUGFeRD: the same invoice, for programs.
+
 Belongs here: bytes. Does not: what a document says (page.py), how it looks (invoice.typ), which have left the house
 (storage/documents.py). The same content is the same bytes, whenever and wherever this version makes them.
 """
@@ -17,7 +19,8 @@ from typing import Any
 import font_source_sans_pro
 import typst
 
-from arcadia_pipelines.documents.content import Content
+from arcadia_pipelines.documents import xml
+from arcadia_pipelines.documents.content import Content, NoDocument
 from arcadia_pipelines.documents.page import page
 
 _TEMPLATE = Path(__file__).with_name("invoice.typ")
@@ -47,18 +50,27 @@ def made_by() -> str:
 
 def tag(content: Content) -> str:
     """What changes when the bytes do, without making them."""
-    return hashlib.sha256(f"{made_by()}\n{_spelled(page(content))}\n{_date(content)}".encode()).hexdigest()[:32]
+    parts = made_by(), _spelled(page(content)), _e_invoice(content), str(_date(content))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def render(content: Content) -> bytes:
     """The document. No name and no logo fails it: what cannot be shown is left out, or a square stands for it."""
-    said = page(content)
+    said, attached = page(content), _e_invoice(content)
     for attempt in _attempts(said):
         try:
-            return _compile(_template(), _spelled(attempt), _date(content))
+            return _compile(_template(), _date(content), page=_spelled(attempt), attached=attached)
         except typst.TypstError as error:
             failed = error
     raise failed
+
+
+def _e_invoice(content: Content) -> str:
+    """What is attached; empty for an invoice that has no e-invoice."""
+    try:
+        return xml.render(content).decode()
+    except NoDocument:
+        return ""
 
 
 def _attempts(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -99,14 +111,17 @@ def _with_squares(said: Any, missing: set[str]) -> Any:
 def _has(character: str) -> bool:
     """Whether a font has the character."""
     try:
-        _compile(_ONE_CHARACTER, character, dt.date(2000, 1, 1))
+        _compile(_ONE_CHARACTER, dt.date(2000, 1, 1), page=character)
     except typst.TypstError:
         return False
     return True
 
 
-def _compile(source: bytes, said: str, date: dt.date) -> bytes:
-    """The PDF. A compiler keeps the fonts and serves one thread at a time: there are as many as threads at once."""
+def _compile(source: bytes, date: dt.date, **inputs: str) -> bytes:
+    """The PDF of these sys.inputs.
+
+    A compiler keeps the fonts and serves one thread at a time: there are as many as threads at once.
+    """
     at = int(dt.datetime.combine(date, dt.time(), dt.UTC).timestamp())
     try:
         compiler = _idle.pop()
@@ -114,7 +129,7 @@ def _compile(source: bytes, said: str, date: dt.date) -> bytes:
         compiler = typst.Compiler(root=_TEMPLATE.parent, font_paths=[_FONTS], ignore_system_fonts=True)
     try:
         made = compiler.compile(
-            input=source, format="pdf", sys_inputs={"page": said}, pdf_standards=["a-3a", "ua-1"], timestamp=at
+            input=source, format="pdf", sys_inputs=inputs, pdf_standards=["a-3a", "ua-1"], timestamp=at
         )
     finally:
         _idle.append(compiler)

@@ -139,8 +139,8 @@ def _refuse_unless_possible(content: Content) -> None:
     if not _is_abn(_abn(content)):
         has = f"has the ABN {content.buyer.abn!r}, which is none" if content.buyer.abn else "has no ABN"
         raise NoDocument(
-            f"{name} has no e-invoice, which is addressed by ABN: its buyer {content.tenant_id} {has}; send the PDF, "
-            "and put the ABN right in cloud.tenants for the invoices to come"
+            f"{name} has no e-invoice, for that is addressed by ABN, and its buyer {content.tenant_id} {has}; once the "
+            "tenant's ABN is right, its later invoices have one"
         )
 
 
@@ -183,10 +183,11 @@ def _document(content: Content) -> Element:
 
 
 def _note(content: Content) -> str:
-    if content.kind is Kind.TAX_INVOICE:
-        return "Tax invoice"
-    adjusted = f" to {', '.join(content.adjusts)}" if content.adjusts else ""
-    return f"Adjustment note{adjusted}: the credits of {content.month} exceed its charges"
+    """What it is under the GST Act: with corrections, it is the adjustment note of the invoices that they correct."""
+    adjusted = f" for {', '.join(content.adjusts)}" if content.adjusts else ""
+    if content.kind is Kind.ADJUSTMENT_NOTE:
+        return f"Adjustment note{adjusted}: the credits of {content.month} exceed its charges"
+    return f"Tax invoice and adjustment note{adjusted}" if adjusted else "Tax invoice"
 
 
 def _buyer(content: Content) -> Element:

@@ -1,4 +1,4 @@
-"""The route of an invoice as a PDF: who gets it, and when it is not sent twice."""
+"""The routes of an invoice as a PDF and as an e-invoice: who gets it, and when it is not sent twice."""
 
 import concurrent.futures
 import io
@@ -7,15 +7,18 @@ import uuid
 import httpx
 import pypdf
 import pytest
+from lxml import etree
 
 from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, tenant
 from arcadia_pipelines_tests.world import World
 
+FORMATS = pytest.mark.parametrize("ending", ["pdf", "xml"])
 
-def of(world: World, condition: str) -> str:
+
+def of(world: World, condition: str, ending: str = "pdf") -> str:
     """The path of the first invoice of April like that."""
     query = "select id from billing.tenant_invoices where period_start = '2026-04-01' and"
-    return f"/api/v1/invoices/{world.query(f'{query} {condition} order by invoice_number')[0][0]}.pdf"
+    return f"/api/v1/invoices/{world.query(f'{query} {condition} order by invoice_number')[0][0]}.{ending}"
 
 
 def text(answer: httpx.Response) -> str:
@@ -33,17 +36,48 @@ def test_a_tenant_gets_its_own_invoice_as_a_pdf(api: httpx.Client, billed: World
     assert answer.headers["cache-control"] == "private, no-cache"
 
 
+def test_a_tenant_gets_its_own_invoice_as_an_e_invoice_which_the_pdf_has_in_it(
+    api: httpx.Client, billed: World
+) -> None:
+    answer = api.get(of(billed, "tenant_id = 'pilot'", "xml"), headers=tenant("pilot"))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/xml")
+    [amount] = etree.fromstring(answer.content).findall("{*}LegalMonetaryTotal/{*}PayableAmount")
+    assert amount.text == "70.64"
+    number = etree.fromstring(answer.content).findtext("{*}ID")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{number}.xml"'
+    assert answer.headers["cache-control"] == "private, no-cache"
+    pdf = api.get(of(billed, "tenant_id = 'pilot'"), headers=tenant("pilot"))
+    assert pypdf.PdfReader(io.BytesIO(pdf.content)).attachments == {"invoice.xml": [answer.content]}
+
+
+@FORMATS
 def test_another_tenants_or_no_invoice_is_not_found_and_so_is_a_tenants_draft(
-    api: httpx.Client, billed: World, drafted: str
+    api: httpx.Client, billed: World, drafted: str, ending: str
 ) -> None:
     for path, whose in (
-        (of(billed, "tenant_id <> 'pilot' and status = 'paid'"), "pilot"),
-        (of(billed, "status = 'draft'"), drafted),
-        (f"/api/v1/invoices/{uuid.uuid4()}.pdf", "pilot"),
+        (of(billed, "tenant_id <> 'pilot' and status = 'paid'", ending), "pilot"),
+        (of(billed, "status = 'draft'", ending), drafted),
+        (f"/api/v1/invoices/{uuid.uuid4()}.{ending}", "pilot"),
     ):
         answer = api.get(path, headers=tenant(whose))
         assert (answer.status_code, answer.json()["detail"]) == (404, "no invoice of this id")
     assert api.get(of(billed, "status = 'draft'"), headers=ADMIN).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("status = 'draft'", "has no e-invoice: only what is issued has one"),
+        ("status = 'void'", "is void, which no e-invoice can say: its PDF does"),
+        ("tenant_id = 'yarrabee-surf-club'", "its buyer yarrabee-surf-club has no ABN"),
+    ],
+)
+def test_what_has_no_e_invoice_is_not_found_and_says_why(
+    api: httpx.Client, billed: World, condition: str, says: str
+) -> None:
+    answer = api.get(of(billed, condition, "xml"), headers=ADMIN)
+    assert answer.status_code == 404
+    assert says in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("status", "says"), [("draft", "This is a draft"), ("void", "This document is void.")])
@@ -53,8 +87,9 @@ def test_an_admin_sees_what_does_not_count_marked_as_such(
     assert says in text(api.get(of(billed, f"status = '{status}'"), headers=ADMIN))
 
 
-def test_what_the_reader_has_is_not_sent_again(api: httpx.Client, billed: World) -> None:
-    path = of(billed, "tenant_id = 'pilot'")
+@FORMATS
+def test_what_the_reader_has_is_not_sent_again(api: httpx.Client, billed: World, ending: str) -> None:
+    path = of(billed, "tenant_id = 'pilot'", ending)
     first = api.get(path, headers=ADMIN)
     again = api.get(path, headers=ADMIN | {"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
@@ -62,11 +97,12 @@ def test_what_the_reader_has_is_not_sent_again(api: httpx.Client, billed: World)
     assert (other.status_code, other.content) == (200, first.content)
 
 
-def test_without_a_token_or_with_a_parameter_there_is_none(api: httpx.Client, billed: World) -> None:
-    path = of(billed, "tenant_id = 'pilot'")
+@FORMATS
+def test_without_a_token_or_with_a_parameter_there_is_none(api: httpx.Client, billed: World, ending: str) -> None:
+    path = of(billed, "tenant_id = 'pilot'", ending)
     assert api.get(path).status_code == 401
     assert api.get(path, params={"page": "1"}, headers=ADMIN).status_code == 422
-    assert api.get("/api/v1/invoices/nobody.pdf", headers=ADMIN).status_code == 422
+    assert api.get(f"/api/v1/invoices/nobody.{ending}", headers=ADMIN).status_code == 422
 
 
 def test_a_month_without_a_supplier_says_what_to_do(pilots_april: World, serve: Serve) -> None:

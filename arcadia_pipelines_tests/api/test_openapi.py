@@ -33,6 +33,7 @@ OPERATIONS = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/api/v1/invoices/{invoice_id}.pdf"),
+    ("GET", "/api/v1/invoices/{invoice_id}.xml"),
     ("GET", "/api/v1/invoices"),
     ("GET", "/api/v1/invoices.csv"),
     ("GET", "/api/v1/invoices/{invoice_id}"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pypdf
 import pytest
+from lxml import etree
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import files
@@ -40,6 +41,27 @@ def test_an_invoice_is_written_as_a_pdf_by_its_number_or_its_id(sold: World, arc
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     assert "Total including GST 70.64" in text((tmp_path / "a.pdf").read_bytes())
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["a.pdf", "b.pdf"]
+
+
+def test_an_invoice_is_written_as_an_e_invoice_beside_its_pdf(sold: World, arcadia: Call, tmp_path: Path) -> None:
+    sold.tamper("""update billing.tenant_invoices set meta = meta || '{"tenant_abn": "71690944157"}'""")
+    answer = arcadia("document", NUMBER, "--xml", "a.xml", "--pdf", "a.pdf")
+    assert (answer.code, answer.err, answer.out) == (0, "", f"{NUMBER}, revision 1, in a.pdf and a.xml\n")
+    e_invoice = (tmp_path / "a.xml").read_bytes()
+    assert etree.fromstring(e_invoice).findtext("{*}LegalMonetaryTotal/{*}PayableAmount") == "70.64"
+    assert pypdf.PdfReader(tmp_path / "a.pdf").attachments == {"invoice.xml": [e_invoice]}
+
+
+def test_where_there_is_no_e_invoice_nothing_is_written(sold: World, arcadia: Call, tmp_path: Path) -> None:
+    answer = arcadia("document", NUMBER, "--pdf", "a.pdf", "--xml", "a.xml")
+    refused(answer, f"{NUMBER} has no e-invoice", "its buyer pilot has no ABN")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_invoice_is_not_written_nowhere(arcadia: Call) -> None:
+    answer = arcadia("document", NUMBER)
+    assert (answer.code, answer.out) == (2, "")
+    assert "say where to: --pdf FILE, --xml FILE, or both" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.documents import pdf
+from arcadia_pipelines.documents import pdf, xml
 from arcadia_pipelines.documents.content import Buyer, Content, Line, State, content_of
 from arcadia_pipelines.documents.page import page
 from arcadia_pipelines.storage import database, documents
@@ -117,6 +117,10 @@ def faults(document: bytes, folder: Path) -> list[str]:
     """What breaks PDF/UA-1, as far as the checker looks: 16 of its 106 rules."""
     (folder / "document.pdf").write_bytes(document)
     return [finding.message for finding in pdfua.validate(str(folder / "document.pdf")).findings]
+
+
+def attachments(document: bytes) -> Mapping[str, list[bytes]]:
+    return pypdf.PdfReader(io.BytesIO(document)).attachments
 
 
 def said(content: Content) -> str:
@@ -306,6 +310,20 @@ def test_the_same_content_is_the_same_bytes_and_another_one_has_another_tag() ->
     assert len({pdf.tag(one) for one in (*changed, invoice())}) == 5
 
 
+def test_the_e_invoice_is_in_the_pdf_as_its_other_form(tmp_path: Path) -> None:
+    document = pdf.render(invoice())
+    assert attachments(document) == {"invoice.xml": [xml.render(invoice())]}
+    assert b"/AFRelationship/Alternative" in document
+    assert faults(document, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "of", [invoice(state=State.DRAFT), invoice(state=State.VOID), invoice(buyer=Buyer("Pilot", None, None, None))]
+)
+def test_a_pdf_without_an_e_invoice_has_nothing_attached(of: Content) -> None:
+    assert attachments(pdf.render(of)) == {}
+
+
 @pytest.mark.parametrize("lines", [1, 10, 200])
 def test_it_is_pdf_a_and_pdf_ua_at_any_length(lines: int, tmp_path: Path) -> None:
     """Beside the checker, typst itself refuses to write what breaks either standard."""
@@ -341,13 +359,11 @@ def amounts(content: Content) -> Iterator[str]:
 
 
 @pytest.mark.long
-def test_every_document_of_the_sample_year_says_its_invoice_to_the_cent(sample: World) -> None:
-    for month in range(1, 10):
-        sample.publish(f"2026-{month:02d}")
-    ids = [row[0] for row in sample.query("select id from billing.tenant_invoices")]
-    with database.snapshot(database.engine(sample.url)) as connection:
+def test_every_document_of_the_sample_year_says_its_invoice_to_the_cent(sample_year: World) -> None:
+    ids = [row[0] for row in sample_year.query("select id from billing.tenant_invoices")]
+    with database.snapshot(database.engine(sample_year.url)) as connection:
         contents = [content_of(row) for row in documents.content(connection, ids)]
-    assert len(contents) > 140
+    assert len(contents) == 160
     for content in contents:
         lines = texts(pdf.render(content))
         ends = Counter(one.rpartition(" ")[2] for one in lines)

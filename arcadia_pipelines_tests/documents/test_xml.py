@@ -109,7 +109,7 @@ def test_an_adjustment_note_is_a_credit_note_that_says_what_is_owed_to_the_tenan
     assert etree.QName(etree.fromstring(document)).localname == "CreditNote"
     assert said(document, "CreditNoteTypeCode") == [("381",)]
     assert said(document, "Note") == [
-        ("Adjustment note to INV-202603-00001, INV-202604-00001: the credits of 2026-05 exceed its charges",)
+        ("Adjustment note for INV-202603-00001, INV-202604-00001: the credits of 2026-05 exceed its charges",)
     ]
     assert said(document, "BillingReference/InvoiceDocumentReference/ID") == [
         ("INV-202603-00001",),
@@ -157,6 +157,7 @@ def test_what_has_no_gst_is_a_category_of_its_own_with_its_reason() -> None:
     assert said(partly, "InvoiceLine/Item/ClassifiedTaxCategory", "ID", "Percent") == [("S", "10"), ("E", "0")]
     assert totals(partly) == ("30.00", "5.00", "35.00", "35.00")
     assert said(partly, "BillingReference/InvoiceDocumentReference/ID") == [("INV-202604-00001",)]
+    assert said(partly, "Note") == [("Tax invoice and adjustment note for INV-202604-00001",)]
 
 
 def test_a_price_is_never_below_zero_keeps_its_decimals_and_says_how_many_units_it_is_for() -> None:
@@ -247,7 +248,7 @@ def test_ubls_schema_knows_what_is_not_ubl() -> None:
         (pilot(state=State.DRAFT), "INV-202605-00001 has no e-invoice: only what is issued has one"),
         (pilot(state=State.VOID), "INV-202605-00001 is void, which no e-invoice can say"),
         (content(gst_cents=0), "INV-202605-00001 has no lines, and so no e-invoice"),
-        (pilot(buyer=replace(pilot().buyer, abn=None)), "its buyer pilot has no ABN; send the PDF"),
+        (pilot(buyer=replace(pilot().buyer, abn=None)), "is addressed by ABN, and its buyer pilot has no ABN; once"),
         (pilot(buyer=replace(pilot().buyer, abn="71690944158")), "has the ABN '71690944158', which is none"),
         (pilot(buyer=replace(pilot().buyer, abn="٧١٦٩٠٩٤٤١٥٧")), "which is none"),
     ],
