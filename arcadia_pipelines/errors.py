@@ -44,6 +44,7 @@ is, with exit code 1.
         CommandError                cli/console.py
         DoubtfulRate                costs/fx_rates.py
         EmbeddedError               embedded.py
+        FinanceError                finance/client.py
         InvalidToken                api/auth.py
         KeysUnavailable             api/auth.py
         MigrationError              storage/migrations.py

@@ -43,6 +43,9 @@ VARIABLES = (
     "ARCADIA_DEBUG",
     "ARCADIA_DIGITALOCEAN_TOKEN",
     "ARCADIA_DIGITALOCEAN_URL",
+    "ARCADIA_FINANCE_HOLD",
+    "ARCADIA_FINANCE_TOKEN",
+    "ARCADIA_FINANCE_URL",
     "ARCADIA_FIRST_MONTH",
     "ARCADIA_HOME",
     "ARCADIA_LOCK_TIMEOUT",
@@ -89,6 +92,11 @@ class Settings:
     digitalocean_token: str | None = field(default=None, repr=False)
     """The token that the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
+    finance_url: str | None = None
+    """Where finance takes invoices; None: it is told nothing."""
+    finance_token: str | None = field(default=None, repr=False)
+    finance_hold: bool = False
+    """Whether finance is told of a month only once an operator says so."""
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -116,6 +124,9 @@ class Settings:
             lock_timeout_seconds=_count("ARCADIA_LOCK_TIMEOUT", cls.lock_timeout_seconds, 99_999),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
+            finance_url=_web_address("ARCADIA_FINANCE_URL", is_base=True),
+            finance_token=(os.environ.get("ARCADIA_FINANCE_TOKEN") or "").strip() or None,
+            finance_hold=_truth("ARCADIA_FINANCE_HOLD"),
         )
 
     def url(self) -> str:
@@ -128,6 +139,13 @@ def _count(variable: str, default: int, most: int = 9999) -> int:
     if not re.fullmatch(rf"[1-9]\d{{0,{len(str(most)) - 1}}}", text, re.ASCII):
         raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to {most}")
     return int(text)
+
+
+def _truth(variable: str) -> bool:
+    text = (os.environ.get(variable) or "false").strip().lower()
+    if text not in ("true", "false"):
+        raise SettingsError(f"{variable} is {text!r}: write true or false")
+    return text == "true"
 
 
 def _header_name(variable: str) -> str | None:

@@ -47,6 +47,7 @@ def surroundings(url: str, folder: Path) -> dict[str, str]:
         "ARCADIA_FIRST_MONTH": "",
         "ARCADIA_ALERT_WEBHOOK_URL": "",
         "ARCADIA_DIGITALOCEAN_TOKEN": "",
+        "ARCADIA_FINANCE_URL": os.environ.get("ARCADIA_FINANCE_URL", ""),
         "ARCADIA_DEBUG": "",
         "DAGSTER_HOME": str(PROJECT),
         "HOME": str(folder),

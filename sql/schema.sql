@@ -541,6 +541,24 @@ end $$;
 
 COMMENT ON FUNCTION billing.guard_new_lines() IS 'Lines are of their invoice''s month, and a locked invoice has those that its lines_sha256 is of. One that another system has put in, without that, takes its lines in one statement and then no more. Runs as the owner of the tables.';
 
+CREATE FUNCTION billing.guard_outbox() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if (new.invoice_id, new.tenant_id, new.period_start, new.revision, new.operation, new.payload, new.payload_sha256)
+       is distinct from
+       (old.invoice_id, old.tenant_id, old.period_start, old.revision, old.operation, old.payload, old.payload_sha256) then
+        raise exception 'row % of finance_outbox keeps what it says', old.id using errcode = 'restrict_violation';
+    end if;
+    if old.state = 'confirmed' and new.state <> 'confirmed' then
+        raise exception 'row % of finance_outbox is confirmed, and stays so', old.id using errcode = 'restrict_violation';
+    end if;
+    return new;
+end $$;
+
+COMMENT ON FUNCTION billing.guard_outbox() IS 'What finance is told does not change, and what it has confirmed is settled.';
+
 CREATE FUNCTION billing.guard_partition(of_lines regclass) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1906,6 +1924,84 @@ COMMENT ON COLUMN billing.event_heads.begun_after IS 'The chain that was begun b
 
 COMMENT ON COLUMN billing.event_heads.begun_after_sha256 IS 'The head of that chain then.';
 
+CREATE TABLE billing.finance_outbox (
+    id bigint NOT NULL,
+    invoice_id uuid NOT NULL,
+    tenant_id text NOT NULL,
+    period_start date NOT NULL,
+    revision integer NOT NULL,
+    operation text NOT NULL,
+    payload text NOT NULL,
+    payload_sha256 text NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    held boolean DEFAULT false NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    tried_since timestamp with time zone,
+    attempted_at timestamp with time zone,
+    settled_at timestamp with time zone,
+    last_error text,
+    finance_invoice_id text,
+    etag text,
+    enqueued_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT finance_outbox_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT finance_outbox_check CHECK (((state = ANY (ARRAY['confirmed'::text, 'refused'::text])) = (settled_at IS NOT NULL))),
+    CONSTRAINT finance_outbox_operation_check CHECK ((operation = ANY (ARRAY['put'::text, 'void'::text, 'payment'::text]))),
+    CONSTRAINT finance_outbox_payload_sha256_check CHECK ((payload_sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT finance_outbox_period_start_check CHECK ((EXTRACT(day FROM period_start) = (1)::numeric)),
+    CONSTRAINT finance_outbox_revision_check CHECK ((revision >= 1)),
+    CONSTRAINT finance_outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'uncertain'::text, 'confirmed'::text, 'refused'::text])))
+);
+
+COMMENT ON TABLE billing.finance_outbox IS 'What finance is to be told: one row per invoice, revision and operation, written in the transaction that issues, revises, voids or pays the invoice. Empty unless ARCADIA_FINANCE_URL is set.';
+
+COMMENT ON COLUMN billing.finance_outbox.id IS 'Order of entry: a tenant''s rows are sent in this order.';
+
+COMMENT ON COLUMN billing.finance_outbox.invoice_id IS 'The invoice.';
+
+COMMENT ON COLUMN billing.finance_outbox.tenant_id IS 'Its tenant.';
+
+COMMENT ON COLUMN billing.finance_outbox.period_start IS 'First day of its billing month, UTC.';
+
+COMMENT ON COLUMN billing.finance_outbox.revision IS 'The revision that it is about.';
+
+COMMENT ON COLUMN billing.finance_outbox.operation IS 'put (the invoice as it is), void, payment (an operator recorded that it was paid).';
+
+COMMENT ON COLUMN billing.finance_outbox.payload IS 'What is sent, as JSON; its bytes in UTF-8 never change.';
+
+COMMENT ON COLUMN billing.finance_outbox.payload_sha256 IS 'SHA-256 of those bytes.';
+
+COMMENT ON COLUMN billing.finance_outbox.state IS 'pending (finance certainly does not have it), sending (on its way), uncertain (it may have it: it is asked before anything is sent again), confirmed (it has it), refused (it will not take it).';
+
+COMMENT ON COLUMN billing.finance_outbox.held IS 'Not sent until an operator runs arcadia finance push.';
+
+COMMENT ON COLUMN billing.finance_outbox.attempts IS 'How often it was tried.';
+
+COMMENT ON COLUMN billing.finance_outbox.due_at IS 'When it is tried next.';
+
+COMMENT ON COLUMN billing.finance_outbox.tried_since IS 'When it was tried first; null: never.';
+
+COMMENT ON COLUMN billing.finance_outbox.attempted_at IS 'When it was tried last; null: never.';
+
+COMMENT ON COLUMN billing.finance_outbox.settled_at IS 'When it was confirmed or refused; null: it is neither.';
+
+COMMENT ON COLUMN billing.finance_outbox.last_error IS 'Why the last attempt failed; null: it did not.';
+
+COMMENT ON COLUMN billing.finance_outbox.finance_invoice_id IS 'Finance''s id of the invoice, once put is confirmed.';
+
+COMMENT ON COLUMN billing.finance_outbox.etag IS 'Finance''s version of it: a later revision names it.';
+
+COMMENT ON COLUMN billing.finance_outbox.enqueued_at IS 'When it was written.';
+
+ALTER TABLE billing.finance_outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.finance_outbox_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE billing.gate (
 );
 
@@ -2960,6 +3056,12 @@ ALTER TABLE ONLY billing.event_chain
 ALTER TABLE ONLY billing.event_heads
     ADD CONSTRAINT event_heads_pkey PRIMARY KEY (chain);
 
+ALTER TABLE ONLY billing.finance_outbox
+    ADD CONSTRAINT finance_outbox_invoice_id_revision_operation_key UNIQUE (invoice_id, revision, operation);
+
+ALTER TABLE ONLY billing.finance_outbox
+    ADD CONSTRAINT finance_outbox_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.fx_rates
     ADD CONSTRAINT fx_rates_pkey PRIMARY KEY (period_start);
 
@@ -3096,6 +3198,12 @@ CREATE INDEX deployment_quote_lines_deployment_id_idx ON ONLY billing.deployment
 
 CREATE INDEX deployment_resources_deployment_id_idx ON billing.deployment_resources USING btree (deployment_id);
 
+CREATE INDEX finance_outbox_open ON billing.finance_outbox USING btree (period_start, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'uncertain'::text]));
+
+CREATE INDEX finance_outbox_open_of_tenant ON billing.finance_outbox USING btree (tenant_id, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'uncertain'::text]));
+
+CREATE INDEX finance_outbox_refused ON billing.finance_outbox USING btree (period_start) WHERE (state = 'refused'::text);
+
 CREATE INDEX invoice_events_invoice_id_idx ON billing.invoice_events USING btree (invoice_id);
 
 CREATE INDEX invoice_events_period_start_idx ON billing.invoice_events USING btree (period_start);
@@ -3150,6 +3258,8 @@ CREATE TRIGGER event_chain_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON
 
 CREATE TRIGGER events_are_chained AFTER INSERT ON billing.invoice_events REFERENCING NEW TABLE AS new_events FOR EACH STATEMENT EXECUTE FUNCTION billing.chain_events();
 
+CREATE TRIGGER guard_outbox BEFORE UPDATE ON billing.finance_outbox FOR EACH ROW EXECUTE FUNCTION billing.guard_outbox();
+
 CREATE TRIGGER invoice_events_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.invoice_events FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER invoices_are_never_all_deleted BEFORE TRUNCATE ON billing.tenant_invoices FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_truncate();
@@ -3178,6 +3288,9 @@ CREATE TRIGGER usage_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUN
 
 ALTER TABLE ONLY billing.documents
     ADD CONSTRAINT documents_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id);
+
+ALTER TABLE ONLY billing.finance_outbox
+    ADD CONSTRAINT finance_outbox_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id);
 
 ALTER TABLE ONLY billing.month_costs
     ADD CONSTRAINT month_costs_period_start_fkey FOREIGN KEY (period_start) REFERENCES billing.cloud_invoices(period_start);

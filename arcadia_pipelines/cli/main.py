@@ -17,6 +17,7 @@ from arcadia_pipelines.cli import api, db, export, operators, proof, reprice, ui
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
 from arcadia_pipelines.cli import documents as document_commands
+from arcadia_pipelines.cli import finance as finance_commands
 from arcadia_pipelines.cli import history as history_commands
 from arcadia_pipelines.cli import prices as price_commands
 from arcadia_pipelines.cli import quote as quote_commands
@@ -147,6 +148,7 @@ for command in (
     document_commands.document,
     document_commands.month_documents,
     export.export,
+    finance_commands.finance,
     history_commands.diff,
     history_commands.explain,
     price_commands.prices,

@@ -42,6 +42,7 @@ SECTIONS = {
     "Costs and files": {
         "costs": "The provider's bills, exchange rates, margins",
         "export": "Write months to files for other programs",
+        "finance": "Tell finance of invoices, and compare",
     },
     "Servers and the demo": {
         "demo": "Load sample data, invoice it, show the result",

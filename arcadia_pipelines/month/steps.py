@@ -26,6 +26,7 @@ from arcadia_pipelines.storage import (
     migrations,
     missing,
     operations,
+    outbox,
     publication,
     quotes,
     usage,
@@ -129,7 +130,10 @@ def invoice(connection: Connection, month: BillingMonth, cutoff: dt.datetime) ->
 
 
 def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run_id: str) -> publication.Published:
-    """Write the invoices that differ, their lines and their events; record which subscriptions each bills."""
+    """Write the invoices that differ, their lines and their events; record which subscriptions each bills.
+
+    And what finance is to be told of them, if there is one.
+    """
     of = publication.Publication(month, invoiced.usage_cutoff, run_id)
     published = publication.publish(connection, of, invoiced.plans, kept=invoiced.scope.settled)
     scope.remember_invoiced(connection, month, invoiced.scope, list(published.left["tenant_id"]))
@@ -137,6 +141,7 @@ def publish(connection: Connection, month: BillingMonth, invoiced: Invoiced, run
     billed.record(connection, month, [*invoiced.held_back.dropna(), *as_they_were])
     if len(published.changed):
         intact.remember(connection, month)
+    outbox.enqueue(connection, month)
     return published
 
 

@@ -20,7 +20,7 @@ from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
-from arcadia_pipelines.proof import controls, cost_controls, late
+from arcadia_pipelines.proof import controls, cost_controls, finance_controls, late
 from arcadia_pipelines.proof.controls import CONTROLS, Control, Finding
 from arcadia_pipelines.storage import ledger
 
@@ -65,7 +65,14 @@ def partitioned_checks() -> Iterator[None]:
         yield
 
 
-_CHECKED = ("metered_usage", "deployment_quotes", "tenant_invoices", "cloud_invoices", "cost_allocations")
+_CHECKED = (
+    "metered_usage",
+    "deployment_quotes",
+    "tenant_invoices",
+    "cloud_invoices",
+    "cost_allocations",
+    "finance_invoices",
+)
 _LATE = "no_late_usage_in_the_month_before"
 _NONE_LATE = "No usage of the month before was received after that month was frozen."
 _LATE_REMEDY = "Materialise {} again to bill it. If an invoice is paid, delivered or pushed, the next one carries it."
@@ -81,7 +88,8 @@ _Reported = dg.AssetCheckResult | dg.Output[None] | dg.AssetCheckEvaluation
 
 def _checks(asset: str) -> dg.AssetChecksDefinition:
     """The asset's checks, in one step."""
-    mine = [control for control in (*CONTROLS, *cost_controls.CONTROLS) if control.asset == asset]
+    every = (*CONTROLS, *cost_controls.CONTROLS, *finance_controls.CONTROLS)
+    mine = [control for control in every if control.asset == asset]
     specs = [
         dg.AssetCheckSpec(c.name, asset=asset, description=c.description, blocking=c.blocking, partitions_def=MONTHS)
         for c in mine

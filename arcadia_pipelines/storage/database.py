@@ -160,6 +160,15 @@ def month_at_an_instant(on: Engine, month: BillingMonth, publishes: bool = False
         yield connection
 
 
+@contextmanager
+def beside_month(on: Engine, month: BillingMonth) -> Iterator[Connection]:
+    """A transaction that waits while the month is written, and lets the month wait; many of these may run at once."""
+    with watched_transaction(on) as (connection, watch):
+        _take(connection, watch, _GATE, _SIDE_BY_SIDE, _EXCLUSIVE)
+        _take(connection, watch, _lock_of(month), "row share", str(month))
+        yield connection
+
+
 def _lock_of(month: BillingMonth) -> str:
     """One table for each month of the calendar: the Januaries of two years wait for each other, which does no harm."""
     return f"billing.month_{month.start:%m}"

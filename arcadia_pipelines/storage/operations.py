@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from arcadia_pipelines.billing.money import TEXT, Series
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
-from arcadia_pipelines.storage import billed, bulk, corrections, credits, usage
+from arcadia_pipelines.storage import billed, bulk, corrections, credits, outbox, usage
 from arcadia_pipelines.storage.acts import CHANGE_STATUS, CHANGES, RECORD, Author, act_parameters, numbers
 from arcadia_pipelines.storage.catalogue import GST_FREE
 from arcadia_pipelines.storage.database import refuse_partial_view
@@ -100,6 +100,12 @@ def drafts(connection: Connection, month: BillingMonth, tenants: Collection[str]
     return [row["id"] for row in rows if not row["on_hold"]], on_hold
 
 
+def issued(connection: Connection, invoices: Collection[UUID]) -> list[UUID]:
+    """Those of the invoices that are issued."""
+    query = "select id from billing.tenant_invoices where id = any(%(ids)s) and status = 'issued'"
+    return list(connection.exec_driver_sql(query, {"ids": list(invoices)}).scalars())
+
+
 def change(
     connection: Connection,
     act: Act,
@@ -127,6 +133,8 @@ def change(
             _refuse_tenant(row)
         _refuse_elsewhere(connection, list(invoices))
         _refuse_outdated(connection, list(invoices))
+    if act in (REOPEN, WITHDRAW):
+        _take_back(connection, act, list(invoices))
     connection.exec_driver_sql(CHANGES)
     done: list[Row] = []
     for month in sorted(set(invoices.values())):
@@ -143,7 +151,19 @@ def change(
         for statement in (CHANGE_STATUS, RECORD):
             connection.exec_driver_sql(statement, parameters)
         done += [dict(row) for row in connection.exec_driver_sql(_DONE, parameters).mappings()]
+        if act in (ISSUE, VOID, PAY):
+            outbox.enqueue(connection, month, [invoice for invoice, of in invoices.items() if of == month])
     return done
+
+
+def _take_back(connection: Connection, act: Act, invoices: Sequence[UUID]) -> None:
+    """What finance is to be told of an invoice that is reopened or withdrawn; of none that it may be about to have."""
+    if unsettled := outbox.in_flight(connection, invoices):
+        raise OperationRefused(
+            f"{', '.join(unsettled)} is on its way to finance, which may have it: run `arcadia finance push` first"
+        )
+    take_back = outbox.forget if act is REOPEN else outbox.withdraw
+    take_back(connection, invoices)
 
 
 def _refuse_state(act: Act, row: RowMapping) -> None:

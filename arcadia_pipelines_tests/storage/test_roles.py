@@ -46,6 +46,8 @@ RIGHTS = {
     "billing.documents": ("select insert", "select"),
     "billing.event_chain": ("select", ""),
     "billing.event_heads": ("select", ""),
+    "billing.finance_outbox": (EVERYTHING, "select"),
+    "billing.finance_outbox_id_seq": ("", ""),
     "billing.fx_rates": (EVERYTHING, "select"),
     "billing.gate": ("update", ""),
     "billing.invoice_corrections": (EVERYTHING, ""),
