@@ -9,7 +9,7 @@ SECTIONS = {
         "show": "Show a tenant's invoice of a month",
         "explain": "Show where an invoice's amounts come from",
         "diff": "Compare two revisions of an invoice",
-        "document": "Write an invoice as a PDF",
+        "document": "Write an invoice as a PDF or an e-invoice",
         "documents": "Write a month's invoices as PDFs",
     },
     "Operators' acts": {
