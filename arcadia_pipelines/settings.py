@@ -41,6 +41,7 @@ VARIABLES = (
     "ARCADIA_API_SECRET",
     "ARCADIA_DATABASE_URL",
     "ARCADIA_DEBUG",
+    "ARCADIA_DELIVER_ON_DOWNLOAD",
     "ARCADIA_DIGITALOCEAN_TOKEN",
     "ARCADIA_DIGITALOCEAN_URL",
     "ARCADIA_FINANCE_HOLD",
@@ -89,6 +90,8 @@ class Settings:
     """How many requests a minute one API process answers to one tenant, or to platform admins together."""
     lock_timeout_seconds: int = 600
     """How long a month end or an operator's act waits for a lock."""
+    deliver_on_download: bool = False
+    """Whether an invoice is delivered, and locked, once its tenant has downloaded it through the API."""
     digitalocean_token: str | None = field(default=None, repr=False)
     """The token that the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
@@ -122,6 +125,7 @@ class Settings:
             api_clients=_count("ARCADIA_API_CLIENTS", cls.api_clients),
             api_requests=_count("ARCADIA_API_REQUESTS", cls.api_requests, 9_999_999),
             lock_timeout_seconds=_count("ARCADIA_LOCK_TIMEOUT", cls.lock_timeout_seconds, 99_999),
+            deliver_on_download=_truth("ARCADIA_DELIVER_ON_DOWNLOAD"),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
             finance_url=_web_address("ARCADIA_FINANCE_URL", is_base=True),

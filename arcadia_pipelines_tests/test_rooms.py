@@ -12,7 +12,7 @@ MAY_CALL = {
     "again": {"billing", "storage"},
     "month": {"again", "billing", "storage"},
     "costs": {"billing", "storage"},
-    "proof": {"again", "billing", "costs", "month", "storage"},
+    "proof": {"again", "billing", "costs", "documents", "month", "storage"},
     "exports": {"billing", "storage"},
     "documents": {"billing", "storage"},
     "finance": {"billing", "storage"},

@@ -14,11 +14,11 @@ CREATE FUNCTION billing.admit_api() RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    perform billing.admit_api_to_terms();
-    grant select on billing.suppliers, billing.invoice_line_gst to arcadia_api;
+    perform billing.admit_api_to_suppliers();
+    grant execute on function billing.deliver_download(uuid, integer, text, text, text) to arcadia_api;
 end $$;
 
-COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history and who sells, the price list with tenants'' own prices, discounts and commitments, and cost beside revenue, each as the transaction''s settings say. Run by the owner of the tables, once the role is there; safe to run again.';
+COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history and who sells, the price list with tenants'' own prices, discounts and commitments, and cost beside revenue, each as the transaction''s settings say; and note that a tenant downloads its own invoice. Run by the owner of the tables, once the role is there; safe to run again.';
 
 CREATE FUNCTION billing.admit_api_to_costs() RETURNS void
     LANGUAGE plpgsql
@@ -110,6 +110,17 @@ begin
 end $$;
 
 COMMENT ON FUNCTION billing.admit_api_to_prices() IS 'The third part of admit_api().';
+
+CREATE FUNCTION billing.admit_api_to_suppliers() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing.admit_api_to_terms();
+    grant select on billing.suppliers, billing.invoice_line_gst to arcadia_api;
+end $$;
+
+COMMENT ON FUNCTION billing.admit_api_to_suppliers() IS 'The fifth part of admit_api().';
 
 CREATE FUNCTION billing.admit_api_to_terms() RETURNS void
     LANGUAGE plpgsql
@@ -279,6 +290,44 @@ end $$;
 
 COMMENT ON FUNCTION billing.commitments() IS 'cloud.commitments; no rows if the platform has none.';
 
+CREATE FUNCTION billing.deliver_download(of_invoice uuid, shown_revision integer, of_format text, of_sha256 text, of_made_by text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    tenant constant text := nullif(current_setting('arcadia.tenant_id', true), '');
+    invoice billing.tenant_invoices;
+begin
+    if current_setting('arcadia.role', true) is distinct from 'tenant' or tenant is null then
+        raise exception 'only a tenant''s own download delivers an invoice' using errcode = 'insufficient_privilege';
+    end if;
+    select * into invoice from billing.tenant_invoices where id = of_invoice and tenant_id = tenant for update;
+    if not found or invoice.revision <> shown_revision or invoice.status not in ('issued', 'paid') then
+        return false;
+    end if;
+    if invoice.delivered_at is null then
+        update billing.tenant_invoices i
+        set delivered_at = now(), updated_at = greatest(now(), i.updated_at),
+            supplier_id = coalesce(i.supplier_id, s.id),
+            due_on = coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days)
+        from (select) as one left join billing.suppliers s on s.id = coalesce(
+            invoice.supplier_id, (select id from billing.suppliers where effective_from <= invoice.period_start
+                                  order by effective_from desc, id desc limit 1))
+        where i.id = of_invoice;
+        insert into billing.invoice_events
+            (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
+             reason, run_id)
+        values (invoice.id, invoice.invoice_number, invoice.tenant_id, invoice.period_start, 'delivered', invoice.revision,
+                invoice.total_cents, invoice.content_sha256, 'tenant ' || tenant, 'downloaded through the API', '');
+    end if;
+    insert into billing.documents (invoice_id, revision, state, format, sha256, made_by)
+    values (of_invoice, shown_revision, 'issued', of_format, of_sha256, of_made_by)
+    on conflict (invoice_id, revision, state, format) do nothing;
+    return true;
+end $$;
+
+COMMENT ON FUNCTION billing.deliver_download(of_invoice uuid, shown_revision integer, of_format text, of_sha256 text, of_made_by text) IS 'Notes that the tenant of the transaction''s settings downloads this document of its own invoice: from then on the invoice is locked. False, and nothing is noted, if it is not the tenant''s, not issued or paid, or of another revision meanwhile. All that the read API may change, and it does so only with ARCADIA_DELIVER_ON_DOWNLOAD.';
+
 CREATE FUNCTION billing.discounts() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, line_kind text, resource_kind text, percent numeric, amount_cents numeric, starts_on date, ends_on date, description text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -389,6 +438,32 @@ begin
 end $$;
 
 COMMENT ON FUNCTION billing.extend_chain(of_chain text, ids bigint[], events bytea[], invoices bytea[]) IS 'Appends events to a chain, in order: their ids, their digests and those of their invoices.';
+
+CREATE FUNCTION billing.guard_email() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tg_op = 'DELETE' then
+        raise exception 'an e-mail stays in the outbox, whatever became of it' using errcode = 'restrict_violation';
+    end if;
+    if (new.invoice_id, new.period_start, new.entered_at) is distinct from (old.invoice_id, old.period_start, old.entered_at)
+       or old.state <> 'pending' and (new.revision, new.message_id) is distinct from (old.revision, old.message_id) then
+        raise exception 'an e-mail keeps its invoice and, once it is sent, its revision and its Message-ID'
+            using errcode = 'restrict_violation';
+    end if;
+    if new.state <> old.state and (old.state, new.state) not in (
+        ('pending', 'sending'), ('pending', 'refused'), ('sending', 'sent'), ('sending', 'pending'), ('sending', 'uncertain'),
+        ('sending', 'refused'), ('uncertain', 'sent'), ('uncertain', 'pending'), ('uncertain', 'refused'), ('sent', 'refused'),
+        ('refused', 'pending')
+    ) then
+        raise exception 'an e-mail that is % cannot become %', old.state, new.state using errcode = 'restrict_violation';
+    end if;
+    new.changed_at := now();
+    return new;
+end $$;
+
+COMMENT ON FUNCTION billing.guard_email() IS 'What may become of an e-mail.';
 
 CREATE FUNCTION billing.guard_invoice() RETURNS trigger
     LANGUAGE plpgsql
@@ -1883,6 +1958,50 @@ COMMENT ON COLUMN billing.documents.made_by IS 'What made it: the renderer and i
 
 COMMENT ON COLUMN billing.documents.left_at IS 'When it first left.';
 
+CREATE TABLE billing.email_outbox (
+    invoice_id uuid NOT NULL,
+    period_start date NOT NULL,
+    revision integer NOT NULL,
+    recipient text NOT NULL,
+    message_id text NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    said text,
+    operator text NOT NULL,
+    reason text NOT NULL,
+    run_id text,
+    entered_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT email_outbox_operator_check CHECK ((operator <> ''::text)),
+    CONSTRAINT email_outbox_revision_check CHECK ((revision >= 1)),
+    CONSTRAINT email_outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'sent'::text, 'uncertain'::text, 'refused'::text])))
+);
+
+COMMENT ON TABLE billing.email_outbox IS 'Invoices that go to their tenants by e-mail: one row per invoice. `sending` is committed before the message leaves, and the invoice is delivered from then on; what became uncertain is never sent again by itself.';
+
+COMMENT ON COLUMN billing.email_outbox.invoice_id IS 'The invoice.';
+
+COMMENT ON COLUMN billing.email_outbox.period_start IS 'First day of its billing month, UTC.';
+
+COMMENT ON COLUMN billing.email_outbox.revision IS 'The revision that is sent; of a pending one, as it was when it was entered.';
+
+COMMENT ON COLUMN billing.email_outbox.recipient IS 'The address: the tenant''s billing_email, as the invoice has it.';
+
+COMMENT ON COLUMN billing.email_outbox.message_id IS 'The Message-ID, the same however often it is sent.';
+
+COMMENT ON COLUMN billing.email_outbox.state IS 'pending; sending; sent (the server took it); uncertain (nobody knows whether it did: an operator decides); refused (by the server, or it came back).';
+
+COMMENT ON COLUMN billing.email_outbox.said IS 'What the server, or the operator, said last.';
+
+COMMENT ON COLUMN billing.email_outbox.operator IS 'Who asked for it.';
+
+COMMENT ON COLUMN billing.email_outbox.reason IS 'Why.';
+
+COMMENT ON COLUMN billing.email_outbox.run_id IS 'The Dagster run that did it; null: none.';
+
+COMMENT ON COLUMN billing.email_outbox.entered_at IS 'When it was asked for.';
+
+COMMENT ON COLUMN billing.email_outbox.changed_at IS 'When it came into its state.';
+
 CREATE TABLE billing.event_chain (
     chain text NOT NULL,
     place bigint NOT NULL,
@@ -3050,6 +3169,12 @@ ALTER TABLE ONLY billing.deployment_resources
 ALTER TABLE ONLY billing.documents
     ADD CONSTRAINT documents_pkey PRIMARY KEY (invoice_id, revision, state, format);
 
+ALTER TABLE ONLY billing.email_outbox
+    ADD CONSTRAINT email_outbox_message_id_key UNIQUE (message_id);
+
+ALTER TABLE ONLY billing.email_outbox
+    ADD CONSTRAINT email_outbox_pkey PRIMARY KEY (invoice_id);
+
 ALTER TABLE ONLY billing.event_chain
     ADD CONSTRAINT event_chain_pkey PRIMARY KEY (chain, place);
 
@@ -3198,6 +3323,8 @@ CREATE INDEX deployment_quote_lines_deployment_id_idx ON ONLY billing.deployment
 
 CREATE INDEX deployment_resources_deployment_id_idx ON billing.deployment_resources USING btree (deployment_id);
 
+CREATE INDEX email_outbox_period_start_state_idx ON billing.email_outbox USING btree (period_start, state);
+
 CREATE INDEX finance_outbox_open ON billing.finance_outbox USING btree (period_start, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'uncertain'::text]));
 
 CREATE INDEX finance_outbox_open_of_tenant ON billing.finance_outbox USING btree (tenant_id, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'uncertain'::text]));
@@ -3254,6 +3381,10 @@ CREATE TRIGGER credit_grants_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE
 
 CREATE TRIGGER documents_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.documents FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
+CREATE TRIGGER email_outbox_is_guarded BEFORE DELETE OR UPDATE ON billing.email_outbox FOR EACH ROW EXECUTE FUNCTION billing.guard_email();
+
+CREATE TRIGGER email_outbox_stays BEFORE TRUNCATE ON billing.email_outbox FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
 CREATE TRIGGER event_chain_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.event_chain FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER events_are_chained AFTER INSERT ON billing.invoice_events REFERENCING NEW TABLE AS new_events FOR EACH STATEMENT EXECUTE FUNCTION billing.chain_events();
@@ -3288,6 +3419,9 @@ CREATE TRIGGER usage_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUN
 
 ALTER TABLE ONLY billing.documents
     ADD CONSTRAINT documents_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id);
+
+ALTER TABLE ONLY billing.email_outbox
+    ADD CONSTRAINT email_outbox_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id);
 
 ALTER TABLE ONLY billing.finance_outbox
     ADD CONSTRAINT finance_outbox_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES billing.tenant_invoices(id);

@@ -90,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.sheets = asyncio.Semaphore(min(SHEETS_AT_ONCE, max(1, settings.api_connections - 1)))
     app.state.quoting = asyncio.Semaphore(QUOTES_AT_ONCE)
     app.state.documents = documents.turns()
+    app.state.deliver_on_download = settings.deliver_on_download
     app.include_router(_operations)
     app.include_router(documents.router)  # before the invoice: its id is no UUID with .pdf at its end
     app.include_router(_invoices)
@@ -261,7 +262,8 @@ class Head:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        as_get = {**scope, "method": "GET"}  # the server and the log go on with what was asked
+        # The server and the log go on with what was asked; a route may want to know.
+        as_get = {**scope, "method": "GET", "is_head": True}
 
         async def headers_only(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)

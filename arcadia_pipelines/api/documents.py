@@ -17,9 +17,10 @@ from arcadia_pipelines.api import queries
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.api.dependencies import PRIVATE, NoParameters, Who, names, turn
 from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
-from arcadia_pipelines.documents import files, pdf, xml
+from arcadia_pipelines.documents import delivery, files, pdf, xml
 from arcadia_pipelines.documents.content import Content, NoDocument, content_of
 
+_ATTEMPTS = 3  # at a download that is a delivery, while the month is run
 _AT_ONCE = 2  # each is a thread that is busy; more wait
 
 
@@ -30,7 +31,8 @@ def _responses(media_type: str) -> dict[int | str, dict[str, Any]]:
 
 router = APIRouter(prefix="/api/v1", tags=["invoices"])
 
-_Answer = Callable[[Content], Response]
+_Answer = Callable[[Content, str | None], Response]
+"""Answers with an invoice's content to an If-None-Match."""
 
 
 def turns() -> asyncio.Semaphore:
@@ -50,7 +52,7 @@ async def invoice_pdf(
 
     The same revision is the same bytes, as long as the same version of Arcadia makes them: then so is the ETag.
     """
-    return await _made(request, who, invoice_id, lambda content: _pdf(content, if_none_match))
+    return await _made(request, who, invoice_id, if_none_match, _pdf)
 
 
 @router.get("/invoices/{invoice_id}.xml", response_class=Response, responses=_responses("application/xml"))
@@ -65,19 +67,45 @@ async def invoice_xml(
 
     Nor is that of a draft, of a void invoice, or of one to a tenant without an ABN: there is none.
     """
-    return await _made(request, who, invoice_id, lambda content: _xml(content, if_none_match))
+    return await _made(request, who, invoice_id, if_none_match, _xml)
 
 
-async def _made(request: Request, who: Principal, invoice_id: uuid.UUID, answer: _Answer) -> Response:
-    """What answers with the invoice's content, in a thread. Raises Problem if there is no invoice or no document."""
-    found = await queries.content(request.app.state.pool, who, invoice_id)
-    if found is None:
-        raise Problem("not-found", "no invoice of this id")
-    async with turn(request.app.state.documents):
-        try:
-            return await to_thread.run_sync(lambda: answer(content_of(found)))
-        except NoDocument as error:
-            raise Problem("not-found", str(error)) from error
+async def _made(
+    request: Request, who: Principal, invoice_id: uuid.UUID, if_none_match: str | None, answer: _Answer
+) -> Response:
+    """What answers with the invoice's content, in a thread. Raises Problem if there is no invoice or no document.
+
+    A tenant's own download may be the delivery, which is noted before the document leaves.
+    """
+    for _attempt in range(_ATTEMPTS):
+        found = await queries.content(request.app.state.pool, who, invoice_id)
+        if found is None:
+            raise Problem("not-found", "no invoice of this id")
+        delivers = _delivers(request, who) and found["status"] in ("issued", "paid")
+        known = None if delivers and not found["delivered_at"] else if_none_match
+        async with turn(request.app.state.documents):
+            try:
+                made = await to_thread.run_sync(_of, answer, found, known)
+            except NoDocument as error:
+                raise Problem("not-found", str(error)) from error
+        if not delivers or made.status_code == 304 or await _note(request, who, found, made):
+            return made
+    raise Problem("unavailable", "the invoice is being revised: try again", {"Retry-After": "1"})
+
+
+def _of(answer: _Answer, found: dict[str, Any], if_none_match: str | None) -> Response:
+    return answer(content_of(found), if_none_match)
+
+
+def _delivers(request: Request, who: Principal) -> bool:
+    """Whether a download delivers: a tenant's, if so configured, and not a look at the headers."""
+    return request.app.state.deliver_on_download and not who.is_admin and not request.scope.get("is_head")
+
+
+async def _note(request: Request, who: Principal, found: dict[str, Any], made: Response) -> bool:
+    """Note that the document is delivered; False if the invoice was revised meanwhile."""
+    kept = delivery.made_of(bytes(made.body), str(made.media_type).rpartition("/")[2])
+    return await queries.deliver(request.app.state.pool, who, found["id"], found["revision"], kept)
 
 
 def _pdf(content: Content, if_none_match: str | None) -> Response:

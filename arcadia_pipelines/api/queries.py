@@ -13,7 +13,7 @@ import datetime as dt
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, Any, LiteralString, Self
 
 from psycopg import AsyncConnection, OperationalError
@@ -72,6 +72,7 @@ _EVENTS: LiteralString = """
         from billing.invoice_events where invoice_id = %(id)s order by id
     ) e
 """
+_DELIVER: LiteralString = "select billing.deliver_download(%(id)s, %(revision)s, %(format)s, %(sha256)s, %(made_by)s)"
 # Not a parameter: nearly every invoice is issued and hardly any is void, which wants another plan.
 _STATUS: dict[str, LiteralString] = {
     "draft": " and status = 'draft'",
@@ -220,6 +221,16 @@ async def content(on: Pool, who: Principal, invoice_id: uuid.UUID) -> dict[str, 
     """The row of storage.documents.CONTENT of the invoice; None where there is none to be seen."""
     async with reading(on, who) as connection, connection.cursor(row_factory=dict_row) as cursor:
         return await (await cursor.execute(documents.CONTENT, {"ids": [invoice_id]})).fetchone()
+
+
+async def deliver(on: Pool, who: Principal, invoice_id: uuid.UUID, revision: int, made: documents.Made) -> bool:
+    """Note that the tenant downloads this document of its invoice; False if that is of another revision meanwhile."""
+    parameters = {"id": invoice_id, "revision": revision, **asdict(made)}
+    async with _connection(on) as connection, connection.transaction():
+        await connection.execute("set transaction isolation level read committed, read write")
+        await connection.execute(f"select who.known from {_WHO}", _asking(who))
+        [[is_noted]] = await (await connection.execute(_DELIVER, parameters)).fetchall()
+        return bool(is_noted)
 
 
 async def events(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None:

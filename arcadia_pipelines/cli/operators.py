@@ -69,6 +69,14 @@ def withdraw_from_finance() -> None:
     """Note that INVOICEs are not with finance any more, once they were taken back there. They can change again then."""
 
 
+@_command(
+    _INVOICES,
+    click.option("--into", default="", metavar="URL", help="A folder or an object store for the PDFs."),
+)
+def deliver() -> None:
+    """Deliver INVOICEs: write their PDFs, which you give to the tenants. They are locked from then on."""
+
+
 @_command(_MONTH, click.option("--tenant", "tenants", multiple=True, help="Only this tenant's draft; may be repeated."))
 def issue_drafts() -> None:
     """Issue MONTH's drafts as they are. A tenant on hold keeps its draft."""
@@ -222,6 +230,7 @@ COMMANDS = (
     mark_invoice_paid,
     reopen_invoice,
     withdraw_from_finance,
+    deliver,
     issue_drafts,
     hold_tenant,
     release_tenant,

@@ -53,7 +53,7 @@ def write_month(connection: Connection, month: BillingMonth, into: str) -> Itera
     Yields how many are written, and of how many. A file that was there is replaced. The connection sees one state
     throughout (database.snapshot). Raises NotWritten, and NoDocument if nobody was entered as the supplier.
     """
-    put, invoices = _writer(into), documents.of_month(connection, month)
+    put, invoices = writer(into), documents.of_month(connection, month)
     yield 0, len(invoices)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for first in range(0, len(invoices), _READ):
@@ -71,7 +71,7 @@ def _make(content: Content, put: Put) -> None:
     put(name_of(content), pdf.render(content))
 
 
-def _writer(into: str) -> Put:
+def writer(into: str) -> Put:
     """What writes a document under a name there. Raises NotWritten."""
     try:
         system, folder = fsspec.core.url_to_fs(into)

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.documents import delivery, files
 from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
@@ -73,6 +74,13 @@ class _OnInvoices(_Operation):
 class _Payment(_OnInvoices):
     paid_on: str = Field(
         "", description="The day of the payment, like 2026-05-14, not before the invoices were issued; empty: now."
+    )
+
+
+class _Delivery(_OnInvoices):
+    into: str = Field(
+        "",
+        description="For the PDFs: a folder on the server that runs this, or an object store; empty: nowhere.",
     )
 
 
@@ -224,6 +232,27 @@ def withdraw_from_finance(context: dg.OpExecutionContext, config: _OnInvoices, d
     An issued one can change again, a void one can be reopened, and a paid one stays as it is.
     """
     _change(context, config, database, operations.WITHDRAW)
+
+
+@_operation
+def deliver(context: dg.OpExecutionContext, config: _Delivery, database: BillingDatabase) -> None:
+    """Deliver invoices: write their PDFs, and note that these go to the tenants by you. They are locked from then on.
+
+    What they bill too little or too much later is on the tenants' next invoices. Delivered again, an invoice is the
+    same PDF.
+    """
+    author = _author(context, config)
+    put = files.writer(config.into) if config.into and not config.dry_run else None
+    with database.transaction() as connection:
+        invoices = operations.find(connection, config.invoices)
+    with database.month(*invoices.values()) as connection:
+        done = delivery.deliver(connection, list(invoices), author)
+        report = reporting.delivered([one.content for one in done if one.is_first], len(done), config.dry_run)
+        _end(connection, config)
+    for one in done:  # once it is committed that they are delivered
+        if put:
+            put(files.name_of(one.content), one.document)
+    _tell(context, config, report, invoices.values())
 
 
 @_operation
@@ -436,6 +465,7 @@ OPERATIONS = (
     mark_invoice_paid,
     reopen_invoice,
     withdraw_from_finance,
+    deliver,
     issue_drafts,
     hold_tenant,
     release_tenant,

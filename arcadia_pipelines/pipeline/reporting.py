@@ -17,6 +17,7 @@ from arcadia_pipelines.billing.money import WHOLE, Series, cast, dollars, number
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs.allocation import Allocated
 from arcadia_pipelines.costs.bills import Standing, Stored
+from arcadia_pipelines.documents.content import Content
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.operations import Row
@@ -216,6 +217,20 @@ def operation(state: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[
         "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
         "invoices_changed": dg.MetadataValue.int(len(done)),
         "changed": table(_in_dollars(pd.DataFrame(done, dtype=object))),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def delivered(first: Sequence[Content], of: int, dry_run: bool) -> Metadata:
+    """What the delivery of so many invoices did, the `first` of which had not been delivered."""
+    total = sum(content.total_cents for content in first)
+    before = f"; {of - len(first):,} had been delivered before" if of > len(first) else ""
+    summary = f"{number_of(len(first), 'invoices')} {_now('delivered', dry_run)}, ${dollars(total)} with GST{before}"
+    rows = [{"invoice": content.number, "tenant_id": content.tenant_id} for content in first]
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "invoices_changed": dg.MetadataValue.int(len(first)),
+        "changed": table(pd.DataFrame(rows, columns=["invoice", "tenant_id"], dtype=object)),
         "dry_run": dg.MetadataValue.bool(dry_run),
     }
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.proof import left
 from arcadia_pipelines.proof.audits import amounts, carried, entered, records
 from arcadia_pipelines.proof.audits.amounts import STANDING
 from arcadia_pipelines.proof.audits.kinds import Audit
-from arcadia_pipelines.proof.controls import Finding, find
+from arcadia_pipelines.proof.controls import Control, Finding, find
 from arcadia_pipelines.storage import chain, ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_partial_view
@@ -53,6 +54,8 @@ _LOOKED_AT = f"""
     )
     select *, {len(losses.TELLS_OF)} as tables from lines, usage, quoted, events, invoices
 """
+# Not by a query: documents are made again.
+_LEFT = Audit(Control(left.NAME, "tenant_invoices", left.DESCRIPTION, query="", remedy=left.REMEDY), "documents")
 _LEFT_OUT = ("void", "held_back", "frozen", "deployment_deleted")
 
 
@@ -98,6 +101,7 @@ def run(connection: Connection, month: BillingMonth) -> Report:
     parameters = bounds(month)
     counts = connection.exec_driver_sql(_LOOKED_AT, parameters).mappings().one()
     proofs = [Proof(audit, counts[audit.of], find(connection, audit.control, month)) for audit in AUDITS]
+    proofs.append(Proof(_LEFT, *left.find(connection, month)))
     return Report(month, chain.head(connection, month), proofs, {why: counts[why] for why in _LEFT_OUT})
 
 

@@ -58,6 +58,18 @@ def of_month(connection: Connection, month: BillingMonth) -> list[UUID]:
     return list(connection.exec_driver_sql(_OF_MONTH, {"month": month.start}).scalars())
 
 
+_LEFT = """
+    select d.invoice_id, d.revision, d.state, d.format, d.sha256, d.made_by, d.left_at
+    from billing.documents d join billing.tenant_invoices i on i.id = d.invoice_id
+    where i.period_start = %(month)s order by i.invoice_number collate "C", d.revision, d.state, d.format
+"""
+
+
+def left(connection: Connection, month: BillingMonth) -> list[dict[str, Any]]:
+    """The documents of the month's invoices that have left the house, as billing.documents has them."""
+    return [dict(row) for row in connection.exec_driver_sql(_LEFT, {"month": month.start}).mappings()]
+
+
 _STANDING = """
     select coalesce(invoice_number, id::text) as invoice, revision, status from billing.tenant_invoices
     where id = %(id)s for update

@@ -1,15 +1,18 @@
 """The routes of an invoice as a PDF and as an e-invoice: who gets it, and when it is not sent twice."""
 
 import concurrent.futures
+import hashlib
 import io
 import uuid
+from collections.abc import Iterator
 
 import httpx
+import psycopg
 import pypdf
 import pytest
 from lxml import etree
 
-from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, tenant
+from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, sample_world, tenant
 from arcadia_pipelines_tests.world import World
 
 FORMATS = pytest.mark.parametrize("ending", ["pdf", "xml"])
@@ -119,3 +122,79 @@ def test_many_at_once_are_all_made_and_meanwhile_the_api_answers(api: httpx.Clie
     assert {(one.result().status_code, one.result().headers["etag"]) for one in made} == {
         (200, api.head(path, headers=ADMIN).headers["etag"])
     }
+
+
+@pytest.fixture
+def delivering(server_url: str, migrated: str) -> Iterator[World]:
+    """The sample's April, invoiced, in a database of its own."""
+    with sample_world(server_url, migrated) as world:
+        world.publish("2026-04")
+        yield world
+
+
+def delivered(world: World) -> list[tuple[object, ...]]:
+    return world.query(
+        "select tenant_id, operator, reason from billing.invoice_events where event = 'delivered' order by id"
+    )
+
+
+def test_a_tenants_own_download_delivers_its_invoice_only_if_so_configured(delivering: World, serve: Serve) -> None:
+    path, other = of(delivering, "tenant_id = 'pilot'"), of(delivering, "tenant_id = 'wattle-press'")
+    assert serve(delivering.url).get(path, headers=tenant("pilot")).status_code == 200
+    assert delivered(delivering) == []
+    configured = serve(delivering.url, deliver_on_download=True)
+    assert configured.get(path, headers=ADMIN).status_code == 200
+    assert configured.head(path, headers=tenant("pilot")).status_code == 200
+    assert configured.get(other, headers=tenant("pilot")).status_code == 404
+    assert delivered(delivering) == []
+    answer = configured.get(path, headers=tenant("pilot"))
+    assert delivered(delivering) == [("pilot", "tenant pilot", "downloaded through the API")]
+    again = configured.get(path, headers=tenant("pilot") | {"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, len(delivered(delivering))) == (304, 1)
+    [[sha256, format_]] = delivering.query("select sha256, format from billing.documents")
+    assert (sha256, format_) == (hashlib.sha256(answer.content).hexdigest(), "pdf")
+    delivering.query(
+        "insert into cloud.usage_records select gen_random_uuid(), deployment_id, resource_kind, 5000,"
+        " '2026-04-10', '2026-04-10' from cloud.usage_records u join cloud.cloud_deployments d"
+        " on d.id = u.deployment_id where d.tenant_id = 'pilot' limit 1"
+    )
+    assert delivering.publish("2026-04").actions["frozen"] == 1
+    assert [what for what in delivering.disproved() if "late" not in what[1]] == []
+
+
+def test_what_the_reader_has_from_before_is_sent_again_if_that_delivers_it(delivering: World, serve: Serve) -> None:
+    path = of(delivering, "tenant_id = 'pilot'")
+    tag = serve(delivering.url).get(path, headers=tenant("pilot")).headers["etag"]
+    configured = serve(delivering.url, deliver_on_download=True)
+    assert configured.get(path, headers=tenant("pilot") | {"If-None-Match": tag}).status_code == 200
+    assert len(delivered(delivering)) == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "whose", "revision", "answer"),
+    [
+        ("tenant", "pilot", 1, True),
+        ("tenant", "pilot", 2, False),
+        ("tenant", "wattle-press", 1, False),
+        ("tenant", "", 1, "only a tenant"),
+        ("platform_admin", "pilot", 1, "only a tenant"),
+        ("", "", 1, "only a tenant"),
+    ],
+)
+def test_the_apis_role_may_note_a_tenants_own_download_and_nothing_more(
+    delivering: World, role: str, whose: str, revision: int, answer: bool | str
+) -> None:
+    [[invoice]] = delivering.query("select id from billing.tenant_invoices where tenant_id = 'pilot'")
+    with psycopg.connect(delivering.url) as connection:
+        connection.execute("set role arcadia_api")
+        connection.execute(
+            "select set_config('arcadia.role', %s, false), set_config('arcadia.tenant_id', %s, false)", (role, whose)
+        )
+        query = "select billing.deliver_download(%s, %s, 'pdf', %s, 'test')"
+        parameters = (invoice, revision, "a" * 64)
+        if isinstance(answer, str):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match=answer):
+                connection.execute(query, parameters)
+        else:
+            assert connection.execute(query, parameters).fetchall() == [(answer,)]
+    assert len(delivered(delivering)) == (1 if answer is True else 0)

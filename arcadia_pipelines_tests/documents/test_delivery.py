@@ -1,18 +1,24 @@
 """Who sells, when an invoice is due, and what a delivered invoice keeps."""
 
 import datetime as dt
+import hashlib
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.documents import delivery, pdf
 from arcadia_pipelines.documents.content import Content, Kind, NoDocument, content_of
+from arcadia_pipelines.proof import left
 from arcadia_pipelines.storage import database, documents
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.documents import Made
 from arcadia_pipelines.storage.operations import OperationRefused
+from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World
 
 SUPPLIER: dict[str, Any] = {
@@ -54,7 +60,8 @@ def contents(world: World) -> list[Content]:
         return [content_of(row) for row in documents.content(connection, ids(world))]
 
 
-def deliver(world: World, revision: int = 1, made: Made = PDF) -> bool:
+def deliver(world: World, revision: int = 1, made: Made | None = None) -> bool:
+    made = made or delivery.made_of(pdf.render(contents(world)[0]))
     with database.transaction(database.engine(world.url)) as connection:
         return documents.deliver(connection, ids(world)[0], revision, [made], AUTHOR)
 
@@ -160,7 +167,7 @@ def test_a_delivered_invoice_that_is_voided_stays_void(delivering: World) -> Non
 
 
 def test_a_document_is_delivered_once_and_its_first_hash_is_kept(delivering: World) -> None:
-    assert deliver(delivering)
+    assert deliver(delivering, made=PDF)
     assert not deliver(delivering, made=Made("pdf", "b" * 64, "test 2"))
     deliver(delivering, made=Made("xml", "c" * 64, "test 2"))
     kept = "select format, left(sha256, 1), made_by from billing.documents order by 1"
@@ -214,3 +221,43 @@ def test_an_invoice_below_zero_is_an_adjustment_note(delivering: World) -> None:
     assert (content.kind, content.total_cents, content.gst_cents) == (Kind.ADJUSTMENT_NOTE, -3936, -358)
     assert sum(line.gst_cents for line in content.lines) == -358
     assert content.lines[-1].unit_price_cents == Decimal(-10000)
+
+
+def test_an_operator_delivers_invoices_and_gets_their_pdfs_and_the_audit_makes_them_again(
+    delivering: World, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"invoices": ["INV-202604-00001"], "into": str(tmp_path)}
+    assert delivering.done("deliver", **asked, dry_run=True) == (
+        "dry run, nothing is written: 1 invoice would be delivered, $70.64 with GST"
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert delivering.query("select delivered_at from billing.tenant_invoices") == [(None,)]
+    assert delivering.done("deliver", **asked) == "1 invoice delivered now, $70.64 with GST"
+    [file] = tmp_path.iterdir()
+    [[sha256]] = delivering.query("select sha256 from billing.documents")
+    assert (file.name, sha256) == ("INV-202604-00001.pdf", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert delivering.done("deliver", **asked) == (
+        "0 invoices delivered now, $0.00 with GST; 1 had been delivered before"
+    )
+    assert delivering.disproved() == []
+
+
+def test_a_document_that_would_be_another_now_is_found_and_served_all_the_same(
+    delivering: World, arcadia: Call
+) -> None:
+    """The tenant has seen another buyer than the invoice has now: it was changed behind our back."""
+    assert arcadia("deliver", "INV-202604-00001", "--operator", "ada", "--reason", "sent", "--no-dry-run").code == 0
+    delivering.tamper("""update billing.tenant_invoices set meta = meta || '{"tenant_name": "Somebody else"}'""")
+    with database.snapshot(database.engine(delivering.url)) as connection:
+        looked_at, finding = left.find(connection, BillingMonth.parse("2026-04"))
+    assert (looked_at, finding.count, finding.offenders[0]["format"]) == (1, 1, "pdf")
+    assert ("2026-04", "documents_are_as_they_left") in delivering.disproved()
+    assert arcadia("document", "INV-202604-00001", "--pdf", "again.pdf").code == 0
+
+
+def test_an_invoice_that_is_void_is_not_delivered_and_none_of_the_others_either(delivering: World) -> None:
+    delivering.publish("2026-05")
+    delivering.done("void_invoice", invoices=["INV-202605-00001"])
+    said = delivering.refused("deliver", invoices=["INV-202604-00001", "INV-202605-00001"])
+    assert "INV-202605-00001 is void: only issued and paid ones are delivered" in said
+    assert delivering.query("select count(*) from billing.documents") == [(0,)]

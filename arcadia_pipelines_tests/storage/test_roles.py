@@ -44,6 +44,7 @@ RIGHTS = {
     "billing.deployment_quotes": ("", "select"),
     "billing.deployment_resources": (EVERYTHING, "select"),
     "billing.documents": ("select insert", "select"),
+    "billing.email_outbox": ("select insert update", "select"),
     "billing.event_chain": ("select", ""),
     "billing.event_heads": ("select", ""),
     "billing.finance_outbox": (EVERYTHING, "select"),
