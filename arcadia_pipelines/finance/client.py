@@ -29,7 +29,12 @@ _SHOWN = 300
 
 
 class FinanceError(ArcadiaError):
-    """Finance is not set up, or did not answer a question; the message says what to do."""
+    """Finance is not set up, or did not answer; the message says why, or what to do."""
+
+    def __init__(self, message: str, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds that finance asks to wait."""
 
 
 class Known(Enum):

@@ -32,7 +32,8 @@ THREADS = 8
 TRIES = 3
 """How often a row is tried at once; then it backs off."""
 _FIRST_WAIT_SECONDS = 0.2
-_LONGEST_WAIT_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 5.0
+"""A longer Retry-After is waited for in the row."""
 _BACK_OFF_SECONDS = 30.0
 _LONGEST_BACK_OFF_SECONDS = 3600.0
 _GIVE_UP = 50
@@ -138,7 +139,7 @@ def _sent(client: Client, message: Message, breaker: _Breaker) -> Result:
     result = Result(message.id, State.PENDING)
     try:
         for attempt in stamina.retry_context(
-            on=FinanceError,
+            on=_wait_of,
             attempts=TRIES,
             timeout=None,
             wait_initial=_FIRST_WAIT_SECONDS,
@@ -147,11 +148,16 @@ def _sent(client: Client, message: Message, breaker: _Breaker) -> Result:
             with attempt:
                 result = _tried(client, replace(message, is_uncertain=message.is_uncertain or _is_unknown(result)))
                 if result.state in (State.PENDING, State.UNCERTAIN) and result.wait <= _LONGEST_WAIT_SECONDS:
-                    raise FinanceError(result.error or "")
+                    raise FinanceError(result.error or "", result.wait)
     except FinanceError:
-        result = replace(result, wait=_back_off(message.attempts))
+        result = replace(result, wait=max(result.wait, _back_off(message.attempts)))
     breaker.note(result)
     return result
+
+
+def _wait_of(error: Exception) -> float | bool:
+    """Seconds until the next call, as stamina asks for them: True where it may choose, False for another error."""
+    return isinstance(error, FinanceError) and (error.retry_after or True)
 
 
 def _is_unknown(result: Result) -> bool:
@@ -174,7 +180,8 @@ def _tried(client: Client, message: Message) -> Result:
             return _open(message, state, there)
         if there.known is Known.DONE and _has(message, there):
             return _confirmed(message, there)
-        etag = there.etag if there.known is Known.DONE else None
+        # Other content than ours is not written over: If-None-Match has finance refuse it, and so does an older etag.
+        etag = (etag or (there.etag if message.is_known else None)) if there.known is Known.DONE else None
     return _concluded(message, _call(client, message, etag))
 
 

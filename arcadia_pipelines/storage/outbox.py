@@ -98,11 +98,11 @@ _PUT = _ENQUEUE.format(
 _ACT: LiteralString = """json_build_object('invoice_id', i.id, 'number', i.invoice_number, 'revision', i.revision,
     'total_cents', i.total_cents, 'content_sha256', i.content_sha256{more})"""
 _IS_TOLD: LiteralString = f"""
-    (i.finance_invoice_id is not null
-     or exists (select from billing.finance_outbox o
-                where o.invoice_id = i.id and o.operation = 'put' and o.state in {OPEN}))
+    exists (select from billing.finance_outbox o
+            where o.invoice_id = i.id and o.operation = 'put'
+              and (o.state in {OPEN} or o.state = 'confirmed' and i.finance_invoice_id is not null))
 """
-"""Whether finance has the invoice, or is about to."""
+"""Whether finance has the invoice from us, or is about to."""
 _VOID = _ENQUEUE.format(
     operation="void",
     payload=_ACT.format(more=""),

@@ -148,6 +148,17 @@ def test_what_is_not_known_stays_so_until_finance_says(april: World, finance: Re
     assert list(finance.taken.values()) == [1]
 
 
+def test_other_content_under_our_id_is_not_written_over(april: World, finance: Receiver, engine: Engine) -> None:
+    def other(call: Call) -> None:
+        call.body = {**call.body, "content_sha256": "0" * 64}
+        commit_and_drop(call)
+
+    finance.trouble = once(other)
+    assert drain(engine) == {"refused": 1}
+    assert [method for method, _ in finance.calls] == ["PUT", "GET", "PUT"]
+    assert there(finance)["content_sha256"] == "0" * 64
+
+
 @pytest.mark.parametrize("status", [409, 412, 422])
 def test_a_refusal_is_final_until_an_operator_has_it_sent_again(
     april: World, finance: Receiver, engine: Engine, status: int
@@ -362,4 +373,6 @@ def test_an_invoice_that_went_to_finance_without_us_is_not_sent(
     pilots_april: World, finance: Receiver, engine: Engine
 ) -> None:
     pilots_april.query("update billing.tenant_invoices set finance_invoice_id = 'X', pushed_to_finance_at = now()")
+    assert push(engine) == {}
+    pilots_april.done("void_invoice", invoices=["INV-202604-00001"])
     assert push(engine) == {}
