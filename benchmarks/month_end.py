@@ -9,6 +9,7 @@ with the settings that the pipeline gives it, and runs April on copies of that d
 - baseline: the same invoices and lines by plain INSERT ... SELECT (month_end_baseline.sql), straight from usage, in
   one transaction, into ordinary indexed tables (month_end_tables.sql). It freezes nothing, checks nothing, keeps no
   history, and takes it that a deployment has one subscription in the month.
+- reprice: April priced again at the prices that were in effect, which has to make no difference (`arcadia reprice`).
 - floor: PostgreSQL's GROUP BY of the usage, and COPY of every row that the pipeline wrote into bare tables.
 
 A run's seconds are those of its steps; Dagster's overhead is what the run takes beyond them, and is shown apart, and
@@ -60,6 +61,7 @@ TARGETS = {
     "ratio_unchanged": 0.4,
     "ratio_one_percent": 0.5,
     "ratio_mixed_line": 1.3,
+    "ratio_reprice": 0.5,
     "pipeline_peak_mib": 1024.0,
     "ratio_smallest_to_empty": 1.5,
     "import_s": 2.0,
@@ -210,6 +212,7 @@ def _measure(server: Server, count: int, mixed: bool) -> Figures:
     mix = min((_mixed(server) for _ in range(repeats)), key=_seconds) if mixed else {}
     server.drop("made")
     counts = _agree(server.url("month"))
+    reprice_s = _child("reprice", server.url("month"))["reprice_s"]
     unchanged = min((_unchanged(server) for _ in range(repeats)), key=_seconds)
     one_percent = min((_one_percent(server, max(1, count // 200)) for _ in range(repeats)), key=_seconds)
     server.drop("month")
@@ -229,12 +232,14 @@ def _measure(server: Server, count: int, mixed: bool) -> Figures:
         "floor": floor,
         "unchanged": unchanged,
         "one_percent": one_percent,
+        "reprice_s": reprice_s,
         **{f"{what}_per_s": counts[what] / steps for what in ("invoices", "lines")},
         "usage_rows_per_s": count * 90 / steps,
         "ratio_to_baseline": steps / baseline["seconds"],
         "ratio_to_floor": steps / floor["seconds"],
         "ratio_unchanged": unchanged["seconds"] / steps,
         "ratio_one_percent": one_percent["seconds"] / steps,
+        "ratio_reprice": reprice_s / steps,
         "with_dagster": {
             "ratio_to_baseline": whole / baseline["seconds"],
             "ratio_to_floor": whole / floor["seconds"],
@@ -459,6 +464,24 @@ def _invoice(warm: str, url: str) -> Figures:
     }
 
 
+def _reprice(url: str) -> Figures:
+    """Seconds for the month at the prices that were in effect. Raises Disagreement if they make a difference."""
+    from arcadia_pipelines.month.reprice import reprice
+    from arcadia_pipelines.prices import proposed, stored
+
+    engine, took = database.engine(url), []
+    for _ in range(REPEATS):
+        with database.snapshot(engine) as connection:
+            prices = proposed.rows(stored.in_effect(connection, MONTH))
+            started = time.perf_counter()
+            repriced = reprice(connection, MONTH, prices)
+            took.append(time.perf_counter() - started)
+    amounts = repriced.amounts
+    if len(repriced.faults) or not amounts["before_cents"].equals(amounts["after_cents"]):
+        raise Disagreement("the month at the prices that were in effect is another month")
+    return {"reprice_s": min(took)}
+
+
 def _mib(used: resource.struct_rusage) -> float:
     return used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -567,6 +590,7 @@ def _print(figures: Figures) -> None:
         _print_row(name, *(run[key] for run in (ran, resting, figures["one_percent"])))
     _print_row("cold, a new process", figures["cold_s"])
     _print_row("  of it imports", figures["import_s"])
+    _print_row("priced again", figures["reprice_s"])
     if "mixed" in figures:
         print(f"with every kind of price: {figures['mixed']['lines']} lines, {figures['mixed']['seconds']:.2f} s")
     _print_row("smallest month", figures["smallest_s"])
@@ -595,7 +619,7 @@ def _print_row(name: str, *values: float) -> None:
     print(f"{name:24}" + "".join(f"{value:{width}.2f}" for value, width in zip(values, (10, 12, 12), strict=False)))
 
 
-CHILDREN: dict[str, Callable[..., Figures]] = {"open": _open, "run": _invoice, "small": _small}
+CHILDREN: dict[str, Callable[..., Figures]] = {"open": _open, "run": _invoice, "reprice": _reprice, "small": _small}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:

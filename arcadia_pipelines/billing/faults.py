@@ -249,6 +249,8 @@ TENANT = [
 
 def find(rows: pa.Table, rules: list[Rule]) -> pa.Table:
     """The faults of the rows, as FAULTS; a column that `rows` does not have is null."""
+    if not len(rows):
+        return FAULTS.empty_table()
     found = [FAULTS.empty_table()]
     for rule in rules:
         applies = rule.applies(rows)

@@ -172,7 +172,7 @@ def tenant_lines(
 def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> pd.DataFrame:
     """The invoices that the lines (INVOICE_LINES of whole invoices) make up, as INVOICES."""
     payers = to_arrow(tenants, TENANTS)
-    ids = _invoice_ids(payers["tenant_id"], month)
+    ids = invoice_ids(payers["tenant_id"], month)
     sums = _sums(to_arrow(lines, INVOICE_LINES))
     invoices = look_up(sums, payers, (sums["id"], ids), "tenant_id", "gst_free_reason", "meta")
     invoices = invoices.filter(invoices["tenant_id"].is_valid())
@@ -305,14 +305,14 @@ def _ranks(column: Column) -> Column:
 def _with_ids(lines: pa.Table, month: BillingMonth) -> pa.Table:
     """The lines with their number on their invoice, with its id and with their own."""
     tenant = lines["tenant_id"].combine_chunks().dictionary_encode()
-    invoice_id = _invoice_ids(tenant.dictionary, month).take(tenant.indices)
+    invoice_id = invoice_ids(tenant.dictionary, month).take(tenant.indices)
     line_no = numbers_within(_ranks(lines["tenant_id"])).cast(COUNT)
     # An invoice's first 24 hex digits and the line's number make the line's id: unique, and the same on every run.
     line_id = text(pc.utf8_slice_codeunits(invoice_id, 0, 28), pc.utf8_lpad(line_no.cast(TEXT), 8, "0"))
     return with_columns(lines, invoice_id=invoice_id, line_no=line_no, id=line_id)
 
 
-def _invoice_ids(tenants: Column, month: BillingMonth) -> Column:
+def invoice_ids(tenants: Column, month: BillingMonth) -> Column:
     """Each tenant's invoice id for the month, the same whenever it is asked for."""
     return pa.array([_uuid5(f"{tenant}/{key}") for key in [month.key] for tenant in tenants.to_pylist()], TEXT)
 
@@ -399,9 +399,10 @@ def _as_read(lines: pa.Table) -> Column:
     return text(as_read, _divisor(lines))
 
 
-def _divisor(lines: pa.Table) -> Column:
+def _divisor(lines: pa.Table) -> Column | str:
     """How each line ends that has another price_per than 1: what was billed before there were any reads as it did."""
-    return pc.if_else(pc.equal(lines["price_per"], ONE), "", text("\x1f", _digits(lines["price_per"])))
+    is_one = pc.equal(lines["price_per"], ONE)
+    return "" if pc.all(is_one).as_py() else pc.if_else(is_one, "", text("\x1f", _digits(lines["price_per"])))
 
 
 def _hashes(invoices: pa.Table, month: BillingMonth) -> Column:

@@ -63,12 +63,13 @@ def _exact(column: Row, field: pa.Field) -> pa.Array:
 def to_pandas(table: pa.Table) -> pd.DataFrame:
     """The table as Arrow-typed pandas columns; nothing is converted."""
     columns = zip(table.column_names, table.columns, strict=True)
-    return pd.DataFrame({name: pd.arrays.ArrowExtensionArray(column) for name, column in columns})
+    return pd.DataFrame({name: pd.arrays.ArrowExtensionArray(column) for name, column in columns}, copy=False)
 
 
 def to_arrow(data: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """The schema's columns of the frame, in its order. Raises pyarrow.ArrowInvalid where a value does not fit."""
-    return pa.Table.from_arrays([pa.array(data[field.name], field.type) for field in schema], schema=schema)
+    columns = [pa.array(data[field.name].array, field.type, from_pandas=True) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def exact(column: Column, to: pa.DataType) -> Column:

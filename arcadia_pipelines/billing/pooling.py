@@ -13,6 +13,7 @@ from arcadia_pipelines.billing.money import (
     COUNT,
     QUANTITY,
     QUANTITY_SUM,
+    TEXT,
     Column,
     exact,
     look_up,
@@ -64,3 +65,11 @@ def beyond(rated: pa.Table) -> Column:
     total = look_up(rows, pools, (rows["pool"], pools["pool"]), "excess")["excess"]
     parts = share_out(millionths(total), millionths(rows["own"]), pool, rated["place"])
     return pc.if_else(is_pooled, of_millionths(parts), own)
+
+
+def covered(charged: pa.Table) -> Column:
+    """What its pool covered of a row's usage beyond its own allowance, as a text; null where nothing is pooled."""
+    if not pc.any(charged["pooled"]).as_py():
+        return pa.nulls(len(charged), TEXT)
+    covers = exact(pc.subtract(pc.subtract(charged["used"], charged["included"]), charged["beyond"]), QUANTITY)
+    return pc.if_else(charged["pooled"], covers.cast(TEXT), pa.scalar(None, TEXT))

@@ -72,5 +72,8 @@ def scaled_quantity(quantity: Column, rows: pa.Table) -> Column:
 
 def days_of_days(rows: pa.Table) -> Column:
     """The days of part months in words, like 14 of 28; null for whole months."""
+    part = is_part(rows)
+    if not pc.any(part).as_py():
+        return pa.nulls(len(rows), TEXT)
     words = text(rows["days"].cast(TEXT), " of ", rows["days_in_month"].cast(TEXT))
-    return pc.if_else(is_part(rows), words, pa.scalar(None, TEXT))
+    return pc.if_else(part, words, pa.scalar(None, TEXT))

@@ -190,8 +190,10 @@ def quote(
     added = _added(to_arrow(addons, ADDONS), subscribed)
     price_list = to_arrow(rates, RATES)
     used = _beside(_summed(to_arrow(usage, USAGE)), subscribed, "plan_id", "plan", "days", "days_in_month")
-    idle = _rate(pooling.unused(subscribed, used, price_list), price_list)
-    rated = pa.concat_tables([_rate(used, price_list), idle.filter(idle["pooled"])])
+    rated = _rate(used, price_list)
+    if len(unused := pooling.unused(subscribed, used, price_list)):
+        idle = _rate(unused, price_list)
+        rated = pa.concat_tables([rated, idle.filter(idle["pooled"])])
     found = pa.concat_tables(
         [
             faults.find(subscribed, faults.SUBSCRIPTION),
@@ -236,7 +238,8 @@ def _placed(subscriptions: pa.Table) -> pa.Table:
 def _added(addons: pa.Table, subscribed: pa.Table) -> pa.Table:
     """The addons beside their subscription, with the days of it on which each was active."""
     beside = _beside(addons, subscribed, "deployment_id", "days_in_month")
-    of = subscribed.take(pc.index_in(addons["subscription_id"], subscribed["subscription_id"]))
+    days = subscribed.select(["first_day", "last_day", "daily"])
+    of = days.take(pc.index_in(addons["subscription_id"], subscribed["subscription_id"]))
     return with_columns(beside, days=proration.days_in_common(addons, of))
 
 
@@ -263,10 +266,12 @@ def _summed(usage: pa.Table) -> pa.Table:
 
 def _rate(used: pa.Table, rates: pa.Table) -> pa.Table:
     """Usage beside its plan's rate; null where there is none."""
-    of_list = pc.index_in(_rate_key(used, ""), _rate_key(rates))
-    own = pc.index_in(_rate_key(used, used["tenant_id"]), _rate_key(rates))
-    found = with_columns(rates, rate=_rate_key(rates), own_price=rates["tenant_id"].is_valid())
-    found = found.drop_columns(["tenant_id", "plan_id", "resource_kind"]).take(pc.coalesce(own, of_list))
+    keys, is_own = _rate_key(rates), rates["tenant_id"].is_valid()
+    place = pc.index_in(_rate_key(used, ""), keys)
+    if pc.any(is_own).as_py():
+        place = pc.coalesce(pc.index_in(_rate_key(used, used["tenant_id"]), keys), place)
+    found = with_columns(rates, rate=keys, own_price=is_own)
+    found = found.drop_columns(["tenant_id", "plan_id", "resource_kind"]).take(place)
     return with_columns(used, **{name: found[name] for name in found.column_names})
 
 
@@ -332,14 +337,13 @@ def _overage_lines(rated: pa.Table, tiers: pa.Table) -> pa.Table:
 def _overage_meta(charged: pa.Table) -> Column:
     """What was used and included, and since when the price; of another model than per unit, by which rule."""
     by_rule = pc.not_equal(charged["charge_model"], "per_unit")
-    spared = exact(pc.subtract(pc.subtract(charged["used"], charged["included"]), charged["beyond"]), QUANTITY)
     return _price_meta(
         charged,
         used=charged["used"].cast(TEXT),
         included=charged["included"].cast(TEXT),
         effective_from=charged["effective_from"],
         model=_only(by_rule, charged["charge_model"]),
-        pooled=_only(charged["pooled"], spared.cast(TEXT)),
+        pooled=pooling.covered(charged),
         tier=charged["tier"],
         package_size=models.plain(charged["package_size"]),
     )
@@ -347,12 +351,12 @@ def _overage_meta(charged: pa.Table) -> Column:
 
 def _price_meta(rows: pa.Table, **values: Column) -> Column:
     """As _meta(), with the days of a part month; a tenant's own price says that it is."""
-    own = _only(rows["own_price"], pa.repeat("tenant", len(rows)))
+    own = _only(rows["own_price"], "tenant")
     return _meta(**values, days=proration.days_of_days(rows), price_of=own)
 
 
-def _only(where: Column, values: Column) -> Column:
-    """The values where that holds; else null."""
+def _only(where: Column, values: Column | str) -> Column:
+    """The values, or the value, where that holds; else null."""
     return pc.if_else(where, values, pa.scalar(None, TEXT))
 
 
@@ -422,13 +426,13 @@ def _unbilled(rated: pa.Table, held: Column) -> pa.Table:
 
 def _paid(rows: pa.Table) -> pa.Table:
     """The rows that somebody would pay for."""
-    return rows.filter(rows["tenant_id"].is_valid())
+    return rows.filter(rows["tenant_id"].is_valid()) if rows["tenant_id"].null_count else rows
 
 
 def _without(rows: pa.Table, tenants: Column) -> pa.Table:
     """The rows of known tenants that are not among `tenants`."""
-    known = rows["tenant_id"].is_valid()
-    return rows.filter(pc.and_not(known, pc.is_in(rows["tenant_id"], tenants)))
+    known = _paid(rows)
+    return known.filter(pc.invert(pc.is_in(known["tenant_id"], tenants))) if len(tenants) else known
 
 
 def _meta(**values: Column) -> Column:

@@ -18,7 +18,6 @@ from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import CENTS, TEXT, look_up, to_arrow, to_pandas, with_columns
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
-from arcadia_pipelines.month import compute
 from arcadia_pipelines.storage import billed, catalogue, proposed, quotes, streams, terms, usage
 from arcadia_pipelines.storage.streams import ahead
 from arcadia_pipelines.storage.terms import Terms
@@ -93,13 +92,14 @@ def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, An
 def _amounts(quote_lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth, agreed: Terms) -> pa.Table:
     """What the invoices of these quote lines sum to per tenant, plan and kind of line."""
     mine = tenants[tenants["tenant_id"].isin(quote_lines["tenant_id"])]
-    invoices, lines = compute.invoices(quote_lines, invoice.Carried(), mine, month, agreed)
+    lines = invoice.tenant_lines(quote_lines, invoice.Carried(), mine, month, *agreed)
     supply = to_arrow(quote_lines, quote.QUOTE_LINES)
     bases = supply.filter(pc.equal(supply["kind"], "plan_base"))
     bases = with_columns(bases, plan=pc.utf8_slice_codeunits(bases["description"], len("Plan: ")))
-    issued, beside = to_arrow(invoices, invoice.INVOICES), to_arrow(lines, invoice.INVOICE_LINES)
+    payers, beside = to_arrow(mine, invoice.TENANTS), to_arrow(lines, invoice.INVOICE_LINES)
     beside = beside.filter(pc.invert(pc.is_in(beside["kind"], pa.array(quote.SUPPLY))))
-    beside = look_up(beside, issued, (beside["invoice_id"], issued["id"]), "tenant_id")
+    keys = beside["invoice_id"], invoice.invoice_ids(payers["tenant_id"], month)
+    beside = look_up(beside, payers, keys, "tenant_id")
     names = ["tenant_id", "plan", "kind", "amount_cents"]
     rows = [
         look_up(of, bases, (of[key], bases[key]), "plan").select(names)

@@ -104,7 +104,7 @@ _SUBSCRIPTIONS = f"""
                least(coalesce(ended_at, 'infinity'), %(end)s) as active_to
         from billed
     ),
-    tenants as ({_TENANTS_ONCE})
+    tenants as (select id, count(*) > 1 as twice from cloud.tenants group by id)
     select coalesce(s.id, '00000000-0000-0000-0000-000000000000') as subscription_id, s.tenant_id,
            t.id is not null as tenant_exists, s.deployment_id,
            d.id is not null and owner.id is not null as deployment_exists,
