@@ -15,7 +15,7 @@ from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine
 from arcadia_pipelines.finance import outbox as draining
 from arcadia_pipelines.finance.client import Client
 from arcadia_pipelines.finance.outbox import Drained
-from arcadia_pipelines.finance.reconcile import Reconciled, reconcile
+from arcadia_pipelines.finance.reconcile import FAULTS, Reconciled, reconcile
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, ledger, migrations, outbox
 from arcadia_pipelines.storage.outbox import State
@@ -110,12 +110,25 @@ def compare(month: BillingMonth | None, dry_run: bool, as_json: bool) -> None:
             found = [reconcile(on, client, each, dry_run=dry_run) for each in _months(on, month)]
     offenders = [{"month": str(one.month), **offender} for one in found for offender in one.offenders]
     if as_json:
-        months = [{**vars(one), "month": str(one.month)} for one in found]
-        click.echo(to_json({"agrees": not offenders, "months": months}))
+        click.echo(to_json({"agrees": not offenders, "months": [_document(one) for one in found]}))
     else:
         _print_reconciled(found, offenders, dry_run)
     if offenders:
         raise CommandError(f"finance differs in {number_of(len(offenders), 'invoices')}: see docs/finance.md")
+
+
+def _document(found: Reconciled) -> dict[str, Any]:
+    """A comparison for programs: the offenders by fault."""
+    rest = {name: value for name, value in vars(found).items() if name not in ("month", "offenders")}
+    by_fault = {
+        fault: [
+            {name: value for name, value in one.items() if name != "fault"}
+            for one in found.offenders
+            if one["fault"] == fault
+        ]
+        for fault in FAULTS
+    }
+    return {"month": str(found.month), **rest, **by_fault}
 
 
 def _print_reconciled(found: Sequence[Reconciled], offenders: Sequence[dict[str, Any]], dry_run: bool) -> None:

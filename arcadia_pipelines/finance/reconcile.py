@@ -19,6 +19,8 @@ from arcadia_pipelines.storage.acts import Author
 
 Row = Mapping[str, Any]
 Offender = dict[str, object]
+FAULTS = ("missing", "extra", "different")
+"""What can be wrong with an invoice there."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Reconciled:
     ours_cents: int
     theirs_cents: int
     offenders: list[Offender]
-    """One per invoice and fault: `fault` is missing, extra or different; `what` says more."""
+    """One per invoice and fault: `fault` is one of FAULTS, `what` says more."""
     paid: list[str] = field(default_factory=list)
     """Numbers of the invoices that finance was paid for, and that were not paid here."""
 

@@ -1,5 +1,7 @@
 """`arcadia finance push`, `status` and `reconcile`."""
 
+import json
+
 from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.finance.receiver import TOKEN, Receiver, commit_and_drop, drop
 from arcadia_pipelines_tests.world import World
@@ -29,8 +31,10 @@ def test_push_status_and_reconcile_tell_programs_what_they_did(
                 "theirs": 1,
                 "ours_cents": 7064,
                 "theirs_cents": 7064,
-                "offenders": [],
                 "paid": [],
+                "missing": [],
+                "extra": [],
+                "different": [],
             }
         ],
     }
@@ -44,6 +48,11 @@ def test_people_read_sentences_and_tables(pilots_april: World, finance: Receiver
     differs = arcadia("finance", "reconcile")
     assert (differs.code, differs.err) == (1, "arcadia: finance differs in 1 invoice: see docs/finance.md\n")
     assert "missing │ INV-202604-00001 │ pilot" in differs.out
+    [month] = json.loads(arcadia("finance", "reconcile", "--json").out)["months"]
+    assert (month["missing"], month["extra"]) == (
+        [{"invoice": "INV-202604-00001", "tenant_id": "pilot", "what": "finance does not have it"}],
+        [],
+    )
 
 
 def test_without_a_finance_each_says_so(pilots_april: World, arcadia: Call) -> None:

@@ -376,3 +376,53 @@ def test_an_invoice_that_went_to_finance_without_us_is_not_sent(
     assert push(engine) == {}
     pilots_april.done("void_invoice", invoices=["INV-202604-00001"])
     assert push(engine) == {}
+
+
+def test_a_database_that_fails_while_a_row_is_on_its_way_loses_nothing(
+    april: World, finance: Receiver, engine: Engine
+) -> None:
+    def cut(call: Call) -> None:
+        call.do()
+        april.query(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and state = 'idle in transaction'"
+        )
+
+    finance.trouble = once(cut)
+    with pytest.raises(database.StorageInterrupted):
+        drain(engine)
+    assert rows(april) == [(1, "put", "sending")]
+    assert push(engine) == {"confirmed": 1}
+    assert [method for method, _ in finance.calls] == ["PUT", "GET"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", ["t1", "t2"])
+def test_whoever_locks_the_invoices_in_another_order_wins_and_what_finance_said_is_kept(
+    world: World, finance: Receiver, engine: Engine, first: str
+) -> None:
+    """PostgreSQL ends the wait of the drain, which waited first, after a second; in one of the two orders."""
+    world.plan("studio", 5000)
+    for tenant in ("t1", "t2"):
+        world.tenant(tenant)
+        world.deployment(tenant, f"of {tenant}", "studio")
+    world.publish("2026-04")
+    lock = "select from billing.tenant_invoices where tenant_id = %s for update"
+    with psycopg.connect(world.url) as other:
+
+        def wait(call: Call) -> None:
+            other.execute(lock, [first])
+            call.do()
+
+        finance.trouble = wait
+        told = threading.Thread(target=drain, args=(engine,))
+        told.start()
+        waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        while world.query(waits) == [(0,)]:
+            assert told.is_alive()
+        other.execute(lock, ["t1" if first == "t2" else "t2"])
+        other.commit()
+        told.join()
+    assert {state for _, _, state in rows(world)} == {"confirmed"}
+    assert [method for method, _ in finance.calls] == ["PUT", "PUT"]
+    assert world.query("select count(finance_invoice_id) from billing.tenant_invoices") == [(2,)]
