@@ -47,6 +47,7 @@ is, with exit code 1.
         FinanceError                finance/client.py
         InvalidToken                api/auth.py
         KeysUnavailable             api/auth.py
+        MailServerError             documents/mail.py
         MigrationError              storage/migrations.py
         MonthEndFailed              cli/launch.py
         NotDrawn                    pipeline/pictures.py

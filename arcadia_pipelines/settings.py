@@ -51,6 +51,7 @@ VARIABLES = (
     "ARCADIA_HOME",
     "ARCADIA_LOCK_TIMEOUT",
     "ARCADIA_OPERATOR_HEADER",
+    "ARCADIA_SMTP_URL",
     "ARCADIA_UI_URL",
 )
 """Every variable of ours. Another one whose name begins with ARCADIA_ is misspelt, and would have no effect."""
@@ -92,6 +93,8 @@ class Settings:
     """How long a month end or an operator's act waits for a lock."""
     deliver_on_download: bool = False
     """Whether an invoice is delivered, and locked, once its tenant has downloaded it through the API."""
+    smtp_url: str | None = field(default=None, repr=False)
+    """The mail server that takes invoices to their tenants; without it none is sent."""
     digitalocean_token: str | None = field(default=None, repr=False)
     """The token that the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
@@ -126,6 +129,7 @@ class Settings:
             api_requests=_count("ARCADIA_API_REQUESTS", cls.api_requests, 9_999_999),
             lock_timeout_seconds=_count("ARCADIA_LOCK_TIMEOUT", cls.lock_timeout_seconds, 99_999),
             deliver_on_download=_truth("ARCADIA_DELIVER_ON_DOWNLOAD"),
+            smtp_url=_mail_server("ARCADIA_SMTP_URL"),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
             finance_url=_web_address("ARCADIA_FINANCE_URL", is_base=True),
@@ -143,6 +147,16 @@ def _count(variable: str, default: int, most: int = 9999) -> int:
     if not re.fullmatch(rf"[1-9]\d{{0,{len(str(most)) - 1}}}", text, re.ASCII):
         raise SettingsError(f"{variable} is {text!r}: write a whole number from 1 to {most}")
     return int(text)
+
+
+def _mail_server(variable: str) -> str | None:
+    """An smtp or smtps URL. The error does not repeat the value, which has a password."""
+    text = (os.environ.get(variable) or "").strip()
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        if not text or (parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port != 0):
+            return text or None
+    raise SettingsError(f"{variable} is not a mail server: write it like smtps://user:password@mail.example.com")
 
 
 def _truth(variable: str) -> bool:

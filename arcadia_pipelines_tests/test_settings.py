@@ -194,6 +194,27 @@ def test_a_login_header_that_no_proxy_could_set_is_refused(monkeypatch: pytest.M
         Settings.from_environment()
 
 
+@pytest.mark.parametrize("text", ["mail.example.com", "http://mail.example.com", "smtp://", "smtp://host:99999"])
+def test_a_mail_server_is_an_smtp_url_and_its_password_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("ARCADIA_SMTP_URL", "smtps://ada:hush@mail.example.com")
+    assert Settings.from_environment().smtp_url == "smtps://ada:hush@mail.example.com"
+    assert "hush" not in repr(Settings.from_environment())
+    monkeypatch.setenv("ARCADIA_SMTP_URL", text)
+    with pytest.raises(SettingsError, match=r"^ARCADIA_SMTP_URL is not a mail server: write it like smtps://"):
+        Settings.from_environment()
+
+
+def test_a_download_delivers_only_if_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Settings.from_environment().deliver_on_download
+    monkeypatch.setenv("ARCADIA_DELIVER_ON_DOWNLOAD", "true")
+    assert Settings.from_environment().deliver_on_download
+    monkeypatch.setenv("ARCADIA_DELIVER_ON_DOWNLOAD", "yes")
+    with pytest.raises(SettingsError, match=r"^ARCADIA_DELIVER_ON_DOWNLOAD is 'yes': write true or false"):
+        Settings.from_environment()
+
+
 @pytest.mark.parametrize(
     "variable", ["ARCADIA_UI_URL", "ARCADIA_ALERT_WEBHOOK_URL", "ARCADIA_DIGITALOCEAN_URL", "ARCADIA_API_JWKS"]
 )

@@ -69,12 +69,37 @@ def withdraw_from_finance() -> None:
     """Note that INVOICEs are not with finance any more, once they were taken back there. They can change again then."""
 
 
+@click.command(short_help="Deliver invoices: as PDFs for you to give away, or by e-mail.")
+@click.argument("invoices", nargs=-1, metavar="[INVOICE]...")
+@click.option("--into", default="", metavar="URL", help="A folder or an object store for the PDFs.")
+@click.option("--email", "month", type=Month(), help="Send all invoices of this month that were not delivered yet.")
+@_OPERATOR
+@_REASON
+@_DRY_RUN
+@JSON
+def deliver(invoices: tuple[str, ...], into: str, month: BillingMonth | None, as_json: bool, **config: Any) -> None:
+    """Deliver INVOICEs: write their PDFs, which you give to the tenants; or send a month's by e-mail.
+
+    They are locked from then on. E-mails go through the server of ARCADIA_SMTP_URL. What becomes of each is in
+    billing.email_outbox; an uncertain one is never sent again by itself: see settle-email.
+    """
+    if bool(invoices) == bool(month) or (month and into):
+        raise click.UsageError("name invoices, with --into if you like; or a month, with --email")
+    if month:
+        _run("email_invoices", {"month": str(month), **config}, as_json)
+    else:
+        _run("deliver", {"invoices": list(invoices), "into": into, **config}, as_json)
+
+
 @_command(
     _INVOICES,
-    click.option("--into", default="", metavar="URL", help="A folder or an object store for the PDFs."),
+    click.option(
+        "--outcome", required=True, type=click.Choice(["sent", "again", "bounced"]), help="What became of it."
+    ),
+    click.option("--recipient", default="", metavar="ADDRESS", help="Send it again to this address."),
 )
-def deliver() -> None:
-    """Deliver INVOICEs: write their PDFs, which you give to the tenants. They are locked from then on."""
+def settle_email() -> None:
+    """Decide what became of INVOICEs' e-mails: uncertain ones were sent, are sent again, or sent ones bounced."""
 
 
 @_command(_MONTH, click.option("--tenant", "tenants", multiple=True, help="Only this tenant's draft; may be repeated."))
@@ -231,6 +256,7 @@ COMMANDS = (
     reopen_invoice,
     withdraw_from_finance,
     deliver,
+    settle_email,
     issue_drafts,
     hold_tenant,
     release_tenant,

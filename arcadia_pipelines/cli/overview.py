@@ -15,7 +15,8 @@ SECTIONS = {
     "Operators' acts": {
         "issue-drafts": "Issue a month's drafts as they are",
         "mark-invoice-paid": "Mark invoices as paid, which locks them",
-        "deliver": "Deliver invoices as PDFs, which locks them",
+        "deliver": "Deliver invoices, which locks them",
+        "settle-email": "Decide what became of e-mails",
         "void-invoice": "Void invoices that were not paid",
         "reopen-invoice": "Make void invoices drafts again",
         "withdraw-from-finance": "Note that finance no longer has some invoices",

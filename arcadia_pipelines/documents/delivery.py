@@ -1,7 +1,7 @@
 """Delivery: which documents go to the tenant, and whether they are still what has left the house.
 
 Belongs here: making documents as they leave, and making them again. Does not: what is written down of it
-(storage/documents.py), e-mail (email.py).
+(storage/documents.py), e-mail (mail.py).
 """
 
 import hashlib

@@ -8,6 +8,7 @@ import datetime as dt
 import inspect
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from zoneinfo import ZoneInfo
@@ -18,13 +19,14 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.documents import delivery, files
+from arcadia_pipelines.documents import delivery, files, mail
 from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.storage import entered, missing, operations, quotes, suppliers, unbilled
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.storage import emails, entered, missing, operations, quotes, suppliers, unbilled
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 from arcadia_pipelines.storage.suppliers import Supplier
@@ -82,6 +84,18 @@ class _Delivery(_OnInvoices):
         "",
         description="For the PDFs: a folder on the server that runs this, or an object store; empty: nowhere.",
     )
+
+
+class _Emails(_Operation):
+    month: str = Field(description="The month of the invoices, like 2026-04.")
+
+
+class _Decision(_OnInvoices):
+    outcome: str = Field(
+        description="sent: an uncertain one arrived. again: an uncertain or refused one is sent again. bounced: one "
+        "came back."
+    )
+    recipient: str = Field("", description="Another address to send it to again; empty: the same.")
 
 
 class _OnTenants(_Operation):
@@ -252,6 +266,43 @@ def deliver(context: dg.OpExecutionContext, config: _Delivery, database: Billing
     for one in done:  # once it is committed that they are delivered
         if put:
             put(files.name_of(one.content), one.document)
+    _tell(context, config, report, invoices.values())
+
+
+@_operation
+def email_invoices(context: dg.OpExecutionContext, config: _Emails, database: BillingDatabase) -> None:
+    """Send a month's issued and paid invoices to their tenants by e-mail, those that were not delivered yet.
+
+    They are delivered, and locked, as they are sent. What became uncertain is not sent again: settle_email decides.
+    """
+    author, month, outcomes = _author(context, config), BillingMonth.parse(config.month), Counter[str]()
+    url = Settings.from_environment().smtp_url
+    if not url and not config.dry_run:
+        raise OperationRefused("no mail server is configured: set ARCADIA_SMTP_URL, see docs/deployment.md")
+    with database.transaction() as connection:
+        pending, without = emails.enter(connection, month, author)
+        _end(connection, config)
+    if url and not config.dry_run:
+        with mail.MailServer(url) as server:
+            for place, outcome in enumerate(mail.send_month(database.engine(), server, month), start=1):
+                outcomes[outcome.state] += 1
+                if place % 100 == 0:
+                    context.log.info(f"{place:,} of {pending:,}")
+    _tell(context, config, reporting.emails(month, pending, outcomes, without, config.dry_run), [month])
+
+
+@_operation
+def settle_email(context: dg.OpExecutionContext, config: _Decision, database: BillingDatabase) -> None:
+    """Decide what became of e-mails: that uncertain ones were sent, that they are sent again, that sent ones bounced.
+
+    What is to be sent again is sent by the next email_invoices of its month, with the same Message-ID.
+    """
+    author = _author(context, config)
+    with database.transaction() as connection:
+        invoices = operations.find(connection, config.invoices)
+        emails.decide(connection, list(invoices), config.outcome, config.recipient.strip() or None, author)
+        report = reporting.decided(len(invoices), config.outcome, config.dry_run)
+        _end(connection, config)
     _tell(context, config, report, invoices.values())
 
 
@@ -466,6 +517,8 @@ OPERATIONS = (
     reopen_invoice,
     withdraw_from_finance,
     deliver,
+    email_invoices,
+    settle_email,
     issue_drafts,
     hold_tenant,
     release_tenant,

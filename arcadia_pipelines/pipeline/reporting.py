@@ -235,6 +235,34 @@ def delivered(first: Sequence[Content], of: int, dry_run: bool) -> Metadata:
     }
 
 
+def emails(
+    month: BillingMonth, pending: int, outcomes: Mapping[str, int], without: Sequence[str], dry_run: bool
+) -> Metadata:
+    """What became of so many e-mails of the month's invoices, and which tenants have no address."""
+    of = f"{number_of(pending, 'e-mails')} of {month}"
+    became = ", ".join(f"{count:,} {state}" for state, count in sorted(outcomes.items())) or "none was to be sent"
+    summary = f"{of} would be sent" if dry_run else f"{of}: {became}"
+    if without:
+        summary += f"; no billing_email: {', '.join(without)}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        **{
+            f"emails_{state}": dg.MetadataValue.int(outcomes.get(state, 0))
+            for state in ("sent", "uncertain", "refused")
+        },
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
+def decided(count: int, outcome: str, dry_run: bool) -> Metadata:
+    """What an operator decided of so many e-mails."""
+    summary = f"{number_of(count, 'e-mails')}: {outcome}"
+    return {
+        "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),
+        "dry_run": dg.MetadataValue.bool(dry_run),
+    }
+
+
 def hold(state: str, tenants: Sequence[str], drafts: Sequence[Row], dry_run: bool) -> Metadata:
     """What an operator's job did to tenants, which are in this state now, or would be; and the drafts they have."""
     months = sorted({f"{row['period_start']:%Y-%m}" for row in drafts})

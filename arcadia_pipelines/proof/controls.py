@@ -416,6 +416,22 @@ CONTROLS = [
             order by 1, 3
         """,
     ),
+    Control(
+        name="emails_reach_their_tenants",
+        asset="tenant_invoices",
+        description="No e-mail of the month's invoices was refused, came back, or is uncertain.",
+        remedy="Correct the tenant's billing_email, and send it again: `arcadia settle-email INVOICE --outcome again "
+        "--recipient ADDRESS`, then `arcadia deliver --email MONTH`. Of an uncertain one, first see in the server's log "
+        "whether it was taken: `--outcome sent` if so. The invoice is delivered whether it arrived or not.",
+        query="""
+            select i.invoice_number, i.tenant_id, o.recipient, o.state, o.said, o.changed_at, i.total_cents
+            from billing.email_outbox o join billing.tenant_invoices i on i.id = o.invoice_id
+            where o.period_start = %(month)s
+              and (o.state in ('refused', 'uncertain')
+                   or o.state = 'sending' and o.changed_at < now() - interval '1 hour')
+            order by abs(i.total_cents) desc, i.invoice_number
+        """,
+    ),
 ]
 
 
