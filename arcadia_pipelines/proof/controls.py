@@ -421,8 +421,8 @@ CONTROLS = [
         asset="tenant_invoices",
         description="No e-mail of the month's invoices was refused, came back, or is uncertain.",
         remedy="Correct the tenant's billing_email, and send it again: `arcadia settle-email INVOICE --outcome again "
-        "--recipient ADDRESS`, then `arcadia deliver --email MONTH`. Of an uncertain one, first see in the server's log "
-        "whether it was taken: `--outcome sent` if so. The invoice is delivered whether it arrived or not.",
+        "--recipient ADDRESS`, then `arcadia deliver --email MONTH`. Of an uncertain one, see first in the server's log"
+        " whether it was taken: then `--outcome sent`. The invoice is delivered whether it arrived or not.",
         query="""
             select i.invoice_number, i.tenant_id, o.recipient, o.state, o.said, o.changed_at, i.total_cents
             from billing.email_outbox o join billing.tenant_invoices i on i.id = o.invoice_id
