@@ -23,8 +23,8 @@ from arcadia_pipelines.documents import xml
 from arcadia_pipelines.documents.content import Content, NoDocument
 from arcadia_pipelines.documents.page import page
 
-_TEMPLATE = Path(__file__).with_name("invoice.typ")
-_FONTS = Path(font_source_sans_pro.__file__).parent / "files"
+TEMPLATE = Path(__file__).with_name("invoice.typ")
+FONTS = Path(font_source_sans_pro.__file__).parent / "files"
 _UNKNOWN = "\N{WHITE SQUARE}"
 """Stands for a character that no font has: both standards forbid a glyph that is missing."""
 _MOST_ASKED = 200
@@ -37,7 +37,7 @@ _idle: list[typst.Compiler] = []
 
 @functools.cache
 def _template() -> bytes:
-    return _TEMPLATE.read_bytes()
+    return TEMPLATE.read_bytes()
 
 
 @functools.cache
@@ -50,13 +50,13 @@ def made_by() -> str:
 
 def tag(content: Content) -> str:
     """What changes when the bytes do, without making them."""
-    parts = made_by(), _spelled(page(content)), _e_invoice(content), str(_date(content))
+    parts = made_by(), _spelled(page(content)), e_invoice(content), str(_date(content))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def render(content: Content) -> bytes:
     """The document. No name and no logo fails it: what cannot be shown is left out, or a square stands for it."""
-    said, attached = page(content), _e_invoice(content)
+    said, attached = page(content), e_invoice(content)
     for attempt in _attempts(said):
         try:
             return _compile(_template(), _date(content), page=_spelled(attempt), attached=attached)
@@ -65,7 +65,7 @@ def render(content: Content) -> bytes:
     raise failed
 
 
-def _e_invoice(content: Content) -> str:
+def e_invoice(content: Content) -> str:
     """What is attached; empty for an invoice that has no e-invoice."""
     try:
         return xml.render(content).decode()
@@ -126,7 +126,7 @@ def _compile(source: bytes, date: dt.date, **inputs: str) -> bytes:
     try:
         compiler = _idle.pop()
     except IndexError:
-        compiler = typst.Compiler(root=_TEMPLATE.parent, font_paths=[_FONTS], ignore_system_fonts=True)
+        compiler = typst.Compiler(root=TEMPLATE.parent, font_paths=[FONTS], ignore_system_fonts=True)
     try:
         made = compiler.compile(
             input=source, format="pdf", sys_inputs=inputs, pdf_standards=["a-3a", "ua-1"], timestamp=at

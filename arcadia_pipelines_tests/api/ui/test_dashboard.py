@@ -361,6 +361,20 @@ def test_the_download_is_the_table(visit: Open, of: str, tmp_path: Path) -> None
     expect(page.page.get_by_role("status")).to_have_text(f"costs-{of}.csv is downloaded.")
 
 
+def test_an_invoice_is_downloaded_as_a_pdf(visit: Open, costed: World, tmp_path: Path) -> None:
+    [[invoice, number]] = costed.query(
+        "select id, invoice_number from billing.tenant_invoices"
+        " where tenant_id = 'pilot' and period_start = '2026-04-01'"
+    )
+    page = visit(f"#/invoice/{invoice}")
+    with page.page.expect_download() as downloading:
+        page.page.get_by_role("button", name="Download PDF").click()
+    assert downloading.value.suggested_filename == f"{number}.pdf"
+    downloading.value.save_as(tmp_path / "invoice.pdf")
+    assert (tmp_path / "invoice.pdf").read_bytes().startswith(b"%PDF")
+    expect(page.page.get_by_role("status")).to_have_text(f"{number}.pdf is downloaded.")
+
+
 # For everybody
 
 
