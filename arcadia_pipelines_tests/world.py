@@ -15,10 +15,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import dagster as dg
 import psycopg
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import bill, bills
@@ -55,6 +58,15 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     return psycopg.connect(url, options="-c TimeZone=UTC -c DateStyle=ISO,MDY")
 
 
+def _connected(engine: Engine) -> Any:
+    """A connection of the engine's that is the caller's to close."""
+    lent = engine.raw_connection()
+    connected = cast("psycopg.Connection[Any]", lent.driver_connection)
+    lent.detach()
+    connected.prepare_threshold = None  # a plan may be older than the schema
+    return connected
+
+
 def _rows(
     connection: "psycopg.Connection[tuple[Any, ...]]", sql: str, parameters: tuple[object, ...]
 ) -> list[tuple[Any, ...]]:
@@ -68,11 +80,12 @@ class World:
     def __init__(self, url: str) -> None:
         self.url = url
         self._kept: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._kept_engine: Engine | None = None
         self._keeper: threading.Thread | None = None
 
     @contextmanager
     def connected(self) -> Iterator[Self]:
-        """Keep a connection for the queries of this thread: to connect takes longer than most of them."""
+        """Keep a connection for the queries of this thread, and one for plain steps, instead of one for each."""
         self._keeper = threading.current_thread()
         try:
             yield self
@@ -81,10 +94,29 @@ class World:
             self.disconnect()
 
     def disconnect(self) -> None:
-        """Close the connection that is kept; the next query has another."""
+        """Close the connections that are kept; the next query, or step, has another."""
         if self._kept:
             self._kept.close()
             self._kept = None
+        if self._kept_engine:
+            self._kept_engine.dispose()
+            self._kept_engine = None
+
+    def engine(self) -> Engine:
+        """An engine for plain steps, which connects as the pipeline's does; a world that is connected keeps the one.
+
+        To connect and to learn the catalogue anew takes a seventh of a small month. Where somebody else makes the
+        pipeline's connections (trouble.Line), each step has one of these.
+        """
+        pipelines = BillingDatabase(url=self.url).engine()
+        as_ever = event.contains(pipelines, "do_connect", database._connect)
+        if threading.current_thread() is not self._keeper or not as_ever:
+            return pipelines
+        if self._kept_engine is None:
+            self._kept_engine = sqlalchemy.create_engine(
+                pipelines.url, creator=lambda: _connected(pipelines), pool_size=1, pool_pre_ping=True
+            )
+        return self._kept_engine
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run one statement in a transaction of its own; its rows, if it has any."""
@@ -237,7 +269,7 @@ class World:
 
     def publish(self, month: str) -> publication.Published:
         """Take the month's five steps as the assets do, without Dagster, its record and the checks beside them."""
-        of, run_id, engine = BillingMonth.parse(month), str(uuid.uuid4()), BillingDatabase(url=self.url).engine()
+        of, run_id, engine = BillingMonth.parse(month), str(uuid.uuid4()), self.engine()
         with database.month_at_an_instant(engine, of) as connection:
             steps.freeze(connection, of, run_id)
         with database.month_at_an_instant(engine, of) as connection:
@@ -251,7 +283,7 @@ class World:
     def findings(self, month: str) -> dict[str, controls.Finding]:
         """Publish the month by plain steps; what its checks find then, by check, as failed_checks() has it of a run."""
         frozen, of = self.publish(month).frozen, BillingMonth.parse(month)
-        with database.transaction(BillingDatabase(url=self.url).engine()) as connection:
+        with database.transaction(self.engine()) as connection:
             found = {
                 FROZEN_CHECK.name: controls.Finding(
                     len(frozen), [{"tenant_id": tenant} for tenant in frozen["tenant_id"]]
@@ -330,9 +362,10 @@ class World:
 
     def disproved(self) -> list[tuple[str, str]]:
         """Whatever the audits find in any month, and months that do not replay: month, and what."""
-        with database.snapshot(database.engine(self.url)) as connection:
+        with database.snapshot(self.engine()) as connection:
             # To plan the audits takes longer than to run them: they are planned for the first month, and not again.
-            database.driver(connection).prepare_threshold = 0
+            raw, usual = database.driver(connection), database.driver(connection).prepare_threshold
+            raw.prepare_threshold = 0
             connection.exec_driver_sql("set local plan_cache_mode = force_generic_plan")
             months = ledger.invoiced_months(connection)
             found = [
@@ -341,12 +374,13 @@ class World:
                 for proof in audit.run(connection, month).proofs
                 if proof.finding.count
             ]
+            raw.prepare_threshold = usual
             return found + [(str(month), "replay") for month in months if replay.replay(connection, month).differing]
 
     def finds(self, name: str, month: str) -> int:
         """How many offenders the audit of this name finds in the month."""
         [control] = [known.control for known in audit.AUDITS if known.control.name == name]
-        with database.snapshot(database.engine(self.url)) as connection:
+        with database.snapshot(self.engine()) as connection:
             return controls.find(connection, control, BillingMonth.parse(month)).count
 
     def events(self) -> list[tuple[Any, ...]]:

@@ -55,6 +55,7 @@ def statements(world: World) -> Counter[str]:
 
 def written(world: World) -> Counter[str]:
     """Rows ever written to the month's tables, by what was done to them, as PostgreSQL counts when sessions end."""
+    world.disconnect()
     others = "select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     while world.query(f"{others} and backend_type = 'client backend'"):
         time.sleep(0.01)

@@ -56,15 +56,16 @@ def fill(world: World) -> None:
 def filled(server_url: str, migrated: str) -> Iterator[str]:
     """The name of a database with these books."""
     with copy_of(server_url, migrated) as url:
-        fill(World(url))
+        with World(url).connected() as world:
+            fill(world)
         yield url.rpartition("/")[2]
 
 
 @pytest.fixture
 def books(server_url: str, filled: str) -> Iterator[World]:
     """A copy of them, to be corrupted."""
-    with copy_of(server_url, filled) as url:
-        yield World(url)
+    with copy_of(server_url, filled) as url, World(url).connected() as world:
+        yield world
 
 
 def found(world: World, name: str, month: str = "2026-04") -> list[dict[str, Any]]:

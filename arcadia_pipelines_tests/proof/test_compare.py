@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing.money import Row, frame
@@ -290,7 +290,7 @@ invoices = st.lists(
 )
 
 
-@LAWS
+@settings(LAWS, max_examples=12)
 @given(invoices, invoices)
 def test_differences_add_up_and_turn_around(before: list[Row], after: list[Row]) -> None:
     """Law: they sum to the difference of the totals, each has a cause, and the other way round each is the negative."""

@@ -42,30 +42,30 @@ def stored(server_url: str, migrated: str) -> Iterator[str]:
     revision; zoo is as it was issued.
     """
     with copy_of(server_url, migrated) as url:
-        world = World(url)
-        world.pilot()
-        world.use("web", "droplet_hours", 1488, "2026-03-10")
-        for tenant in ("acme", "zoo"):
-            world.tenant(tenant)
-            world.deployment(tenant, f"{tenant}-web", "studio")
-        world.publish("2026-03")
-        world.done("mark_invoice_paid", invoices=["INV-202603-00002"])
-        world.use("web", "droplet_hours", 100, "2026-03-11")
-        world.publish("2026-03")
-        world.publish("2026-04")
-        world.done("mark_invoice_paid", invoices=["INV-202604-00002"])
-        world.use("web", "droplet_hours", 200, ingested_at="now")
-        world.use("acme-web", "droplet_hours", 1500, ingested_at="now")
-        world.publish("2026-04")
-        world.publish("2026-05")
+        with World(url).connected() as world:
+            world.pilot()
+            world.use("web", "droplet_hours", 1488, "2026-03-10")
+            for tenant in ("acme", "zoo"):
+                world.tenant(tenant)
+                world.deployment(tenant, f"{tenant}-web", "studio")
+            world.publish("2026-03")
+            world.done("mark_invoice_paid", invoices=["INV-202603-00002"])
+            world.use("web", "droplet_hours", 100, "2026-03-11")
+            world.publish("2026-03")
+            world.publish("2026-04")
+            world.done("mark_invoice_paid", invoices=["INV-202604-00002"])
+            world.use("web", "droplet_hours", 200, ingested_at="now")
+            world.use("acme-web", "droplet_hours", 1500, ingested_at="now")
+            world.publish("2026-04")
+            world.publish("2026-05")
         yield url.rpartition("/")[2]
 
 
 @pytest.fixture
 def books(server_url: str, stored: str) -> Iterator[World]:
     """A copy of them, to be damaged."""
-    with copy_of(server_url, stored) as url:
-        yield World(url)
+    with copy_of(server_url, stored) as url, World(url).connected() as world:
+        yield world
 
 
 def rebuilt(world: World, month: str = "2026-04") -> list[Part]:
