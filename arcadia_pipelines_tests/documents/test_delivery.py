@@ -243,7 +243,7 @@ def test_an_operator_delivers_invoices_and_gets_their_pdfs_and_the_audit_makes_t
 
 
 def test_a_document_that_would_be_another_now_is_found_and_served_all_the_same(
-    delivering: World, arcadia: Call
+    delivering: World, arcadia: Call, tmp_path: Path
 ) -> None:
     """The tenant has seen another buyer than the invoice has now: it was changed behind our back."""
     assert arcadia("deliver", "INV-202604-00001", "--operator", "ada", "--reason", "sent", "--no-dry-run").code == 0
@@ -252,7 +252,7 @@ def test_a_document_that_would_be_another_now_is_found_and_served_all_the_same(
         looked_at, finding = left.find(connection, BillingMonth.parse("2026-04"))
     assert (looked_at, finding.count, finding.offenders[0]["format"]) == (1, 1, "pdf")
     assert ("2026-04", "documents_are_as_they_left") in delivering.disproved()
-    assert arcadia("document", "INV-202604-00001", "--pdf", "again.pdf").code == 0
+    assert arcadia("document", "INV-202604-00001", "--pdf", str(tmp_path / "again.pdf")).code == 0
 
 
 def test_an_invoice_that_is_void_is_not_delivered_and_none_of_the_others_either(delivering: World) -> None:
