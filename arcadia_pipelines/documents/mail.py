@@ -84,14 +84,20 @@ class MailServer:
         return self._session
 
     def send(self, message: EmailMessage) -> Outcome:
-        """Send it. Before the message itself, a lost connection leaves it pending; from then on, uncertain."""
-        session = self.greet()
+        """Send it. Before the message itself, a lost connection leaves it pending; from then on, uncertain.
+
+        Raises MailServerError if the server takes nothing from this sender: no message has left then.
+        """
+        session, sender = self.greet(), message["From"].addresses[0].addr_spec
         try:
-            for command, header in ((session.mail, "From"), (session.rcpt, "To")):
-                code, said = command(message[header].addresses[0].addr_spec)
-                if code >= 400:
+            code, said = session.mail(sender)
+            if code >= 400:
+                raise MailServerError(f"the mail server takes nothing from {sender}: {_answered(code, said).said}")
+            code, said = session.rcpt(message["To"].addresses[0].addr_spec)
+            if code >= 400:
+                with suppress(smtplib.SMTPException, OSError):
                     session.rset()
-                    return _answered(code, said)
+                return _answered(code, said)
         except (smtplib.SMTPException, OSError) as error:
             self.close()
             return Outcome("pending", f"the connection was lost before the message left: {error}")
@@ -155,11 +161,22 @@ def send_month(on: Engine, server: MailServer, month: BillingMonth) -> Iterator[
                     return
                 message, outcome = _deliver(connection, email)
             if message:
-                outcome = server.send(message)
-                with database.transaction(on) as connection:
-                    emails.become(connection, email, *outcome)
+                outcome = _send(on, server, email, message)
             after = email.invoice_id
             yield outcome
+
+
+def _send(on: Engine, server: MailServer, email: emails.Email, message: EmailMessage) -> Outcome:
+    """Send it, and note what became of it. Raises MailServerError, and then it is pending as before."""
+    try:
+        outcome = server.send(message)
+    except MailServerError as error:
+        with database.transaction(on) as connection:
+            emails.become(connection, email, "pending", str(error))
+        raise
+    with database.transaction(on) as connection:
+        emails.become(connection, email, *outcome)
+    return outcome
 
 
 def _deliver(connection: Connection, email: emails.Email) -> tuple[EmailMessage | None, Outcome]:

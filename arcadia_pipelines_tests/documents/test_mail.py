@@ -33,8 +33,15 @@ class Mailbox:
     """A mail server's handler: keeps what it takes, and answers as it is told."""
 
     def __init__(self) -> None:
-        self.to_recipient, self.to_data = TAKEN, TAKEN
+        self.to_sender, self.to_recipient, self.to_data = TAKEN, TAKEN, TAKEN
         self.taken: list[EmailMessage] = []
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.to_sender == TAKEN:
+            envelope.mail_from = address
+        return self.to_sender
 
     async def handle_RCPT(  # noqa: N802  the names are aiosmtpd's
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -206,6 +213,22 @@ def send_directly(world: World) -> list[mail.Outcome]:
         emails.enter(connection, APRIL, Author("ada", "month end", ""))
     with mail.MailServer(os.environ["ARCADIA_SMTP_URL"]) as server:
         return list(mail.send_month(engine, server, APRIL))
+
+
+def test_a_server_that_takes_nothing_from_us_stops_the_run_at_the_first_invoice(
+    mailing: World, mailbox: Mailbox
+) -> None:
+    """Its e-mail waits; only it is delivered, for nobody can say so before the sender is named."""
+    mailing.tenant("quoll")
+    mailing.deployment("quoll", "quoll-web", "studio")
+    mailing.query("update cloud.tenants set billing_email = 'accounts@quoll.example' where id = 'quoll'")
+    mailing.publish("2026-04")
+    mailbox.to_sender = GONE
+    said = mailing.refused("email_invoices", month="2026-04")
+    assert "the mail server takes nothing from accounts@arcadia.example: 550 No such user" in said
+    assert sorted(states(mailing)) == [("pending", False), ("pending", True)]
+    mailbox.to_sender = TAKEN
+    assert send(mailing) == "2 e-mails of 2026-04: 2 sent"
 
 
 def test_a_server_that_is_down_delivers_and_locks_nothing(mailing: World, arcadia: Call) -> None:
