@@ -91,7 +91,7 @@ def drain(
             with database.transaction(on) as connection:
                 messages = outbox.hold(connection, claimed)
                 results = list(threads.map(lambda message: _sent(client, message, breaker), messages))
-                _settle(connection, results)
+                _settle(connection, month, results)
             drained.rows.update(result.state for result in results if not result.untried)
             drained.last_error = next((r.error for r in reversed(results) if r.error), drained.last_error)
             progress(drained)
@@ -99,11 +99,15 @@ def drain(
     return drained
 
 
-def _settle(connection: Connection, results: list[Result]) -> None:
-    """Record the results. Whoever writes these invoices meanwhile may win a deadlock: what we hold, we keep."""
+def _settle(connection: Connection, month: BillingMonth, results: list[Result]) -> None:
+    """Record the results, once nobody is writing the month: it would have to start again, and again.
+
+    Somebody else who writes these invoices meanwhile may win a deadlock: what we hold, we keep.
+    """
     for tries in range(TRIES, 0, -1):
         try:
             with connection.begin_nested():
+                database.wait_for_month(connection, month)
                 outbox.settle(connection, results)
             return
         except OperationalError as error:
@@ -146,7 +150,8 @@ def _sent(client: Client, message: Message, breaker: _Breaker) -> Result:
             wait_max=_LONGEST_WAIT_SECONDS,
         ):
             with attempt:
-                result = _tried(client, replace(message, is_uncertain=message.is_uncertain or _is_unknown(result)))
+                result = _tried(client, message)
+                message = replace(message, is_uncertain=result.state is State.UNCERTAIN)
                 if result.state in (State.PENDING, State.UNCERTAIN) and result.wait <= _LONGEST_WAIT_SECONDS:
                     raise FinanceError(result.error or "", result.wait)
     except FinanceError:
@@ -158,10 +163,6 @@ def _sent(client: Client, message: Message, breaker: _Breaker) -> Result:
 def _wait_of(error: Exception) -> float | bool:
     """Seconds until the next call, as stamina asks for them: True where it may choose, False for another error."""
     return isinstance(error, FinanceError) and (error.retry_after or True)
-
-
-def _is_unknown(result: Result) -> bool:
-    return result.state is State.UNCERTAIN
 
 
 def _back_off(attempts: int) -> float:
@@ -176,8 +177,7 @@ def _tried(client: Client, message: Message) -> Result:
     if message.is_uncertain or (message.operation is Operation.PUT and message.is_known and not etag):
         there = client.get(message.invoice_id)
         if there.known not in (Known.DONE, Known.ABSENT):
-            state = State.UNCERTAIN if message.is_uncertain else State.PENDING
-            return _open(message, state, there)
+            return _open(message, there)
         if there.known is Known.DONE and _has(message, there):
             return _confirmed(message, there)
         # Other content than ours is not written over: If-None-Match has finance refuse it, and so does an older etag.
@@ -219,10 +219,8 @@ def _concluded(message: Message, answer: Answer) -> Result:
             return Result(message.id, State.CONFIRMED)
         case Known.ABSENT if message.operation is Operation.VOID:
             return Result(message.id, State.REFUSED, f"{answer.error} (it does not have the invoice)")
-        case Known.NOTHING:
-            return _open(message, State.UNCERTAIN, answer)
         case _:
-            return _open(message, State.PENDING, answer)
+            return _open(message, answer, answer.known is Known.NOTHING)
 
 
 def _confirmed(message: Message, answer: Answer) -> Result:
@@ -234,5 +232,7 @@ def _confirmed(message: Message, answer: Answer) -> Result:
     return Result(message.id, State.CONFIRMED, None, str(finance_id), answer.etag)
 
 
-def _open(message: Message, state: State, answer: Answer) -> Result:
+def _open(message: Message, answer: Answer, is_uncertain: bool = False) -> Result:
+    """Not settled. What was uncertain stays so, though it was not there: a late request may still arrive."""
+    state = State.UNCERTAIN if is_uncertain or message.is_uncertain else State.PENDING
     return Result(message.id, state, answer.error, wait=answer.retry_after or 0)

@@ -169,6 +169,11 @@ def beside_month(on: Engine, month: BillingMonth) -> Iterator[Connection]:
         yield connection
 
 
+def wait_for_month(connection: Connection, month: BillingMonth) -> None:
+    """Wait while the month is written; from here to the end of the transaction, the month waits."""
+    connection.exec_driver_sql(f"lock table {_lock_of(month)} in row share mode")
+
+
 def _lock_of(month: BillingMonth) -> str:
     """One table for each month of the calendar: the Januaries of two years wait for each other, which does no harm."""
     return f"billing.month_{month.start:%m}"

@@ -173,6 +173,23 @@ def test_a_refusal_is_final_until_an_operator_has_it_sent_again(
     assert push(engine, refused=True) == {"confirmed": 1}
 
 
+def first_lost_then_busy(call: Call) -> None:
+    if call.method == "GET":
+        call.do()
+    elif len(call.receiver.bodies) == 1:
+        drop(call)
+    else:
+        saying(429, Retry_After="600")(call)
+
+
+def test_what_finance_did_not_have_when_it_was_asked_may_still_arrive_there(
+    april: World, finance: Receiver, engine: Engine
+) -> None:
+    finance.trouble = first_lost_then_busy
+    assert drain(engine) == {"uncertain": 1}
+    assert [method for method, _ in finance.calls] == ["PUT", "GET", "PUT"]
+
+
 def test_finance_that_asks_for_time_gets_it(april: World, finance: Receiver, engine: Engine) -> None:
     finance.trouble = once(saying(429, Retry_After="3600"))
     assert drain(engine) == {"pending": 1}
