@@ -94,7 +94,7 @@ def test_head_is_answered_as_get_is_and_without_a_body(cost_api: httpx.Client, c
     documented = cost_api.get("/api/v1/openapi.json").json()["paths"]
     paths = [path.format(invoice_id=one) for path, item in documented.items() if "get" in item]
     paths += ["/api/v1/openapi.json", *(f"/dashboard{file}" for file in ("", "/dashboard.js", "/charts.json"))]
-    assert len(paths) == 21
+    assert len(paths) == 23
     paths += [f"/api/v1/invoices/{one.upper()}", "/api/v1/invoices?period=1", "/api/v1/nothing", "/dashboard/nothing"]
     for path in paths:
         for headers in (ADMIN, {}):
