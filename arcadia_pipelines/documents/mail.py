@@ -155,7 +155,7 @@ def send_month(on: Engine, server: MailServer, month: BillingMonth) -> Iterator[
         after = None
         while True:
             server.greet()
-            with database.transaction(on) as connection:
+            with database.beside_month(on, month) as connection:  # no revision comes between the body and the PDF
                 email = emails.next_pending(connection, month, after)
                 if email is None:
                     return

@@ -14,7 +14,13 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import OperationRefused
 
-CONTENT: LiteralString = """
+# The supplier s of an invoice: its own, or else that of its month. Takes its table's name.
+_SUPPLIER_OF: LiteralString = """
+    left join billing.suppliers s on s.id = coalesce(
+        {0}.supplier_id, (select id from billing.suppliers
+                          where effective_from <= {0}.period_start order by effective_from desc, id desc limit 1))
+"""
+CONTENT: LiteralString = f"""
     select i.id, i.invoice_number, i.tenant_id, i.revision, i.status, i.period_start,
            (i.issued_at at time zone 'UTC')::date as issued_on, i.delivered_at,
            coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days) as due_on,
@@ -28,9 +34,7 @@ CONTENT: LiteralString = """
             where l.invoice_id = i.id and l.period_start = i.period_start and g.invoice_id = i.id
               and g.period_start = i.period_start) as lines
     from billing.tenant_invoices i
-    left join billing.suppliers s on s.id = coalesce(
-        i.supplier_id, (select id from billing.suppliers
-                        where effective_from <= i.period_start order by effective_from desc, id desc limit 1))
+    {_SUPPLIER_OF.format("i")}
     where i.id = any(%(ids)s)
     order by i.period_start, i.tenant_id collate "C"
 """
@@ -74,16 +78,14 @@ _STANDING = """
     select coalesce(invoice_number, id::text) as invoice, revision, status from billing.tenant_invoices
     where id = %(id)s for update
 """
-_DELIVER = """
+_DELIVER = f"""
     with delivered as (
         update billing.tenant_invoices i
         set delivered_at = now(), updated_at = greatest(now(), i.updated_at),
             supplier_id = coalesce(i.supplier_id, s.id),
             due_on = coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days)
         from billing.tenant_invoices was
-        left join billing.suppliers s on s.id = coalesce(
-            was.supplier_id, (select id from billing.suppliers
-                              where effective_from <= was.period_start order by effective_from desc, id desc limit 1))
+        {_SUPPLIER_OF.format("was")}
         where was.id = %(id)s and i.id = was.id and i.delivered_at is null
         returning i.id, i.invoice_number, i.tenant_id, i.period_start, i.revision, i.total_cents, i.content_sha256
     )

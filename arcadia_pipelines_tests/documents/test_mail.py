@@ -6,6 +6,7 @@ import os
 import socket
 from asyncio import WriteTransport
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -22,6 +23,7 @@ from arcadia_pipelines.storage import database, emails
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.documents.test_delivery import SUPPLIER
+from arcadia_pipelines_tests.trouble import until_waiting
 from arcadia_pipelines_tests.world import World
 
 APRIL = BillingMonth.parse("2026-04")
@@ -140,6 +142,21 @@ def test_a_dry_run_sends_nothing_and_without_a_server_nothing_is_sent(
     refused(arcadia("deliver", "--email", "2026-04", *by), "no mail server is configured: set ARCADIA_SMTP_URL")
     refused(arcadia("deliver", NUMBER, "--email", "2026-04", *by), "name invoices")
     assert (mailbox.taken, states(mailing)) == ([], [])
+
+
+def test_a_month_that_is_written_is_waited_for_so_that_body_and_attachment_are_of_one_revision(
+    mailing: World, mailbox: Mailbox
+) -> None:
+    engine = database.engine(mailing.url)
+    with database.transaction(engine) as connection:
+        emails.enter(connection, APRIL, Author("ada", "month end", ""))
+    with ThreadPoolExecutor(1) as threads, mail.MailServer(os.environ["ARCADIA_SMTP_URL"]) as server:
+        with database.month_transaction(engine, APRIL):
+            sent = threads.submit(lambda: list(mail.send_month(engine, server, APRIL)))
+            until_waiting(mailing, 1, lambda: True if sent.done() else None)
+            assert (mailbox.taken, states(mailing)) == ([], [("pending", False)])
+        assert [outcome.state for outcome in sent.result()] == ["sent"]
+    assert (len(mailbox.taken), states(mailing)) == (1, [("sent", True)])
 
 
 def test_who_has_no_address_or_was_delivered_by_hand_gets_none(mailing: World, mailbox: Mailbox) -> None:
