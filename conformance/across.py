@@ -24,9 +24,12 @@ def findings(files):
 
 
 def each_row_costs_what_its_price_says_at_most(rows):
+    """What is taken off is more at the list's prices, as is what it is taken off."""
     for row in rows:
-        effective, contracted, listed = (Decimal(row[f"{name}Cost"]) for name in ("Effective", "Contracted", "List"))
-        if not effective <= contracted <= listed or abs(effective - Decimal(row["BilledCost"])) > CENT / 2:
+        effective, contracted, listed = (
+            abs(Decimal(row[f"{name}Cost"])) for name in ("Effective", "Contracted", "List")
+        )
+        if not effective <= contracted <= listed or abs(effective - abs(Decimal(row["BilledCost"]))) > CENT / 2:
             yield f"{named(row)}: billed {row['BilledCost']}, {effective} <= {contracted} <= {listed}"
 
 
@@ -56,8 +59,14 @@ def each_price_keeps_its_id_as_long_as_a_deployment_keeps_its_plans(rows):
         for row in rows
         if row["side"] == "revenue" and row["SkuId"]
     ]
-    alone = [row for row in supplied if "," not in row["plans"]]
-    yield from several(alone, ("SubAccountId", "plans", "SkuId"), ("SkuPriceId",))
+    alone = [row | {"of": row["SkuPriceId"].partition("/")[0]} for row in supplied if "," not in row["plans"]]
+    yield from several(alone, ("SubAccountId", "plans", "SkuId", "of"), ("SkuPriceId",))
+
+
+def each_price_has_one_unit(rows):
+    yield from several(
+        [row for row in rows if row["side"] == "revenue" and row["SkuPriceId"]], ("SkuPriceId",), ("PricingUnit",)
+    )
 
 
 def a_charge_is_of_its_month_or_corrects_an_earlier_one(rows):
@@ -125,6 +134,7 @@ CHECKS = [
     months_follow_each_other,
     each_price_is_of_one_sku,
     each_price_keeps_its_id_as_long_as_a_deployment_keeps_its_plans,
+    each_price_has_one_unit,
     a_charge_is_of_its_month_or_corrects_an_earlier_one,
     what_a_tenant_is_charged_anew_it_was_invoiced_before,
     gst_is_a_tenth_of_what_it_is_on,

@@ -8,6 +8,7 @@ from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import ERR, CommandError, Month, engine, say
 from arcadia_pipelines.exports import focus
+from arcadia_pipelines.exports.focus_columns import SIDES, Side
 from arcadia_pipelines.storage import database
 
 
@@ -21,7 +22,7 @@ def export() -> None:
 @click.option(
     "--side",
     required=True,
-    type=click.Choice(focus.SIDES),
+    type=click.Choice(SIDES),
     help="revenue: what tenants were billed, AUD. cost: what the provider billed, USD.",
 )
 @click.option(
@@ -30,7 +31,7 @@ def export() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file, which ends with .csv or .parquet. One that is there is replaced.",
 )
-def focus_file(month: BillingMonth, side: focus.Side, out: Path) -> None:
+def focus_file(month: BillingMonth, side: Side, out: Path) -> None:
     """Write one side of MONTH in the FinOps Foundation's FOCUS format, version 1.2.
 
     Revenue has a row per line of issued and paid invoices, GST included, and sums to them; cost one per item of the

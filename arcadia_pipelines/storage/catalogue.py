@@ -64,8 +64,9 @@ _PRICES = """
     from cloud.{0}_prices where effective_from between '0001-01-01' and %(month)s
     order by {0}_id, effective_from desc, 2
 """
-_PLAN_PRICES = _PRICES.format("plan", "base_price_cents", _cents("base_price_cents"))
-_ADDON_PRICES = _PRICES.format("addon", "price_cents", _cents("price_cents"))
+PLAN_PRICES = _PRICES.format("plan", "base_price_cents", _cents("base_price_cents"))
+ADDON_PRICES = _PRICES.format("addon", "price_cents", _cents("price_cents"))
+"""The list's prices of plans and addons in effect; below 0: it is no price. Take `month`."""
 # A tenant's own price stands for the list's, until one of null gives the list's back.
 _OWN_PRICES = """
     select * from (
@@ -140,7 +141,7 @@ _SUBSCRIPTIONS = f"""
     left join ({EVERY_DEPLOYMENT}) d on d.id = s.deployment_id
     left join tenants owner on owner.id = d.tenant_id
     left join ({_CODES_ONCE.format("plans")}) p on p.id = s.plan_id
-    left join ({_PLAN_PRICES}) price on price.plan_id = s.plan_id
+    left join ({PLAN_PRICES}) price on price.plan_id = s.plan_id
     left join ({_OWN_PLAN_PRICES}) own on own.tenant_id = s.tenant_id and own.plan_id = s.plan_id
     left join ({_TWICE.format("subscriptions")}) copied on copied.id = s.id
     left join ({_TIMELESS}) timeless on timeless.deployment_id = s.deployment_id
@@ -164,7 +165,7 @@ _ADDONS = f"""
     from cloud.subscription_addons a
     join ({BILLED_SUBSCRIPTIONS}) s on s.id = a.subscription_id
     left join ({_CODES_ONCE.format("addons")}) x on x.id = a.addon_id
-    left join ({_ADDON_PRICES}) price on price.addon_id = a.addon_id
+    left join ({ADDON_PRICES}) price on price.addon_id = a.addon_id
     left join ({_OWN_ADDON_PRICES}) own on own.tenant_id = s.tenant_id and own.addon_id = a.addon_id
     left join ({_TWICE.format("subscription_addons")}) copied on copied.id = a.id
     where coalesce(a.started_at, '-infinity') < least(s.ended_at, %(end)s)

@@ -22,6 +22,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs import bill, bills
 from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.exports import focus
+from arcadia_pipelines.exports.focus_columns import SIDES, Side, schema
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import command_line
@@ -63,14 +64,14 @@ FOCUS_WORDS = {
 Rows = list[dict[str, str]]
 
 
-def exported(world: World, month: str, side: focus.Side, out: Path) -> Rows:
+def exported(world: World, month: str, side: Side, out: Path) -> Rows:
     """The month's side, exported to a CSV in the folder and read back."""
     file = out / f"{side}-{month}.csv"
     export(world, month, side, file)
     return rows(file)
 
 
-def export(world: World, month: str, side: focus.Side, file: Path) -> focus.Exported:
+def export(world: World, month: str, side: Side, file: Path) -> focus.Exported:
     """Export the month's side to the file."""
     with database.snapshot(database.engine(world.url)) as connection:
         return focus.export(connection, BillingMonth.parse(month), side, file)
@@ -197,7 +198,7 @@ def test_every_invoice_and_the_bill_are_summed_to_the_cent(sample: World, tmp_pa
     """Of a sample month: BilledCost by InvoiceId is total_cents; the bill's is the bill's, in AUD the month's cost."""
     sample.publish(APRIL)
     with_bill(sample, APRIL)
-    revenue, cost = (exported(sample, APRIL, side, tmp_path) for side in focus.SIDES)
+    revenue, cost = (exported(sample, APRIL, side, tmp_path) for side in SIDES)
     totals = "select invoice_number, total_cents * 0.01 from billing.tenant_invoices"
     assert sums(revenue, "InvoiceId") == dict(sample.query(totals))
     assert sums(cost, "InvoiceId") == {"digitalocean-2026-04": Decimal("1442.01")}
@@ -212,7 +213,7 @@ def test_every_row_speaks_focus(sample: World, tmp_path: Path) -> None:
     """Allowed values in every row, which no validator asks; quantity x price is ListCost, and rounded BilledCost."""
     sample.publish(APRIL)
     with_bill(sample, APRIL)
-    for side in focus.SIDES:
+    for side in SIDES:
         found = exported(sample, APRIL, side, tmp_path)
         for column, words in FOCUS_WORDS.items():
             assert {row[column] for row in found} <= words, (side, column)
@@ -401,6 +402,163 @@ def test_a_deployment_that_changed_its_plan_has_the_price_of_each(world: World, 
     }
 
 
+def test_of_two_plans_with_tiers_each_line_has_its_own(world: World, tmp_path: Path) -> None:
+    """Both charge 1 c up to 10 h and 2 c beyond; 20 h were used on small, then 30 h on large."""
+    world.tenant("acme")
+    world.deployment("acme", "web")
+    for plan, start, end in (("small", "2026-04-01", "2026-04-10"), ("large", "2026-04-10", None)):
+        world.plan(plan, 1000, {"droplet_hours": (0, 0)})
+        world.query("update cloud.plan_rates set charge_model = 'graduated'")
+        world.query(
+            "insert into cloud.plan_rate_tiers select %s, 'droplet_hours', '2026-01-01', up_to, cents, 0"
+            " from (values (10, 1), (null, 2)) tier (up_to, cents)",
+            uid(plan),
+        )
+        world.subscribe(plan, "acme", "web", plan, start=start, end=end)
+    world.use("web", "droplet_hours", 20, "2026-04-05 12:00+00")
+    world.use("web", "droplet_hours", 30, "2026-04-15 12:00+00")
+    world.publish(APRIL)
+    found = [row for row in exported(world, APRIL, "revenue", tmp_path) if row["ChargeFrequency"] == "Usage-Based"]
+    assert {row["SkuPriceId"]: (row["x_UsedQuantity"], row["PricingQuantity"]) for row in found} == {
+        "overage-graduated 0 to 10/droplet_hours/small": ("20.00", "10.00"),
+        "overage-graduated over 10/droplet_hours/small": ("20.00", "10.00"),
+        "overage-graduated 0 to 10/droplet_hours/large": ("30.00", "10.00"),
+        "overage-graduated over 10/droplet_hours/large": ("30.00", "20.00"),
+    }
+
+
+def test_a_tenants_own_price_is_the_contracted_one_and_the_lists_the_listed(world: World, tmp_path: Path) -> None:
+    """A plan of 50.00 for 40.00, 300 h of 1 c at 0.8 c, an addon as listed; 20 % off plan and usage.
+
+    Billed are 40.00 + 7.50 + 2.40 - 8.00 - 0.48 = 41.42, so GST is 4.14. At the list's prices the plan and usage are
+    10.60 more, of which 2.12 would come off: GST is a tenth of 8.48 more.
+    """
+    world.tenant("acme")
+    world.plan("studio", 5000, {"droplet_hours": (0, 1)})
+    world.addon("storage", 750)
+    world.deployment("acme", "web", "studio", ["storage"])
+    world.use("web", "droplet_hours", 300)
+    world.query("insert into cloud.tenant_plan_prices values ('acme', %s, '2026-01-01', 4000)", uid("studio"))
+    world.query(
+        "insert into cloud.tenant_rates values ('acme', %s, 'droplet_hours', '2026-02-01', 0, 'hour', 0.8)",
+        uid("studio"),
+    )
+    world.query("""
+        insert into cloud.discounts (tenant_id, line_kind, percent, starts_on, description)
+        values ('acme', 'plan_base', 20, '2026-01-01', 'a fifth'), ('acme', 'overage', 20, '2026-01-01', 'a fifth')
+    """)
+    world.publish(APRIL)
+    found = exported(world, APRIL, "revenue", tmp_path)
+    assert picked(found, "SkuPriceId", "ContractedUnitPrice", "ListUnitPrice", "ListCost", "EffectiveCost") == [
+        ("plan/studio", "40.00", "50.00", "50.00", "40.00"),
+        ("addon/storage", "7.50", "7.50", "7.50", "7.50"),
+        ("overage/droplet_hours/studio", "0.008", "0.01", "3.00", "2.40"),
+        ("", "", "", "-10.00", "-8.00"),
+        ("", "", "", "-0.60", "-0.48"),
+        ("", "", "", "4.988", "4.14"),
+    ]
+    assert picked(found, "PricingCurrencyListUnitPrice") == picked(found, "ListUnitPrice")
+    assert sums(found, "x_TenantId") == {"acme": Decimal("45.56")}
+
+
+@pytest.fixture
+def of_every_model(world: World) -> World:
+    """From 16 April, half a month: of 50.00 a month, and of each charge model's usage. acme pays the list's prices."""
+    world.plan(
+        "studio", 5000, dict.fromkeys(("backups", "databases", "egress_gb", "kubernetes", "reserved_ip"), (0, 100))
+    )
+    world.query("update cloud.plans set proration = 'daily'")
+    for kind, model in (
+        ("backups", "charge_model = 'package', package_size = 10"),
+        ("databases", "charge_model = 'graduated'"),
+        ("egress_gb", "charge_model = 'volume'"),
+        ("kubernetes", "maximum_cents = 2001"),
+    ):
+        world.query(f"update cloud.plan_rates set {model} where resource_kind = '{kind}'")
+    world.query(f"""
+        insert into cloud.plan_rate_tiers
+        values ('{uid("studio")}', 'databases', '2026-01-01', 100, 2, 50),
+               ('{uid("studio")}', 'databases', '2026-01-01', null, 1, 0),
+               ('{uid("studio")}', 'egress_gb', '2026-01-01', 2.5, 4, 0),
+               ('{uid("studio")}', 'egress_gb', '2026-01-01', null, 3, 0)
+    """)
+    for tenant in ("acme", "zulu"):
+        world.tenant(tenant)
+        world.deployment(tenant, tenant, "studio", start="2026-04-16")
+        for kind, used in (
+            ("backups", 121),
+            ("databases", 120),
+            ("egress_gb", 3),
+            ("kubernetes", 20),
+            ("reserved_ip", 9),
+        ):
+            world.use(tenant, kind, used, "2026-04-20 12:00+00")
+    return world
+
+
+def test_what_is_priced_otherwise_than_by_the_month_or_unit_is_said_in_its_price(
+    of_every_model: World, tmp_path: Path
+) -> None:
+    """15 days of 50.00 / 30, packages, tiers, a maximum of 20.01 / 2; Parquet has the same digits."""
+    of_every_model.publish(APRIL)
+    found = [row for row in exported(of_every_model, APRIL, "revenue", tmp_path) if row["x_TenantId"] == "acme"]
+    columns = ("SkuPriceId", "PricingQuantity", "PricingUnit", "ListUnitPrice", "BilledCost")
+    assert picked(found[:-1], *columns) == [
+        ("plan-day/studio", "15.00", "Days", "1.6666666667", "25.00"),
+        ("overage-package of 10/backups/studio", "13.00", "10 Hours", "1.00", "13.00"),
+        ("overage-graduated 0 to 100/databases/studio", "100.00", "Hours", "0.02", "2.00"),
+        ("overage-graduated 0 to 100, flat fee/databases/studio", "1.00", "Flat Fees", "0.50", "0.50"),
+        ("overage-graduated over 100/databases/studio", "20.00", "Hours", "0.01", "0.20"),
+        ("overage-volume over 2.5/egress_gb/studio", "3.00", "Hours", "0.03", "0.09"),
+        ("overage-cap/kubernetes/studio", "1.00", "Caps", "10.01", "10.01"),
+        ("overage/reserved_ip/studio", "9.00", "Hours", "1.00", "9.00"),
+    ]
+    assert {row["SkuId"] for row in found if "databases" in row["SkuId"]} == {"overage/databases"}
+    assert picked(found[1:2], "ConsumedQuantity", "ConsumedUnit") == [("121.00", "Hours")]
+    assert found[0]["ListCost"] == "25.0000000005"
+    export(of_every_model, APRIL, "revenue", tmp_path / "april.parquet")
+    typed = pyarrow.parquet.read_table(tmp_path / "april.parquet").to_pylist()
+    assert typed[0]["ContractedUnitPrice"] == Decimal("1.6666666667")
+
+
+def test_an_own_price_has_the_lists_beside_it_where_the_list_has_such_a_price(
+    of_every_model: World, tmp_path: Path
+) -> None:
+    """zulu's prices are half the list's, with databases in other tiers, and kubernetes and addresses in tiers at all.
+
+    The list has no price of the tier up to 50, nor a fee for addresses: there the price is its own and the only one.
+    The list's price of an hour of kubernetes and of an address is that of one in any of zulu's tiers.
+    """
+    of_every_model.query(f"""
+        insert into cloud.tenant_plan_prices values ('zulu', '{uid("studio")}', '2026-01-01', 2500);
+        insert into cloud.tenant_rates (tenant_id, plan_id, resource_kind, effective_from, included_quantity, unit,
+            unit_price_cents, charge_model, package_size, maximum_cents)
+        values ('zulu', '{uid("studio")}', 'backups', '2026-01-01', 0, 'hour', 50, 'package', 10, null),
+               ('zulu', '{uid("studio")}', 'databases', '2026-01-01', 0, 'hour', 0, 'graduated', null, null),
+               ('zulu', '{uid("studio")}', 'egress_gb', '2026-01-01', 0, 'hour', 0, 'volume', null, null),
+               ('zulu', '{uid("studio")}', 'kubernetes', '2026-01-01', 0, 'hour', 100, 'per_unit', null, 1000),
+               ('zulu', '{uid("studio")}', 'reserved_ip', '2026-01-01', 0, 'hour', 0, 'graduated', null, null);
+        insert into cloud.tenant_rate_tiers
+        values ('zulu', '{uid("studio")}', 'databases', '2026-01-01', 50, 1, 0),
+               ('zulu', '{uid("studio")}', 'databases', '2026-01-01', null, 0.5, 0),
+               ('zulu', '{uid("studio")}', 'egress_gb', '2026-01-01', 2.5, 2, 0),
+               ('zulu', '{uid("studio")}', 'egress_gb', '2026-01-01', null, 1.5, 0),
+               ('zulu', '{uid("studio")}', 'reserved_ip', '2026-01-01', null, 50, 25)
+    """)
+    of_every_model.publish(APRIL)
+    found = [row for row in exported(of_every_model, APRIL, "revenue", tmp_path) if row["x_TenantId"] == "zulu"]
+    assert picked(found[:-1], "SkuPriceId", "ContractedUnitPrice", "ListUnitPrice") == [
+        ("plan-day/studio", "0.8333333333", "1.6666666667"),
+        ("overage-package of 10/backups/studio", "0.50", "1.00"),
+        ("overage-graduated 0 to 50/databases/studio", "0.01", "0.01"),
+        ("overage-graduated over 50/databases/studio", "0.005", "0.005"),
+        ("overage-volume over 2.5/egress_gb/studio", "0.015", "0.03"),
+        ("overage-cap/kubernetes/studio", "5.00", "10.01"),
+        ("overage-graduated over 0/reserved_ip/studio", "0.50", "1.00"),
+        ("overage-graduated over 0, flat fee/reserved_ip/studio", "0.25", "0.25"),
+    ]
+
+
 def test_rounding_is_not_part_of_a_price(world: World, tmp_path: Path) -> None:
     """3 h at 0.5 c are 1.5 c, billed as 2 c: what it cost by price is 0.015, listed, contracted and effective."""
     world.tenant("acme")
@@ -469,7 +627,7 @@ def test_a_text_is_one_quoted_cell_and_no_formula_and_parquet_has_it_as_it_is(wo
         {"product": "Credits", "description": "x", "amount": "-1.00"},
         total=0,
     )
-    expected: dict[tuple[focus.Side, str], tuple[str, str]] = {
+    expected: dict[tuple[Side, str], tuple[str, str]] = {
         ("revenue", "BillingAccountName"): ("Reef Labs;=1+2", "Reef Labs;'=1+2"),
         ("revenue", "SubAccountName"): ("web\t@SUM(A1)", "web\t'@SUM(A1)"),
         ("cost", "ServiceName"): ("-1", "'-1"),
@@ -480,7 +638,7 @@ def test_a_text_is_one_quoted_cell_and_no_formula_and_parquet_has_it_as_it_is(wo
         assert exported(world, APRIL, side, tmp_path)[0][column] == harmless
         export(world, APRIL, side, tmp_path / "month.parquet")
         assert pyarrow.parquet.read_table(tmp_path / "month.parquet")[column][0].as_py() == as_it_is
-    texts = {field.name for field in focus.schema("cost") if field.type == "string"}
+    texts = {field.name for field in schema("cost") if field.type == "string"}
     header, first = (tmp_path / f"cost-{APRIL}.csv").read_text().split("\n", 1)
     cells = re.findall(r'("(?:[^"]|"")*"|[^",]*)(?:,|$)', first.splitlines()[0] + "\n" + first.splitlines()[1])
     for name, cell in zip(header.split(","), cells, strict=False):
@@ -494,6 +652,7 @@ MISFITS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
     "months follow": ("cost-2026-04", {}, {"BillingPeriodEnd": "2026-04-30T00:00:00Z"}),
     "each price is": ("revenue-2026-04", {"SkuMeter": "droplet_hours"}, {"SkuPriceId": "plan/studio"}),
     "each price keeps": ("revenue-2026-05", {"SkuId": "plan/studio"}, {"SkuPriceId": "plan/studio/2026-05-01"}),
+    "each price has": ("revenue-2026-05", {"SkuId": "plan/studio"}, {"PricingUnit": "Days"}),
     "a charge is": ("cost-2026-05", {"ServiceName": "Droplets"}, {"ChargePeriodEnd": "2026-05-31T23:59:59Z"}),
     "a charge is of": ("revenue-2026-05", {"ChargeClass": "Correction"}, {"ChargeClass": ""}),
     "what a tenant": ("revenue-2026-04", {"x_TenantId": "pilot"}, {"BillingAccountId": "zulu"}),
@@ -520,7 +679,7 @@ def test_files_of_months_and_sides_fit_together_and_what_does_not_is_found(world
         period = {"start": f"{month}-01T00:00:00Z", "end": f"{month}-{day}T23:59:59Z"}
         refund = item("-0.39", "droplet", **period) | {"description": "refund"}
         world.bill(month, item("12.00", "droplet", **period), refund, item("-1.00", product="Credits"), total=1061)
-    files = [tmp_path / f"{side}-{month}.csv" for side in focus.SIDES for month in (APRIL, "2026-05")]
+    files = [tmp_path / f"{side}-{month}.csv" for side in SIDES for month in (APRIL, "2026-05")]
     for file in files:
         side, _, month = file.stem.partition("-")
         exported(world, month, "revenue" if side == "revenue" else "cost", tmp_path)
@@ -560,12 +719,12 @@ def test_parquet_holds_what_csv_holds(world: World, tmp_path: Path) -> None:
     world.query("update cloud.cloud_deployments set name = ''")
     world.publish(APRIL)
     small_bill(world)
-    for side in focus.SIDES:
+    for side in SIDES:
         as_csv, as_parquet = tmp_path / "month.csv", tmp_path / "month.PARQUET"
         export(world, APRIL, side, as_csv)
         export(world, APRIL, side, as_parquet)
         table = pyarrow.parquet.read_table(as_parquet)
-        assert table.schema.equals(focus.schema(side))
+        assert table.schema.equals(schema(side))
         found = rows(as_csv)
         assert table.column_names == list(found[0])
         for row, typed in zip(found, table.to_pylist(), strict=True):
@@ -586,7 +745,7 @@ def test_parquet_holds_what_csv_holds(world: World, tmp_path: Path) -> None:
 def test_what_does_not_sum_up_is_refused_and_leaves_the_old_file(world: World, arcadia: Call, tmp_path: Path) -> None:
     """A line changed by hand, a bill that is not allocated: one clear line each; the file of before is as it was."""
     small_bill(world)
-    for side in focus.SIDES:
+    for side in SIDES:
         (tmp_path / f"{side}.csv").write_text("of before")
     world.tamper("update billing.tenant_invoice_lines set amount_cents = 673 where kind = 'overage'")
     world.tamper("delete from billing.cost_allocations where line_no = 2")
@@ -632,7 +791,7 @@ def test_the_command_says_what_it_wrote(sample: World, arcadia: Call, tmp_path: 
     """How many rows, what they sum to, and where."""
     sample.publish(APRIL)
     with_bill(sample, APRIL)
-    answers = [arcadia("export", "focus", APRIL, "--side", side, "--out", f"{side}.csv") for side in focus.SIDES]
+    answers = [arcadia("export", "focus", APRIL, "--side", side, "--out", f"{side}.csv") for side in SIDES]
     assert [(answer.code, answer.out) for answer in answers] == [
         (0, "2026-04 revenue: 74 rows of 15 invoices, AUD 5,772.91, in revenue.csv\n"),
         (0, "2026-04 cost: 100 rows of one bill, USD 1,442.01, in cost.csv\n"),
@@ -678,7 +837,7 @@ def test_the_validator_of_focus_1_0_passes_both_sides(sample: World, tmp_path: P
     )
     sample.publish(APRIL)
     with_bill(sample, APRIL)
-    for side in focus.SIDES:
+    for side in SIDES:
         found = exported(sample, APRIL, side, tmp_path)
         assert validated(found, tmp_path) == "Validation succeeded."
         kinds = {row["ChargeDescription"].partition(":")[0] for row in found}
