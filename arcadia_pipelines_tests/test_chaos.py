@@ -1,12 +1,20 @@
-"""The oracle of `make chaos` knows what the pilot owes. The storm itself takes minutes, and is none of the tests."""
+"""The oracle of `make chaos` knows what the pilot owes, and all that a storm agrees with tenants.
+
+The storm itself takes minutes, and is none of the tests.
+"""
 
 import datetime as dt
+import random
 from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 from types import SimpleNamespace
 
-from chaos import oracle, proofs
+import psycopg
+from psycopg.rows import dict_row, namedtuple_row
+
+from arcadia_pipelines_tests.world import World
+from chaos import oracle, platform, proofs, terms
 
 APRIL = dt.date(2026, 4, 1)
 
@@ -78,3 +86,37 @@ def test_an_invoice_is_wrong_by_a_cent_without_gst_or_where_none_is_to_be() -> N
     assert list(proofs.compare(april, None, is_free=False)) == [("is owed and not invoiced", 6422)]
     row.status = "void"
     assert list(proofs.compare(april, right, is_free=False)) == [("is void, and owed", 6422)]
+
+
+def by_the_oracle(world: World) -> list[str]:
+    """What of April is not as the oracle says."""
+    found = proofs.Found()
+    with psycopg.connect(world.url, row_factory=namedtuple_row) as connection:
+        proofs.ask_the_oracle(connection, [APRIL], found)
+    return found.wrong
+
+
+def test_all_that_a_storm_agrees_and_enters_is_billed_as_the_oracle_says(world: World) -> None:
+    """Of twelve deployments; and what is agreed or entered once the month is invoiced is found to be on no invoice."""
+    rng = random.Random(17)
+    with psycopg.connect(world.url, row_factory=dict_row) as connection:
+        platform.fill(connection, rng, [APRIL], 12)
+        for change in terms.CHANGES * 4 + (terms.commitment,) * 4:
+            change(connection, rng, APRIL)
+    enter = """
+        insert into billing.{} (tenant_id, amount_cents, description, operator, reason{})
+        select id, 100, 'x', 'ada', 'y'{} from cloud.tenants
+    """
+    lines = enter.format("manual_lines", ", period_start", ", date '2026-04-01'")
+    world.query(lines)
+    world.query(enter.format("credit_grants", "", ""))
+    world.publish("2026-04")
+    assert world.query("select count(*) from billing.quote_faults") == [(0,)]
+    kinds = {kind for (kind,) in world.query("select kind from billing.tenant_invoice_lines")}
+    assert kinds == {"plan_base", "addon", "overage", "discount", "commitment", "adjustment", "credit", "tax"}
+    assert by_the_oracle(world) == []
+    world.query(lines)
+    world.query(enter.format("credit_grants", "", ""))
+    world.query("update cloud.plan_prices set base_price_cents = base_price_cents + 1")
+    found = {wrong.partition(":")[0] for wrong in by_the_oracle(world)}
+    assert found == {"a line entered by hand", "credit", "oracle"}

@@ -19,6 +19,19 @@ from chaos.oracle import after
 PLANS, ADDONS = range(1, 6), range(1, 4)
 KINDS = {"droplet_hours": ("hour", "0.744"), "egress_gb": ("GB", "0.3085"), "storage_gb": ("GB", "1.25")}
 RECORDS = 3
+COLUMNS = {
+    "tenants": "id, name, abn, gst_free_reason",
+    "plans": "id, code, name",
+    "addons": "id, code, name",
+    "plan_prices": "plan_id, effective_from, base_price_cents",
+    "addon_prices": "addon_id, effective_from, price_cents",
+    "plan_rates": "plan_id, resource_kind, effective_from, included_quantity, unit, unit_price_cents",
+    "cloud_deployments": "id, tenant_id, name",
+    "subscriptions": "id, tenant_id, deployment_id, plan_id, status, started_at, ended_at",
+    "subscription_addons": "id, subscription_id, addon_id, quantity, started_at, ended_at",
+    "usage_records": "id, deployment_id, resource_kind, quantity, recorded_at, ingested_at",
+}
+"""What is filled; all else is at its default until somebody changes it (terms.py)."""
 Row = tuple[Any, ...]
 
 
@@ -97,6 +110,6 @@ def quantity(rng: random.Random) -> Decimal:
 
 
 def _copy(connection: psycopg.Connection[Any], table: str, rows: Iterable[Row]) -> None:
-    with connection.cursor().copy(f"copy cloud.{table} from stdin".encode()) as copy:
+    with connection.cursor().copy(f"copy cloud.{table} ({COLUMNS[table]}) from stdin".encode()) as copy:
         for row in rows:
             copy.write_row(row)

@@ -24,7 +24,8 @@ from chaos.stage import Stage
 
 RUNS_END_SECONDS = 420
 MOST_NAMED = 10
-SUPPLY = ("plan_base", "addon", "overage")
+CHARGES = oracle.ORDER[:5]
+"""The kinds of lines that follow from the platform's rows; what is entered, granted and corrected comes after them."""
 WARNINGS = {
     "all_usage_is_billed",  # some is of no plan
     "frozen_invoices_agree",
@@ -193,11 +194,13 @@ def replay(on: Stage, month: dt.date, found: Found) -> None:
 
 @dataclass
 class Invoice:
-    """One that stands, with its lines but tax by what they bill, and what it carries of other months."""
+    """One that stands: its charges by what they bill, the cents that it carries of other months, and those entered."""
 
     row: Any
-    supply: Counter[oracle.Line] = field(default_factory=Counter)
+    charges: Counter[oracle.Line] = field(default_factory=Counter)
     carried: Counter[str] = field(default_factory=Counter)
+    entered: Counter[str] = field(default_factory=Counter)
+    """By the id of the manual line, or of the grant."""
 
     @property
     def is_owed(self) -> bool:
@@ -210,9 +213,9 @@ class Invoice:
         return self.row.status in ("paid", "void") or self.row.is_pushed
 
     @property
-    def supply_cents(self) -> int:
-        """Its plan, addon and overage lines."""
-        return sum(line.cents for line in self.supply.elements())
+    def charges_cents(self) -> int:
+        """Its plan, addon, overage, discount and commitment lines."""
+        return sum(line.cents for line in self.charges.elements())
 
 
 Invoices = dict[tuple[str, dt.date], Invoice]
@@ -229,7 +232,7 @@ def ask_the_oracle(connection: psycopg.Connection[Any], months: Sequence[dt.date
         tenants = {*owed.lines, *(tenant for tenant, of in invoices if of == month)}
         for tenant in sorted(tenants):
             invoice = invoices.get((tenant, month))
-            lines = Counter(owed.lines.get(tenant, []))
+            lines = Counter(map(_compared, owed.lines.get(tenant, [])))
             found.counts["tenant-months by the oracle"] += 1
             for wrong, cents in compare(lines, invoice, tenant in gst_free):
                 number = invoice.row.invoice_number if invoice else "no invoice"
@@ -237,8 +240,10 @@ def ask_the_oracle(connection: psycopg.Connection[Any], months: Sequence[dt.date
                 found.wrong_cents += abs(cents)
             if invoice and invoice.is_owed and invoice.is_frozen:
                 owed_cents = sum(line.cents for line in lines.elements())
-                differences[tenant, month] = owed_cents - invoice.supply_cents
+                differences[tenant, month] = owed_cents - invoice.charges_cents
     _compare_corrections(connection, months, invoices, differences, found)
+    _compare_entered(connection, months, invoices, found)
+    _compare_grants(connection, months, invoices, found)
 
 
 def compare(lines: Counter[oracle.Line], invoice: Invoice | None, is_free: bool) -> Iterator[tuple[str, int]]:
@@ -251,15 +256,15 @@ def compare(lines: Counter[oracle.Line], invoice: Invoice | None, is_free: bool)
     if lines and not invoice.is_owed and not row.is_pushed:
         yield "is void, and owed", sum(line.cents for line in lines.elements())
     if not invoice.is_frozen:
-        for line, times in (lines - invoice.supply).items():
+        for line, times in (lines - invoice.charges).items():
             yield f"lacks {times} x {line}", line.cents * times
-        for line, times in (invoice.supply - lines).items():
+        for line, times in (invoice.charges - lines).items():
             yield f"has {times} x {line}", line.cents * times
         if row.status == "draft":
             yield "is a draft, and nobody is on hold", row.total_cents
-        if not lines and not invoice.carried:
+        if not lines and not invoice.carried and not invoice.entered:
             yield "bills nothing, and is not void", row.total_cents
-    subtotal = invoice.supply_cents + sum(invoice.carried.values())
+    subtotal = invoice.charges_cents + sum(invoice.carried.values()) + sum(invoice.entered.values())
     tax = None if is_free else oracle.gst(subtotal)
     if (row.subtotal_cents, row.tax_cents, row.total_cents) != (subtotal, tax or 0, subtotal + (tax or 0)):
         sums = (row.subtotal_cents, row.tax_cents, row.total_cents)
@@ -268,6 +273,52 @@ def compare(lines: Counter[oracle.Line], invoice: Invoice | None, is_free: bool)
         yield f"has tax lines {row.tax_lines}, and not {tax}", 0
     if not row.in_order:
         yield "has its lines in no order", 0
+
+
+def _compared(line: oracle.Line) -> oracle.Line:
+    """What the rules say about a line: not what a commitment is called."""
+    return line._replace(description="") if line.kind == "commitment" else line
+
+
+def _compare_entered(
+    connection: psycopg.Connection[Any], months: Sequence[dt.date], invoices: Invoices, found: Found
+) -> None:
+    """What operators entered is billed once, or waits for an invoice that is not locked."""
+    billed = Counter[str]()
+    for invoice in invoices.values():
+        billed.update(invoice.entered if invoice.is_owed else {})
+    for line in connection.execute("select *, id::text as name from billing.manual_lines"):
+        own, newest = (invoices.get((line.tenant_id, of)) for of in (line.period_start, months[-1]))
+        may_wait = own is not None and own.is_frozen and newest is not None and newest.is_frozen
+        found.counts["lines entered by hand"] += 1
+        if billed[line.name] != line.amount_cents and not (may_wait and not billed[line.name]):
+            what = f"{line.period_start:%Y-%m} {line.tenant_id}: {line.amount_cents} c, {billed[line.name]} are billed"
+            found.add("a line entered by hand", [what])
+            found.wrong_cents += abs(line.amount_cents - billed[line.name])
+
+
+def _compare_grants(
+    connection: psycopg.Connection[Any], months: Sequence[dt.date], invoices: Invoices, found: Found
+) -> None:
+    """Grants pay no more than there is of them nor than there is to pay, and a tenant's newest invoice all they can."""
+    grants = list(connection.execute("select *, id::text as name from billing.credit_grants"))
+    taken = Counter[str]()
+    for invoice in invoices.values():
+        taken.update(invoice.entered if invoice.is_owed else {})
+    found.counts["credit grants"] = len(grants)
+    found.counts["cents of credit that paid"] = -sum(taken[grant.name] for grant in grants)
+    for (tenant, month), invoice in sorted(invoices.items()):
+        pays = [g for g in grants if g.tenant_id == tenant and (not g.expires_on or month < g.expires_on)]
+        uses = {grant.name for grant in grants if invoice.entered.get(grant.name)}
+        left = {grant.name: grant.amount_cents + taken[grant.name] for grant in pays}
+        wrong = [f"{name} is expired" for name in uses - left.keys()]
+        wrong += [f"{name} has {cents} c left" for name, cents in left.items() if cents < 0]
+        subtotal = invoice.row.subtotal_cents
+        if uses and subtotal < 0:
+            wrong.append(f"credit pays {-subtotal} c more than there is to pay")
+        if month == months[-1] and invoice.is_owed and not invoice.is_frozen and subtotal > 0 and any(left.values()):
+            wrong.append(f"{subtotal} c are to pay, and {left} is left of the grants")
+        found.add("credit", [f"{month:%Y-%m} {tenant}: {what}" for what in wrong])
 
 
 def _compare_corrections(
@@ -414,12 +465,16 @@ def _invoices(connection: psycopg.Connection[Any], found: Found) -> Invoices:
         cents = oracle.half_up(Fraction(line.qty) * Fraction(line.unit_price_cents) / Fraction(line.price_per))
         if invoice is None or line.amount_cents != cents:
             found.add("oracle", [f"line {line.id}: no invoice, or {line.amount_cents} and not {cents}"])
-        elif line.kind in SUPPLY:
+        elif line.kind in CHARGES:
             quantity, price = Fraction(line.qty), Fraction(Decimal(line.unit_price_cents))
-            supply = (str(line.deployment_id), line.kind, line.resource_kind, line.description, quantity, line.unit)
-            invoice.supply[oracle.Line(*supply, price, line.amount_cents, Fraction(line.price_per))] += 1
-        else:
+            deployment = line.deployment_id and str(line.deployment_id)
+            charge = (deployment, line.kind, line.resource_kind, line.description, quantity, line.unit)
+            bills = oracle.Line(*charge, price, line.amount_cents, Fraction(line.price_per))
+            invoice.charges[_compared(bills)] += 1
+        elif "corrects" in line.meta:
             invoice.carried[line.meta["corrects"]] += line.amount_cents
+        else:
+            invoice.entered[line.meta.get("manual_line") or line.meta["grant"]] += line.amount_cents
     found.counts["invoices"] = len(by_id)
     for status in ("issued", "paid", "void"):
         found.counts[f"invoices {status}"] = sum(invoice.row.status == status for invoice in by_id.values())

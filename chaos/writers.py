@@ -1,8 +1,9 @@
-"""The eight who write and those who read, each a process: `python -m chaos.writers NAME SEED FOLDER MONTH...`.
+"""The nine who write and those who read, each a process: `python -m chaos.writers NAME SEED FOLDER MONTH...`.
 
-Month ends by the command line (two) and by Dagster's queue, two operators, the meter, sales, and finance, which pays by
-plain SQL; besides, analysts with long transactions, one of them with locks, and a transaction of the platform's that
-lingers. An act is one transaction, one job or one command; how it ended goes into the journal.
+Month ends by the command line (two) and by Dagster's queue, two operators, the meter, sales, contracts, which agree
+terms with tenants (terms.py), and finance, which pays by plain SQL; besides, analysts with long transactions, one of
+them with locks, and a transaction of the platform's that lingers. An act is one transaction, one job or one command;
+how it ended goes into the journal.
 """
 
 import datetime as dt
@@ -23,7 +24,7 @@ from psycopg.rows import dict_row
 
 from arcadia_pipelines.settings import PROJECT
 from arcadia_pipelines.storage.database import StorageError
-from chaos import platform
+from chaos import platform, terms
 from chaos.journal import DONE, FAILED, KILLED, REFUSED, UNTOLD, Entry, Journal, in_one_line
 from chaos.stage import program
 
@@ -157,6 +158,25 @@ def release(writer: Writer) -> Any:
     """Release one that is on hold."""
     tenants = writer.run("select tenant_id from billing.tenant_holds order by md5(tenant_id || %(pick)s) limit 1")
     return tenants and _operate("release_tenant", {"tenants": [row["tenant_id"] for row in tenants]})
+
+
+def manual_line(writer: Writer) -> Any:
+    """A charge or a credit of a month, entered by hand."""
+    cents = writer.rng.choice([-20_000, -250, -15, -1, 1, 5, 250, 5000])
+    entered = {"month": f"{writer.month:%Y-%m}", "amount": f"{cents / 100:.2f}", "description": "by hand"}
+    return _operate("add_line", {"tenant": _tenant(writer), **entered})
+
+
+def grant(writer: Writer) -> Any:
+    """Promotional credit, which may expire one day; what has expired already cannot be granted."""
+    cents = writer.rng.choice([1, 99, 2500, 100_000])
+    expires = writer.rng.choice(["", f"{dt.datetime.now(dt.UTC).date() + dt.timedelta(days=400)}"])
+    given = {"amount": f"{cents / 100:.2f}", "expires": expires, "description": "promotion"}
+    return _operate("grant_credit", {"tenant": _tenant(writer), **given})
+
+
+def _tenant(writer: Writer) -> str:
+    return str(writer.run("select id from cloud.tenants order by md5(id || %(pick)s) limit 1")[0]["id"])
 
 
 def _operate_on(writer: Writer, operation: str, which: str, **config: object) -> list[str]:
@@ -315,6 +335,16 @@ renaming = _update(f"""
 """)
 
 
+def _agree(change: "Callable[[psycopg.Connection[Any], random.Random, dt.date], bool]") -> Act:
+    """Terms with somebody, in one transaction."""
+
+    def act(writer: Writer) -> Any:
+        with connect() as connection:
+            return change(connection, writer.rng, writer.month)
+
+    return act
+
+
 # Finance, by plain SQL.
 
 _STANDING = """
@@ -395,6 +425,8 @@ _OPERATOR: Acts = {
     "drafts issued": (2, issue),
     "tenants held": (2, hold),
     "tenants released": (2, release),
+    "lines entered by hand": (3, manual_line),
+    "credit granted": (2, grant),
 }
 _INVOICES: Acts = {"month ends by the command line": (1, invoice)}
 WRITERS: dict[str, tuple[float, Acts]] = {
@@ -426,6 +458,20 @@ WRITERS: dict[str, tuple[float, Acts]] = {
             "addons changed": (3, addon),
             "subscriptions activated": (1, activation),
             "deployments renamed": (2, renaming),
+        },
+    ),
+    "contracts": (
+        1,
+        {
+            "discounts agreed": (4, _agree(terms.discount)),
+            "discounts changed": (3, _agree(terms.discount_changed)),
+            "commitments agreed": (3, _agree(terms.commitment)),
+            "commitments given up": (1, _agree(terms.commitment_ended)),
+            "own prices": (3, _agree(terms.own_price)),
+            "own rates": (3, _agree(terms.own_rate)),
+            "rates of another model": (2, _agree(terms.listed_rate)),
+            "proration changed": (1, _agree(terms.proration)),
+            "plans changed within the month": (4, _agree(terms.switch)),
         },
     ),
     "finance": (2, {"payments by SQL": (3, payment), "pushes by SQL": (2, push)}),
