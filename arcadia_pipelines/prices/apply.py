@@ -33,6 +33,11 @@ _TABLES = [
     "plans", "plan_prices", "plan_rates", "plan_rate_tiers", "addons", "addon_prices", "tenant_plan_prices",
     "tenant_addon_prices", "tenant_rates", "tenant_rate_tiers", "discounts", "commitments",
 ]  # fmt: skip
+_CLOSED = """
+    select current_user, name from unnest(%(tables)s::text[]) name
+    where not (has_schema_privilege('cloud', 'usage') and has_table_privilege('cloud.' || name, 'insert')
+               and has_table_privilege('cloud.' || name, 'update')) order by 2 limit 1
+"""
 _INVOICED = """
     select tenant_id, max(period_start) from billing.tenant_invoices
     where status in ('issued', 'paid') and period_start >= %(since)s group by 1 order by 2 desc, 1
@@ -139,8 +144,14 @@ def apply(
     """Make the changes, and record them with the file; returns the record's id.
 
     No month may run meanwhile: the transaction must be database.exclusive_transaction(). Raises PricesRefused where the
-    book is not what is in effect afterwards.
+    login may not write the tables, and where the book is not what is in effect afterwards.
     """
+    tables = sorted({change.table for change in found})
+    for login, table in connection.exec_driver_sql(_CLOSED, {"tables": tables}):
+        raise PricesRefused(
+            f"login {login} may not write cloud.{table}, and nothing was changed: apply the book with a login that may,"
+            " or print the SQL for one with --sql"
+        )
     for statement, parameters in statements(found, since):
         connection.exec_driver_sql(statement, parameters)
     for change in changes.find(stored.in_effect(connection, since), wanted, since):

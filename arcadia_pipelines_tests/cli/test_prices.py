@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from arcadia_pipelines_tests.command_line import CLOSED, Call, contents, refused
+from arcadia_pipelines_tests.logins import login
 from arcadia_pipelines_tests.world import World
 
 
@@ -149,6 +150,24 @@ def test_the_sql_is_printed_and_nothing_is_written(arcadia: Call, exported: Path
         "commit;",
     ]
     assert "nothing was changed" in answer.err
+    assert contents(world.url) == before
+
+
+@pytest.mark.parametrize("foreign", [True, False], ids=["a platform's own tables", "ours"])
+def test_a_login_that_may_not_write_prices_writes_nothing(
+    arcadia: Call, exported: Path, world: World, server_url: str, foreign: bool
+) -> None:
+    """The pipeline's: it is given the SQL where the tables are a platform's, and else refused in one line."""
+    if foreign:
+        world.query("comment on schema cloud is 'The platform of somebody else'")
+    change(exported, "50.00", "59.00")
+    before = contents(world.url)
+    with login(server_url, world.url, "arcadia_pipeline", acting_as="arcadia_pipeline") as url:
+        answer = arcadia("prices", "apply", str(exported), "--from", "2026-06", ARCADIA_DATABASE_URL=url)
+    if foreign:
+        assert (answer.code, answer.out.startswith("begin;\ninsert into cloud.plan_prices")) == (0, True)
+    else:
+        refused(answer, "may not write cloud.plan_prices", "--sql")
     assert contents(world.url) == before
 
 
