@@ -17,7 +17,7 @@ MAY_CALL = {
     "documents": {"billing", "storage"},
     "finance": {"billing", "storage"},
     "prices": {"billing", "storage"},
-    "api": {"billing", "documents", "exports", "month", "storage"},
+    "api": {"billing", "documents", "exports", "month", "prices", "storage"},
     "pipeline": {"again", "billing", "costs", "documents", "finance", "month", "prices", "proof", "storage"},
     "cli": {
         "api",

@@ -154,15 +154,15 @@ begin
     for missing in select distinct role from billing.role_rights where to_regrole(role) is null order by role loop
         raise warning '% has no role: % may not make it',
             case missing when 'arcadia_pipeline' then 'the pipeline' when 'arcadia_analyst' then 'the analysts'
-                         else missing end, current_user
+                         when 'arcadia_reprice' then 'the what-if of the API' else missing end, current_user
             using hint = format('as a superuser: create role %I; then, as %I: select billing.admit_roles();', missing,
                                 current_user);
     end loop;
     for to_do in
         select statement from (
-            select role, format('grant usage on schema %s to %I', name, role) as statement, 1 as step
-            from (values ('arcadia_pipeline', 'billing'), ('arcadia_pipeline', 'cloud'), ('arcadia_pipeline', 'dagster'),
-                         ('arcadia_analyst', 'billing')) as schemas (role, name)
+            select role, format('grant usage on schema %I to %I', name, role) as statement, 1 as step
+            from (select 'arcadia_pipeline' as role, 'dagster' as name
+                  union select role, split_part(relation, '.', 1) from billing.role_rights) schemas
             union all
             select 'arcadia_pipeline', what, 2
             from unnest(array[
@@ -192,7 +192,7 @@ begin
     end loop;
 end $$;
 
-COMMENT ON FUNCTION billing.admit_roles() IS 'Grants arcadia_pipeline and arcadia_analyst what billing.role_rights says. Run by the owner of the tables once the roles are there, and after Dagster''s tables were made; safe to run again. What it could not do it says in warnings.';
+COMMENT ON FUNCTION billing.admit_roles() IS 'Grants arcadia_pipeline, arcadia_analyst and arcadia_reprice what billing.role_rights says. Run by the owner of the tables once the roles are there, and after Dagster''s tables were made; safe to run again. What it could not do it says in warnings.';
 
 CREATE FUNCTION billing.attach_partition(of_table text, month date) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2499,7 +2499,7 @@ CREATE TABLE billing.role_rights (
 
 COMMENT ON TABLE billing.role_rights IS 'What a role may do: one row per role and relation; granted by admit_roles().';
 
-COMMENT ON COLUMN billing.role_rights.role IS 'arcadia_pipeline or arcadia_analyst.';
+COMMENT ON COLUMN billing.role_rights.role IS 'arcadia_pipeline, arcadia_analyst or arcadia_reprice.';
 
 COMMENT ON COLUMN billing.role_rights.relation IS 'Table or view with its schema; or a function with its arguments'' types.';
 

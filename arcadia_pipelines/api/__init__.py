@@ -5,6 +5,7 @@ dependencies.py what the routes depend on: who asks, that a request is unambiguo
 auth.py      from a bearer token to the principal who asks
 queries.py   the SQL of invoices, run as the role arcadia_api for that principal
 cost_routes.py the routes of cost beside revenue, costs.py their SQL, for platform admins
+reprice.py   what past months would come to at the prices of a price book, for platform admins
 schemas.py   the documents that go in and out, with examples
 limits.py    what one client can take: connections, time, bytes, requests
 problems.py  errors as application/problem+json

@@ -37,6 +37,7 @@ from arcadia_pipelines.api import (
     problems,
     queries,
     reference,
+    reprice,
     schemas,
 )
 from arcadia_pipelines.api.auth import Principal
@@ -63,6 +64,7 @@ from arcadia_pipelines.storage.catalogue import UnknownCode, UnknownTenant
 SHEET_PART = 500  # rows
 SHEETS_AT_ONCE = 2  # each is a connection while it is read; more wait
 QUOTES_AT_ONCE = 4  # each is a connection and a thread; more wait
+WHAT_IFS_AT_ONCE = 1  # each is up to seven connections, and busy; more wait
 _SHEET = [
     "invoice_number", "tenant_id", "tenant_name", "period", "status", "currency", "subtotal", "tax", "total",
     "issued_at", "paid_at", "revision", "id",
@@ -89,6 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.requests = limits.Requests(settings.api_requests)
     app.state.sheets = asyncio.Semaphore(min(SHEETS_AT_ONCE, max(1, settings.api_connections - 1)))
     app.state.quoting = asyncio.Semaphore(QUOTES_AT_ONCE)
+    app.state.repricing = asyncio.Semaphore(WHAT_IFS_AT_ONCE)
     app.state.documents = documents.turns()
     app.state.deliver_on_download = settings.deliver_on_download
     app.include_router(_operations)
@@ -96,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(_invoices)
     app.include_router(_quotes)
     app.include_router(plans.router)
+    app.include_router(reprice.router)
     app.include_router(cost_routes.router)
     app.include_router(dashboard.router)
     app.include_router(reference.router)

@@ -11,21 +11,33 @@ from typing import Any
 import altair as alt
 
 _FONT = "system-ui, sans-serif"
-_DAY = {"revenue": "#1f5f8b", "cost": "#c4641a", "gain": "#1d7a6b", "loss": "#c0364c"}
-_NIGHT = {"revenue": "#6fb1e0", "cost": "#eb9d55", "gain": "#56bfae", "loss": "#f07f90"}
+_DAY = {"revenue": "#1f5f8b", "cost": "#c4641a", "gain": "#1d7a6b", "loss": "#c0364c", "before": "#8b98a5"}
+_NIGHT = {"revenue": "#6fb1e0", "cost": "#eb9d55", "gain": "#56bfae", "loss": "#f07f90", "before": "#7d8a97"}
 _TOOLTIP = [
     alt.Tooltip("name:N", title="of"),
     alt.Tooltip("measure:N", title="what"),
     alt.Tooltip("label:N", title="AUD"),
 ]
 _UP = alt.Y("dollars:Q", title=None, stack=None, axis=alt.Axis(format="$,.0f", tickCount=5))
-_ALONG = alt.X("dollars:Q", title=None, stack=None, axis=alt.Axis(format="$,.0f", tickCount=5))
+_ALONG = alt.X(
+    "dollars:Q",
+    title=None,
+    stack=None,
+    axis=alt.Axis(format="$,.0f", tickCount=5, labelOverlap=True, labelSeparation=8),
+)
 _MEASURE = alt.Color(
     "measure:N",
     title=None,
     scale=alt.Scale(domain=["Revenue", "Cost"]),
     legend=alt.Legend(orient="top", symbolType="square"),
 )
+_SIDE = alt.Color(
+    "measure:N",
+    title=None,
+    scale=alt.Scale(domain=["Before", "After"], range="diverging"),
+    legend=alt.Legend(orient="top", symbolType="square"),
+)
+_CHANGE = alt.Color("measure:N", scale=alt.Scale(domain=["More", "Less"], range="ordinal"), legend=None)
 _SIGN = alt.Color("measure:N", scale=alt.Scale(domain=["Margin", "Loss"], range="ordinal"), legend=None)
 
 
@@ -42,11 +54,14 @@ def specifications() -> dict[str, Any]:
     by_name = alt.Chart(alt.NamedData("rows")).encode(x=_ALONG, y=name, href=alt.Href("href:N"), tooltip=_TOOLTIP)
     beside = by_month.encode(xOffset=alt.XOffset("measure:N", sort=["Revenue", "Cost"]))
     under = by_name.encode(yOffset=alt.YOffset("measure:N", sort=["Revenue", "Cost"]))
+    sides = by_month.encode(xOffset=alt.XOffset("measure:N", sort=["Before", "After"]))
     charts = {
         "months": beside.mark_bar().encode(y=_UP, color=_MEASURE) + _gaps(beside),
         "month_margins": by_month.mark_bar().encode(y=_UP, color=_SIGN) + _gaps(by_month),
         "rows": under.mark_bar().encode(color=_MEASURE),
         "row_margins": by_name.mark_bar().encode(color=_SIGN),
+        "repriced_months": sides.mark_bar().encode(y=_UP, color=_SIDE),
+        "row_changes": by_name.mark_bar().encode(color=_CHANGE),
     }
     return {
         "charts": {name: chart.properties(width="container").to_dict() for name, chart in charts.items()},
@@ -72,5 +87,9 @@ def _config(colours: dict[str, str], ink: str, rule: str) -> dict[str, Any]:
         "axis": {**text, "domainColor": rule, "gridColor": rule, "tickColor": rule, "labelPadding": 6},
         "legend": text,
         "text": {"color": ink, "font": _FONT, "fontSize": 11},
-        "range": {"category": [colours["revenue"], colours["cost"]], "ordinal": [colours["gain"], colours["loss"]]},
+        "range": {
+            "category": [colours["revenue"], colours["cost"]],
+            "ordinal": [colours["gain"], colours["loss"]],
+            "diverging": [colours["before"], colours["revenue"]],
+        },
     }

@@ -47,9 +47,7 @@ class Reader(SecurityBase):
 
         Of two values one would be dropped, and nobody would know which.
         """
-        who = await principal(request)
-        if self._admins and not who.is_admin:
-            raise Problem("forbidden", "this is for platform admins")
+        who = await (admin if self._admins else principal)(request)
         if request.scope["query_string"]:
             _refuse_twice("query", (name for name, _ in request.query_params.multi_items() if name not in self._lists))
         response.headers.update(PRIVATE)
@@ -67,6 +65,14 @@ async def principal(request: Request) -> Principal:
     who: Principal = await request.app.state.tokens.principal(token)
     request.state.principal = who
     await request.app.state.requests.count(who)
+    return who
+
+
+async def admin(request: Request) -> Principal:
+    """The platform admin who asks. Raises as principal(), and Problem for another role."""
+    who = await principal(request)
+    if not who.is_admin:
+        raise Problem("forbidden", "this is for platform admins")
     return who
 
 
@@ -99,15 +105,23 @@ def _refuse_twice(where: str, names: Iterable[str]) -> None:
 class TokenBeforeBody(APIRoute):
     """A route that knows who asks before it reads a body: FastAPI reads the body before any dependency runs."""
 
+    may_ask = staticmethod(principal)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler of a request. It raises as principal()."""
+        """The handler of a request. It raises as may_ask()."""
         serve = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
-            await principal(request)
+            await self.may_ask(request)
             return await serve(request)
 
         return handler
+
+
+class AdminBeforeBody(TokenBeforeBody):
+    """So of a route for platform admins."""
+
+    may_ask = staticmethod(admin)
 
 
 def names(if_none_match: str | None, etag: str) -> bool:

@@ -20,6 +20,8 @@ from arcadia_pipelines.api import problems
 from arcadia_pipelines.api.limits import LARGEST_HEAD
 
 LARGEST_BODY = 64 * 1024  # bytes
+LARGEST_BODIES = {"/api/v1/reprice": 2**20, "/api/v1/reprice.csv": 2**20}
+"""So of paths whose bodies may be larger: a price book has all of a platform's prices."""
 BODY_SECONDS = 20.0
 """For a body to arrive whole, from when it is first asked for: who may not ask is answered before."""
 LONGEST_LOGGED_PATH = 200
@@ -79,7 +81,7 @@ class Observe:
                 status_code = problems.TITLES[kind][0]
                 await JSONResponse(told, status_code, headers, problems.MEDIA_TYPE)(scope, receive, answer)
                 return
-            await self._app(scope, _bounded(receive), answer)
+            await self._app(scope, _bounded(receive, LARGEST_BODIES.get(scope["path"], LARGEST_BODY)), answer)
         except Exception:
             _LOG.exception("request failed", extra={"fields": {"request_id": request_id}})
             if status:  # half an answer is out: break the connection, so that nobody takes it for a whole one
@@ -112,8 +114,8 @@ def _request_id(scope: Scope) -> str:
     return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _bounded(receive: Receive) -> Receive:
-    """The same, refusing a body that is too large, whatever length it claims, or too slow."""
+def _bounded(receive: Receive, most: int) -> Receive:
+    """The same, refusing a body of more bytes, whatever length it claims, or one that is too slow."""
     received, until, is_whole = 0, 0.0, False
 
     async def bounded() -> Message:
@@ -128,8 +130,8 @@ def _bounded(receive: Receive) -> Receive:
             detail = f"a body has to arrive within {BODY_SECONDS:.0f} s"
             raise HTTPException(408, detail, {"Connection": "close"}) from None
         received += len(message.get("body", b""))
-        if received > LARGEST_BODY:
-            raise HTTPException(413, f"a body has at most {LARGEST_BODY} bytes")
+        if received > most:
+            raise HTTPException(413, f"a body has at most {most} bytes")
         is_whole = not message.get("more_body", False)
         return message
 

@@ -41,24 +41,30 @@ TAGGED: dict[int | str, dict[str, Any]] = {
 """The answers of a route that has an ETag, for the OpenAPI document."""
 
 
+Errors = list[dict[str, Any]]
+"""As schemas.InvalidPart."""
+
+
 class Problem(ArcadiaError):
-    """An answer other than the one asked for; `kind` is a key of TITLES."""
+    """An answer other than the one asked for; `kind` is a key of TITLES, `errors` what is wrong with which part."""
 
-    def __init__(self, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, kind: str, detail: str, headers: dict[str, str] | None = None, errors: Errors | None = None
+    ) -> None:
         super().__init__(detail)
-        self.kind, self.detail, self.headers = kind, detail, headers or {}
+        self.kind, self.detail, self.headers, self.errors = kind, detail, headers or {}, errors
 
 
-def document(kind: str, detail: str, request_id: str, errors: list[dict[str, str]] | None = None) -> dict[str, object]:
+def document(kind: str, detail: str, request_id: str, errors: Errors | None = None) -> dict[str, object]:
     """The problem as schemas.Problem."""
     status, title = TITLES[kind]
     told: dict[str, object] = {"type": f"urn:arcadia:problem:{kind}", "title": title, "status": status}
     return told | {"detail": detail, "request_id": request_id} | ({"errors": errors} if errors else {})
 
 
-def respond(request: Request, problem: Problem, errors: list[dict[str, str]] | None = None) -> Response:
+def respond(request: Request, problem: Problem) -> Response:
     """The response that tells the problem."""
-    body = document(problem.kind, problem.detail, request.state.request_id, errors)
+    body = document(problem.kind, problem.detail, request.state.request_id, problem.errors)
     headers = {"Cache-Control": "no-store", **problem.headers}
     return JSONResponse(body, TITLES[problem.kind][0], headers, media_type=MEDIA_TYPE)
 
@@ -101,12 +107,12 @@ def _unavailable(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = [
+    found: Errors = [
         {"where": ".".join(map(str, one["loc"])), "what": str(one["msg"]).removeprefix("Value error, ")}
         for one in error.errors()
     ][:20]
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in found)
-    return respond(request, Problem("invalid-request", detail), found)
+    return respond(request, Problem("invalid-request", detail, errors=found))
 
 
 _OF_STATUS = {404: "not-found", 405: "method-not-allowed", 408: "too-slow", 413: "too-large"}

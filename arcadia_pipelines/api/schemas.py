@@ -528,6 +528,7 @@ class InvalidPart(BaseModel):
 
     where: str = Field(examples=["query.period"])
     what: str
+    line: int | None = Field(None, description="of a price book, from 1; else it is not there")
 
 
 class Problem(BaseModel):

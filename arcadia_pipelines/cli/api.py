@@ -67,7 +67,7 @@ def listen(port: int) -> socket.socket:
         raise SettingsError(f"cannot listen on {HOST}:{port} ({error.strerror}): choose another --port") from error
 
 
-_READ_ONLY = "give it one with arcadia_api alone (docs/deployment.md, Database roles)"
+_READ_ONLY = "give it one with arcadia_api and arcadia_reprice alone (docs/deployment.md, Database roles)"
 _CAN_DO_MORE = """
     select session_user from pg_roles r
     where pg_has_role(session_user, r.oid, 'member') and rolname <> 'arcadia_api'

@@ -10,18 +10,16 @@ import click
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import dollars, number_of, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.cli.console import ERR, JSON, CommandError, engine, print_table, say, to_json
 from arcadia_pipelines.cli.prices import book_in
-from arcadia_pipelines.costs import margins
-from arcadia_pipelines.month.reprice import REPRICED, Repriced, summed
+from arcadia_pipelines.month.reprice import REPRICED, Repriced, by_month, document, records, summed, together
 from arcadia_pipelines.month.reprice import reprice as reprice_month
 from arcadia_pipelines.pipeline import pictures
 from arcadia_pipelines.prices import proposed
-from arcadia_pipelines.storage import database
+from arcadia_pipelines.storage import costs, database
 
 _SHOWN = 20
 
@@ -48,10 +46,18 @@ class Months(click.ParamType[list[BillingMonth]]):
     help="The price book: `arcadia prices export` writes the one in effect.",
 )
 @click.option("--months", required=True, type=Months(), help="Which months, all of them materialised.")
+@click.option("--tenant", metavar="ID", help="Of this tenant alone.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="All amounts, as .parquet or .csv.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="A chart of the months, as .svg.")
 @JSON
-def reprice(file: Path, months: list[BillingMonth], out: Path | None, picture: Path | None, as_json: bool) -> None:
+def reprice(
+    file: Path,
+    months: list[BillingMonth],
+    tenant: str | None,
+    out: Path | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
     """Say what past months would have come to at the prices in a price book, beside what they come to.
 
     The engine that invoices months prices their frozen usage again, with discounts, commitments and GST; credits and
@@ -67,40 +73,18 @@ def reprice(file: Path, months: list[BillingMonth], out: Path | None, picture: P
         for month in months:
             status.update(f"pricing {month}")
             with database.snapshot(on) as connection:
-                found.append(reprice_month(connection, month, rows))
-    repriced = Repriced(pd.concat([one.amounts for one in found]), pd.concat([one.faults for one in found]))
+                found.append(reprice_month(connection, month, rows, tenant))
+    repriced = together(found)
     with database.snapshot(on) as connection:
-        by_month = _by_month(connection, repriced.amounts, months)
+        sums = by_month(repriced.amounts, months, costs.by_month(connection, tenant))
     if out:
         _write(repriced.amounts, out)
     if picture:
-        picture.write_text(
-            pictures.RENDERER.draw(pictures.repriced(pd.DataFrame(by_month)).to_dict()), encoding="utf-8"
-        )
+        picture.write_text(pictures.RENDERER.draw(pictures.repriced(pd.DataFrame(sums)).to_dict()), encoding="utf-8")
     if as_json:
-        click.echo(to_json(_document(repriced, by_month)))
+        click.echo(to_json(document(repriced, sums)))
     else:
-        _print(repriced, by_month)
-
-
-def _by_month(connection: Connection, amounts: pd.DataFrame, months: list[BillingMonth]) -> list[dict[str, Any]]:
-    """Each month at both price lists, ex GST, with its cost and both margins where its bill is known."""
-    sums = {row["period_start"]: row for row in summed(amounts, "period_start").to_dict("records")}
-    costs = {row["period_start"]: row["cost_cents"] for row in margins.month_by_month(connection)}
-    found = []
-    for month in months:
-        sides = sums.get(month.key, {"before_cents": 0, "after_cents": 0, "difference_cents": 0})
-        cost = costs.get(month.start)
-        margin = {side: None if cost is None else int(sides[f"{side}_cents"]) - cost for side in ("before", "after")}
-        found.append(
-            {
-                "month": str(month),
-                **{name: int(sides[name]) for name in ("before_cents", "after_cents", "difference_cents")},
-                "cost_cents": cost,
-                **{f"margin_{side}_cents": cents for side, cents in margin.items()},
-            }
-        )
-    return found
+        _print(repriced, sums)
 
 
 def _write(amounts: pd.DataFrame, out: Path) -> None:
@@ -113,34 +97,11 @@ def _write(amounts: pd.DataFrame, out: Path) -> None:
         raise CommandError(f"cannot write {out}: {error.strerror or error}") from error
 
 
-def _document(repriced: Repriced, by_month: list[dict[str, Any]]) -> dict[str, Any]:
-    """All of it for programs: cents ex GST, but for the amounts of kind tax."""
-    groups = {
-        name: _records(summed(repriced.amounts, column))
-        for name, column in (("tenants", "tenant_id"), ("plans", "plan"), ("kinds", "kind"))
-    }
-    faults = repriced.faults.astype(object).where(repriced.faults.notna(), None)
-    return {
-        "currency": "AUD",
-        "months": by_month,
-        **groups,
-        "amounts": _records(repriced.amounts),
-        "left_out": faults.to_dict("records"),
-    }
-
-
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): int(value) if str(name).endswith("_cents") else value for name, value in row.items()}
-        for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
-    ]
-
-
-def _print(repriced: Repriced, by_month: list[dict[str, Any]]) -> None:
+def _print(repriced: Repriced, months: list[dict[str, Any]]) -> None:
     numbers = ("before", "after", "difference")
     names = [f"{name}_cents" for name in numbers]
-    rows = [[row["month"], *(_signed(row, name) for name in (*names, *_COSTS))] for row in by_month]
-    total = {name: sum(row[name] for row in by_month) for name in names}
+    rows = [[row["month"], *(_signed(row, name) for name in (*names, *_COSTS))] for row in months]
+    total = {name: sum(row[name] for row in months) for name in names}
     print_table(
         ("month", *numbers, "cost", "margin before", "margin after"),
         rows,
@@ -149,7 +110,7 @@ def _print(repriced: Repriced, by_month: list[dict[str, Any]]) -> None:
         sums=[("All months", *(_signed(total, name) for name in names), "", "", "")],
     )
     for heading, column in (("plan", "plan"), ("kind of line", "kind"), ("tenant", "tenant_id")):
-        sums = _records(summed(repriced.amounts, column))
+        sums = records(summed(repriced.amounts, column))
         differing = [row for row in sums if row["difference_cents"]]
         shown = [[row[column] or "(no deployment)", *(_signed(row, name) for name in names)] for row in differing]
         if shown:

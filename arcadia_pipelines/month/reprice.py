@@ -1,10 +1,11 @@
 """What if: past months at other prices, by the engine that invoices them, beside what they are at today's.
 
-Belongs here: reading frozen usage and quotes of a month, and pricing the usage again at a proposed price list. Does
-not: the price list (prices/ reads and checks it), and what the months cost (costs/). Reads, and writes nothing.
+Belongs here: reading frozen usage and quotes of a month, pricing the usage again at a proposed price list, and the
+result as a document. Does not: the price list (prices/ reads and checks it). Reads, and writes nothing.
 """
 
-from collections.abc import Iterator, Mapping
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from arcadia_pipelines.billing.faults import FAULTS
 from arcadia_pipelines.billing.money import CENTS, TEXT, look_up, to_arrow, to_pandas, with_columns
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
-from arcadia_pipelines.storage import billed, catalogue, proposed, quotes, streams, terms, usage
+from arcadia_pipelines.storage import billed, catalogue, database, proposed, quotes, streams, terms, usage
 from arcadia_pipelines.storage.streams import ahead
 from arcadia_pipelines.storage.terms import Terms
 
@@ -49,12 +50,18 @@ class Repriced:
     """Why tenants cannot be priced at the proposed prices, as faults.FAULTS: they are in no amount."""
 
 
-def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, Any]) -> Repriced:
-    """A quoted month at the prices in effect, and at the proposed ones (proposed.PRICES), tenant by tenant.
+def reprice(
+    connection: Connection, month: BillingMonth, prices: Mapping[str, Any], only: str | None = None
+) -> Repriced:
+    """A quoted month at the prices in effect, and at the proposed ones (proposed.PRICES), of all tenants or of one.
 
     Credits, adjustments and corrections are left out, as no price decides them, and so is a tenant that is held back at
-    either price list. The transaction must see one state of the database. Raises NotRepriced.
+    either price list. The transaction must see one state of the database. Raises NotRepriced, PartialView and
+    catalogue.UnknownTenant.
     """
+    database.refuse_partial_view(connection)
+    if only is not None:
+        catalogue.require_tenant(connection, only)
     if not quotes.is_quoted(connection, month):
         raise NotRepriced(f"{month} is not quoted: only months that were materialised can be priced again")
     parameters = proposed.parameters(month, prices)
@@ -70,7 +77,7 @@ def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, An
         quotes.LINES,
         catalogue.TENANTS,
     )
-    chunks = streams.chunks(connection, parameters, *queries)
+    chunks = streams.chunks(connection, parameters, *queries, only=None if only is None else [only])
 
     def both() -> Iterator[Repriced]:
         for subscriptions, addons, used, contested, lines, tenants in ahead(chunks):
@@ -82,10 +89,14 @@ def reprice(connection: Connection, month: BillingMonth, prices: Mapping[str, An
             ]
             yield Repriced(_beside(month, *sides), quoted.faults)
 
-    found = list(ahead(both()))
+    return together(list(ahead(both())))
+
+
+def together(found: Sequence[Repriced]) -> Repriced:
+    """Parts of a month, or months, as one."""
     return Repriced(
-        pd.concat([chunk.amounts for chunk in found], ignore_index=True),
-        pd.concat([chunk.faults for chunk in found], ignore_index=True)[FAULTS.names],
+        pd.concat([one.amounts for one in found], ignore_index=True),
+        pd.concat([one.faults for one in found], ignore_index=True)[FAULTS.names],
     )
 
 
@@ -128,3 +139,48 @@ def summed(amounts: pd.DataFrame, *by: str) -> pd.DataFrame:
     sums = before_tax.groupby(list(by), as_index=False, dropna=False)[["before_cents", "after_cents"]].sum()
     sums = sums.assign(difference_cents=sums["after_cents"] - sums["before_cents"])
     return sums.sort_values("difference_cents", key=abs, ascending=False, kind="stable", ignore_index=True)
+
+
+def by_month(
+    amounts: pd.DataFrame, months: Sequence[BillingMonth], costs: Mapping[dt.date, int | None]
+) -> list[dict[str, Any]]:
+    """Each month at both price lists, ex GST, with its cost and both margins where its bill is known."""
+    sums = {row["period_start"]: row for row in summed(amounts, "period_start").to_dict("records")}
+    found = []
+    for month in months:
+        sides = sums.get(month.key, {"before_cents": 0, "after_cents": 0, "difference_cents": 0})
+        cost = costs.get(month.start)
+        margin = {side: None if cost is None else int(sides[f"{side}_cents"]) - cost for side in ("before", "after")}
+        found.append(
+            {
+                "month": str(month),
+                **{name: int(sides[name]) for name in ("before_cents", "after_cents", "difference_cents")},
+                "cost_cents": cost,
+                **{f"margin_{side}_cents": cents for side, cents in margin.items()},
+            }
+        )
+    return found
+
+
+def document(repriced: Repriced, months: list[dict[str, Any]], with_amounts: bool = True) -> dict[str, Any]:
+    """All of it for programs, with the months as by_month(): cents ex GST, but for the amounts of kind tax."""
+    groups = {
+        name: records(summed(repriced.amounts, column))
+        for name, column in (("tenants", "tenant_id"), ("plans", "plan"), ("kinds", "kind"))
+    }
+    faults = repriced.faults.astype(object).where(repriced.faults.notna(), None)
+    return {
+        "currency": "AUD",
+        "months": months,
+        **groups,
+        "amounts": records(repriced.amounts) if with_amounts else None,
+        "left_out": faults.to_dict("records"),
+    }
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows with cents as integers, and None where there is nothing."""
+    return [
+        {str(name): int(value) if str(name).endswith("_cents") else value for name, value in row.items()}
+        for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
+    ]

@@ -1,13 +1,12 @@
 """The job of a what-if: past months at the prices of a price book."""
 
 import dagster as dg
-import pandas as pd
 from pydantic import Field
 
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.month.reprice import Repriced, summed, together
 from arcadia_pipelines.month.reprice import reprice as reprice_month
-from arcadia_pipelines.month.reprice import summed
 from arcadia_pipelines.pipeline import failures, pictures, reporting
 from arcadia_pipelines.pipeline.jobs import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
@@ -33,12 +32,11 @@ def _reprice(context: dg.OpExecutionContext, config: _WhatIf, database: BillingD
         with snapshot(engine) as connection:
             found.append(reprice_month(connection, month, rows))
         context.log.info(f"{month} is priced")
-    amounts = pd.concat([one.amounts for one in found])
-    context.add_output_metadata(_report(amounts, pd.concat([one.faults for one in found])))
+    context.add_output_metadata(_report(together(found)))
 
 
-def _report(amounts: pd.DataFrame, faults: pd.DataFrame) -> reporting.Metadata:
-    by = {name: summed(amounts, name) for name in ("period_start", "tenant_id", "plan", "kind")}
+def _report(repriced: Repriced) -> reporting.Metadata:
+    by = {name: summed(repriced.amounts, name) for name in ("period_start", "tenant_id", "plan", "kind")}
     more, months = int(by["period_start"]["difference_cents"].sum()), by["period_start"].sort_values("period_start")
     tenants = by["tenant_id"]["difference_cents"]
     payers = number_of(int((tenants > 0).sum()), "tenants"), number_of(int((tenants < 0).sum()), "tenants")
@@ -50,7 +48,7 @@ def _report(amounts: pd.DataFrame, faults: pd.DataFrame) -> reporting.Metadata:
         "by_plan": reporting.money_table(by["plan"]),
         "by_kind": reporting.money_table(by["kind"]),
         "largest_differences": reporting.money_table(by["tenant_id"]),
-        "left_out": reporting.table(faults[["tenant_id", "fault", "detail"]]),
+        "left_out": reporting.table(repriced.faults[["tenant_id", "fault", "detail"]]),
         **pictures.drawn({"picture": lambda: pictures.repriced(drawn)}),
     }
 

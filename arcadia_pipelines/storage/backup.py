@@ -23,7 +23,7 @@ from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import DAGSTER_SCHEMA
 from arcadia_pipelines.storage import database, migrations
 
-_OURS = ("arcadia_pipeline", "arcadia_analyst", "arcadia_api")
+_OURS = ("arcadia_pipeline", "arcadia_analyst", "arcadia_api", "arcadia_reprice")
 """Roles that the migrations create."""
 _SCHEMAS = ("billing", "cloud", DAGSTER_SCHEMA)
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)'

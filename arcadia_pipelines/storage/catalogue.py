@@ -390,6 +390,13 @@ class UnknownTenant(NotFound):
     """There is no such tenant."""
 
 
+def require_tenant(connection: Connection, tenant: str) -> None:
+    """Raise UnknownTenant if the platform has no such tenant."""
+    query = "select exists (select from cloud.tenants where id = %(tenant)s)"
+    if not connection.exec_driver_sql(query, {"tenant": tenant}).scalar_one():
+        raise UnknownTenant(f"there is no tenant {tenant!r}")
+
+
 def tenant_of(connection: Connection, tenant: str) -> pd.DataFrame:
     """The tenant with its GST status of today, as invoice.TENANTS. Raises UnknownTenant."""
     query = "select * from billing.tenant_to_quote(%(tenant)s)"

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import adbc_driver_manager
 import adbc_driver_postgresql
@@ -53,31 +53,45 @@ def chunks(
 
     Rows without a tenant are in the last chunk. If `only` is given, other tenants' rows are left out. The queries
     see what is committed at this call: neither what others commit later, nor what this connection has yet to commit.
-    After this call the connection is not used any more.
+    They run in the connection's role, and no longer than its statements may. After this call it is not used any more.
     """
-    snapshot = str(connection.exec_driver_sql("select pg_export_snapshot()").scalar_one())
+    shared = _Shared(*connection.exec_driver_sql(_SHARED).one())
     raw = driver(connection)
     server, name = waits.same_server(raw, "arcadia reader"), waits.readers_of(raw.info.backend_pid)
     with psycopg.ClientCursor(raw) as cursor:
         texts = [cursor.mogrify(_select(query, only), {**parameters, "only": only}) for query in queries]
-    return _chunks(server, name, snapshot, texts, [query.schema for query in queries])
+    return _chunks(server, name, shared, texts, [query.schema for query in queries])
 
 
 def _chunks(
-    server: str, name: str, snapshot: str, texts: Sequence[str], schemas: Sequence[pa.Schema]
+    server: str, name: str, shared: "_Shared", texts: Sequence[str], schemas: Sequence[pa.Schema]
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     with _as_psycopg(), ExitStack() as opened:
         readers = [opened.enter_context(_connect(server)) for _ in texts]
         for reader in readers:
             _settle(reader, name)
         streams = [
-            _Stream(opened.enter_context(_rows(reader, snapshot, text)), schema)
+            _Stream(opened.enter_context(_rows(reader, shared, text)), schema)
             for reader, text, schema in zip(readers, texts, schemas, strict=True)
         ]
         until = _END
         while until is not None:
             until = streams[0].tenant_after(CHUNK_ROWS)
             yield tuple(stream.take(until) for stream in streams)
+
+
+_SHARED = """
+    select pg_export_snapshot(), quote_literal(current_setting('statement_timeout')),
+           quote_literal(current_setting('role'))
+"""
+
+
+class _Shared(NamedTuple):
+    """What a connection has in common with those that read for it: the settings as SQL spells them."""
+
+    snapshot: str
+    statement_timeout: str
+    role: str  # 'none', too
 
 
 class _Database:
@@ -194,11 +208,13 @@ def _settle(reader: adbc.Connection, name: str) -> None:
 
 
 @contextmanager
-def _rows(reader: adbc.Connection, snapshot: str, text: str) -> Iterator[Iterator[pa.RecordBatch]]:
+def _rows(reader: adbc.Connection, shared: _Shared, text: str) -> Iterator[Iterator[pa.RecordBatch]]:
     with reader.cursor() as cursor:
         cursor.execute("set transaction isolation level repeatable read, read only")
-        cursor.execute(f"set transaction snapshot '{snapshot}'")
+        cursor.execute(f"set transaction snapshot '{shared.snapshot}'")
         cursor.execute(f"set local lock_timeout = {LOCK_WAIT_MS}")
+        cursor.execute(f"set local statement_timeout = {shared.statement_timeout}")
+        cursor.execute(f"set local role = {shared.role}")
         cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(text)
         # The cursor's own reader: pyarrow's, which fetch_record_batch() gives, loses the error's SQLSTATE.

@@ -17,8 +17,9 @@ import pytest
 from arcadia_pipelines.api import limits
 from arcadia_pipelines.api.app import create_app
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.prices import stored, text
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import migrations
+from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.world import World
 
 SECRET = "a secret of the tests, long enough for every algorithm that a token could be signed with"
@@ -214,3 +215,18 @@ def cost_api(costed: World) -> Iterator[httpx.Client]:
     """The API over `costed`, for tests that only look."""
     with served(costed.url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def book(costed: World) -> str:
+    """The price book of `costed` in effect in January."""
+    with database.snapshot(database.engine(costed.url)) as connection:
+        return text.write(stored.in_effect(connection, BillingMonth.parse("2026-01")), "January's")
+
+
+@pytest.fixture(scope="session")
+def dearer(book: str) -> str:
+    """The same, with the plan studio at 60.00 a month for 50.00."""
+    studio = "name: Studio\n    price_aud: '{}'"
+    assert book.count(studio.format("50.00")) == 1, book
+    return book.replace(studio.format("50.00"), studio.format("60.00"))

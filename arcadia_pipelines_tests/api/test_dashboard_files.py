@@ -70,7 +70,8 @@ def test_charts_have_neither_data_nor_addresses(api: httpx.Client) -> None:
     """The page binds the rows, by name."""
     served = api.get("/dashboard/charts.json").json()
     assert served == charts.specifications()
-    assert set(served["charts"]) == {"months", "month_margins", "rows", "row_margins"}
+    wanted = {"months", "month_margins", "rows", "row_margins", "repriced_months", "row_changes"}
+    assert set(served["charts"]) == wanted
     for chart in served["charts"].values():
         assert chart["data"] == {"name": "rows"}
         assert "datasets" not in chart

@@ -40,6 +40,8 @@ OPERATIONS = [
     ("GET", "/api/v1/invoices/{invoice_id}/events"),
     ("POST", "/api/v1/quotes"),
     ("GET", "/api/v1/plans"),
+    ("POST", "/api/v1/reprice"),
+    ("POST", "/api/v1/reprice.csv"),
     ("GET", "/api/v1/costs/months"),
     ("GET", "/api/v1/costs/months.csv"),
     ("GET", "/api/v1/costs/deployments"),

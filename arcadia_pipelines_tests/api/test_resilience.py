@@ -337,7 +337,8 @@ def test_a_shutdown_finishes_what_is_under_way_and_the_log_is_json_without_secre
         assert process.stderr is not None
         warned = process.stderr.read()
         said = log.read_text() + warned
-    assert "can do more than read: give it one with arcadia_api alone" in warned  # the tests' is a superuser
+    # The tests' login is a superuser.
+    assert "can do more than read: give it one with arcadia_api and arcadia_reprice alone" in warned
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     requests = {line["request_id"]: line for line in lines if line["message"] == "request"}
     assert requests["the-late-one"].items() >= {

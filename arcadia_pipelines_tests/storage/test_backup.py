@@ -110,7 +110,7 @@ def test_a_restored_database_is_what_it_was_under_another_user_on_another_server
     assert arcadia("backup", str(file)).code == 0
     told = arcadia("restore", str(file), ARCADIA_DATABASE_URL=other_server)
     assert told.code == 0
-    assert f'the roles "{provisioning}", arcadia_analyst, arcadia_api, arcadia_pipeline' in told.out
+    assert f'the roles "{provisioning}", arcadia_analyst, arcadia_api, arcadia_pipeline, arcadia_reprice' in told.out
     assert file.stat().st_mode & 0o777 == 0o600
     assert contents(other_server) == contents(world.url)
 

@@ -106,6 +106,19 @@ RIGHTS = {
     "cloud.tenants": ("select", ""),
     "cloud.usage_records": ("select", ""),
 }
+REPRICED = [
+    "billing.billed_subscriptions",
+    "billing.cost_vs_revenue_by_month",
+    "billing.cost_vs_revenue_by_tenant",
+    "billing.deployment_quote_lines",
+    "billing.invoice_events",
+    "billing.metered_usage",
+    "billing.quote_faults",
+    "billing.tenant_invoice_lines",
+    "billing.tenant_invoices",
+    *(name for name in RIGHTS if name.startswith("cloud.")),
+]
+"""What the what-if of the API may read: what decides a month's prices. It may write nothing."""
 
 
 @pytest.fixture
@@ -116,11 +129,12 @@ def month_end(server_url: str, url: str) -> Iterator[str]:
 
 
 class Billed(NamedTuple):
-    """One database as three see it."""
+    """One database as four see it."""
 
     owner: World
     pipeline: World
     analyst: World
+    what_if: World
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +143,11 @@ def billed(server_url: str, migrated: str) -> Iterator[Billed]:
     with (
         login(server_url, server_url, "arcadia_pipeline", acting_as="arcadia_pipeline") as pipeline,
         login(server_url, server_url, "arcadia_analyst") as analyst,
+        login(server_url, server_url, "arcadia_reprice") as what_if,
         copy_of(server_url, migrated) as url,
     ):
         name = url.rpartition("/")[2]
-        found = Billed(*(World(f"{login.rpartition('/')[0]}/{name}") for login in (url, pipeline, analyst)))
+        found = Billed(*(World(f"{login.rpartition('/')[0]}/{name}") for login in (url, pipeline, analyst, what_if)))
         found.owner.query(f"alter database {name} set search_path = billing, cloud, public")
         with psycopg.connect(url) as connection:
             connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
@@ -244,6 +259,8 @@ def test_a_role_may_do_what_was_decided_for_each_relation_and_no_more(billed: Bi
     pipeline, analyst = held(billed.pipeline), held(billed.analyst)
     dagsters = {name for name in pipeline if name.startswith("dagster.")}
     assert {name: (pipeline[name], analyst[name]) for name in pipeline.keys() - dagsters} == RIGHTS
+    what_if = {name: rights for name, rights in held(billed.what_if).items() if rights}
+    assert what_if == dict.fromkeys(REPRICED, "select")
     of_all = "select insert update delete truncate references trigger"  # held() asks one question of a sequence
     assert {(pipeline[name], analyst[name]) for name in dagsters if name.endswith("_seq")} == {(of_all, "")}
     assert {(pipeline[name], analyst[name]) for name in dagsters if not name.endswith("_seq")} == {(EVERYTHING, "")}
@@ -261,7 +278,7 @@ ATTEMPTS = {
 }
 
 
-@pytest.mark.parametrize("who", ["pipeline", "analyst"])
+@pytest.mark.parametrize("who", ["pipeline", "analyst", "what_if"])
 def test_what_is_not_a_roles_right_is_refused_when_it_is_tried(billed: Billed, who: str) -> None:
     """Each table of ours, each verb, and what only an owner may: tried, and undone."""
     tables = billed.owner.query(
@@ -269,7 +286,9 @@ def test_what_is_not_a_roles_right_is_refused_when_it_is_tried(billed: Billed, w
         " join pg_namespace n on n.oid = relnamespace join pg_attribute a on attrelid = c.oid and attnum = 1"
         " where nspname in ('billing', 'cloud') and relkind in ('r', 'p')"
     )
-    right = {name: pipeline if who == "pipeline" else analyst for name, (pipeline, analyst) in RIGHTS.items()}
+    right = {name: rights[who == "analyst"] for name, rights in RIGHTS.items()}
+    if who == "what_if":
+        right = {name: "select" if name in REPRICED else "" for name in RIGHTS}
     with psycopg.connect(getattr(billed, who).url) as connection:
         may = {
             table: {
@@ -308,7 +327,8 @@ PURE = [
 
 
 @pytest.mark.parametrize(
-    ("who", "what"), [("pipeline", ["attach_partition", "new_partition", "tenant_to_quote"]), ("analyst", [])]
+    ("who", "what"),
+    [("pipeline", ["attach_partition", "new_partition", "tenant_to_quote"]), ("analyst", []), ("what_if", [])],
 )
 def test_no_function_of_ours_that_does_something_can_be_called(billed: Billed, who: str, what: list[str]) -> None:
     """But those that make partitions. Triggers' run by themselves; what only works something out is anybody's."""

@@ -1,4 +1,5 @@
-// The dashboard: reads /api/v1/costs with the token of whoever signed in, and shows it as tables and charts.
+// The dashboard: reads /api/v1/costs with the token of whoever signed in, and shows it as tables and charts; and asks
+// /api/v1/reprice what a price book would change.
 //
 // Amounts are whole cents and stay so: they are added and written as BigInt. JSON.parse is exact to 2^53 cents, some
 // 90 thousand billion dollars; beyond that the page refuses to show an amount rather than round it. Only the length of a
@@ -13,6 +14,8 @@ const MOST_TENANTS = 100; // so too
 const LAST_MONTHS = 12; // unless chosen otherwise
 const BAR_PIXELS = 30;
 const MONTHS_PIXELS = 260;
+const LARGEST_BOOK = 1_000_000; // bytes, as the API takes them
+const MOST_LEFT_OUT = 10; // named
 const PAGES = {
   months: { title: "Months", lead: "What tenants were invoiced, beside what the provider billed for the same month." },
   deployments: {
@@ -32,6 +35,12 @@ const PAGES = {
       "a kind's margin is not a price's: the sum is.",
     one: "kind",
   },
+  reprice: {
+    title: "What if",
+    lead:
+      "What past months would have come to at the prices of a price book, beside what they come to. The engine that invoices " +
+      "months prices their frozen usage again, with discounts, commitments and GST. Nothing is changed.",
+  },
   invoices: { title: "Invoices behind this revenue" },
   invoice: { title: "Invoice" },
 };
@@ -49,7 +58,17 @@ let shown = 0; // counts what is asked to be shown: an answer that comes late is
 let drawn = []; // the charts on the page, to be drawn again by night or given up
 let vega = null;
 
+let captions = 0; // counts tables
+let whatIf = {}; // what the page of that name was asked and answered: it stays while other pages are looked at
+
 class Refused extends Error {}
+
+class Invalid extends Error {
+  constructor(message, errors) {
+    super(message);
+    this.errors = errors;
+  }
+}
 
 // Money and text
 
@@ -71,6 +90,11 @@ function dollars(cents, sign = "$") {
 function grouped(decimal) {
   const [whole, part] = decimal.split(".");
   return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part === undefined ? "" : `.${part}`);
+}
+
+// An amount that says its sign: +$10.00
+function change(cents) {
+  return `${cents > 0 ? "+" : ""}${dollars(cents)}`;
 }
 
 function trimmed(decimal) {
@@ -174,12 +198,13 @@ function asked({ from, to, tenants }, more = {}) {
 
 // The API
 
-async function read(path) {
+async function read(path, body = null) {
   const token = sessionStorage.getItem(TOKEN);
   if (!token) throw new Refused("");
   let answer;
   try {
-    answer = await fetch(`/api/v1/${path}`, { headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
+    const headers = { Authorization: `Bearer ${token}`, ...(body && { "Content-Type": "application/json" }) };
+    answer = await fetch(`/api/v1/${path}`, { headers, cache: "no-store", ...(body && { method: "POST", body: JSON.stringify(body) }) });
   } catch {
     throw new Error("the server cannot be reached: try again");
   }
@@ -187,17 +212,18 @@ async function read(path) {
   const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
   if (answer.status === 401) throw new Refused(`The token was not accepted: ${problem.detail}.`);
   if (answer.status === 403) throw new Refused("This token may not see costs: sign in as a platform admin.");
-  throw new Error(`${problem.detail}${problem.request_id ? ` (request ${problem.request_id})` : ""}`);
+  const why = `${problem.detail}${problem.request_id ? ` (request ${problem.request_id})` : ""}`;
+  throw problem.errors ? new Invalid(why, problem.errors) : new Error(why);
 }
 
-async function json(path) {
-  return (await read(path)).json();
+async function json(path, body = null) {
+  return (await read(path, body)).json();
 }
 
-async function download(path, button) {
+async function download(path, button, body) {
   button.disabled = true;
   try {
-    const answer = await read(path);
+    const answer = await read(path, body);
     const file = URL.createObjectURL(await answer.blob());
     const name = /filename="([^"]+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "costs.csv";
     make("a", { href: file, download: name }).click();
@@ -233,9 +259,9 @@ function margin(row, name, order, href) {
   return bar(name, order, row.margin_cents < 0 ? "Loss" : "Margin", row.margin_cents, href);
 }
 
-function chart(kind, caption, rows) {
+function chart(kind, caption, rows, none = "None yet.") {
   if (rows.every((row) => row.dollars === null)) {
-    return make("figure", { class: "card" }, make("figcaption", {}, caption), make("p", { class: "muted" }, "None yet."));
+    return make("figure", { class: "card" }, make("figcaption", {}, caption), make("p", { class: "muted" }, none));
   }
   const canvas = make("div", { class: "chart", "aria-hidden": "true" }, "Drawing ..."); // Vega gives it a role of its own
   const picture = make("div", { role: "img", "aria-label": `${caption}. The table below has the numbers.` }, canvas);
@@ -303,7 +329,7 @@ function words(content, kind = null) {
 }
 
 function table(caption, columns, rows, { apart = [], total = null } = {}) {
-  const id = `caption-${columns.length}-${rows.length}`;
+  const id = `caption-${++captions}`;
   const head = columns.map((one) => make("th", { scope: "col", class: one.text ? "text" : null }, one.head));
   const line = (row, kind) =>
     make("tr", { class: kind }, make("th", { scope: "row" }, columns[0].cell(row)), ...columns.slice(1).map((one) => one.cell(row)));
@@ -332,8 +358,8 @@ function sums(awaiting) {
   return columns;
 }
 
-function downloader(path, what = "Download CSV") {
-  const button = make("button", { type: "button", class: "quiet", onclick: () => download(path, button) }, what);
+function downloader(path, what = "Download CSV", body = null) {
+  const button = make("button", { type: "button", class: "quiet", onclick: () => download(path, button, body) }, what);
   return button;
 }
 
@@ -513,6 +539,204 @@ async function rankingPage(page) {
   ];
 }
 
+// What if: the form, and what was answered or what is wrong with the book
+
+async function repricePage() {
+  const { from, to } = range();
+  const known = months.filter((month) => month.invoices).map((month) => month.period);
+  const month = (id, name, chosen) => {
+    const all = [...new Set([...known, ...(chosen ? [chosen] : [])])].sort();
+    const options = all.map((one) => make("option", { value: one, selected: one === chosen }, one));
+    return make("div", { class: "field" }, make("label", { for: id }, name), make("select", { id, required: true }, ...options));
+  };
+  const text = make("textarea", {
+    id: "book", rows: "12", spellcheck: "false", autocomplete: "off", wrap: "off", required: true, "aria-describedby": "book-help",
+    placeholder: "plans:\n  studio:\n    price_aud: 60.00\n    ...",
+    oninput: (event) => Object.assign(whatIf, { text: event.target.value, name: null }),
+  });
+  text.value = whatIf.text ?? "";
+  const file = make("input", { id: "book-file", type: "file", accept: ".yaml,.yml,.json", onchange: (event) => pick(event.target.files[0]) });
+  const form = make(
+    "form",
+    { id: "what-if", class: "card", onsubmit: reprice },
+    make("label", { for: "book-file" }, "Price book, as a file"),
+    file,
+    make("label", { for: "book" }, whatIf.name ? `Its text, from ${whatIf.name}` : "or as text"),
+    text,
+    make("p", { id: "book-help", class: "hint" }, "The whole book as YAML: ", make("code", {}, "arcadia prices export"), " writes the one in effect; change a price in it."),
+    make(
+      "div",
+      { class: "asked" },
+      month("first", "From", whatIf.first ?? (known.includes(from) ? from : known[0])),
+      month("last", "To", whatIf.last ?? (known.includes(to) ? to : known.at(-1))),
+      make("div", { class: "field wide" }, make("label", { for: "one-tenant" }, "Only tenant (its id)"), make("input", { id: "one-tenant", autocomplete: "off", spellcheck: "false", maxlength: "200", placeholder: "all tenants", value: whatIf.tenant ?? "" })),
+      make("button", { type: "submit", id: "reprice" }, "Reprice"),
+    ),
+  );
+  return [form, ...(whatIf.faults ? [faults()] : []), ...(whatIf.outcome ? outcome() : [])];
+}
+
+async function pick(file) {
+  if (!file) return;
+  const found = { name: file.name, text: whatIf.text, faults: null, outcome: null };
+  try {
+    if (file.size > LARGEST_BOOK) throw new Error(`${file.name} has ${file.size.toLocaleString("en-AU")} bytes, and a price book at most ${LARGEST_BOOK.toLocaleString("en-AU")}`);
+    found.text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+  } catch (error) {
+    found.name = null;
+    found.faults = [{ what: error instanceof TypeError ? `${file.name} is not UTF-8: save the file in that encoding` : error.message }];
+  }
+  Object.assign(whatIf, found, choices());
+  await show({ moved: false });
+}
+
+function choices() {
+  return { first: $("first").value, last: $("last").value, tenant: $("one-tenant").value };
+}
+
+async function reprice(event) {
+  event.preventDefault();
+  const asking = whatIf;
+  const mine = shown;
+  Object.assign(asking, choices(), { rows: FIRST_ROWS, faults: null, outcome: null });
+  const { text, first, last, tenant } = asking;
+  const asked = { prices: text ?? "", months: `${first}..${last}`, ...(tenant && { tenant }) };
+  $("reprice").disabled = true;
+  $("main").setAttribute("aria-busy", "true");
+  $("status").textContent = "Pricing ...";
+  try {
+    asking.outcome = { asked, ...(await json("reprice", { ...asked, amounts: false })) };
+  } catch (error) {
+    if (error instanceof Refused) return failed(error);
+    asking.faults = error.errors ?? [{ what: error.message }];
+  }
+  if (mine !== shown) return; // another page is looked at meanwhile: the answer is kept for this one
+  await show({ moved: false });
+  $("answered")?.focus({ preventScroll: true });
+  $("answered")?.scrollIntoView({ block: "start" });
+}
+
+function faults() {
+  const where = (fault) => fault.where?.replace(/^body\.(prices\.?)?/, "");
+  const line = (fault) => make("button", { type: "button", class: "quiet", onclick: () => mark(fault.line) }, `Line ${fault.line}`);
+  const item = (fault) => make("li", {}, fault.line ? line(fault) : null, make("span", {}, [where(fault), fault.what].filter(Boolean).join(": ")));
+  return make(
+    "section",
+    { class: "card", role: "alert", "aria-labelledby": "answered" },
+    make("h2", { id: "answered", tabindex: "-1", class: "error" }, "Nothing was priced"),
+    make("ul", { class: "faults" }, ...whatIf.faults.map(item)),
+  );
+}
+
+// Select a line of the book, a few lines below the top of what is seen of it
+function mark(number) {
+  const text = $("book");
+  const lines = text.value.split("\n");
+  const start = lines.slice(0, number - 1).join("\n").length + (number > 1 ? 1 : 0);
+  text.focus();
+  text.setSelectionRange(start, start + (lines[number - 1] ?? "").length);
+  text.scrollTop = (text.scrollHeight / lines.length) * Math.max(number - 4, 0);
+}
+
+function changes(...more) {
+  return [
+    { head: "Difference", cell: (row) => make("td", { class: row.difference_cents < 0 ? "loss" : null }, change(row.difference_cents)) },
+    { head: "Before", cell: (row) => money(row.before_cents) },
+    { head: "After", cell: (row) => money(row.after_cents) },
+    ...more,
+  ];
+}
+
+function totals(rows) {
+  const of = (name) => Number(sum(rows.map((row) => row[name])));
+  return { before_cents: of("before_cents"), after_cents: of("after_cents"), difference_cents: of("difference_cents") };
+}
+
+function outcome() {
+  const { asked, months: of, tenants, plans, kinds, left_out: left } = whatIf.outcome;
+  const total = totals(of);
+  const differing = tenants.filter((row) => row.difference_cents);
+  const more = differing.filter((row) => row.difference_cents > 0).length;
+  const costed = of.filter((month) => month.cost_cents !== null);
+  const margins = [["Margin before", "margin_before_cents"], ["Margin after", "margin_after_cents"]];
+  const span = of.length > 1 ? `${of[0].month} to ${of.at(-1).month}` : of[0].month;
+  const one = (caption, head, name, rows, columns = []) =>
+    table(caption, [{ head, cell: (row) => row.is ?? name(row) }, ...changes(...columns)], rows, { total: { is: "Sum", ...totals(rows) } });
+  const monthly = costed.length
+    ? [{ head: "Cost", cell: (row) => (row.is ? make("td") : money(row.cost_cents, "no cost yet")) }, ...margins.map(([head, name]) => ({ head, cell: (row) => (row.is ? make("td") : money(row[name], "no margin yet", true)) }))]
+    : [];
+  const head = make("h2", { id: "answered", tabindex: "-1" }, `${span}${asked.tenant ? `, ${asked.tenant}` : ""}, at the book's prices`);
+  if (!tenants.length) return [head, left.length ? leftOut(left) : empty("Nothing was billed in these months.")];
+  const card = (id, title, content) => make("section", { class: "card", "aria-labelledby": id }, make("h2", { id }, title), content);
+  const sorted = "AUD ex GST, the largest differences first.";
+  const ofMonths = `AUD ex GST. A month without a provider's bill has no margin.${left.length ? " The cost is of all tenants, those left out too." : ""}`;
+  return [
+    head,
+    make(
+      "dl",
+      { class: "tiles" },
+      tile("Before", dollars(total.before_cents), "at the prices in effect"),
+      tile("After", dollars(total.after_cents), "at the book's prices"),
+      tile("Difference", change(total.difference_cents), "AUD ex GST", total.difference_cents < 0 ? "loss" : null),
+      tile("Would pay more", count(more, "tenant")),
+      tile("Would pay less", count(differing.length - more, "tenant")),
+    ),
+    left.length ? leftOut(left) : null,
+    make("div", { class: "charts" }, ...pictures(of, differing)),
+    make(
+      "section",
+      { class: "card", "aria-labelledby": "tenants-head" },
+      make("div", { class: "tools" }, make("h2", { id: "tenants-head" }, "Who would pay more or less"), downloader("reprice.csv", "Download CSV", asked)),
+      ...payers(differing, span),
+    ),
+    card("months-head", "Month by month", one(ofMonths, "Month", (row) => row.month, of, monthly)),
+    card("plans-head", "By plan", one(sorted, "Plan", (row) => row.plan ?? "no deployment", plans)),
+    card("kinds-head", "By kind of line", one(sorted, "Kind", (row) => row.kind, kinds)),
+  ];
+}
+
+function pictures(of, differing) {
+  const sides = of.flatMap((row, order) => [bar(row.month, order, "Before", row.before_cents, null), bar(row.month, order, "After", row.after_cents, null)]);
+  const which = differing.length > FIRST_ROWS ? `, the first ${FIRST_ROWS} of ${differing.length.toLocaleString("en-AU")}` : "";
+  const first = differing.slice(0, FIRST_ROWS).map((row, order) => bar(row.tenant_id, order, row.difference_cents > 0 ? "More" : "Less", row.difference_cents, null));
+  return [
+    chart("repriced_months", "Revenue by month before and after, AUD ex GST", sides),
+    chart("row_changes", `Who would pay more or less${which}`, first, "Nobody."),
+  ];
+}
+
+function payers(differing, span) {
+  if (!differing.length) return [make("p", {}, "Nobody: at the book's prices each tenant pays what it pays.")];
+  const rows = whatIf.rows ?? FIRST_ROWS;
+  const left = differing.length - rows;
+  const open = (row) => make("a", { href: address("invoices", { of: row.tenant_id, from: whatIf.first, to: whatIf.last, tenant: null, back: "reprice" }, []) }, row.tenant_id);
+  const further = () => {
+    whatIf.rows = Math.min(rows + MORE_ROWS, MOST_ROWS);
+    Object.assign(whatIf, choices());
+    show({ moved: false });
+  };
+  return [
+    table(`${span}, AUD ex GST, the largest differences first. A tenant leads to its invoices.`, [{ head: "Tenant", cell: (row) => row.is ?? open(row) }, ...changes()], differing.slice(0, rows), {
+      total: { is: left > 0 ? `Sum of all ${differing.length.toLocaleString("en-AU")}` : "Sum", ...totals(differing) },
+    }),
+    left > 0
+      ? make("p", { class: "more" }, rows < MOST_ROWS ? make("button", { type: "button", id: "more", class: "quiet", onclick: further }, `Show ${Math.min(left, MORE_ROWS)} more`) : null, " The sum and the download have them all.")
+      : null,
+  ].filter(Boolean);
+}
+
+function leftOut(left) {
+  const tenants = [...new Map(left.map((one) => [one.tenant_id, one])).values()];
+  const shownOf = tenants.slice(0, MOST_LEFT_OUT).map((one) => make("li", {}, make("strong", {}, one.tenant_id ?? "no tenant"), `: ${one.detail}`));
+  const rest = tenants.length - shownOf.length;
+  return make(
+    "section",
+    { class: "notice", "aria-labelledby": "left-head" },
+    make("h2", { id: "left-head" }, `${count(tenants.length, "tenant")} cannot be priced at the book, and ${tenants.length === 1 ? "is" : "are"} in no amount`),
+    make("ul", { class: "open" }, ...shownOf, rest > 0 ? make("li", {}, `and ${rest.toLocaleString("en-AU")} more`) : null),
+  );
+}
+
 async function invoicesPage() {
   const { query: now } = place();
   const of = behind();
@@ -632,7 +856,7 @@ async function show({ moved = true } = {}) {
     months ??= (await json("costs/months")).items;
     if (mine !== shown) return;
     signedIn(page);
-    const work = { months: monthsPage, invoices: invoicesPage, invoice: invoicePage }[page] ?? (() => rankingPage(page));
+    const work = { months: monthsPage, reprice: repricePage, invoices: invoicesPage, invoice: invoicePage }[page] ?? (() => rankingPage(page));
     const content = await work();
     if (mine !== shown) return;
     forget();
@@ -676,6 +900,7 @@ function signedOut(why) {
   sessionStorage.removeItem(TOKEN);
   shown += 1;
   months = null;
+  whatIf = {};
   forget();
   $("view").replaceChildren();
   $("chosen").replaceChildren();
@@ -698,10 +923,12 @@ function signedIn(page) {
   $("nav").hidden = $("find").hidden = $("sign-out").hidden = false;
   for (const link of document.querySelectorAll("nav a")) {
     link.href = address(link.dataset.page);
-    if (link.dataset.page === page) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.page === page) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" }); // the links of a narrow page scroll sideways
+    } else link.removeAttribute("aria-current");
   }
-  $("filters").hidden = page.startsWith("invoice");
+  $("filters").hidden = page.startsWith("invoice") || page === "reprice";
   $("tenant-field").hidden = $("add-tenant").hidden = page === "kinds";
   const { from, to, tenants } = range();
   for (const [id, chosen] of [["from", from], ["to", to]]) {

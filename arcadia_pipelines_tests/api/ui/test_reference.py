@@ -10,7 +10,7 @@ def test_the_reference_page_is_drawn_by_this_server_alone_and_asks_with_a_token(
     page = seen.page
     page.goto(f"{seen.base}/docs")
     page.locator(".opblock").first.wait_for()
-    assert page.locator(".opblock").count() == 20
+    assert page.locator(".opblock").count() == 22
     page.locator(".auth-wrapper .authorize").click()
     page.locator("#auth-bearer-value").fill(token())
     page.get_by_role("button", name="Apply credentials").click()
