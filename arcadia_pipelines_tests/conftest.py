@@ -4,10 +4,10 @@ Nothing here touches .arcadia/, a system PostgreSQL, or an environment variable 
 """
 
 import functools
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -19,8 +19,8 @@ from arcadia_pipelines import embedded
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests import second_server
 from arcadia_pipelines_tests.command_line import arcadia, process
-from arcadia_pipelines_tests.databases import EMPTY, copy_of, new_home
-from arcadia_pipelines_tests.world import World, connect, publish_pilots_april, shared_instance
+from arcadia_pipelines_tests.databases import EMPTY, TemplateOf, copy_of, filled, new_home
+from arcadia_pipelines_tests.world import World, publish_pilots_april, sample_data, shared_instance
 
 __all__ = ["arcadia", "process"]  # fixtures too
 _TEST_HOME = "TEST_HOME_OF_ARCADIA"
@@ -68,6 +68,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing that is collected is garbage: to look for it in some thousand tests takes a quarter of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(scope="session")
 def server_url() -> str:
     """The URL of the run's PostgreSQL, whose database nobody writes to."""
@@ -90,29 +101,19 @@ def _shared_instance() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated(server_url: str) -> Iterator[str]:
+def migrated(server_url: str) -> str:
     """The name of a migrated database, to be copied."""
-    with copy_of(server_url, EMPTY) as url:
-        migrations.migrate(database.engine(url))
-        yield url.rpartition("/")[2]
+    return filled(server_url, EMPTY, _migrate, Path(os.environ[_TEST_HOME]))
 
 
-TemplateOf = Callable[[Callable[[World], object]], str]
+def _migrate(world: World) -> None:
+    migrations.migrate(database.engine(world.url))
 
 
 @pytest.fixture(scope="session")
-def template_of(server_url: str, migrated: str) -> Iterator[TemplateOf]:
-    """Gives the name of a migrated database that a function has filled, to be copied; it is filled once in a worker."""
-    with ExitStack() as made:
-
-        @functools.cache
-        def name_of(fill: Callable[[World], object]) -> str:
-            url = made.enter_context(copy_of(server_url, migrated))
-            with World(url).connected() as world:
-                fill(world)
-            return url.rpartition("/")[2]
-
-        yield name_of
+def template_of(server_url: str, migrated: str) -> TemplateOf:
+    """Gives the name of a migrated database that a function has filled, to be copied; it is filled once in a run."""
+    return functools.cache(lambda fill: filled(server_url, migrated, fill, Path(os.environ[_TEST_HOME])))
 
 
 @pytest.fixture
@@ -165,18 +166,13 @@ def pilots_april(world: World) -> World:
     return world
 
 
-def _sample_data(world: World) -> None:
-    with connect(world.url) as connection:
-        connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
-
-
 def _sample_year(world: World) -> None:
-    _sample_data(world)
+    sample_data(world)
     for month in range(1, 11):
         world.publish(f"2026-{month:02d}")
 
 
-BEGINNINGS = {"sample": _sample_data, "sample_year": _sample_year, "pilots_april": publish_pilots_april}
+BEGINNINGS = {"sample": sample_data, "sample_year": _sample_year, "pilots_april": publish_pilots_april}
 """What the database of a test begins with that uses the fixture: it is filled once, and copied for each test."""
 
 

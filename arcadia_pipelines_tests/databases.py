@@ -6,13 +6,15 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
+from filelock import FileLock
 
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, uid
 
 PLATFORM = """
     create schema platform;
@@ -71,16 +73,49 @@ def new_home() -> str:
 def copy_of(server_url: str, template: str) -> Iterator[str]:
     """The URL of a copy of a database, which is dropped afterwards."""
     name = f"copy_{uuid.uuid4().hex}"
-    server = _server(server_url)
-    # A world keeps a connection, and has another when it is asked again.
-    server.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [template])
-    server.execute(f"create database {name} template {template} strategy file_copy".encode())
-    if template != EMPTY:
-        server.execute(f"alter database {name} set search_path = billing, cloud, public".encode())
+    _copy(server_url, template, name)
     try:
-        yield f"{server_url.rpartition('/')[0]}/{name}"
+        yield _url_of(server_url, name)
     finally:
-        server.execute(f"drop database {name} with (force)".encode())
+        _server(server_url).execute(f"drop database {name} with (force)".encode())
+
+
+TemplateOf = Callable[[Callable[[World], object]], str]
+"""Gives the name of a migrated database that a function has filled, to be copied."""
+
+
+def filled(server_url: str, template: str, fill: Callable[[World], object], home: Path) -> str:
+    """The name of a copy of a database that this function has filled, once in a run: by whichever worker asks first.
+
+    It is to be copied, and is dropped with the server.
+    """
+    name = f"filled_{uid(f'{fill.__module__}.{fill.__qualname__}').hex}"
+    with FileLock(home / f"{name}.lock"):
+        if not _server(server_url).execute("select true from pg_database where datname = %s", [name]).fetchone():
+            unfinished = f"unfinished_{uuid.uuid4().hex}"
+            _copy(server_url, template, unfinished)
+            with World(_url_of(server_url, unfinished)).connected() as world:
+                fill(world)
+            _disconnect(server_url, unfinished)
+            _server(server_url).execute(f"alter database {unfinished} rename to {name}".encode())
+    return name
+
+
+def _copy(server_url: str, template: str, name: str) -> None:
+    _disconnect(server_url, template)
+    _server(server_url).execute(f"create database {name} template {template} strategy file_copy".encode())
+    if template != EMPTY:
+        _server(server_url).execute(f"alter database {name} set search_path = billing, cloud, public".encode())
+
+
+def _disconnect(server_url: str, name: str) -> None:
+    """A world keeps a connection, and has another when it is asked again."""
+    ended = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s"
+    _server(server_url).execute(ended, [name])
+
+
+def _url_of(server_url: str, name: str) -> str:
+    return f"{server_url.rpartition('/')[0]}/{name}"
 
 
 @functools.cache

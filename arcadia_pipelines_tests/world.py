@@ -310,7 +310,7 @@ class World:
         writer.writeheader()
         writer.writerows(items)
         received = bill.read_csv(out.getvalue().encode(), "bill.csv", BillingMonth.parse(month), total)
-        with database.month_transaction(database.engine(self.url), received.month) as connection:
+        with database.month_transaction(self.engine(), received.month) as connection:
             stored = bills.store(connection, received)
             month_costs.allocate(connection, received.month)
         return stored
@@ -410,6 +410,12 @@ class World:
                 f"{month}-01",
             )
         ]
+
+
+def sample_data(world: World) -> None:
+    """The sample data of sql/sample_data.sql, nothing of it invoiced."""
+    with connect(world.url) as connection:
+        connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
 
 
 def publish_pilots_april(world: World) -> None:

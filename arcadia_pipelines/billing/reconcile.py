@@ -7,8 +7,19 @@ from collections.abc import Mapping
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from arcadia_pipelines.billing.money import CENTS, FLAG, TEXT, Series
+from arcadia_pipelines.billing.invoice import INVOICES
+from arcadia_pipelines.billing.money import (
+    CENTS,
+    FLAG,
+    TEXT,
+    Column,
+    Series,
+    look_up,
+    to_arrow,
+    to_pandas,
+)
 
 EXISTING = pa.schema(
     [
@@ -55,63 +66,77 @@ def plan(
     standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill), difference_cents,
     locked, charges_cents (what is recomputed of charges alone; 0: nothing to bill).
     """
-    both = existing.merge(recomputed, on="tenant_id", how="outer", suffixes=("", "_new")).sort_values(
-        "tenant_id", ignore_index=True
-    )
-    stands = both["id"].notna()
-    owed = stands & (both["status"] != "void").fillna(False)
-    frozen = stands & both["locked"].fillna(False)
+    both = _beside(to_arrow(existing, EXISTING), to_arrow(recomputed, INVOICES))
+    stands = pc.is_valid(both["id"])
+    owed = pc.and_(stands, pc.fill_null(pc.not_equal(both["status"], "void"), False))
+    frozen = pc.and_(stands, pc.fill_null(both["locked"], False))
     same, restores = _compared(both, owed, frozen, lost_lines)
-    action = _actions(both, same, restores, frozen, held_back, on_hold)
-    standing = both["total_cents"].where(owed, 0).where(stands)
-    return pd.DataFrame(
-        {
-            "id": both["id"].fillna(both["id_new"]),
-            "tenant_id": both["tenant_id"],
-            "action": action,
-            "replaces": action.isin(["revise", "issue"]) & ~same,
-            "restores": action.isin(["revise", "issue"]) & restores,
-            "status": both["status"],
-            "invoice_number": both["invoice_number"],
-            "standing_sha256": both["content_sha256"],
-            "standing_cents": standing,
-            "recomputed_cents": both["total_cents_new"],
-            "difference_cents": both["total_cents_new"].fillna(0) - standing.fillna(0),
-            "locked": frozen,
-            "charges_cents": both["charges_cents"].fillna(0),
-        }
-    )
+    action = _actions(both, same, restores, frozen, *(_names(both, tenants) for tenants in (held_back, on_hold)))
+    writes = pc.is_in(action, pa.array(["revise", "issue"]))
+    standing = pc.if_else(owed, both["total_cents"], pc.if_else(stands, 0, pa.scalar(None, CENTS)))
+    columns = {
+        "id": pc.coalesce(both["id"], both["id_new"]),
+        "tenant_id": both["tenant_id"],
+        "action": action,
+        "replaces": pc.and_not(writes, same),
+        "restores": pc.and_(writes, restores),
+        "status": both["status"],
+        "invoice_number": both["invoice_number"],
+        "standing_sha256": both["content_sha256"],
+        "standing_cents": standing,
+        "recomputed_cents": both["total_cents_new"],
+        "difference_cents": pc.subtract(pc.fill_null(both["total_cents_new"], 0), pc.fill_null(standing, 0)),
+        "locked": frozen,
+        "charges_cents": pc.fill_null(both["charges_cents_new"], 0),
+    }
+    return to_pandas(pa.table(columns))
 
 
-def _compared(both: pd.DataFrame, owed: Series, frozen: Series, lost_lines: Mapping[str, str]) -> tuple[Series, Series]:
+def _beside(existing: pa.Table, recomputed: pa.Table) -> pa.Table:
+    """A row for each tenant of either, in order: the columns of EXISTING, and of INVOICES with `_new` behind."""
+    both = pa.concat_arrays([*existing["tenant_id"].chunks, *recomputed["tenant_id"].chunks])
+    tenants = pc.unique(both)
+    tenants = tenants.take(pc.sort_indices(tenants))
+    as_computed = recomputed.rename_columns([f"{name}_new" for name in recomputed.column_names])
+    rows = pa.table({"tenant_id": tenants})
+    rows = look_up(rows, existing, (tenants, existing["tenant_id"]), *(n for n in EXISTING.names if n != "tenant_id"))
+    return look_up(rows, as_computed, (tenants, recomputed["tenant_id"]), *as_computed.column_names)
+
+
+def _names(both: pa.Table, tenants: Series) -> Column:
+    """Which rows' tenants are among these."""
+    return pc.is_in(both["tenant_id"], pa.array(tenants.array, TEXT, from_pandas=True))
+
+
+def _compared(both: pa.Table, owed: Column, frozen: Column, lost_lines: Mapping[str, str]) -> tuple[Column, Column]:
     """Which invoices are as they would be computed now, and which of them get their lost lines back."""
-    stands, computed = both["id"].notna(), both["id_new"].notna()
-    content_is_same = (both["content_sha256"] == both["content_sha256_new"]).fillna(False)
-    same = (owed & computed & content_is_same) | (stands & ~owed & ~computed)
-    lost = pd.Series(map(lost_lines.get, both["tenant_id"]), index=both.index, dtype=pd.ArrowDtype(TEXT))
-    has_lost = lost.notna() & owed & ~frozen
-    restores = has_lost & same & (lost == both["lines_sha256"]).fillna(False)
-    return same & (~has_lost | restores), restores
+    stands, computed = pc.is_valid(both["id"]), pc.is_valid(both["id_new"])
+    content_is_same = pc.fill_null(pc.equal(both["content_sha256"], both["content_sha256_new"]), False)
+    same = pc.or_(pc.and_(pc.and_(owed, computed), content_is_same), pc.and_not(pc.and_not(stands, owed), computed))
+    lost = pa.array(list(map(lost_lines.get, both["tenant_id"].to_pylist())), TEXT)
+    has_lost = pc.and_not(pc.and_(pc.is_valid(lost), owed), frozen)
+    lines_are_same = pc.fill_null(pc.equal(lost, both["lines_sha256_new"]), False)
+    restores = pc.and_(pc.and_(has_lost, same), lines_are_same)
+    return pc.and_not(same, pc.and_not(has_lost, restores)), restores
 
 
 def _actions(
-    both: pd.DataFrame, same: Series, restores: Series, frozen: Series, held_back: Series, on_hold: Series
-) -> Series:
+    both: pa.Table, same: Column, restores: Column, frozen: Column, held_back: Column, waits: Column
+) -> Column:
     """What becomes of each invoice, as ACTIONS."""
-    stands, computed = both["id"].notna(), both["id_new"].notna()
-    status, waits = both["status"].fillna(""), both["tenant_id"].isin(on_hold)
-    issue = (status == "draft") & computed & ~waits & ~frozen
+    stands, computed = pc.is_valid(both["id"]), pc.is_valid(both["id_new"])
+    is_draft, is_issued = (pc.fill_null(pc.equal(both["status"], status), False) for status in ("draft", "issued"))
+    issue = pc.and_not(pc.and_not(pc.and_(is_draft, computed), waits), frozen)
+    by_an_operator = pc.fill_null(both["voided_by_an_operator"], False)
     rules = {  # the first that applies wins
-        "held_back": both["tenant_id"].isin(held_back),
-        "keep": same & ~issue & ~restores | both["voided_by_an_operator"].fillna(False),
+        "held_back": held_back,
+        "keep": pc.or_(pc.and_not(pc.and_not(same, issue), restores), by_an_operator),
         "frozen": frozen,
-        "on_hold": (status == "issued") & waits & ~restores,
-        "void": ~computed,
+        "on_hold": pc.and_not(pc.and_(is_issued, waits), restores),
+        "void": pc.invert(computed),
         "issue": issue,
-        "draft": ~stands & waits,
-        "add": ~stands,
+        "draft": pc.and_not(waits, stands),
+        "add": pc.invert(stands),
     }
-    action = pd.Series("revise", index=both.index, dtype=pd.ArrowDtype(TEXT))
-    for name, applies in reversed(rules.items()):
-        action = action.mask(applies, name)
-    return action
+    which = pc.make_struct(*rules.values(), field_names=list(rules))
+    return pc.case_when(which, *(pa.scalar(name, TEXT) for name in [*rules, "revise"]))

@@ -61,7 +61,8 @@ def drawn(charts: Mapping[str, Callable[[], "alt.LayerChart"]]) -> Mapping[str, 
 def _drawn(make: Callable[[], "alt.LayerChart"]) -> dg.MetadataValue:
     try:
         chart = make()
-        svg = RENDERER.draw(_visible({**chart.to_dict(), "config": _LOOK}))
+        # To validate it takes longer than to draw it, and its shape is our own.
+        svg = RENDERER.draw(_visible({**chart.to_dict(validate=False), "config": _LOOK}))
     except Exception as error:  # noqa: BLE001  what it shows is committed, and is right without a picture
         return dg.MetadataValue.text(f"not drawn: {error}")
     # SVG, because every event that the UI loads carries it: 25 KB where a PNG has 180.

@@ -1,7 +1,8 @@
 """Reads as large as a month, in chunks of whole tenants: what is held in memory does not grow with the month.
 
 Each query has a connection of its own, on which PostgreSQL's rows become Arrow columns as they arrive (ADBC). All of
-them see one state of the database. Computation overlaps with reading, in a thread: see ahead().
+them see one state of the database. Computation overlaps with reading, in a thread: see ahead(). What makes one chunk
+is read on the caller's connection: to open the others takes longer than to read it.
 """
 
 import functools
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import TEXT, to_pandas
-from arcadia_pipelines.storage import session, waits
+from arcadia_pipelines.storage import bulk, session, waits
 from arcadia_pipelines.storage.database import driver
 
 CHUNK_ROWS = 20_000
@@ -52,15 +53,36 @@ def chunks(
     """For some thousand tenants at a time, in order, a frame per query with these tenants' rows; at least one chunk.
 
     Rows without a tenant are in the last chunk. If `only` is given, other tenants' rows are left out. The queries
-    see what is committed at this call: neither what others commit later, nor what this connection has yet to commit.
-    They run in the connection's role, and no longer than its statements may. After this call it is not used any more.
+    see what is committed at this call, and not what others commit later; this connection must not have written what
+    they read. They run in its role, and no longer than its statements may. After this call it is not used any more.
     """
+    few = _few(connection, parameters, queries, only)
+    if few is not None:
+        return iter([few])
     shared = _Shared(*connection.exec_driver_sql(_SHARED).one())
     raw = driver(connection)
     server, name = waits.same_server(raw, "arcadia reader"), waits.readers_of(raw.info.backend_pid)
     with psycopg.ClientCursor(raw) as cursor:
         texts = [cursor.mogrify(_select(query, only), {**parameters, "only": only}) for query in queries]
     return _chunks(server, name, shared, texts, [query.schema for query in queries])
+
+
+def _few(
+    connection: Connection, parameters: Mapping[str, object], queries: Sequence[Query], only: Sequence[str] | None
+) -> tuple[pd.DataFrame, ...] | None:
+    """All rows of each query, if the first has no more than make a chunk; else None.
+
+    And None if two queries on this connection could see two states of the database.
+    """
+    isolation = connection.exec_driver_sql("select pg_catalog.current_setting('transaction_isolation')").scalar_one()
+    if len(queries) > 1 and isolation == "read committed":
+        return None
+    wanted = {**parameters, "only": only}
+    first, *others = [(f"select * from ({query.text}) q {_whose(only)}", query.schema) for query in queries]
+    frame = bulk.read(connection, f"{first[0]} limit {CHUNK_ROWS + 1}", first[1], wanted)
+    if len(frame) > CHUNK_ROWS:
+        return None
+    return (frame, *(bulk.read(connection, text, schema, wanted) for text, schema in others))
 
 
 def _chunks(
@@ -226,13 +248,16 @@ def _with_tenant(schema: pa.Schema) -> pa.Schema:
     return schema if "tenant_id" in schema.names else schema.append(pa.field("tenant_id", TEXT))
 
 
+def _whose(only: Sequence[str] | None) -> str:
+    return "" if only is None else "where q.tenant_id = any(%(only)s::text[]) or q.tenant_id is null"
+
+
 def _select(query: Query, only: Sequence[str] | None) -> str:
     """The query's columns in order, by tenant."""
-    which = "" if only is None else "where q.tenant_id = any(%(only)s::text[]) or q.tenant_id is null"
     # As text, which Arrow parses exactly or rejects. ADBC loads a connection's types before its settings are set, and
     # finds none if quote_all_identifiers is on.
     columns = ", ".join(f"{name}::text" for name in _with_tenant(query.schema).names)
-    return f'select {columns} from ({query.text}) q {which} order by q.tenant_id collate "C"'
+    return f'select {columns} from ({query.text}) q {_whose(only)} order by q.tenant_id collate "C"'
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import contextlib
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from arcadia_pipelines.api.app import create_app
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.prices import stored, text
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import database, migrations
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines.storage import database
+from arcadia_pipelines_tests.databases import TemplateOf, copy_of
+from arcadia_pipelines_tests.world import World, sample_data
 
 SECRET = "a secret of the tests, long enough for every algorithm that a token could be signed with"
 ISSUER, AUDIENCE = "https://id.example.com", "arcadia-api"
@@ -75,23 +75,9 @@ def serve() -> Iterator[Serve]:
         yield lambda url, **settings: stack.enter_context(served(url, **settings))
 
 
-@contextlib.contextmanager
-def sample_world(server_url: str, migrated: str) -> Iterator[World]:
-    """The sample data in a database of its own, nothing of it invoiced."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {migrated}".encode())
-        connection.execute(f"alter database {name} set search_path = billing, cloud, public".encode())
-    world = World(f"{server_url.rpartition('/')[0]}/{name}")
-    with psycopg.connect(world.url) as connection:
-        connection.execute((migrations.SQL / "sample_data.sql").read_bytes())
-    yield world
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)".encode())
-
-
 def invoice_march_and_april(world: World) -> None:
-    """As `billed` says."""
+    """The sample data, and these months as `billed` says."""
+    sample_data(world)
     world.publish("2026-03")
     world.publish("2026-04")
     others = [tenant for tenant in sorted(world.invoices("2026-04")) if tenant != "pilot"]
@@ -104,13 +90,12 @@ def invoice_march_and_april(world: World) -> None:
 
 
 @pytest.fixture(scope="session")
-def billed(server_url: str, migrated: str) -> Iterator[World]:
+def billed(server_url: str, template_of: TemplateOf) -> Iterator[World]:
     """The sample's March and April, invoiced, for tests that only look.
 
     In April the first tenants but the pilot are draft, paid and void; the pilot's invoice is issued.
     """
-    with sample_world(server_url, migrated) as world:
-        invoice_march_and_april(world)
+    with copy_of(server_url, template_of(invoice_march_and_april)) as url, World(url).connected() as world:
         yield world
 
 
@@ -194,19 +179,26 @@ _BILL = (
 )
 
 
+def invoice_and_bill_january_to_may(world: World) -> None:
+    """As `costed` says."""
+    invoice_march_and_april(world)
+    for month in ("2026-01", "2026-02", "2026-05"):
+        world.publish(month)
+    world.query("delete from billing.fx_rates")  # the sample's own
+    for month, rate in {"2026-01": "0.65", "2026-02": "0.6543", "2026-03": None, "2026-04": "0.66"}.items():
+        bill(world, month, rate)
+
+
 @pytest.fixture(scope="session")
-def costed(server_url: str, migrated: str) -> Iterator[World]:
+def costed(server_url: str, template_of: TemplateOf) -> Iterator[World]:
     """January to May with all that can be the case, for tests that only look.
 
     January and February are reconciled. March has a bill and no rate; April a bill, a rate and a draft; May no bill.
     """
-    with sample_world(server_url, migrated) as world:
-        for month in ("2026-01", "2026-02", "2026-05"):
-            world.publish(month)
-        invoice_march_and_april(world)
-        world.query("delete from billing.fx_rates")  # the sample's own
-        for month, rate in {"2026-01": "0.65", "2026-02": "0.6543", "2026-03": None, "2026-04": "0.66"}.items():
-            bill(world, month, rate)
+    with (
+        copy_of(server_url, template_of(invoice_and_bill_january_to_may)) as url,
+        World(url).connected() as world,
+    ):
         yield world
 
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import hashlib
 import io
 import uuid
-from collections.abc import Iterator
 
 import httpx
 import psycopg
@@ -12,8 +11,8 @@ import pypdf
 import pytest
 from lxml import etree
 
-from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, sample_world, tenant
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, tenant
+from arcadia_pipelines_tests.world import World, sample_data
 
 FORMATS = pytest.mark.parametrize("ending", ["pdf", "xml"])
 
@@ -124,12 +123,18 @@ def test_many_at_once_are_all_made_and_meanwhile_the_api_answers(api: httpx.Clie
     }
 
 
+def invoice_the_samples_april(world: World) -> None:
+    sample_data(world)
+    world.publish("2026-04")
+
+
 @pytest.fixture
-def delivering(server_url: str, migrated: str) -> Iterator[World]:
+def delivering(world: World) -> World:
     """The sample's April, invoiced, in a database of its own."""
-    with sample_world(server_url, migrated) as world:
-        world.publish("2026-04")
-        yield world
+    return world
+
+
+BEGINNINGS = {"delivering": invoice_the_samples_april}
 
 
 def delivered(world: World) -> list[tuple[object, ...]]:

@@ -3,7 +3,6 @@
 The world is the pilot's April: web earns 64.22, and a second tenant's db 20.00.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,25 +14,7 @@ from hypothesis import strategies as st
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof import controls, cost_controls
 from arcadia_pipelines.storage import database, losses
-from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.world import World, failed_checks, failures, item, uid
-
-
-@pytest.fixture(scope="module")
-def invoiced(server_url: str, migrated: str) -> Iterator[str]:
-    """The name of the world's database, to be copied."""
-    with copy_of(server_url, migrated) as url:
-        invoice(World(url))
-        yield url.rpartition("/")[2]
-
-
-@pytest.fixture
-def billed(server_url: str, invoiced: str) -> Iterator[World]:
-    """The pilot's April and one more tenant's, invoiced; a dollar is worth 0.50 USD."""
-    with copy_of(server_url, invoiced) as url:
-        world = World(url)
-        world.query(f"alter database {url.rpartition('/')[2]} set search_path = billing, cloud, public")
-        yield world
 
 
 def invoice(world: World) -> None:
@@ -44,6 +25,15 @@ def invoice(world: World) -> None:
     world.deployment("acme", "db", "basic")
     world.publish("2026-04")
     world.rate("2026-04", "0.5")
+
+
+BEGINNINGS = {"billed": invoice}
+
+
+@pytest.fixture
+def billed(world: World) -> World:
+    """The pilot's April and one more tenant's, invoiced; a dollar is worth 0.50 USD."""
+    return world
 
 
 def allocations(world: World) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from arcadia_pipelines.finance.client import Client
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database, outbox
 from arcadia_pipelines_tests.finance.receiver import (
+    TOKEN,
     Call,
     Receiver,
     Trouble,
@@ -25,7 +26,7 @@ from arcadia_pipelines_tests.finance.receiver import (
     once,
     saying,
 )
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, publish_pilots_april
 
 APRIL = BillingMonth.parse("2026-04")
 
@@ -61,12 +62,22 @@ def there(finance: Receiver) -> dict[str, Any]:
     return found
 
 
+def publish_april_with_finance(world: World) -> None:
+    """As `april` says; nobody listens yet, and nothing is sent."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARCADIA_FINANCE_URL", "http://127.0.0.1:9")
+        patch.setenv("ARCADIA_FINANCE_TOKEN", TOKEN)
+        publish_pilots_april(world)
+
+
 @pytest.fixture
 def april(world: World, finance: Receiver) -> World:
     """The pilot's April, invoiced when there is a finance: 64.22, GST 6.42, 70.64."""
-    world.pilot()
-    world.publish("2026-04")
+    assert finance.calls == []
     return world
+
+
+BEGINNINGS = {"april": publish_april_with_finance}
 
 
 def test_an_invoice_is_written_with_its_message_whose_bytes_are_frozen(april: World) -> None:

@@ -92,8 +92,7 @@ FAULTS_IN_TABLES = {
 @pytest.fixture(scope="module")
 def faulty(server_url: str, migrated: str) -> Iterator[Faulty]:
     """April 2026 with one tenant for each fault, the pilot, and a tenant whose meter was corrected."""
-    with copy_of(server_url, migrated) as url:
-        world = World(url)
+    with copy_of(server_url, migrated) as url, World(url).connected() as world:
         world.pilot()
         for tenant in ("corrected", *FAULTS_IN_TABLES):
             world.tenant(tenant)
@@ -317,8 +316,7 @@ FAULTS_BEHIND_VIEWS = {
 @pytest.fixture(scope="module")
 def behind_views(server_url: str) -> Iterator[Faulty]:
     """April 2026 over views on tables without a constraint, with one tenant for each fault, and the pilot."""
-    with copy_of(server_url, "template0") as url:
-        world = World(url)
+    with copy_of(server_url, "template0") as url, World(url).connected() as world:
         world.query(PLATFORM.replace(" cents bigint", " cents numeric").replace("pieces integer", "pieces numeric"))
         migrations.migrate(database.engine(url))
         world.pilot()

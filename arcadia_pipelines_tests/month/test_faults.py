@@ -132,8 +132,9 @@ def test_a_run_that_is_interrupted_once_in_every_step_is_green(world: World, mon
 
 
 def test_a_reader_that_is_ended_ends_the_step_which_is_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Months are read on connections beside the one that writes: one waits for a table, and the server ends it."""
+    """Large months are read on connections beside the one that writes: one waits for a table, the server ends it."""
     monkeypatch.setattr(resources, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "CHUNK_ROWS", 0)
     new_month(world)
 
     def lock_the_usage() -> None:  # which waits for the connection that writes, and the reader behind it
@@ -169,6 +170,7 @@ def test_a_table_that_is_altered_while_a_month_is_read_holds_nobody_up_for_ever(
     """The alteration waits for the connection that writes, which waits for a reader, which waits for the alteration."""
     monkeypatch.setattr(resources, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(streams, "LOCK_WAIT_MS", 200)
+    monkeypatch.setattr(streams, "CHUNK_ROWS", 0)
     new_month(world)
     with ThreadPoolExecutor(1) as other:
         line = Line(world.url)

@@ -26,8 +26,7 @@ LINES = "billing.tenant_invoice_lines"
 @pytest.fixture(scope="module")
 def books(server_url: str, migrated: str) -> Iterator[World]:
     """March to May of the pilot and acme: in April acme's is voided, reopened, issued again, the pilot's is paid."""
-    with copy_of(server_url, migrated) as url:
-        world = World(url)
+    with copy_of(server_url, migrated) as url, World(url).connected() as world:
         world.pilot()
         world.tenant("acme")
         world.deployment("acme", "api", "studio")

@@ -27,6 +27,12 @@ def connection(server_url: str) -> Iterator[Connection]:
         yield connection
 
 
+@pytest.fixture(params=[0, 20_000], ids=["in chunks", "at once"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows come on connections of their own, and on the caller's."""
+    monkeypatch.setattr(streams, "CHUNK_ROWS", request.param)
+
+
 def owned(*tenants: str | None) -> Query:
     """A row for each, numbered from 1."""
     rows = ", ".join(
@@ -92,6 +98,7 @@ def test_every_row_comes_once_and_tenants_are_never_split(
         seen |= tenants_here
 
 
+@pytest.mark.usefixtures("either_way")
 def test_values_come_as_they_are(connection: Connection) -> None:
     """Decimals to the last digit, texts to the last blank, nulls as nulls; a tenant only if it is asked for."""
     schema = pa.schema(
@@ -115,12 +122,14 @@ def test_values_come_as_they_are(connection: Connection) -> None:
     ]
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_number_that_does_not_fit_is_refused_not_rounded(connection: Connection) -> None:
     """A view may have half a cent where cents are whole."""
     with pytest.raises(pa.ArrowInvalid):
         streams.whole(connection, {}, Query("select 'a' as tenant_id, 10.5 as place", OWNED))
 
 
+@pytest.mark.usefixtures("either_way")
 def test_the_state_is_that_of_the_call(url: str) -> None:
     """What is committed, or written on the connection, before a chunk is read is not in it."""
     query = Query("select id as tenant_id, 1 as place from cloud.tenants", OWNED)
@@ -132,9 +141,11 @@ def test_the_state_is_that_of_the_call(url: str) -> None:
         assert [len(frame) for (frame,) in found] == [0]
 
 
-def test_an_error_of_the_database_has_its_code(connection: Connection) -> None:
+@pytest.mark.usefixtures("either_way")
+def test_an_error_of_the_database_has_its_code(server_url: str) -> None:
     """So that what passes by itself is retried, and what does not is explained."""
-    with pytest.raises(psycopg.errors.DivisionByZero, match="division by zero"):
+    failing = database.engine(server_url).connect()
+    with pytest.raises(psycopg.errors.DivisionByZero, match="division by zero"), failing as connection:
         streams.whole(connection, {}, Query("select 'a' as tenant_id, 1 / 0 as place", OWNED))
 
 
@@ -166,12 +177,27 @@ def test_an_error_in_the_making_is_raised_where_the_item_is_used() -> None:
         next(made)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_reader_has_the_settings_of_the_connection(connection: Connection) -> None:
     """Whatever the server's own time zone is: texts of instants are the same on both."""
     query = Query(
         "select current_setting('TimeZone') || ', ' || current_setting('search_path') as tenant_id, 1 as place", OWNED
     )
     assert list(streams.whole(connection, {}, query)["tenant_id"]) == ["UTC, pg_catalog, pg_temp"]
+
+
+def test_two_queries_see_one_state_though_each_statement_of_the_transaction_sees_another(url: str) -> None:
+    """A tenant that comes while the first query is read is in neither: both are read elsewhere, in one state."""
+    slow = Query("select id as tenant_id, 1 as place from cloud.tenants, lateral (select pg_sleep(0.2)) s", OWNED)
+    query = Query("select id as tenant_id, 1 as place from cloud.tenants", OWNED)
+    with psycopg.connect(url, autocommit=True) as other, database.transaction(database.engine(url)) as connection:
+        other.execute("insert into cloud.tenants values ('first', 'First', null, null)")
+        coming = threading.Timer(
+            0.1, other.execute, ["insert into cloud.tenants values ('second', 'Second', null, null)"]
+        )
+        coming.start()
+        assert chunks(connection, slow, query) == [[["first"], ["first"]]]
+        coming.join()
 
 
 PADDED = pa.schema([*OWNED, ("pad", TEXT)])
