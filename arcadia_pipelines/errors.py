@@ -9,6 +9,7 @@ is, with exit code 1.
             InvalidMonth            billing/month.py; also a ValueError
             NoDocument              documents/content.py
             NotBillable             pipeline/partitions.py
+            NotLoaded               usage/loaders.py
             NotRepriced             month/reprice.py
             NotWritten              documents/files.py
             OperationRefused        storage/operations.py
@@ -59,6 +60,7 @@ is, with exit code 1.
         RequestRefused              pipeline/guard.py
         SessionRefused              storage/session.py
         SettingsError               settings.py
+        UsageSourceError            usage/contract.py
 """
 
 

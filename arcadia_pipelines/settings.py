@@ -53,6 +53,7 @@ VARIABLES = (
     "ARCADIA_OPERATOR_HEADER",
     "ARCADIA_SMTP_URL",
     "ARCADIA_UI_URL",
+    "ARCADIA_USAGE_URL",
 )
 """Every variable of ours. Another one whose name begins with ARCADIA_ is misspelt, and would have no effect."""
 
@@ -101,6 +102,8 @@ class Settings:
     finance_url: str | None = None
     """Where finance takes invoices; None: it is told nothing."""
     finance_token: str | None = field(default=None, repr=False)
+    usage_url: str | None = field(default=None, repr=False)
+    """Where usage is, if not in cloud.usage_records: see usage/sources.py."""
     finance_hold: bool = False
     """Whether finance is told of a month only once an operator says so."""
 
@@ -134,6 +137,7 @@ class Settings:
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
             finance_url=_web_address("ARCADIA_FINANCE_URL", is_base=True),
             finance_token=(os.environ.get("ARCADIA_FINANCE_TOKEN") or "").strip() or None,
+            usage_url=(os.environ.get("ARCADIA_USAGE_URL") or "").strip() or None,
             finance_hold=_truth("ARCADIA_FINANCE_HOLD"),
         )
 

@@ -48,6 +48,7 @@ def surroundings(url: str, folder: Path) -> dict[str, str]:
         "ARCADIA_ALERT_WEBHOOK_URL": "",
         "ARCADIA_DIGITALOCEAN_TOKEN": "",
         "ARCADIA_FINANCE_URL": os.environ.get("ARCADIA_FINANCE_URL", ""),
+        "ARCADIA_USAGE_URL": os.environ.get("ARCADIA_USAGE_URL", ""),
         "ARCADIA_DEBUG": "",
         "DAGSTER_HOME": str(PROJECT),
         "HOME": str(folder),

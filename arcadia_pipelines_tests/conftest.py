@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("COLUMNS", None)  # xdist sets it, and the console would keep it: each test says how wide it is
     os.environ.pop("ARCADIA_DIGITALOCEAN_TOKEN", None)  # nobody is asked for a real bill
     os.environ.pop("ARCADIA_FINANCE_URL", None)  # or told of a made-up invoice
+    os.environ.pop("ARCADIA_USAGE_URL", None)
     if not hasattr(config, "workerinput"):
         os.environ[_TEST_HOME] = new_home()
         if programs := config.getoption("--postgres"):

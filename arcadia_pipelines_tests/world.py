@@ -34,6 +34,7 @@ from arcadia_pipelines.pipeline.jobs import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import audit, controls, late, replay
 from arcadia_pipelines.storage import database, ledger, migrations, publication
+from arcadia_pipelines.usage import sources
 
 JANUARY = "2026-01-01"
 _ANY_BEGINNING = "every_month_before_is_invoiced"
@@ -271,7 +272,7 @@ class World:
         """Take the month's five steps as the assets do, without Dagster, its record and the checks beside them."""
         of, run_id, engine = BillingMonth.parse(month), str(uuid.uuid4()), self.engine()
         with database.month_at_an_instant(engine, of) as connection:
-            steps.freeze(connection, of, run_id)
+            steps.freeze(connection, of, run_id, sources.configured())
         with database.month_at_an_instant(engine, of) as connection:
             steps.quote(connection, of)
         with database.month_at_an_instant(engine, of, publishes=True) as connection:

@@ -1003,6 +1003,7 @@ CREATE TABLE billing.billing_months (
     frozen_rows text,
     quoted_rows text,
     invoiced_rows text,
+    usage_source jsonb,
     CONSTRAINT billing_months_period_start_check CHECK ((((period_start >= '0001-01-01'::date) AND (period_start <= '9999-12-01'::date)) AND (EXTRACT(day FROM period_start) = (1)::numeric)))
 );
 
@@ -1019,6 +1020,8 @@ COMMENT ON COLUMN billing.billing_months.frozen_rows IS 'How many rows of metere
 COMMENT ON COLUMN billing.billing_months.quoted_rows IS 'The same of the quote lines, the unbilled usage and the faults that the last quoting left.';
 
 COMMENT ON COLUMN billing.billing_months.invoiced_rows IS 'How many rows of tenant_invoices, tenant_invoice_lines and invoice_events the last publication left, and a hash of where they are and who wrote them: while they are the same, no hash of an invoice is worked out again.';
+
+COMMENT ON COLUMN billing.billing_months.usage_source IS 'What the frozen usage was counted from, if not from cloud.usage_records: the source, and its files (name, size, etag) or its snapshot. Where it has neither, the records ingested until usage_cutoff.';
 
 CREATE TABLE billing.cloud_invoice_documents (
     period_start date NOT NULL,

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.cli import api, db, export, operators, proof, reprice, ui
+from arcadia_pipelines.cli import api, db, export, operators, proof, reprice, ui, usage
 from arcadia_pipelines.cli import backup as backup_commands
 from arcadia_pipelines.cli import costs as cost_commands
 from arcadia_pipelines.cli import documents as document_commands
@@ -148,6 +148,7 @@ for command in (
     document_commands.document,
     document_commands.month_documents,
     export.export,
+    usage.usage,
     finance_commands.finance,
     history_commands.diff,
     history_commands.explain,

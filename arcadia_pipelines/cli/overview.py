@@ -44,6 +44,7 @@ SECTIONS = {
     "Costs and files": {
         "costs": "The provider's bills, exchange rates, margins",
         "export": "Write months to files for other programs",
+        "usage": "Usage outside PostgreSQL: check it, or test data",
         "finance": "Tell finance of invoices, and compare",
     },
     "Servers and the demo": {

@@ -16,10 +16,11 @@ from arcadia_pipelines.again.scope import Scope
 from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import MonthStopped
-from arcadia_pipelines.month import compute
+from arcadia_pipelines.month import compute, counting
 from arcadia_pipelines.storage import (
     billed,
     corrections,
+    counts,
     credits,
     ledger,
     losses,
@@ -31,6 +32,7 @@ from arcadia_pipelines.storage import (
     quotes,
     usage,
 )
+from arcadia_pipelines.usage.sources import Source
 
 
 class NotQuoted(MonthStopped):
@@ -46,23 +48,30 @@ class Frozen:
     compared: bool
 
 
-def freeze(connection: Connection, month: BillingMonth, run_id: str) -> Frozen:
+def freeze(connection: Connection, month: BillingMonth, run_id: str, source: Source | None) -> Frozen:
     """Make the usage received until now the month's frozen usage; only rows that differ are written.
 
-    An unchanged month keeps its cut-off: no record was received since. Raises usage.UsageVanished and
-    usage.UnassignableUsage, and months.LostRows if rows of ours are gone.
+    The usage is in cloud.usage_records, or in the `source`. An unchanged month keeps its cut-off: no record was
+    received since. Raises usage.UsageVanished, usage.UnassignableUsage and UsageSourceError, and months.LostRows if
+    rows of ours are gone.
     """
     migrations.refuse_newer(connection)
     losses.refuse(connection, month)
     cutoff = usage.next_cutoff(connection, month)
     scope.forget_what_was_changed_by_hand(connection, month)
-    added = newer.add(connection, month, cutoff)
-    replaced = added.replaced if added else usage.replace(connection, month, usage.count(connection, month))
+    added = newer.add(connection, month, cutoff) if source is None else None
+    if added:
+        replaced, counted_from = added.replaced, None
+    else:
+        counted, counted_from = counting.count(connection, month, source, cutoff)
+        replaced = usage.replace(connection, month, counted)
     if replaced.changed:
         usage.record_freezing(connection, month, cutoff, run_id)
         scope.forget_quoted(connection, month, replaced.differing)
         intact.to_make_again(connection, month)  # refuses if a locked invoice lost lines: the old usage rebuilds them
-    usage.record_ahead(connection, month, cutoff, added.among if added else "true")
+    counts.record_pin(connection, month, counted_from)
+    if source is None:
+        usage.record_ahead(connection, month, cutoff, added.among if added else "true")
     scope.remember_frozen(connection, month)
     return Frozen(cutoff, replaced.changed, compared=added is not None)
 

@@ -20,16 +20,18 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import delivery, files, mail
+from arcadia_pipelines.month import counting
 from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import emails, entered, missing, operations, quotes, suppliers, unbilled
+from arcadia_pipelines.storage import emails, entered, missing, operations, quotes, suppliers, unbilled, usage
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import Act, OperationRefused
 from arcadia_pipelines.storage.suppliers import Supplier
+from arcadia_pipelines.usage import sources
 
 MONTH_END = "month_end"
 DRY_RUN_TAG = "arcadia/dry_run"
@@ -355,7 +357,9 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
     """
     author, month = _author(context, config), BillingMonth.parse(config.month)
     with database.month(month) as connection:
-        vanished = operations.accept_vanished(connection, month, author)
+        now = usage.next_cutoff(connection, month)
+        counted, _ = counting.count(connection, month, sources.configured(), now)
+        vanished = operations.accept_vanished(connection, month, counted, author)
         lost = int((vanished["frozen_records"] - vanished["remaining_records"]).sum())
         if not config.dry_run and lost != config.records:
             raise OperationRefused(

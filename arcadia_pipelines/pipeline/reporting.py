@@ -4,11 +4,11 @@ Metadata is built inside the transaction that it reports: if it cannot be built,
 drawn after it has committed.
 """
 
-import datetime as dt
 import decimal
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -18,6 +18,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.costs.allocation import Allocated
 from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.documents.content import Content
+from arcadia_pipelines.month.steps import Frozen
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.operations import Row
@@ -46,14 +47,18 @@ _DONE = {
 }
 
 
-def usage(kinds: pd.DataFrame, cutoff: dt.datetime, changed: bool, columns: list[Column]) -> Metadata:
-    """What the freezing of a month's usage did; `kinds` are as usage.KINDS."""
+def usage(
+    kinds: pd.DataFrame, frozen: Frozen, columns: list[Column], counted_from: Mapping[str, Any] | None
+) -> Metadata:
+    """What the freezing of a month's usage did; `kinds` are as usage.KINDS, and `counted_from` is a source's pin."""
+    elsewhere = {"counted_from": dg.MetadataValue.json(dict(counted_from))} if counted_from else {}
     return {
         "dagster/row_count": dg.MetadataValue.int(int(kinds["meters"].sum())),
         "records": dg.MetadataValue.int(int(kinds["record_count"].sum())),
-        "usage_cutoff": dg.MetadataValue.timestamp(cutoff),
-        "changed": dg.MetadataValue.bool(changed),
+        "usage_cutoff": dg.MetadataValue.timestamp(frozen.cutoff),
+        "changed": dg.MetadataValue.bool(frozen.changed),
         "usage_by_kind": table(kinds[["resource_kind", "quantity", "record_count"]]),
+        **elsewhere,
         "dagster/column_schema": table_schema(columns),
     }
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.proof import recount
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.storage import months, unbilled
+from arcadia_pipelines.storage import counts, months, unbilled
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPLOYMENT, GST_FREE, IS_TIMELESS, bounds
 from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.credits import STANDING
@@ -436,7 +437,12 @@ CONTROLS = [
 
 
 def find(connection: Connection, control: Control, month: BillingMonth) -> Finding:
-    """Run the control for the month."""
+    """Run the control for the month.
+
+    Usage that was counted elsewhere is counted there again; raises UsageSourceError if that cannot be done.
+    """
+    if control is USAGE_EQUALS_RAW_RECORDS and (pin := counts.pin(connection, month)):
+        return Finding(*recount.find(connection, month, pin, MOST_SHOWN))
     parameters = {
         **bounds(month),
         "month": month.start,
@@ -449,8 +455,8 @@ def find(connection: Connection, control: Control, month: BillingMonth) -> Findi
         f"select count(*) over () as offenders_in_all, q.* from ({control.query}) q limit {MOST_SHOWN}", parameters
     ).mappings()
     rows = [dict(row) for row in found]
-    counts = [int(row.pop("offenders_in_all")) for row in rows]
-    return Finding(count=counts[0] if counts else 0, offenders=rows)
+    in_all = [int(row.pop("offenders_in_all")) for row in rows]
+    return Finding(count=in_all[0] if in_all else 0, offenders=rows)
 
 
 def rows_of(connection: Connection, control: Control, month: BillingMonth) -> str:

@@ -5,6 +5,7 @@ answers mean (compare.py, explanation.py). Nothing is written.
 """
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof.compare import LINES
-from arcadia_pipelines.storage import bulk, catalogue, ledger
+from arcadia_pipelines.storage import bulk, catalogue, counts, ledger
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.usage import ACTIVE, RECORDS, SPANS, USABLE
+from arcadia_pipelines.usage import sources
 
 RECORDS_SHOWN = 3
 """How many of a line's usage records are shown: so many of the first, and of the last."""
@@ -210,12 +212,18 @@ _SUBSCRIPTIONS = f"""
     where own.tenant_id = %(tenant)s and s.deployment_id = any(%(deployments)s::uuid[])
     order by s.subscription_id
 """
+_GIVEN = """
+    select * from jsonb_to_recordset(%(given)s::jsonb) g (
+        id text, deployment_id uuid, resource_kind text, quantity numeric, recorded_at timestamptz,
+        ingested_at timestamptz
+    )
+"""
 _USAGE = f"""
     with records as (
         select s.subscription_id, r.resource_kind, r.id, r.recorded_at, r.quantity, {USABLE} is true as usable,
                coalesce(a.received_at, r.ingested_at, '-infinity') > %(billed_until)s as late
-        from ({RECORDS}) r join ({SPANS}) s on {ACTIVE}
-        left join billing.usage_ahead a on a.period_start = %(month)s and a.record_id = r.id
+        from ({{records}}) r join ({SPANS}) s on {ACTIVE}
+        left join billing.usage_ahead a on a.period_start = %(month)s and a.record_id::text = r.id::text
         where r.deployment_id = any(%(deployments)s::uuid[])
     ),
     numbered as (
@@ -247,21 +255,35 @@ def subscriptions(
     """
     if not deployments:
         return []
+    month = BillingMonth(invoice["period_start"])
+    given = _records_elsewhere(connection, month, deployments)
     parameters = {
-        **bounds(BillingMonth(invoice["period_start"])),
+        **bounds(month),
+        "given": given,
         "billed_until": invoice["usage_cutoff"],
         "tenant": invoice["tenant_id"],
         "deployments": list(deployments),
         "shown": RECORDS_SHOWN,
     }
     usage: dict[uuid.UUID, dict[str, Usage]] = {}
-    for subscription, kind, *sums in connection.exec_driver_sql(_USAGE, parameters):
+    for subscription, kind, *sums in connection.exec_driver_sql(
+        _USAGE.format(records=_GIVEN if given else RECORDS), parameters
+    ):
         records, quantity, first_at, last_at, shown, *others = sums
         usage.setdefault(subscription, {})[kind] = Usage(records, quantity, first_at, last_at, tuple(shown), *others)
     return [
         Subscription(subscription, deployment, plan_id, plan, usage.get(subscription, {}))
         for subscription, deployment, plan_id, plan in connection.exec_driver_sql(_SUBSCRIPTIONS, parameters)
     ]
+
+
+def _records_elsewhere(connection: Connection, month: BillingMonth, deployments: Collection[uuid.UUID]) -> str | None:
+    """These deployments' records of a month that was counted elsewhere, as JSON; None if it was not."""
+    pin, source = counts.pin(connection, month), sources.configured()
+    if pin is None or source is None or source.name != pin["source"]:
+        return None
+    records = source.records_of(month, [str(deployment) for deployment in deployments]).to_pylist()
+    return json.dumps([{"id": record["record_id"], **record} for record in records], default=str)
 
 
 def prices(connection: Connection, month: BillingMonth, tenant: str) -> dict[tuple[str, str], list[Price]]:

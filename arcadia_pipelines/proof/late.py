@@ -9,9 +9,10 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, cast
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import USAGE
-from arcadia_pipelines.month import compute
+from arcadia_pipelines.month import compute, counting
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
-from arcadia_pipelines.storage import catalogue, credits, ledger, streams, terms, usage
+from arcadia_pipelines.storage import catalogue, counts, credits, ledger, streams, terms, usage
+from arcadia_pipelines.usage import sources
 
 
 def find(connection: Connection, month: BillingMonth) -> Finding:
@@ -20,10 +21,18 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
     `at_stake_cents` is what the late usage changes, with GST: the month with it, less the month without it, both by
     today's prices; 0 if the invoice is void. A tenant of null has no subscription for the deployment: nobody would pay.
     """
-    late = usage.late(connection, month)
+    cutoff, source, there = usage.cutoff_of(connection, month), sources.configured(), None
+    if cutoff is None:
+        return Finding(0, [])
+    if source:
+        pin = counts.pin(connection, month)
+        if pin and source.is_as_it_was(pin):
+            return Finding(0, [])
+        there, _ = counting.count(connection, month, source, usage.next_cutoff(connection, month))
+    late = usage.late(connection, month, there)
     if late.empty:
         return Finding(0, [])
-    counted = usage.read(connection, usage.count(connection, month))
+    counted = usage.read(connection, there or usage.count(connection, month))
     meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
     tenants = _by_tenant(connection, month, meters, meters=("deployment_id", "count"))
     return _found(connection, month, tenants, counted, _frozen(connection, month))

@@ -16,12 +16,13 @@ from arcadia_pipelines.again import scope
 from arcadia_pipelines.billing.money import TEXT, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import QUOTE_LINES, UNBILLED, Quotes
-from arcadia_pipelines.month import compute
+from arcadia_pipelines.month import compute, counting
 from arcadia_pipelines.month.compute import Invoiced
 from arcadia_pipelines.proof import lost_rows as storage
 from arcadia_pipelines.proof.lost_rows import Lost
 from arcadia_pipelines.storage import catalogue, credits, ledger, losses, quotes, streams, terms, usage
 from arcadia_pipelines.storage.acts import Author
+from arcadia_pipelines.usage import sources
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _quoted(
     frozen = streams.whole(connection, catalogue.bounds(month), usage.FROZEN, only)
     yield "the frozen usage", compute.quotes_of(connection, month, frozen, only).lines
     for cutoff in sorted({invoice.usage_cutoff for invoice in lost}):
-        counted = usage.read(connection, usage.count_received(connection, month, cutoff))
+        counted = usage.read(connection, counting.count_received(connection, month, sources.configured(), cutoff))
         yield "the usage records", compute.quotes_of(connection, month, counted, only).lines
 
 
@@ -111,7 +112,7 @@ def _usage_part(connection: Connection, month: BillingMonth) -> Part:
     cutoff = usage.cutoff_of(connection, month)
     if cutoff is None:
         return Part("the frozen usage", None, why_not="billing_months does not have its cut-off")
-    counted = usage.count_received(connection, month, cutoff)
+    counted = counting.count_received(connection, month, sources.configured(), cutoff)
     quoted = compute.quotes_of(connection, month, usage.read(connection, counted))
     if not usage.has_as_many(connection, month, counted):
         return Part("the frozen usage", None, why_not="the usage records up to its cut-off make other rows")

@@ -310,13 +310,15 @@ _ACCEPT = """
 """
 
 
-def accept_vanished(connection: Connection, month: BillingMonth, author: Author) -> pd.DataFrame:
-    """Accept as lost the month's frozen usage that has vanished; returns it, as usage.VANISHED.
+def accept_vanished(
+    connection: Connection, month: BillingMonth, counted: usage.Counted, author: Author
+) -> pd.DataFrame:
+    """Accept as lost the month's frozen usage that is not in what was counted now; returns it, as usage.VANISHED.
 
     The next month end counts what is left. The transaction must hold the month's lock.
     """
     refuse_partial_view(connection)
-    vanished = usage.vanished(connection, month, usage.count(connection, month))
+    vanished = usage.vanished(connection, month, counted)
     for row in vanished.to_dict("records"):
         connection.exec_driver_sql(
             _ACCEPT,

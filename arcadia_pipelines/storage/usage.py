@@ -441,12 +441,14 @@ def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
 LATE = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("raw_records", COUNT), ("frozen_records", COUNT)])
 """One row per deployment and resource kind with more records than the frozen usage counts."""
 
+_RAW = """
+    select deployment_id, resource_kind, count(*) as raw_records from cloud.usage_records
+    where recorded_at >= %(start)s and recorded_at < %(end)s group by 1, 2
+"""
+_COUNTED = "select deployment_id, resource_kind, sum(record_count)::bigint as raw_records from {0} group by 1, 2"
 # By number, not by time of ingestion: a record may be stamped before the cut-off, and be committed after it.
 _LATE = """
-    with raw as (
-        select deployment_id, resource_kind, count(*) as raw_records from cloud.usage_records
-        where recorded_at >= %(start)s and recorded_at < %(end)s group by 1, 2
-    ),
+    with raw as ({raw}),
     frozen as (
         select deployment_id, resource_kind, sum(record_count)::bigint as frozen_records from billing.metered_usage
         where period_start = %(month)s group by 1, 2
@@ -458,11 +460,15 @@ _LATE = """
 """
 
 
-def late(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The usage that came after the month was frozen, as LATE; none if it is not frozen."""
+def late(connection: Connection, month: BillingMonth, counted: Counted | None = None) -> pd.DataFrame:
+    """The usage that came after the month was frozen, as LATE; none if it is not frozen.
+
+    It is looked for in cloud.usage_records, or in what was counted elsewhere.
+    """
     if cutoff_of(connection, month) is None:
         return frame(LATE)
-    return bulk.read(connection, _LATE, LATE, bounds(month))
+    raw = _COUNTED.format(counted.table) if counted else _RAW
+    return bulk.read(connection, _LATE.format(raw=raw), LATE, bounds(month))
 
 
 AHEAD = pa.schema(

@@ -231,7 +231,7 @@ def test_a_detached_partition_is_left_to_its_owner(books: World) -> None:
 
 def begin(connection: Connection) -> None:
     """What a month end does first."""
-    steps.freeze(connection, APRIL_MONTH, "run")
+    steps.freeze(connection, APRIL_MONTH, "run", None)
 
 
 def test_an_erased_month_is_neither_clean_nor_invoiced_as_if_it_had_never_been(books: World) -> None:

@@ -60,7 +60,7 @@ APRIL = BillingMonth.parse("2026-04")
 def freeze(world: World) -> tuple[bool, bool]:
     """April's usage frozen now: whether anything was written, and whether newer records were added to it."""
     with database.month_at_an_instant(database.engine(world.url), APRIL) as connection:
-        frozen = steps.freeze(connection, APRIL, "run")
+        frozen = steps.freeze(connection, APRIL, "run", None)
     return frozen.changed, frozen.compared
 
 

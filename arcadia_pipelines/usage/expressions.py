@@ -1,0 +1,121 @@
+"""What every engine is asked, as Ibis expressions over the contract's columns: filter, group, sum, count, min, max.
+
+Nothing else is pushed down but the join with a few rows of ours: engines differ in what they make of products and
+quotients of decimals. Bounds are texts that the engine reads as its own timestamps, as literals lose microseconds on
+some. Each function returns the engine's SQL, which reads what it knows as RECORDS, SPANS and IDS.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.types as ir
+
+from arcadia_pipelines.billing.month import BillingMonth
+
+RECORDS, SPANS, IDS = "arcadia_usage_records", "arcadia_usage_spans", "arcadia_usage_ids"
+"""The names under which an engine finds the records, the spans (contract.SPANS), and record_ids to look for."""
+_RECORDS = ibis.table(
+    {
+        "record_id": "string",
+        "deployment_id": "string",
+        "resource_kind": "string",
+        "quantity": "decimal(18, 6)",
+        "recorded_at": "timestamp('UTC', 6)",
+        "ingested_at": "timestamp('UTC', 6)",
+    },
+    name=RECORDS,
+)
+_SPANS = ibis.table(
+    {
+        "subscription_id": "string",
+        "of_deployment": "string",
+        "started_at": "timestamp('UTC', 6)",
+        "ended_at": "timestamp('UTC', 6)",
+    },
+    name=SPANS,
+)
+_IDS = ibis.table({"copied_id": "string"}, name=IDS)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about: a month's records, with a cut-off those ingested until then; in the engine's dialect."""
+
+    dialect: str
+    month: BillingMonth
+    cutoff: dt.datetime | None
+
+    def counted(self, with_spans: bool, among_ids: bool = False) -> str:
+        """One row per deployment, kind and subscription of the spans: quantity, record_count, known."""
+        records = self._of_month()
+        if among_ids:
+            records = records.semi_join(_IDS, records.record_id == _IDS.copied_id)
+        if with_spans:
+            assigned = records.left_join(
+                _SPANS,
+                [
+                    records.deployment_id == _SPANS.of_deployment,
+                    records.recorded_at >= _SPANS.started_at,
+                    records.recorded_at < _SPANS.ended_at,
+                ],
+            )
+        else:
+            assigned = records.mutate(subscription_id=ibis.null("string"))
+        grouped = assigned.group_by("deployment_id", "resource_kind", "subscription_id")
+        return self._sql(
+            grouped.aggregate(
+                quantity=ibis._.quantity.sum(), record_count=ibis._.count(), known=ibis._.quantity.count()
+            )
+        )
+
+    def second_count(self) -> str:
+        """One row per deployment and kind: how many, the sum of whole units, and of the millionths beyond them."""
+        records = self._of_month()
+        units = records.quantity.floor().cast("int64")
+        beyond = records.quantity - units.cast("decimal(18, 0)")  # less than 1: a million times that is a whole number
+        return self._sql(
+            records.mutate(units=units, millionths=(beyond * ibis.literal(1_000_000)).cast("int64"))
+            .group_by("deployment_id", "resource_kind")
+            .aggregate(records=ibis._.count(), units=ibis._.units.sum(), millionths=ibis._.millionths.sum())
+        )
+
+    def identity(self) -> str:
+        """Of the records of the month and its neighbours, one row: how many, and how many different record_ids."""
+        return self._sql(self._with_neighbours().aggregate(records=ibis._.count(), ids=ibis._.record_id.nunique()))
+
+    def copies(self, most: int) -> str:
+        """The record_ids that stand more than once in the month and its neighbours, and null, `most` of them."""
+        per_id = self._with_neighbours().group_by("record_id").aggregate(records=ibis._.count())
+        return self._sql(per_id.filter((per_id.records > 1) | per_id.record_id.isnull()).limit(most))
+
+    def timeless(self) -> str:
+        """One row: how many records have no recorded_at."""
+        return self._sql(_RECORDS.filter(_RECORDS.recorded_at.isnull()).aggregate(records=ibis._.count()))
+
+    def records_of(self, deployments: Sequence[str]) -> str:
+        """The month's records of these deployments, as contract.RECORDS."""
+        records = self._of_month()
+        return self._sql(records.filter(records.deployment_id.isin(list(deployments))).select(*_RECORDS.columns))
+
+    def _of_month(self) -> ir.Table:
+        return self._between(self.month.start, self.month.end, self.cutoff)
+
+    def _with_neighbours(self) -> ir.Table:
+        return self._between(self.month.before.start, BillingMonth(self.month.end).end, None)
+
+    def _between(self, start: dt.date, end: dt.date, cutoff: dt.datetime | None) -> ir.Table:
+        kept = (_RECORDS.recorded_at >= _instant(start)) & (_RECORDS.recorded_at < _instant(end))
+        if cutoff is not None:
+            until = _instant(cutoff.astimezone(dt.UTC).replace(tzinfo=None))
+            kept &= _RECORDS.ingested_at.isnull() | (_RECORDS.ingested_at <= until)
+        return _RECORDS.filter(kept)
+
+    def _sql(self, expression: ir.Table) -> str:
+        return str(ibis.to_sql(expression, dialect=self.dialect))
+
+
+def _instant(at: dt.date) -> ir.TimestampScalar:
+    moment = at if isinstance(at, dt.datetime) else dt.datetime.combine(at, dt.time())
+    return ibis.literal(moment.isoformat(" ", "microseconds")).cast("timestamp('UTC', 6)")

@@ -1,0 +1,84 @@
+"""Usage in an Iceberg table, read by PyIceberg at one snapshot and counted by DuckDB in this process.
+
+The catalogue is configured as PyIceberg's are: PYICEBERG_CATALOG__NAME__URI, or .pyiceberg.yaml.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
+from pyiceberg.utils.config import Config
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.usage import duck, expressions
+from arcadia_pipelines.usage.contract import RECORDS, UsageSourceError, types_of
+
+Pin = dict[str, Any]
+
+
+def source(url: str) -> tuple[str, Callable[[Pin | None], AbstractContextManager["IcebergTable"]]]:
+    """The name and the opener of a URL like iceberg:lake/metering.usage_records: catalogue, namespace and table."""
+    catalogue, slash, table = url.removeprefix("iceberg:").partition("/")
+    if not (catalogue and slash and "." in table):
+        raise UsageSourceError("ARCADIA_USAGE_URL names no table: write it like iceberg:CATALOG/NAMESPACE.TABLE")
+    return url, partial(_opened, url, catalogue, table)
+
+
+@dataclass(frozen=True)
+class IcebergTable:
+    """A table at one of its snapshots."""
+
+    pin: Pin
+    _duck: duckdb.DuckDBPyConnection
+    _table: Table
+    is_pinned: bool = True
+    dialect: str = duck.DIALECT
+
+    def types(self) -> Mapping[str, str]:
+        """The columns' types at the snapshot."""
+        snapshot = self._table.snapshot_by_id(self.pin["snapshot"]) if self.pin["snapshot"] is not None else None
+        schema = self._table.schemas()[snapshot.schema_id] if snapshot and snapshot.schema_id is not None else None
+        return types_of((schema or self._table.schema()).as_arrow())
+
+    def give(self, name: str, rows: pa.Table) -> None:
+        """The rows, in this process's memory."""
+        self._duck.register(name, rows)
+
+    def run(self, sql: str, month: BillingMonth) -> pa.Table:
+        """What the SQL selects of the records, which are read from the lake for each question."""
+        if self.pin["snapshot"] is None:
+            self._duck.register(expressions.RECORDS, RECORDS.empty_table())
+        else:
+            scan = self._table.scan(
+                _around(month), selected_fields=tuple(RECORDS.names), snapshot_id=self.pin["snapshot"]
+            )
+            self._duck.register(expressions.RECORDS, scan.to_arrow_batch_reader())
+        return self._duck.sql(sql).to_arrow_table()
+
+    def has_changed(self) -> str | None:
+        """Whether the snapshot has expired; while it is there, it does not change."""
+        pinned = self.pin["snapshot"]
+        is_there = pinned is None or self._table.refresh().snapshot_by_id(pinned) is not None
+        return None if is_there else f"snapshot {pinned} has expired"
+
+
+@contextmanager
+def _opened(url: str, catalogue: str, name: str, pin: Pin | None) -> Iterator[IcebergTable]:
+    configured: Any = Config().get_catalog_config(catalogue) or {}  # as it is now, and not when PyIceberg was imported
+    table = load_catalog(catalogue, **configured).load_table(name)
+    newest = table.current_snapshot()
+    with duck.connection() as connection:
+        yield IcebergTable(
+            pin or {"source": url, "snapshot": newest.snapshot_id if newest else None}, connection, table
+        )
+
+
+def _around(month: BillingMonth) -> str:
+    start, end = (f"{day}T00:00:00+00:00" for day in (month.before.start, BillingMonth(month.end).end))
+    return f"recorded_at >= '{start}' and recorded_at < '{end}' or recorded_at is null"

@@ -1,0 +1,119 @@
+"""Usage in Parquet files of one folder, local or of an object store, counted by DuckDB in this process.
+
+What was counted is the list of files, each with its size and the store's ETag, or the time of its last change.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import duckdb
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.usage import duck, expressions
+from arcadia_pipelines.usage.contract import RECORDS, UsageSourceError, misfits, types_of
+
+Pin = dict[str, Any]
+_TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+def source(url: str) -> tuple[str, Callable[[Pin | None], AbstractContextManager["ParquetFiles"]]]:
+    """The name and the opener of a URL like parquet:/data/usage or parquet:s3://bucket/usage."""
+    address = url.removeprefix("parquet:")
+    if not address:
+        raise UsageSourceError("ARCADIA_USAGE_URL names no folder: write it like parquet:/data/usage")
+    return url, partial(_opened, url, address)
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Some files of a folder."""
+
+    pin: Pin
+    _duck: duckdb.DuckDBPyConnection
+    _files: fsspec.AbstractFileSystem
+    _root: str
+    is_pinned: bool = True
+    dialect: str = duck.DIALECT
+
+    def types(self) -> Mapping[str, str]:
+        """The types of the first file; that all files fit the contract is checked here. Raises UsageSourceError."""
+        found: Mapping[str, str] = {}
+        for file in self.pin["files"]:
+            types = types_of(self._schema(file["name"]))
+            found = found or types
+            if faults := misfits(types):
+                raise UsageSourceError(
+                    f"{file['name']} of {self.pin['source']} does not fit the contract (docs/usage.md):"
+                    f" {'; '.join(faults)}"
+                )
+        return found or types_of(RECORDS)
+
+    def give(self, name: str, rows: pa.Table) -> None:
+        """The rows, in this process's memory."""
+        self._duck.register(name, rows)
+
+    def run(self, sql: str, month: BillingMonth) -> pa.Table:
+        """What the SQL selects of the records of all files."""
+        if paths := [self._path(file["name"]) for file in self.pin["files"]]:
+            self._duck.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view(expressions.RECORDS)
+        else:
+            self._duck.register(expressions.RECORDS, RECORDS.empty_table())
+        return self._duck.sql(sql).to_arrow_table()
+
+    def has_changed(self) -> str | None:
+        """The first of the files that is gone, or has changed."""
+        now = {file["name"]: file for file in _listed(self._files, self._root)}
+        for file in self.pin["files"]:
+            if file != now.get(file["name"]):
+                return f"{file['name']} {'has changed' if file['name'] in now else 'is gone'}"
+        return None
+
+    def _path(self, name: str) -> str:
+        return (
+            f"{self._root}/{name}" if _is_local(self._files) else self._files.unstrip_protocol(f"{self._root}/{name}")
+        )
+
+    def _schema(self, name: str) -> pa.Schema:
+        try:
+            with self._files.open(f"{self._root}/{name}") as file:
+                return pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise UsageSourceError(
+                f"{name} of {self.pin['source']} is no whole Parquet file ({' '.join(str(error).split())[:120]}): wait"
+                " until it is written, or remove it"
+            ) from error
+
+
+@contextmanager
+def _opened(url: str, address: str, pin: Pin | None) -> Iterator[ParquetFiles]:
+    files, root = url_to_fs(address)
+    root = root.rstrip("/")
+    if not files.isdir(root):
+        raise UsageSourceError(f"{url}: there is no such folder")
+    with duck.connection() as connection:
+        if not _is_local(files):
+            connection.register_filesystem(files)
+        yield ParquetFiles(pin or {"source": url, "files": _listed(files, root)}, connection, files, root)
+
+
+def _listed(files: fsspec.AbstractFileSystem, root: str) -> list[Pin]:
+    """The Parquet files below the folder, by name; not what others hide, or are still writing."""
+    files.invalidate_cache()
+    found = []
+    for path, info in files.find(root, detail=True).items():
+        name = path.removeprefix(root).lstrip("/")
+        if name.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in name.split("/")):
+            tag = next((str(info[key]) for key in _TAGS if info.get(key)), "")
+            found.append({"name": name, "size": info["size"], "etag": tag.strip('"')})
+    return sorted(found, key=lambda file: str(file["name"]))
+
+
+def _is_local(files: fsspec.AbstractFileSystem) -> bool:
+    return "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,))

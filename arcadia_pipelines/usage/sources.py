@@ -1,0 +1,249 @@
+"""A usage source: the one that ARCADIA_USAGE_URL names, and what all of them can be asked.
+
+Belongs here: which engine a URL is for, and turning the engine's answers into the contract's (contract.py), or into
+a refusal in words. Does not: how an engine is reached, and what it says that it counted (parquet.py and its siblings).
+"""
+
+import datetime as dt
+import importlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arcadia_pipelines.billing.month import BillingMonth
+from arcadia_pipelines.errors import ArcadiaError
+from arcadia_pipelines.settings import Settings
+from arcadia_pipelines.usage.contract import COUNTS, RECORDS, SECOND_COUNT, SPANS, UsageSourceError, misfits
+
+Pin = dict[str, Any]
+"""What was counted, as JSON: `source`, the source's name, and what the engine knows: `files`, or a `snapshot`."""
+
+_MODULES = {"parquet": "parquet", "iceberg": "iceberg", "sc": "spark", "clickhouse": "clickhouse"}
+_SHOWN = 3
+_MOST_COPIES = 10_000
+
+
+class Engine(Protocol):
+    """An open connection to what holds the usage, at what a pin says, or else as it is now."""
+
+    dialect: str
+    """The SQL that it understands, by Ibis's name."""
+    pin: Pin
+    """What is counted here."""
+    is_pinned: bool
+    """Whether the pin says it all; if not, only records ingested up to a cut-off are the same again."""
+
+    def types(self) -> Mapping[str, str]:
+        """The columns' types, in the words of contract.COLUMNS where they are those."""
+
+    def give(self, name: str, rows: pa.Table) -> None:
+        """Let the engine find a few rows of ours under a name."""
+
+    def run(self, sql: str, month: BillingMonth) -> pa.Table:
+        """What the SQL selects of the records (expressions.RECORDS) of the month, its neighbours, and of no time."""
+
+    def has_changed(self) -> str | None:
+        """What is no longer as it was when this was opened or pinned, in words; None if all of it is."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a source counted of a month, as COUNTS, and what it says that it counted."""
+
+    rows: pa.Table
+    pin: Pin
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a count found: records, meters (deployments, kinds and subscriptions), and records that cannot be billed."""
+
+    records: int
+    meters: int
+    unusable: int
+    copies: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A usage source by its URL. Each method opens it anew, and raises UsageSourceError."""
+
+    name: str
+    """The URL without what is secret in it."""
+    _open: Callable[[Pin | None], AbstractContextManager[Engine]]
+
+    def count(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin | None = None) -> Counts:
+        """Count the month's records, up to the cut-off where the source cannot say what else it counted.
+
+        With a pin, what that one says. `spans` are as SPANS: where a deployment's months are of several subscriptions.
+        """
+        with self._opened(pin) as engine:
+            _refuse(self.name, misfits(engine.types()))
+            asked = _asked(engine, month, cutoff)
+            _refuse_timeless(self.name, engine, asked)
+            engine.give(_expressions().SPANS, spans.cast(SPANS))
+            rows = engine.run(asked.counted(with_spans=len(spans) > 0), month)
+            twice = None
+            if copies := _copies(self.name, engine, asked):
+                engine.give(_expressions().IDS, pa.table({"copied_id": pa.array(copies, pa.string())}))
+                twice = engine.run(asked.counted(with_spans=len(spans) > 0, among_ids=True), month)
+            if changed := engine.has_changed():
+                raise UsageSourceError(
+                    f"{self.name} changed while {month} was counted ({changed}): materialise the month again"
+                )
+            return Counts(_as_counts(self.name, month, rows, twice), engine.pin)
+
+    def count_again(self, month: BillingMonth, cutoff: dt.datetime, pin: Pin) -> tuple[pa.Table, str | None]:
+        """Count what the pin says a second way, as SECOND_COUNT.
+
+        And what of it has changed or vanished since, in words: then what there is now is counted, up to the cut-off.
+        """
+        with self._opened(pin) as engine:
+            changed = engine.has_changed()
+            if changed is None:
+                return _second(engine, month, _asked(engine, month, cutoff)), None
+        with self._opened(None) as engine:
+            return _second(engine, month, _expressions().Asked(engine.dialect, month, cutoff)), changed
+
+    def records_of(self, month: BillingMonth, deployments: Sequence[str]) -> pa.Table:
+        """The records of some deployments in the month, as RECORDS."""
+        with self._opened(None) as engine:
+            asked = _expressions().Asked(engine.dialect, month, None)
+            return engine.run(asked.records_of(deployments), month).cast(RECORDS)
+
+    def check(self, month: BillingMonth, spans: pa.Table) -> Trial:
+        """Count the month as count() does, up to now, and sum up what it found."""
+        rows = self.count(month, spans, dt.datetime.now(dt.UTC)).rows
+        sums = {name: pc.sum(rows[f"{name}_records"]).as_py() or 0 for name in ("unusable", "duplicate")}
+        records = pc.sum(rows["record_count"]).as_py() or 0
+        return Trial(records, len(rows), sums["unusable"], sums["duplicate"])
+
+    def is_as_it_was(self, pin: Pin) -> bool:
+        """Whether there is nothing newer than what the pin says, as far as the source can tell without counting."""
+        with self._opened(None) as engine:
+            return engine.is_pinned and engine.pin == pin
+
+    @contextmanager
+    def _opened(self, pin: Pin | None) -> Iterator[Engine]:
+        """The engine. Whatever a driver raises becomes one line: there are as many kinds of error as engines."""
+        try:
+            with self._open(pin) as engine:
+                yield engine
+        except ArcadiaError:
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageSourceError(f"{self.name} could not be read: {said}. Nothing was frozen") from error
+
+
+def source(url: str) -> Source:
+    """The source of a URL like parquet:/data/usage. Raises UsageSourceError if it is of no known kind."""
+    scheme, separator, _ = url.partition(":")
+    if not separator or scheme not in _MODULES:
+        kinds = "parquet:FOLDER, iceberg:CATALOG/NAMESPACE.TABLE, sc://HOST:PORT or clickhouse://HOST"
+        raise UsageSourceError(f"ARCADIA_USAGE_URL is of no known kind: write {kinds}, or leave it out")
+    try:
+        module = importlib.import_module(f"arcadia_pipelines.usage.{_MODULES[scheme]}")
+    except ImportError as error:
+        extra = {"sc": "spark"}.get(scheme, scheme)
+        raise UsageSourceError(
+            f"usage by {scheme}: needs a package that is not installed ({error.name}): run pip install"
+            f" 'arcadia-pipelines[{extra}]'"
+        ) from error
+    name, opened = module.source(url)
+    return Source(name, opened)
+
+
+def configured() -> Source | None:
+    """The source that the environment names; None if usage is in cloud.usage_records. Raises UsageSourceError."""
+    url = Settings.from_environment().usage_url
+    return source(url) if url else None
+
+
+def _expressions() -> Any:
+    return importlib.import_module("arcadia_pipelines.usage.expressions")
+
+
+def _refuse(name: str, faults: Sequence[str]) -> None:
+    if faults:
+        raise UsageSourceError(f"{name} does not fit the contract (docs/usage.md): {'; '.join(faults)}")
+
+
+def _asked(engine: Engine, month: BillingMonth, cutoff: dt.datetime) -> Any:
+    return _expressions().Asked(engine.dialect, month, None if engine.is_pinned else cutoff)
+
+
+def _second(engine: Engine, month: BillingMonth, asked: Any) -> pa.Table:
+    return engine.run(asked.second_count(), month).select(SECOND_COUNT.names).cast(SECOND_COUNT)
+
+
+def _refuse_timeless(name: str, engine: Engine, asked: Any) -> None:
+    [records] = engine.run(asked.timeless(), asked.month)["records"].to_pylist()
+    if records:
+        raise UsageSourceError(
+            f"{name} has records without a recorded_at: {records}. Which month they are of cannot be told: complete or"
+            " remove them"
+        )
+
+
+def _copies(name: str, engine: Engine, asked: Any) -> list[str]:
+    """The record_ids that stand there more than once. Raises UsageSourceError if they are too many, or one is null."""
+    month = asked.month
+    [identity] = engine.run(asked.identity(), month).to_pylist()
+    if identity["records"] == identity["ids"]:
+        return []
+    found: list[str] = engine.run(asked.copies(_MOST_COPIES), month)["record_id"].to_pylist()
+    if None in found:
+        raise UsageSourceError(f"{name} has records of {month} or beside it without a record_id: complete them")
+    if len(found) == _MOST_COPIES:
+        shown = ", ".join(sorted(found)[:_SHOWN])
+        raise UsageSourceError(
+            f"{name} has at least {_MOST_COPIES:,} record_ids of {month} or beside it more than once, as {shown}:"
+            " remove the copies"
+        )
+    return found
+
+
+def _as_counts(name: str, month: BillingMonth, rows: pa.Table, twice: pa.Table | None) -> pa.Table:
+    """What the engine counted, as COUNTS; `twice` is the same of records that have copies. Raises UsageSourceError."""
+    nameless = pc.sum(
+        pc.if_else(pc.or_(rows["deployment_id"].is_null(), rows["resource_kind"].is_null()), rows["record_count"], 0)
+    ).as_py()
+    if nameless:
+        raise UsageSourceError(
+            f"{name} has records of {month} without a deployment_id or a resource_kind: {nameless}. Nobody could be"
+            " billed for them: complete or remove them"
+        )
+    odd = [id_ for id_ in pc.unique(rows["deployment_id"]).to_pylist() if not _is_canonical(id_)]
+    if odd:
+        raise UsageSourceError(
+            f"{name} has deployment_ids of {month} that are not UUIDs in small letters with hyphens: {len(odd)}, as"
+            f" {odd[0]!r}"
+        )
+    overflown = rows.filter(pc.and_(rows["quantity"].is_null(), pc.greater(rows["known"], 0)))
+    if len(overflown):
+        raise UsageSourceError(
+            f"{name} could not sum {overflown['resource_kind'][0]} of deployment {overflown['deployment_id'][0]} in"
+            f" {month}: it is more than the engine can hold"
+        )
+    keys = ["deployment_id", "resource_kind", "subscription_id"]
+    duplicates = {tuple(row[key] for key in keys): row["record_count"] for row in (twice or rows[:0]).to_pylist()}
+    of_each = [duplicates.get(key, 0) for key in zip(*(rows[key].to_pylist() for key in keys), strict=True)]
+    return (
+        rows.append_column("unusable_records", pc.subtract(rows["record_count"], rows["known"]))
+        .append_column("duplicate_records", pa.array(of_each, pa.int64()))
+        .select(COUNTS.names)
+        .cast(COUNTS)
+    )
+
+
+def _is_canonical(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,52 @@
+"""Servers and catalogues that hold the usage of a test."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from pyiceberg.catalog import load_catalog
+
+
+@contextmanager
+def sail(workers: int = 2) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """A Sail server in a cluster of its own with so many workers: its port, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--ip", "127.0.0.1", "--port", str(port)]
+    cluster = {"SAIL_MODE": "local-cluster", "SAIL_CLUSTER__WORKER_INITIAL_COUNT": str(workers), "RUST_LOG": "off"}
+    process = subprocess.Popen(command, env=os.environ | cluster, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        yield port, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lake(folder: Path, *appended: pa.Table) -> dict[str, str]:
+    """An Iceberg table metering.usage_records, a snapshot for each part; the variables that name its catalogue."""
+    folder.mkdir(exist_ok=True)
+    variables = {
+        "PYICEBERG_CATALOG__LAKE__TYPE": "sql",
+        "PYICEBERG_CATALOG__LAKE__URI": f"sqlite:///{folder}/catalogue.db",
+        "PYICEBERG_CATALOG__LAKE__WAREHOUSE": f"file://{folder}",
+    }
+    properties = {name.rsplit("__", 1)[1].lower(): value for name, value in variables.items()}
+    catalogue = load_catalog("lake", **properties)
+    catalogue.create_namespace_if_not_exists("metering")
+    table = catalogue.create_table_if_not_exists("metering.usage_records", appended[0].schema)
+    for part in appended:
+        table.append(part)
+    catalogue.close()
+    return variables
