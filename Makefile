@@ -1,4 +1,4 @@
-# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | einvoice | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | einvoice | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ FOCUS_1_2 := .venv-focus-1.2
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus einvoice mutation ui api bench bench-api bench-costs bench-finance bench-documents chaos chance down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus einvoice mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -111,6 +111,9 @@ bench-finance: $(DEVELOPED)
 
 bench-documents: $(DEVELOPED)
 	@$(BIN)/python benchmarks/documents.py $(N)
+
+bench-usage: $(DEVELOPED)
+	@PYTHONPATH=. $(BIN)/python benchmarks/usage.py $(or $(N),100000) $(or $(ROWS),100000000)
 
 # The month end in a storm of writers and kills, then proofs and an oracle: SEED=1 MINUTES=5 N=3000 deployments. A disk
 # that gets full takes root, a clock that steps libfaketime.

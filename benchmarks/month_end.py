@@ -79,21 +79,27 @@ class Disagreement(Exception):
 
 def main(counts: list[int], mixed: bool) -> None:
     """Measure with so many deployments, one count after the other; if `mixed`, with every kind of price too."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which stops the server too
-    home = Path(tempfile.mkdtemp(prefix="arcadia-bench-"))
-    shutil.copy(PROJECT / "dagster.yaml", home)
-    compileall.compile_dir(PROJECT / "arcadia_pipelines", quiet=1)  # as `make` installs it
-    os.environ |= {"DAGSTER_HOME": str(home), "ARCADIA_HOME": str(home), "ARCADIA_FIRST_MONTH": str(MONTH)}
-    try:
-        server = Server(home, embedded.start(home).rpartition("/")[0])
-        _load(server, "one_tenant", 1)
-        shared = _import_time() | _child("small", server.root)
+    with running() as server:
+        load(server, "one_tenant", 1)
+        shared = _import_time() | child("small", server.root)
         measured: list[Figures] = []
         for count in counts:
             measured.append(shared | _measure(server, count, mixed))
             figures = measured[-1] | _growth(measured[-2:])
             _print(figures)
         print(json.dumps(figures | ({"smaller": measured[:-1]} if len(measured) > 1 else {})))
+
+
+@contextmanager
+def running() -> Iterator["Server"]:
+    """An embedded PostgreSQL of its own, also Dagster's; a Disagreement ends the program."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which stops the server too
+    home = Path(tempfile.mkdtemp(prefix="arcadia-bench-"))
+    shutil.copy(PROJECT / "dagster.yaml", home)
+    compileall.compile_dir(PROJECT / "arcadia_pipelines", quiet=1)  # as `make` installs it
+    os.environ |= {"DAGSTER_HOME": str(home), "ARCADIA_HOME": str(home), "ARCADIA_FIRST_MONTH": str(MONTH)}
+    try:
+        yield Server(home, embedded.start(home).rpartition("/")[0])
     except Disagreement as error:
         sys.exit(f"no ratios: {error}")
     finally:
@@ -181,7 +187,7 @@ def _scripts(url: str) -> Iterator[Callable[..., None]]:
         yield run
 
 
-def _load(server: Server, name: str, count: int) -> None:
+def load(server: Server, name: str, count: int) -> None:
     """A database of so many deployments, with our tables and Dagster's, and no month in it."""
     started = time.monotonic()
     url = server.copy(name, of="template0")
@@ -195,13 +201,13 @@ def _load(server: Server, name: str, count: int) -> None:
         connection.execute("alter table cloud.usage_records add primary key (id)")
         connection.execute("create index on cloud.usage_records (recorded_at)")
         connection.execute("vacuum analyze")
-    _child("open", url)
+    child("open", url)
     print(f"{count} deployments, {count * 90} usage records: made in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def _measure(server: Server, count: int, mixed: bool) -> Figures:
     repeats = REPEATS if count <= TARGETS_AT else 1
-    _load(server, "made", count)
+    load(server, "made", count)
     cold = [_cold(server.copy("cold", of="made")) for _ in range(repeats)]
     server.drop("cold")
     # One after the other, so that who else uses the machine is in everybody's way alike.
@@ -212,7 +218,7 @@ def _measure(server: Server, count: int, mixed: bool) -> Figures:
     mix = min((_mixed(server) for _ in range(repeats)), key=_seconds) if mixed else {}
     server.drop("made")
     counts = _agree(server.url("month"))
-    reprice_s = _child("reprice", server.url("month"))["reprice_s"]
+    reprice_s = child("reprice", server.url("month"))["reprice_s"]
     unchanged = min((_unchanged(server) for _ in range(repeats)), key=_seconds)
     one_percent = min((_one_percent(server, max(1, count // 200)) for _ in range(repeats)), key=_seconds)
     server.drop("month")
@@ -271,7 +277,7 @@ def _run(server: Server, url: str) -> Figures:
     """The month end in a process where everything is imported and ran once: steps, what is beyond them, memory, WAL."""
     warm = server.copy("warm", of="one_tenant")
     with server.watched() as figures:
-        ran = _child("run", warm, url)
+        ran = child("run", warm, url)
     return figures | ran
 
 
@@ -421,7 +427,7 @@ def _import_time() -> Figures:
     return {"import_s": statistics.median(took[1:])}  # the first may compile
 
 
-def _child(*arguments: str) -> Figures:
+def child(*arguments: str) -> Figures:
     """What this file does in a process of its own, by one of the names in CHILDREN; its last line is JSON."""
     command = [sys.executable, str(Path(__file__)), "--child", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -82,7 +82,7 @@ class Source:
 
         With a pin, what that one says. `spans` are as SPANS: where a deployment's months are of several subscriptions.
         """
-        with self._opened(pin) as engine:
+        with self.opened(pin) as engine:
             _refuse(self.name, misfits(engine.types()))
             asked = _asked(engine, month, cutoff)
             _refuse_timeless(self.name, engine, asked)
@@ -103,16 +103,16 @@ class Source:
 
         And what of it has changed or vanished since, in words: then what there is now is counted, up to the cut-off.
         """
-        with self._opened(pin) as engine:
+        with self.opened(pin) as engine:
             changed = engine.has_changed()
             if changed is None:
                 return _second(engine, month, _asked(engine, month, cutoff)), None
-        with self._opened(None) as engine:
+        with self.opened(None) as engine:
             return _second(engine, month, _expressions().Asked(engine.dialect, month, cutoff)), changed
 
     def records_of(self, month: BillingMonth, deployments: Sequence[str]) -> pa.Table:
         """The records of some deployments in the month, as RECORDS."""
-        with self._opened(None) as engine:
+        with self.opened(None) as engine:
             asked = _expressions().Asked(engine.dialect, month, None)
             return engine.run(asked.records_of(deployments), month).cast(RECORDS)
 
@@ -125,11 +125,11 @@ class Source:
 
     def is_as_it_was(self, pin: Pin) -> bool:
         """Whether there is nothing newer than what the pin says, as far as the source can tell without counting."""
-        with self._opened(None) as engine:
+        with self.opened(None) as engine:
             return engine.is_pinned and engine.pin == pin
 
     @contextmanager
-    def _opened(self, pin: Pin | None) -> Iterator[Engine]:
+    def opened(self, pin: Pin | None) -> Iterator[Engine]:
         """The engine. Whatever a driver raises becomes one line: there are as many kinds of error as engines."""
         try:
             with self._open(pin) as engine:

@@ -3,6 +3,7 @@
 The server may have no snapshots: what was counted is what had been ingested until the cut-off.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,8 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.usage import expressions
 from arcadia_pipelines.usage.contract import INSTANT, TEXT, UsageSourceError
 
+# PySpark takes a program whose main module has no file for a test of its own, and ends it.
+vars(sys.modules["__main__"]).setdefault("__file__", "")
 with warnings.catch_warnings():  # at import, that it has not been tried with every function of pandas 3
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     from pyspark.sql.connect.client.retries import DefaultPolicy
