@@ -42,12 +42,13 @@ def test_every_pin_counts_whatever_its_marker_and_what_is_no_pin_is_refused() ->
 
 
 def test_what_is_imported_is_declared() -> None:
-    """By the package and its extra for bills; by its tests, also what developers need."""
+    """By the package and its extras for bills and usage sources; by its tests, also what developers need."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     runs = distributions(project["dependencies"])
-    bills, dev = (distributions(project["optional-dependencies"][name]) for name in ("bills", "dev"))
-    assert imported("arcadia_pipelines") - runs == bills
-    assert imported("arcadia_pipelines_tests") <= runs | dev
+    extras = {name: distributions(wanted) for name, wanted in project["optional-dependencies"].items()}
+    dev, of_some = extras.pop("dev"), set().union(*(extras[name] for name in extras if name != "build"))
+    assert imported("arcadia_pipelines") - runs == of_some
+    assert imported("arcadia_pipelines_tests") <= runs | dev | of_some
 
 
 def distributions(requirements: list[str]) -> set[str]:
