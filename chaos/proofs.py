@@ -32,6 +32,7 @@ WARNINGS = {
     "no_late_usage_in_the_month_before",
     "no_usage_is_stamped_ahead_of_the_clock",
     "corrections_are_carried",
+    "manual_lines_are_carried",
 }
 """The checks that may warn of a month that is right, after all that has happened."""
 
@@ -66,7 +67,9 @@ def prove(on: Stage, months: Sequence[dt.date], journal: Sequence[Entry]) -> Fou
     before = _versions(on)
     for month in months:
         run_again(on, month, found)
-    found.add("a run with nothing changed wrote", sorted(_versions(on) - before))
+    written = Counter((table, writer) for table, _, writer in _versions(on) - before)
+    told = [f"{rows} rows of {table}, in transaction {writer}" for (table, writer), rows in sorted(written.items())]
+    found.add("a run with nothing changed wrote", told)
     audit(on, months, found)
     prove_heads(on, journal, found)
     for month in months:

@@ -31,7 +31,7 @@ from chaos.stage import program
 COMMAND_SECONDS = 600
 MOST_QUEUED = 5
 MOST_LINES = 40
-_BEFORE = re.compile("arcadia: waiting for |WARNING:  |DETAIL:  |HINT:  ")
+_BEFORE = re.compile("arcadia: waiting(?: for |, held by )|WARNING:  |DETAIL:  |HINT:  ")
 
 
 class Ended(Exception):

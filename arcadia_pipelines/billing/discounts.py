@@ -77,6 +77,7 @@ def discount_lines(charged: pa.Table, discounts: pa.Table) -> pa.Table:
     discounts = _in_turn(discounts.filter(pc.is_in(discounts["tenant_id"], pc.unique(charged["tenant_id"]))))
     for turn in range(1, (pc.max(discounts["turn"]).as_py() or 0) + 1):
         these = discounts.filter(pc.equal(discounts["turn"], turn))
+        left = left.filter(pc.is_in(left["tenant_id"], these["tenant_id"]))  # who has no nth has no later one either
         off = _off(left, these)
         made.append(_lines(with_columns(left, off=off).filter(pc.greater(off, 0)), these))
         left = with_columns(left.drop_columns("left"), left=pc.subtract(left["left"], off))
@@ -102,7 +103,7 @@ def _off(left: pa.Table, discounts: pa.Table) -> Column:
     """The cents that one discount of each tenant takes off each sum."""
     names = ("deployment_id", "line_kind", "resource_kind", "percent", "amount_cents")
     beside = look_up(left.select(["tenant_id"]), discounts, (left["tenant_id"], discounts["tenant_id"]), *names)
-    applies = pc.is_in(left["tenant_id"], discounts["tenant_id"])
+    applies = pa.repeat(True, len(left))
     for name, of in (("deployment_id", "deployment_id"), ("line_kind", "kind"), ("resource_kind", "resource_kind")):
         applies = pc.and_(
             applies, pc.or_(beside[name].is_null(), pc.fill_null(pc.equal(beside[name], left[of]), False))

@@ -223,6 +223,23 @@ def test_a_discount_is_of_its_tenant_alone() -> None:
     ]
 
 
+def test_who_has_fewer_discounts_than_another_tenant_has_those() -> None:
+    """Of 50.00 each: 10 % of one; of two 10 %, and then 20 % of what is left; three has none."""
+    month = Inputs([subscription(name, of) for name, of in (("a", "one"), ("b", "two"), ("c", "three"))])
+    of_one, of_two = (
+        discount("1", "10", tenant="one"),
+        [discount(n, p, tenant="two") for n, p in (("2", "10"), ("3", "20"))],
+    )
+    assert lines(month, of_one, *of_two, to=["one", "two", "three"]) == [
+        ("Plan: studio", None, 5000),
+        ("Discount: offer 1", None, -500),
+        ("Plan: studio", None, 5000),
+        ("Plan: studio", None, 5000),
+        ("Discount: offer 2", None, -500),
+        ("Discount: offer 3", None, -900),
+    ]
+
+
 def test_a_discount_that_cannot_be_applied_holds_its_tenant_back() -> None:
     """With the row named; a tenant without a subscription is nobody to hold back."""
     wrong = [

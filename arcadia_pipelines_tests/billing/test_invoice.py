@@ -346,6 +346,23 @@ def test_the_hash_of_the_lines_of_a_known_invoice_never_changes() -> None:
     assert values(issue(PILOT).invoices["lines_sha256"]) == [expected]
 
 
+def test_the_hash_of_lines_says_what_a_price_is_for_only_where_that_is_not_one() -> None:
+    """15 of 30 days of 50.00 are 25.00; an hour at 1 c reads as it always did, and so the tax on 25.01, 2.50."""
+    month = Inputs([subscription("web", daily=True, first_day=16)], [], [rate(included="0")], [use("web", "1")])
+    since = '"effective_from": "2026-01-01"'
+    lines = [
+        ("1", "plan_base", "15000000", "500000000000", "2500", f'{{"days": "15 of 30", {since}}}', "", "12", "3", "3",
+         "Plan: studiodayweb", "30000000"),
+        ("2", "overage", "1000000", "100000000", "1",
+         f'{{"days": "15 of 30", "used": "1.000000", "included": "0.000000", {since}}}', "13", "22", "4", "3",
+         "droplet_hoursOverage: droplet_hourshourweb"),
+        ("3", "tax", "1000000", "25000000000", "250", '{"rate": "0.10", "taxable_cents": 2501}', "", "7", "", "",
+         "GST 10%"),
+    ]  # fmt: skip
+    expected = hashlib.sha256("\x1e".join("\x1f".join(line) for line in lines).encode()).hexdigest()
+    assert values(issue(month).invoices["lines_sha256"]) == [expected]
+
+
 def rehashed(lines: list[dict[str, Any]]) -> str:
     """The content hash of the pilot's invoice with these lines."""
     data = frame(invoice.INVOICE_LINES, [tuple(line.values()) for line in lines])
@@ -372,6 +389,7 @@ def pilot_lines() -> list[dict[str, Any]]:
         ("qty", Decimal("672.000001")),
         ("unit", "hours"),
         ("unit_price_cents", Decimal("1.00000001")),
+        ("price_per", Decimal(30)),
         ("amount_cents", 673),
         ("meta", '{"used": "2161.000000", "included": "1489.000000", "effective_from": "2026-01-01"}'),
         ("meta", None),

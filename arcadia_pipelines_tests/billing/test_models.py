@@ -84,6 +84,10 @@ def test_a_tier_without_a_price_has_a_line_unless_it_has_a_fee() -> None:
     assert overage("12", free, charge_model="graduated") == [("10", "hour", 0, 0), ("1", "flat fee", 30, 30)]
 
 
+def test_a_fee_of_a_cent_is_a_fee() -> None:
+    assert overage("12", tiers((None, "0", 1)), charge_model="graduated") == [("1", "flat fee", 1, 1)]
+
+
 def test_lines_that_sum_to_more_than_the_maximum_are_one_line() -> None:
     """1.82 by the steps is at most 1.80; 1.82 may be 1.82. So with 300 hours at 1 c and a maximum of 2.50."""
     assert overage("22", STEPS, charge_model="graduated", maximum_cents=180) == [("1", "cap", 180, 180)]

@@ -24,6 +24,7 @@ from arcadia_pipelines.billing.money import (
     look_up,
     number_of,
     numbers_within,
+    plain,
     repeat,
     round_half_up,
     text,
@@ -314,3 +315,11 @@ def test_a_value_is_repeated_for_each_row_of_a_frame() -> None:
 )
 def test_one_thing_is_named_in_the_singular(number: int, things: str, said: str) -> None:
     assert number_of(number, things) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [("1488", "1,488"), ("1200.50", "1,200.5"), ("0.744", "0.744"), ("-10.000", "-10"), ("100", "100")],
+)
+def test_a_decimal_is_said_without_zeros_behind_it(number: str, said: str) -> None:
+    assert plain(Decimal(number)) == said

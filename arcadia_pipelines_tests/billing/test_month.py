@@ -108,6 +108,32 @@ def test_a_month_is_a_value() -> None:
         april.start = may.start  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("text", "months"),
+    [
+        ("2026-04", ["2026-04-01"]),
+        ("2026-04..2026-04", ["2026-04-01"]),
+        ("2025-11..2026-02", ["2025-11-01", "2025-12-01", "2026-01-01", "2026-02-01"]),
+    ],
+)
+def test_a_range_has_its_first_month_and_its_last(text: str, months: list[str]) -> None:
+    assert [month.key for month in BillingMonth.parse_range(text)] == months
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2026-04..2026-03", "^2026-04..2026-03 ends before it begins$"),
+        ("2026-04..2026-13", "'2026-13' is not a month"),
+        ("..2026-04", "'' is not a month"),
+        ("2026-01..2026-02..2026-03", "is not a month"),
+    ],
+)
+def test_what_is_no_range_is_refused(text: str, why: str) -> None:
+    with pytest.raises(InvalidMonth, match=why):
+        BillingMonth.parse_range(text)
+
+
 @LAWS
 @given(st.dates(dt.date(1900, 1, 1), dt.date(9998, 12, 31)))
 def test_every_day_is_in_exactly_one_month(day: dt.date) -> None:

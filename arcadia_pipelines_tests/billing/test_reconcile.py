@@ -285,11 +285,19 @@ def test_running_a_month_again_changes_nothing(
 
 def test_an_open_invoice_gets_the_lines_again_that_it_has_lost() -> None:
     """As they were, in the same revision; if they cannot be made again, as they are made now, in the next one."""
-    tenants = {"held": "issued", "issued": "issued", "paid": "paid", "renamed": "issued", "whole": "issued"}
+    tenants = {
+        "held": "issued",
+        "draft": "draft",
+        "issued": "issued",
+        "paid": "paid",
+        "renamed": "issued",
+        "whole": "issued",
+    }
     existing, now = [standing(*tenant) for tenant in tenants.items()], [due(tenant) for tenant in tenants]
-    lost = {"held": "lines", "issued": "lines", "paid": "lines", "renamed": "others"}
+    lost = {"held": "lines", "draft": "lines", "issued": "lines", "paid": "lines", "renamed": "others"}
     found = plan(existing, now, on_hold=["held"], lost_lines=lost)
     assert rows(found, "tenant_id", "action", "replaces", "restores") == [
+        ("draft", "issue", False, True),
         ("held", "revise", False, True),
         ("issued", "revise", False, True),
         ("paid", "keep", False, False),
