@@ -13,6 +13,7 @@ import argparse
 import datetime as dt
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -148,7 +149,7 @@ def strike(on: Stage, journal: Journal, name: str, rng: random.Random) -> None:
         hit = KILLS[name][1](on, rng)
         if hit is not None:
             journal.write(Entry(STORM, name, DONE, noted=hit))
-    except (psycopg.Error, psutil.Error, OSError, embedded.EmbeddedError) as error:
+    except (psycopg.Error, psutil.Error, OSError, subprocess.SubprocessError, embedded.EmbeddedError) as error:
         journal.write(Entry(STORM, name, FAILED, str(error)))
 
 
