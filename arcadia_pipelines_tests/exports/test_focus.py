@@ -445,7 +445,7 @@ def test_a_tenants_own_price_is_the_contracted_one_and_the_lists_the_listed(worl
     )
     world.query("""
         insert into cloud.discounts (tenant_id, line_kind, percent, starts_on, description)
-        values ('acme', 'plan_base', 20, '2026-01-01', 'a fifth'), ('acme', 'overage', 20, '2026-01-01', 'a fifth')
+        values ('acme', 'plan_base', 20, '2026-01-01', 'a fifth'), ('acme', 'overage', 20, '2026-02-01', 'a fifth')
     """)
     world.publish(APRIL)
     found = exported(world, APRIL, "revenue", tmp_path)
