@@ -284,12 +284,13 @@ class World:
     def findings(self, month: str) -> dict[str, controls.Finding]:
         """Publish the month by plain steps; what its checks find then, by check, as failed_checks() has it of a run."""
         frozen, of = self.publish(month).frozen, BillingMonth.parse(month)
+        names = [control.name for control in controls.CONTROLS]
         with database.transaction(self.engine()) as connection:
             found = {
                 FROZEN_CHECK.name: controls.Finding(
                     len(frozen), [{"tenant_id": tenant} for tenant in frozen["tenant_id"]]
                 ),
-                **{control.name: controls.find(connection, control, of) for control in controls.CONTROLS},
+                **dict(zip(names, controls.find_each(connection, controls.CONTROLS, of), strict=True)),
                 "no_late_usage_in_the_month_before": late.find(connection, of.before),
                 "no_usage_is_stamped_ahead_of_the_clock": late.find_ahead(connection, of),
             }

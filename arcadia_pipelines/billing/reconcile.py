@@ -66,7 +66,7 @@ def plan(
     standing_sha256, standing_cents (null: no invoice), recomputed_cents (null: nothing to bill), difference_cents,
     locked, charges_cents (what is recomputed of charges alone; 0: nothing to bill).
     """
-    both = _beside(to_arrow(existing, EXISTING), to_arrow(recomputed, INVOICES))
+    both = beside(existing, recomputed)
     stands = pc.is_valid(both["id"])
     owed = pc.and_(stands, pc.fill_null(pc.not_equal(both["status"], "void"), False))
     frozen = pc.and_(stands, pc.fill_null(both["locked"], False))
@@ -92,15 +92,15 @@ def plan(
     return to_pandas(pa.table(columns))
 
 
-def _beside(existing: pa.Table, recomputed: pa.Table) -> pa.Table:
-    """A row for each tenant of either, in order: the columns of EXISTING, and of INVOICES with `_new` behind."""
-    both = pa.concat_arrays([*existing["tenant_id"].chunks, *recomputed["tenant_id"].chunks])
-    tenants = pc.unique(both)
+def beside(existing: pd.DataFrame, recomputed: pd.DataFrame) -> pa.Table:
+    """A row for each tenant of either, in order: the columns of EXISTING, and those of INVOICES with `_new` behind."""
+    standing, computed = to_arrow(existing, EXISTING), to_arrow(recomputed, INVOICES)
+    tenants = pc.unique(pa.chunked_array([*standing["tenant_id"].chunks, *computed["tenant_id"].chunks], TEXT))
     tenants = tenants.take(pc.sort_indices(tenants))
-    as_computed = recomputed.rename_columns([f"{name}_new" for name in recomputed.column_names])
-    rows = pa.table({"tenant_id": tenants})
-    rows = look_up(rows, existing, (tenants, existing["tenant_id"]), *(n for n in EXISTING.names if n != "tenant_id"))
-    return look_up(rows, as_computed, (tenants, recomputed["tenant_id"]), *as_computed.column_names)
+    as_computed = computed.rename_columns([f"{name}_new" for name in computed.column_names])
+    rows, others = pa.table({"tenant_id": tenants}), [name for name in EXISTING.names if name != "tenant_id"]
+    rows = look_up(rows, standing, (tenants, standing["tenant_id"]), *others)
+    return look_up(rows, as_computed, (tenants, computed["tenant_id"]), *as_computed.column_names)
 
 
 def _names(both: pa.Table, tenants: Series) -> Column:

@@ -13,7 +13,7 @@ from arcadia_pipelines.proof import left
 from arcadia_pipelines.proof.audits import amounts, carried, entered, records
 from arcadia_pipelines.proof.audits.amounts import STANDING
 from arcadia_pipelines.proof.audits.kinds import Audit
-from arcadia_pipelines.proof.controls import Control, Finding, find
+from arcadia_pipelines.proof.controls import Control, Finding, find, find_each
 from arcadia_pipelines.storage import chain, ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_partial_view
@@ -100,7 +100,8 @@ def run(connection: Connection, month: BillingMonth) -> Report:
     refuse_partial_view(connection)
     parameters = bounds(month)
     counts = connection.exec_driver_sql(_LOOKED_AT, parameters).mappings().one()
-    proofs = [Proof(audit, counts[audit.of], find(connection, audit.control, month)) for audit in AUDITS]
+    findings = find_each(connection, [audit.control for audit in AUDITS], month)
+    proofs = [Proof(audit, counts[audit.of], found) for audit, found in zip(AUDITS, findings, strict=True)]
     proofs.append(Proof(_LEFT, *left.find(connection, month)))
     return Report(month, chain.head(connection, month), proofs, {why: counts[why] for why in _LEFT_OUT})
 

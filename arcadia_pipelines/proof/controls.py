@@ -4,6 +4,7 @@ A control's query selects offenders, worst first; none is the good answer. Takes
 the first billing month), `start`, `end` and `cutoff` (instants).
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -437,18 +438,28 @@ CONTROLS = [
 
 
 def find(connection: Connection, control: Control, month: BillingMonth) -> Finding:
-    """Run the control for the month.
+    """Run the control for the month; see find_each()."""
+    [found] = find_each(connection, [control], month)
+    return found
+
+
+def find_each(connection: Connection, controls: Iterable[Control], month: BillingMonth) -> list[Finding]:
+    """Run the controls for the month, in order.
 
     Usage that was counted elsewhere is counted there again; raises UsageSourceError if that cannot be done.
     """
-    if control is USAGE_EQUALS_RAW_RECORDS and (pin := counts.pin(connection, month)):
-        return Finding(*recount.find(connection, month, pin, MOST_SHOWN))
     parameters = {
         **bounds(month),
         "month": month.start,
         "first": Settings.from_environment().first_month.start,
         "cutoff": cutoff_of(connection, month),
     }
+    return [_find(connection, control, month, parameters) for control in controls]
+
+
+def _find(connection: Connection, control: Control, month: BillingMonth, parameters: Mapping[str, object]) -> Finding:
+    if control is USAGE_EQUALS_RAW_RECORDS and (pin := counts.pin(connection, month)):
+        return Finding(*recount.find(connection, month, pin, MOST_SHOWN))
     if control.unless and connection.exec_driver_sql(control.unless, parameters).scalar_one():
         return Finding(count=0, offenders=[])
     found = connection.exec_driver_sql(

@@ -6,12 +6,17 @@ Belongs here: whether the engine still gives the same result. Does not: whether 
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.billing import reconcile
+from arcadia_pipelines.billing.money import TEXT, Column
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month import compute
 from arcadia_pipelines.storage import catalogue, credits, ledger, operations, terms
@@ -65,33 +70,40 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
     for quoted, (tenants, standing) in compute.month_quotes(connection, month, catalogue.TENANTS, ledger.STANDING):
         invoices, lines = compute.invoices(quoted.lines, carried, tenants, month, agreed)
         left_out = pd.concat([quoted.faults["tenant_id"].dropna(), on_hold[on_hold.isin(tenants["tenant_id"])]])
-        both = standing.merge(invoices, on="tenant_id", how="outer", suffixes=("", "_new"))
-        both = both.sort_values("tenant_id", ignore_index=True)
-        is_void = (both["status"] == "void").fillna(False)
-        compared = both[~is_void & ~both["tenant_id"].isin(left_out)]
-        is_same = (compared["content_sha256"] == compared["content_sha256_new"]).fillna(False)
-        is_even = compared["locked"].fillna(False) & (compared["total_cents"] == compared["total_cents_new"]).fillna(
-            False
+        both = reconcile.beside(standing, invoices)
+        is_void = _true(pc.equal(both["status"], "void"))
+        compared = both.filter(pc.invert(pc.or_(is_void, _is_of(both, left_out))))
+        is_same = _true(pc.equal(compared["content_sha256"], compared["content_sha256_new"]))
+        is_even = pc.and_(
+            _true(compared["locked"]), _true(pc.equal(compared["total_cents"], compared["total_cents_new"]))
         )
-        is_corrected = ~is_same & (compared["tenant_id"].isin(corrected) | is_even)
-        differing = compared[~is_same & ~is_corrected]
+        is_corrected = pc.and_not(pc.or_(_is_of(compared, corrected), is_even), is_same)
+        differing = compared.filter(pc.invert(pc.or_(is_same, is_corrected)))
         if first is None and len(differing):
-            first = _difference(connection, month, differing.iloc[0], lines)
+            first = _difference(connection, month, differing.slice(0, 1).to_pylist()[0], lines)
         found.update(
-            identical=int(is_same.sum()),
+            identical=int(pc.sum(is_same, min_count=0).as_py()),
             differing=len(differing),
-            void=int(is_void.sum()),
+            void=int(pc.sum(is_void, min_count=0).as_py()),
             held_back=left_out.nunique(),
-            corrected=int(is_corrected.sum()),
+            corrected=int(pc.sum(is_corrected, min_count=0).as_py()),
         )
     return Replay(month=month, first=first, **found)
 
 
+def _true(condition: Column) -> Column:
+    """Where the condition is true, and not null."""
+    return pc.fill_null(condition, False)
+
+
+def _is_of(both: pa.Table, tenants: Iterable[str]) -> Column:
+    return pc.is_in(both["tenant_id"], pa.array(list(tenants), TEXT))
+
+
 def _difference(
-    connection: Connection, month: BillingMonth, row: "pd.Series[Any]", rebuilt: pd.DataFrame
+    connection: Connection, month: BillingMonth, whole: Mapping[str, Any], rebuilt: pd.DataFrame
 ) -> Difference:
-    """The row's invoice and its first line, in invoice order, that is not the same on both sides."""
-    whole = row.astype(object).where(row.notna(), None)
+    """The first line of an invoice, a row of reconcile.beside(), that is not the same on both sides, in order."""
     difference = Difference(
         whole["tenant_id"], whole["invoice_number"], whole["content_sha256"], whole["content_sha256_new"]
     )

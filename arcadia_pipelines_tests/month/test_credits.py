@@ -1,7 +1,10 @@
 """Manual lines and promotional credit over the months: each is on an invoice once, whatever is run in what order."""
 
+from collections.abc import Iterator
+
 import pytest
 
+from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.trouble import finish, start
 from arcadia_pipelines_tests.world import World, uid
 
@@ -13,17 +16,24 @@ JANUARY, FEBRUARY, MARCH, APRIL = (f"2026-{number:02d}" for number in range(1, 5
 @pytest.fixture
 def acme(world: World) -> World:
     """40.00 a month, and 1.00 an hour beyond none included."""
-    world.plan("flat", 4000, {"droplet_hours": (0, 100)})
-    world.tenant("acme")
-    world.deployment("acme", "web", "flat")
+    customers(world, "acme")
     return world
+
+
+def customers(world: World, *tenants: str) -> None:
+    """Tenants with a deployment each, of the same name: 40.00 a month, and 1.00 for each droplet hour."""
+    if not world.query("select 1 from cloud.plans"):
+        world.plan("flat", 4000, {"droplet_hours": (0, 100)})
+    for tenant in tenants:
+        world.tenant(tenant)
+        world.deployment(tenant, tenant, "flat")
 
 
 def grant(world: World, cents: int, expires_on: str | None = None, tenant: str = "acme", name: str = "Welcome") -> None:
     world.query(
         "insert into billing.credit_grants (id, tenant_id, amount_cents, expires_on, description, operator, reason)"
         " values (%s, %s, %s, %s, %s, 'ada', 'new customer')",
-        *(uid(name), tenant, cents, expires_on, name),
+        *(uid(f"{tenant}/{name}"), tenant, cents, expires_on, name),
     )
 
 
@@ -31,7 +41,7 @@ def enter(world: World, month: str, cents: int, tenant: str = "acme", name: str 
     world.query(
         "insert into billing.manual_lines (id, tenant_id, period_start, amount_cents, description, operator, reason)"
         " values (%s, %s, %s, %s, %s, 'ada', 'as agreed')",
-        *(uid(name), tenant, f"{month}-01", cents, name),
+        *(uid(f"{tenant}/{name}"), tenant, f"{month}-01", cents, name),
     )
 
 
@@ -74,64 +84,216 @@ def written(world: World) -> list[tuple[object, ...]]:
     return sorted(world.query(union))
 
 
-def test_a_grant_of_100_pays_40_and_40_and_20_of_three_months_of_40(acme: World) -> None:
+# Four months in order, a tenant for each example.
+
+EXPIRES = {"2026-01-31": 0, "2026-02-01": 0, "2026-02-02": 4000}
+"""What February takes of a grant that expires on this day."""
+
+
+@pytest.fixture(scope="module")
+def in_order(server_url: str, migrated: str) -> Iterator[World]:
+    """January to April, published, of tenants that pay 40.00 a month each but for what has been entered before."""
+    with copy_of(server_url, migrated) as url, World(url).connected() as world:
+        customers(world, "hundred", "two", *EXPIRES, "lines", "february", "agreed")
+        grant(world, 10000, tenant="hundred")
+        grant(world, 10000, tenant="two")
+        grant(world, 3000, "2026-06-30", tenant="two", name="Spring")
+        for day in EXPIRES:
+            grant(world, 10000, day, tenant=day, name=day)
+        world.tenant("school", "a school")
+        world.deployment("school", "class", "flat")
+        grant(world, 1000, tenant="school")
+        enter(world, JANUARY, 500, tenant="school")
+        enter(world, JANUARY, 1250, tenant="lines")
+        enter(world, JANUARY, -250, tenant="lines", name="Outage")
+        enter(world, FEBRUARY, 1000, tenant="february")
+        world.tenant("nothing")
+        grant(world, 10000, tenant="nothing")
+        enter(world, JANUARY, -1250, tenant="nothing", name="Outage")
+        world.query(
+            "insert into cloud.discounts (tenant_id, percent, starts_on, description)"
+            " values ('agreed', 10, '2026-01-01', 'Friends')"
+        )
+        world.query(
+            "insert into cloud.commitments (tenant_id, minimum_cents, starts_on) values ('agreed', 5000, '2026-01-01')"
+        )
+        grant(world, 2000, tenant="agreed")
+        enter(world, JANUARY, -500, tenant="agreed", name="Outage")
+        publish(world, JANUARY, FEBRUARY, MARCH, APRIL)
+        yield world
+
+
+def test_a_grant_of_100_pays_40_and_40_and_20_of_three_months_of_40(in_order: World) -> None:
     """GST is 10 % of what is left to pay: 0, 0 and 2.00; the fourth month is paid in full."""
-    grant(acme, 10000)
-    publish(acme, JANUARY, FEBRUARY, MARCH, APRIL)
-    assert acme.lines("acme", JANUARY) == acme.lines("acme", FEBRUARY) == FREE
-    assert acme.lines("acme", MARCH) == [PLAN, ("Credit: Welcome", -2000), ("GST 10%", 200)]
-    assert acme.lines("acme", APRIL) == [PLAN, ("GST 10%", 400)]
-    assert acme.invoices(MARCH)["acme"] == ("issued", 1, 2000, 200, 2200)
-    metas = acme.query(
-        "select kind, qty, unit_price_cents, deployment_id, meta from billing.tenant_invoice_lines"
-        " where kind = 'credit' order by period_start"
+    assert in_order.lines("hundred", JANUARY) == in_order.lines("hundred", FEBRUARY) == FREE
+    assert in_order.lines("hundred", MARCH) == [PLAN, ("Credit: Welcome", -2000), ("GST 10%", 200)]
+    assert in_order.lines("hundred", APRIL) == [PLAN, ("GST 10%", 400)]
+    assert in_order.invoices(MARCH)["hundred"] == ("issued", 1, 2000, 200, 2200)
+    metas = in_order.query(
+        "select l.kind, l.qty, l.unit_price_cents, l.deployment_id, l.meta from billing.tenant_invoice_lines l"
+        " join billing.tenant_invoices i on i.id = l.invoice_id"
+        " where l.kind = 'credit' and i.tenant_id = 'hundred' order by l.period_start"
     )
     assert metas == [
-        ("credit", 1, cents, None, {"grant": str(uid("Welcome")), "left": left})
+        ("credit", 1, cents, None, {"grant": str(uid("hundred/Welcome")), "left": left})
         for cents, left in ((-4000, 6000), (-4000, 2000), (-2000, 0))
     ]
-    assert acme.disproved() == []
 
 
-def test_running_the_months_again_writes_nothing(acme: World) -> None:
-    grant(acme, 10000)
-    enter(acme, FEBRUARY, 500)
-    publish(acme, JANUARY, FEBRUARY, MARCH)
-    before = written(acme)
-    publish(acme, FEBRUARY, MARCH, JANUARY, MARCH, FEBRUARY)
-    assert written(acme) == before
-
-
-def test_months_in_reverse_order_take_no_more_than_there_is_and_keep_it(acme: World) -> None:
-    grant(acme, 10000)
-    publish(acme, MARCH, FEBRUARY, JANUARY)
-    assert taken(acme, JANUARY, FEBRUARY, MARCH) == [2000, 4000, 4000]
-    before = written(acme)
-    publish(acme, JANUARY, FEBRUARY, MARCH)
-    assert written(acme) == before
-    assert acme.disproved() == []
-
-
-def test_of_two_grants_the_one_that_expires_sooner_pays_first(acme: World) -> None:
+def test_of_two_grants_the_one_that_expires_sooner_pays_first(in_order: World) -> None:
     """January: 30.00 of the one that expires, then 10.00 of the other one. February: 40.00 of that."""
+    assert in_order.lines("two", JANUARY) == [
+        PLAN,
+        ("Credit: Spring", -3000),
+        ("Credit: Welcome", -1000),
+        ("GST 10%", 0),
+    ]
+    assert in_order.lines("two", FEBRUARY) == FREE
+
+
+@pytest.mark.parametrize("day", EXPIRES)
+def test_a_grant_pays_a_month_that_begins_before_it_expires(in_order: World, day: str) -> None:
+    assert taken(in_order, FEBRUARY, name=day, tenant=day) == [EXPIRES[day]]
+
+
+def test_a_tenant_without_gst_has_credit_without_gst(in_order: World) -> None:
+    assert in_order.lines("school", JANUARY) == [PLAN, ("Adjustment: Set-up", 500), ("Credit: Welcome", -1000)]
+
+
+def test_a_manual_line_is_on_the_invoice_of_its_month(in_order: World) -> None:
+    assert in_order.lines("lines", JANUARY) == [
+        PLAN,
+        ("Adjustment: Set-up", 1250),
+        ("Credit: Outage", -250),
+        ("GST 10%", 500),
+    ]
+    [(kind, qty, price, meta)] = in_order.query(
+        "select l.kind, l.qty, l.unit_price_cents, l.meta from billing.tenant_invoice_lines l"
+        " join billing.tenant_invoices i on i.id = l.invoice_id where l.kind = 'adjustment' and i.tenant_id = 'lines'"
+    )
+    assert (kind, qty, price) == ("adjustment", 1, 1250)
+    assert meta == {"manual_line": str(uid("lines/Set-up")), "period_start": "2026-01-01"}
+    assert carrying(in_order, "Adjustment: Set-up", "february") == [(FEBRUARY, 1000)]
+
+
+def test_a_credit_alone_is_an_invoice_below_zero_and_uses_no_grant(in_order: World) -> None:
+    """Of a tenant with nothing else: 12.50 back, with 1.25 GST."""
+    assert in_order.lines("nothing", JANUARY) == [("Credit: Outage", -1250), ("GST 10%", -125)]
+    assert in_order.invoices(JANUARY)["nothing"] == ("issued", 1, -1250, -125, -1375)
+
+
+def test_credit_pays_what_a_commitment_adds_and_leaves_what_a_discount_takes_off(in_order: World) -> None:
+    """40.00 less 10 % is 36.00, of at least 50.00: 14.00 more; 5.00 back, and 20.00 of credit: 25.00, GST 2.50."""
+    assert [cents for _, cents in in_order.lines("agreed", JANUARY)] == [4000, -400, 1400, -500, -2000, 250]
+    assert in_order.lines("agreed", JANUARY)[3:5] == [("Credit: Outage", -500), ("Credit: Welcome", -2000)]
+
+
+def test_all_of_that_is_proved_and_running_the_months_again_writes_nothing(in_order: World) -> None:
+    assert in_order.disproved() == []
+    before = written(in_order)
+    publish(in_order, FEBRUARY, MARCH, JANUARY, MARCH, FEBRUARY)
+    assert written(in_order) == before
+
+
+# Months in another order, and again after something has changed.
+
+
+@pytest.mark.parametrize("order", [(MARCH, FEBRUARY, JANUARY), (FEBRUARY, MARCH, JANUARY)])
+def test_in_whatever_order_months_are_run_a_line_is_on_its_own_and_no_more_is_taken_than_there_is(
+    acme: World, order: tuple[str, ...]
+) -> None:
+    """Of 100.00 the month that is run last, January, has the 20.00 that are left; that of bulk has no line either."""
     grant(acme, 10000)
-    grant(acme, 3000, "2026-06-30", name="Spring")
-    publish(acme, JANUARY, FEBRUARY)
-    assert acme.lines("acme", JANUARY) == [PLAN, ("Credit: Spring", -3000), ("Credit: Welcome", -1000), ("GST 10%", 0)]
-    assert acme.lines("acme", FEBRUARY) == FREE
+    customers(acme, "bulk")
+    enter(acme, FEBRUARY, 1000, tenant="bulk")
+    publish(acme, *order)
+    for _ in range(2):
+        assert taken(acme, JANUARY, FEBRUARY, MARCH) == [2000, 4000, 4000]
+        assert carrying(acme, "Adjustment: Set-up", "bulk") == [(FEBRUARY, 1000)]
+        before = written(acme)
+        publish(acme, JANUARY, FEBRUARY, MARCH)
+        assert written(acme) == before
     assert acme.disproved() == []
 
 
-def test_a_grant_pays_a_month_that_begins_before_it_expires(acme: World) -> None:
-    """February, by grants of three tenants."""
-    of_february = {"2026-01-31": 0, "2026-02-01": 0, "2026-02-02": 4000}
-    for expires_on in of_february:
-        acme.tenant(expires_on)
-        acme.deployment(expires_on, expires_on, "flat")
-        grant(acme, 10000, expires_on, tenant=expires_on, name=expires_on)
-    publish(acme, FEBRUARY)
-    for expires_on, cents in of_february.items():
-        assert taken(acme, FEBRUARY, name=expires_on, tenant=expires_on) == [cents]
+@pytest.fixture(scope="module")
+def changed(server_url: str, migrated: str) -> Iterator[World]:
+    """January to March are invoiced; then something is entered or comes, and they are run again, February first."""
+    with copy_of(server_url, migrated) as url, World(url).connected() as world:
+        customers(world, "more", "less", "line", "paid", "other")
+        grant(world, 14000, tenant="more")
+        grant(world, 6000, tenant="less")
+        world.use("less", "droplet_hours", 10, "2026-01-15 12:00+00")
+        publish(world, JANUARY, FEBRUARY, MARCH)
+        assert taken(world, JANUARY, FEBRUARY, tenant="less") == [5000, 1000]
+        world.done("mark_invoice_paid", invoices=[number(world, JANUARY, "paid")])
+        world.use("more", "droplet_hours", 10, "2026-01-15 12:00+00")
+        world.use("less", "droplet_hours", -10, "2026-01-15 13:00+00")
+        enter(world, JANUARY, 1000, tenant="line")
+        enter(world, JANUARY, 1000, tenant="paid")
+        publish(world, FEBRUARY, JANUARY, MARCH, FEBRUARY)
+        yield world
+
+
+def revisions(world: World, tenant: str) -> list[int]:
+    """Those of January, February and March."""
+    return [world.invoices(month)[tenant][1] for month in (JANUARY, FEBRUARY, MARCH)]
+
+
+def test_an_older_month_keeps_what_it_took_though_it_has_more_to_pay_now(changed: World) -> None:
+    """Ten hours of January come late: 10.00 more, with 1.00 GST, though 20.00 of the grant are left."""
+    assert changed.invoices(JANUARY)["more"] == ("issued", 2, 1000, 100, 1100)
+    assert taken(changed, JANUARY, FEBRUARY, MARCH, tenant="more") == [4000, 4000, 4000]
+    assert revisions(changed, "more") == [2, 1, 1]
+
+
+def test_an_older_month_with_less_to_pay_gives_back_the_rest_for_the_newest(changed: World) -> None:
+    """January took 50.00 of 60.00 and February 10.00; ten hours are taken back: January 40.00, March 10.00."""
+    assert taken(changed, JANUARY, FEBRUARY, MARCH, tenant="less") == [4000, 1000, 1000]
+    assert changed.invoices(JANUARY)["less"] == ("issued", 2, 0, 0, 0)
+
+
+def test_a_manual_line_revises_its_month_though_newer_ones_are_invoiced(changed: World) -> None:
+    assert changed.invoices(JANUARY)["line"] == ("issued", 2, 5000, 500, 5500)
+    assert carrying(changed, "Adjustment: Set-up", "line") == [(JANUARY, 1000)]
+
+
+def test_an_older_month_takes_no_line_of_another_one(changed: World) -> None:
+    """January is paid, March is invoiced: the line is on March, not on February, which is run first."""
+    assert carrying(changed, "Adjustment: Set-up", "paid") == [(MARCH, 1000)]
+
+
+def test_what_is_entered_for_one_tenant_re_invoices_nobody_else(changed: World) -> None:
+    assert revisions(changed, "other") == [1, 1, 1]
+    assert changed.disproved() == []
+
+
+def test_what_comes_for_a_paid_month_waits_as_the_check_says_and_is_on_the_next_invoice_once(acme: World) -> None:
+    """acme's January and bulk's are paid. Then 10.00 are entered for acme, and 3 hours of bulk's come late.
+
+    bulk's February: 40.00 + 5.00 + 3.00 - 20.00 = 28.00, GST 2.80; manual lines, then corrections, then credit.
+    """
+    customers(acme, "bulk")
+    publish(acme, JANUARY)
+    acme.done("mark_invoice_paid", invoices=[number(acme, JANUARY), number(acme, JANUARY, "bulk")])
+    enter(acme, JANUARY, 1000)
+    acme.use("bulk", "droplet_hours", 3, "2026-01-15 12:00+00")
+    assert acme.findings(JANUARY)["manual_lines_are_carried"].count == 1
+    assert carrying(acme, "Adjustment: Set-up") == []
+    grant(acme, 2000, tenant="bulk")
+    enter(acme, FEBRUARY, 500, tenant="bulk")
+    assert acme.findings(FEBRUARY) == {}
+    publish(acme, MARCH, JANUARY, FEBRUARY, MARCH)
+    assert acme.lines("acme", FEBRUARY) == [PLAN, ("Adjustment: Set-up", 1000), ("GST 10%", 500)]
+    assert carrying(acme, "Adjustment: Set-up") == [(FEBRUARY, 1000)]
+    assert acme.lines("bulk", FEBRUARY) == [
+        PLAN,
+        ("Adjustment: Set-up", 500),
+        ("Adjustment: 2026-01, INV-202601-00002", 300),
+        ("Credit: Welcome", -2000),
+        ("GST 10%", 280),
+    ]
+    assert acme.disproved() == []
 
 
 def test_a_grant_pays_months_before_the_day_on_which_it_was_granted(acme: World) -> None:
@@ -140,29 +302,6 @@ def test_a_grant_pays_months_before_the_day_on_which_it_was_granted(acme: World)
     publish(acme, JANUARY)
     assert acme.lines("acme", JANUARY) == FREE
     assert acme.invoices(JANUARY)["acme"] == ("issued", 2, 0, 0, 0)
-
-
-def test_each_tenant_has_its_own_credit_and_a_grant_re_invoices_nobody_else(acme: World) -> None:
-    acme.tenant("bulk")
-    acme.deployment("bulk", "shop", "flat")
-    publish(acme, JANUARY)
-    grant(acme, 10000, tenant="bulk")
-    publish(acme, JANUARY)
-    assert acme.invoices(JANUARY) == {"acme": ("issued", 1, 4000, 400, 4400), "bulk": ("issued", 2, 0, 0, 0)}
-    enter(acme, JANUARY, 100, tenant="acme")
-    publish(acme, JANUARY)
-    assert acme.invoices(JANUARY) == {"acme": ("issued", 2, 4100, 410, 4510), "bulk": ("issued", 2, 0, 0, 0)}
-    assert acme.disproved() == []
-
-
-def test_a_tenant_without_gst_has_credit_without_gst(acme: World) -> None:
-    acme.tenant("school", "a school")
-    acme.deployment("school", "class", "flat")
-    grant(acme, 1000, tenant="school")
-    enter(acme, JANUARY, 500, tenant="school")
-    publish(acme, JANUARY)
-    assert acme.lines("school", JANUARY) == [PLAN, ("Adjustment: Set-up", 500), ("Credit: Welcome", -1000)]
-    assert acme.disproved() == []
 
 
 def test_a_void_invoice_gives_back_what_it_took(acme: World) -> None:
@@ -193,102 +332,6 @@ def test_a_paid_invoice_keeps_what_it_took_whatever_comes(acme: World) -> None:
     assert acme.disproved() == []
 
 
-def test_an_older_month_keeps_what_it_took_though_it_has_more_to_pay_now(acme: World) -> None:
-    """Ten hours of January come late: 10.00 more, with 1.00 GST. February is as it was."""
-    grant(acme, 10000)
-    publish(acme, JANUARY, FEBRUARY)
-    acme.use("web", "droplet_hours", 10, "2026-01-15 12:00+00")
-    publish(acme, JANUARY)
-    assert acme.invoices(JANUARY)["acme"] == ("issued", 2, 1000, 100, 1100)
-    before = written(acme)
-    publish(acme, FEBRUARY)
-    assert written(acme) == before
-    assert taken(acme, JANUARY, FEBRUARY) == [4000, 4000]
-    assert acme.disproved() == []
-
-
-def test_an_older_month_with_less_to_pay_gives_back_the_rest_for_the_newest(acme: World) -> None:
-    """January took 50.00 of 60.00 and February 10.00; ten hours are taken back: January 40.00, February 20.00."""
-    acme.use("web", "droplet_hours", 10, "2026-01-15 12:00+00")
-    grant(acme, 6000)
-    publish(acme, JANUARY, FEBRUARY)
-    assert taken(acme, JANUARY, FEBRUARY) == [5000, 1000]
-    acme.use("web", "droplet_hours", -10, "2026-01-15 13:00+00")
-    publish(acme, JANUARY, FEBRUARY)
-    assert taken(acme, JANUARY, FEBRUARY) == [4000, 2000]
-    assert acme.invoices(JANUARY)["acme"] == ("issued", 2, 0, 0, 0)
-    assert acme.disproved() == []
-
-
-def test_a_manual_line_is_on_the_invoice_of_its_month(acme: World) -> None:
-    enter(acme, JANUARY, 1250)
-    enter(acme, JANUARY, -250, name="Outage")
-    publish(acme, JANUARY)
-    assert acme.lines("acme", JANUARY) == [
-        PLAN,
-        ("Adjustment: Set-up", 1250),
-        ("Credit: Outage", -250),
-        ("GST 10%", 500),
-    ]
-    [(kind, qty, price, meta)] = acme.query(
-        "select kind, qty, unit_price_cents, meta from billing.tenant_invoice_lines where kind = 'adjustment'"
-    )
-    assert (kind, qty, price) == ("adjustment", 1, 1250)
-    assert meta == {"manual_line": str(uid("Set-up")), "period_start": "2026-01-01"}
-    assert acme.disproved() == []
-
-
-def test_a_manual_line_revises_its_month_though_newer_ones_are_invoiced(acme: World) -> None:
-    publish(acme, JANUARY, FEBRUARY)
-    enter(acme, JANUARY, 1000)
-    publish(acme, FEBRUARY, JANUARY, FEBRUARY)
-    assert acme.invoices(JANUARY)["acme"] == ("issued", 2, 5000, 500, 5500)
-    assert carrying(acme, "Adjustment: Set-up") == [(JANUARY, 1000)]
-    assert acme.disproved() == []
-
-
-def test_a_manual_line_of_a_paid_month_goes_on_the_next_invoice_once(acme: World) -> None:
-    publish(acme, JANUARY)
-    acme.done("mark_invoice_paid", invoices=[number(acme, JANUARY)])
-    enter(acme, JANUARY, 1000)
-    publish(acme, JANUARY)
-    assert carrying(acme, "Adjustment: Set-up") == []
-    publish(acme, FEBRUARY, MARCH, JANUARY, FEBRUARY, MARCH)
-    assert acme.lines("acme", FEBRUARY) == [PLAN, ("Adjustment: Set-up", 1000), ("GST 10%", 500)]
-    assert carrying(acme, "Adjustment: Set-up") == [(FEBRUARY, 1000)]
-    assert acme.disproved() == []
-
-
-def test_a_line_that_is_on_no_invoice_yet_is_named_by_the_check(acme: World) -> None:
-    """January is paid when it is entered: its own run says that 10.00 wait; once February has them, it does not."""
-    publish(acme, JANUARY)
-    acme.done("mark_invoice_paid", invoices=[number(acme, JANUARY)])
-    enter(acme, JANUARY, 1000)
-    assert acme.findings(JANUARY)["manual_lines_are_carried"].count == 1
-    assert acme.findings(FEBRUARY) == {}
-
-
-def test_an_older_month_takes_no_line_of_another_one(acme: World) -> None:
-    """January is paid, March is invoiced: the line is on March, not on February, which is run first."""
-    publish(acme, JANUARY, FEBRUARY, MARCH)
-    acme.done("mark_invoice_paid", invoices=[number(acme, JANUARY)])
-    enter(acme, JANUARY, 1000)
-    publish(acme, FEBRUARY, MARCH, FEBRUARY)
-    assert carrying(acme, "Adjustment: Set-up") == [(MARCH, 1000)]
-    assert acme.disproved() == []
-
-
-@pytest.mark.parametrize("order", [(JANUARY, FEBRUARY, MARCH), (MARCH, FEBRUARY, JANUARY), (FEBRUARY, MARCH, JANUARY)])
-def test_in_whatever_order_months_are_run_a_line_is_on_its_own(acme: World, order: tuple[str, ...]) -> None:
-    enter(acme, FEBRUARY, 1000)
-    publish(acme, *order)
-    assert carrying(acme, "Adjustment: Set-up") == [(FEBRUARY, 1000)]
-    before = written(acme)
-    publish(acme, *order)
-    assert written(acme) == before
-    assert acme.disproved() == []
-
-
 def test_a_void_invoice_gives_its_line_to_the_next_one(acme: World) -> None:
     enter(acme, JANUARY, 1000)
     publish(acme, JANUARY)
@@ -297,20 +340,6 @@ def test_a_void_invoice_gives_its_line_to_the_next_one(acme: World) -> None:
     assert carrying(acme, "Adjustment: Set-up") == [(FEBRUARY, 1000)]
     assert acme.invoices(JANUARY)["acme"][0] == "void"
     assert acme.disproved() == []
-
-
-def test_a_credit_alone_is_an_invoice_below_zero_and_uses_no_grant(world: World) -> None:
-    """Of a tenant with nothing else: 12.50 back, with 1.25 GST."""
-    world.tenant("acme")
-    world.tenant("bulk")
-    world.plan("flat", 4000)
-    world.deployment("bulk", "shop", "flat")
-    grant(world, 10000)
-    enter(world, JANUARY, -1250, name="Outage")
-    publish(world, JANUARY)
-    assert world.lines("acme", JANUARY) == [("Credit: Outage", -1250), ("GST 10%", -125)]
-    assert world.invoices(JANUARY)["acme"] == ("issued", 1, -1250, -125, -1375)
-    assert world.disproved() == []
 
 
 def test_a_line_of_a_tenant_that_does_not_exist_waits(acme: World) -> None:
@@ -325,42 +354,6 @@ def test_a_line_of_a_tenant_that_does_not_exist_waits(acme: World) -> None:
         ("Credit: Welcome", -1000),
         ("GST 10%", 0),
     ]
-
-
-def test_manual_lines_then_corrections_then_promotional_credit(acme: World) -> None:
-    """January is paid, and 3 hours of it come late. February: 40.00 + 5.00 + 3.00 - 20.00 = 28.00, GST 2.80."""
-    publish(acme, JANUARY)
-    acme.done("mark_invoice_paid", invoices=[number(acme, JANUARY)])
-    acme.use("web", "droplet_hours", 3, "2026-01-15 12:00+00")
-    publish(acme, JANUARY)
-    grant(acme, 2000)
-    enter(acme, FEBRUARY, 500)
-    publish(acme, FEBRUARY)
-    assert acme.lines("acme", FEBRUARY) == [
-        PLAN,
-        ("Adjustment: Set-up", 500),
-        ("Adjustment: 2026-01, INV-202601-00001", 300),
-        ("Credit: Welcome", -2000),
-        ("GST 10%", 280),
-    ]
-    assert acme.disproved() == []
-
-
-def test_credit_pays_what_a_commitment_adds_and_leaves_what_a_discount_takes_off(acme: World) -> None:
-    """40.00 less 10 % is 36.00, of at least 50.00: 14.00 more; 5.00 back, and 20.00 of credit: 25.00, GST 2.50."""
-    acme.query(
-        "insert into cloud.discounts (tenant_id, percent, starts_on, description)"
-        " values ('acme', 10, '2026-01-01', 'Friends')"
-    )
-    acme.query(
-        "insert into cloud.commitments (tenant_id, minimum_cents, starts_on) values ('acme', 5000, '2026-01-01')"
-    )
-    enter(acme, JANUARY, -500, name="Outage")
-    grant(acme, 2000)
-    publish(acme, JANUARY)
-    assert [cents for _, cents in acme.lines("acme", JANUARY)] == [4000, -400, 1400, -500, -2000, 250]
-    assert acme.lines("acme", JANUARY)[3:5] == [("Credit: Outage", -500), ("Credit: Welcome", -2000)]
-    assert acme.disproved() == []
 
 
 def test_a_tenant_on_hold_takes_credit_on_its_drafts_once(acme: World) -> None:
