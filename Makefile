@@ -1,4 +1,4 @@
-# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | einvoice | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | einvoice | test-clickhouse | test-spark | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -8,10 +8,13 @@ DEVELOPED := $(VENV)/.developed
 # The official validators of FOCUS files, each in an environment of its own: neither runs beside our pandas.
 FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
+# Engines that count usage: ClickHouse beside what the tests have; Spark as a server, its client is in DEVELOPED.
+CLICKHOUSE := $(subst .venv,.venv-clickhouse,$(VENV))
+SPARK := $(subst .venv,.venv-spark,$(VENV))
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus einvoice mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus einvoice test-clickhouse test-spark mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -80,6 +83,15 @@ focus: $(DEVELOPED) $(FOCUS_1_2)/.installed
 einvoice: $(DEVELOPED)
 	@test -n "$(RULES)" || { echo "make einvoice: Peppol's rules may not be handed on, so they are not here: get the resources of PINT A-NZ billing 1.1 from https://docs.peppol.eu/poac/aunz/pint-aunz/, and say make einvoice RULES=/path/to/trn-invoice/schematron" >&2; exit 1; }
 	@$(BIN)/pytest arcadia_pipelines_tests/documents/einvoice --rules "$(RULES)"
+
+# Whether ClickHouse counts usage as PostgreSQL does; in process, 150 MB.
+test-clickhouse: $(DEVELOPED) $(CLICKHOUSE)/.installed
+	@PYTHONPATH="$(CURDIR)/$(CLICKHOUSE)" $(BIN)/pytest arcadia_pipelines_tests/usage/engines/test_clickhouse.py
+
+# Whether Spark itself does: needs Java 17 or later, and 450 MB.
+test-spark: $(DEVELOPED) $(SPARK)/.installed
+	@command -v java > /dev/null || { echo "make test-spark: no java: run sudo apt-get install default-jre-headless" >&2; exit 1; }
+	@SPARK_PYTHON="$(CURDIR)/$(SPARK)/bin/python" $(BIN)/pytest arcadia_pipelines_tests/usage/engines/test_spark.py
 
 # Changes billing/ in a thousand ways, and looks whether its tests notice. See [tool.mutmut] in pyproject.toml.
 mutation: $(DEVELOPED)
@@ -157,6 +169,21 @@ $(FOCUS_1_2)/.installed: conformance/focus-1.2.lock
 	@$(FOCUS_1_2)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
+$(CLICKHOUSE)/.installed: conformance/clickhouse.lock $(DEVELOPED)
+	@echo "installing ClickHouse into $(CLICKHOUSE) (once)"
+	@rm -rf $(CLICKHOUSE)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(CLICKHOUSE) -r $<
+	@touch $@
+
+# Spark is published as source: what builds it comes first, from the same lock.
+$(SPARK)/.installed: conformance/spark.lock
+	@echo "installing Spark into $(SPARK) (once)"
+	@$(PYTHON) -m venv --clear $(SPARK)
+	@sed -n '/^setuptools==/,/[^\\]$$/p' $< > $(SPARK)/build.lock
+	@$(SPARK)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(SPARK)/build.lock
+	@$(SPARK)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-build-isolation -r $<
+	@touch $@
+
 $(SUPPLY_CHAIN)/.installed: supply_chain/tools.lock
 	@echo "installing the tools that look at the locks into $(SUPPLY_CHAIN) (once)"
 	@$(PYTHON) -m venv --clear $(SUPPLY_CHAIN)
@@ -171,6 +198,8 @@ lock:
 	$(PYTHON) supply_chain/locks.py rest requirements.lock requirements-dev.lock
 	uv pip compile --universal --python-version 3.11 --overrides conformance/focus-1.0.overrides --generate-hashes --no-header -o conformance/focus-1.0.lock conformance/focus-1.0.in
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in
+	uv pip compile --universal --python-version 3.11 --overrides conformance/clickhouse.overrides --generate-hashes --no-header -o conformance/clickhouse.lock conformance/clickhouse.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o conformance/spark.lock conformance/spark.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o supply_chain/tools.lock supply_chain/tools.in
 
 clean: down

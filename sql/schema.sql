@@ -874,6 +874,28 @@ end $$;
 
 COMMENT ON FUNCTION billing.new_partition(of_table text, month date) IS 'Makes a month''s partition of a month-sized table, bare and by itself, to be filled and then attached by attach_partition(). Runs as the owner of the tables.';
 
+CREATE TABLE billing.number_series (
+    is_one boolean DEFAULT true NOT NULL,
+    prefix text NOT NULL,
+    set_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT number_series_is_one_check CHECK (is_one),
+    CONSTRAINT number_series_prefix_check CHECK ((prefix ~ '^[A-Z]{2,8}[0-9]{0,4}$'::text))
+);
+
+COMMENT ON TABLE billing.number_series IS 'How the numbers of this database''s invoices begin, if not with INV: one row, or none. Set before the first number is given; never changed or deleted.';
+
+COMMENT ON COLUMN billing.number_series.is_one IS 'True: there is no second row.';
+
+COMMENT ON COLUMN billing.number_series.prefix IS 'Like SYD: numbers read SYD-202604-00001.';
+
+COMMENT ON COLUMN billing.number_series.set_at IS 'When.';
+
+CREATE FUNCTION billing.number_prefix() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN COALESCE((SELECT number_series.prefix FROM billing.number_series), 'INV'::text);
+
+COMMENT ON FUNCTION billing.number_prefix() IS 'How the numbers of this database''s invoices begin.';
+
 CREATE FUNCTION billing.partition_name(of_table text, month date) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3211,6 +3233,9 @@ ALTER TABLE ONLY billing.missing_tenant_acceptances
 ALTER TABLE ONLY billing.month_costs
     ADD CONSTRAINT month_costs_pkey PRIMARY KEY (period_start);
 
+ALTER TABLE ONLY billing.number_series
+    ADD CONSTRAINT number_series_pkey PRIMARY KEY (is_one);
+
 ALTER TABLE ONLY billing.passed_controls
     ADD CONSTRAINT passed_controls_pkey PRIMARY KEY (period_start, control);
 
@@ -3411,6 +3436,8 @@ CREATE TRIGGER lines_of_frozen_invoices_stay BEFORE DELETE OR UPDATE ON billing.
 CREATE TRIGGER manual_lines_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.manual_lines FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER missing_tenant_acceptances_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.missing_tenant_acceptances FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER number_series_stays BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.number_series FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER price_books_are_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.price_books FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 

@@ -8,7 +8,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from arcadia_pipelines import embedded
 from arcadia_pipelines.cli.console import ERR, OUT, say
 from arcadia_pipelines.settings import PROJECT, SHIPPED, Settings
-from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines.storage import database, migrations, operations
 
 
 @click.group()
@@ -54,6 +54,19 @@ def url() -> None:
     # Our own connections say besides how the embedded server may ask for the password (require_auth), which clients
     # older than libpq 16 do not understand.
     click.echo(settings.url() if settings.database_url else settings.url().partition("?")[0])
+
+
+@db.command(short_help="Settle how invoice numbers begin.")
+@click.argument("prefix")
+def series(prefix: str) -> None:
+    """Have the invoice numbers of this database begin with PREFIX, like SYD-202604-00001, instead of INV.
+
+    For a platform whose tenants are in several databases, which must not give a number twice. It is settled once,
+    before the first invoice has a number.
+    """
+    with database.exclusive_transaction(database.engine(Settings.from_environment().url())) as connection:
+        operations.set_number_series(connection, prefix)
+    say(f"invoice numbers of this database begin with {prefix}")
 
 
 @db.command(short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})

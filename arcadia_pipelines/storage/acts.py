@@ -99,6 +99,8 @@ class Numbers:
 
     last: int
     taken: tuple[int, ...] = ()
+    prefix: str = "INV"
+    """How a number begins (billing.number_series)."""
 
     @property
     def places(self) -> list[int]:
@@ -108,20 +110,21 @@ class Numbers:
     def after(self, count: int) -> "Numbers":
         """The series after `count` more numbers are issued."""
         last = self.last + count + sum(place <= count for place in self.places)
-        return Numbers(last, tuple(number for number in self.taken if number > last))
+        return Numbers(last, tuple(number for number in self.taken if number > last), self.prefix)
 
 
 def numbers(connection: Connection, month: BillingMonth) -> Numbers:
-    """The month's series as it is now. A number reads INV-YYYYMM-NNNNN."""
-    series = _series(month)
+    """The month's series as it is now. A number reads INV-YYYYMM-NNNNN, or has the database's own prefix."""
+    prefix = connection.exec_driver_sql("select billing.number_prefix()").scalar_one()
+    series = _series(prefix, month)
     parameters = {"month": month.start, "series": series, "pattern": f"^{series}([0-9]{{5}}|[1-9][0-9]{{5,8}})$"}
     last = int(connection.exec_driver_sql(_LAST_NUMBER, parameters).scalar_one())
     taken = connection.exec_driver_sql(_TAKEN, {**parameters, "last": last}).scalars()
-    return Numbers(last, tuple(taken))
+    return Numbers(last, tuple(taken), prefix)
 
 
-def _series(month: BillingMonth) -> str:
-    return f"INV-{month.start:%Y%m}-"
+def _series(prefix: str, month: BillingMonth) -> str:
+    return f"{prefix}-{month.start:%Y%m}-"
 
 
 def act_parameters(
@@ -132,7 +135,7 @@ def act_parameters(
         "last": left.last,
         "taken": left.places,
         "month": month.start,
-        "series": _series(month),
+        "series": _series(left.prefix, month),
         "operator": author.operator,
         "reason": author.reason,
         "run": author.run_id,

@@ -5,6 +5,7 @@ Belongs here: the acts, each in the transaction that it is given, with its event
 """
 
 import datetime as dt
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -291,6 +292,27 @@ def _change_holds(
     connection.exec_driver_sql(statement, parameters)
     connection.exec_driver_sql(_EVENT, parameters)
     return [dict(row) for row in connection.exec_driver_sql(_DRAFTS_OF, parameters).mappings()]
+
+
+_SET_SERIES = """
+    insert into billing.number_series (prefix)
+    select %(prefix)s where not exists (select from billing.tenant_invoices where invoice_number is not null)
+    on conflict do nothing
+"""
+
+
+def set_number_series(connection: Connection, prefix: str) -> None:
+    """Have this database's invoice numbers begin with a prefix like SYD instead of INV. Raises OperationRefused.
+
+    The transaction must be database.exclusive_transaction(): no month gives numbers meanwhile.
+    """
+    if not re.fullmatch(r"[A-Z]{2,8}[0-9]{0,4}", prefix, re.ASCII):
+        raise OperationRefused(
+            f"{prefix!r} is no prefix: write 2 to 8 capitals, and up to 4 digits after them, like SYD"
+        )
+    if not connection.exec_driver_sql(_SET_SERIES, {"prefix": prefix}).rowcount:
+        now = connection.exec_driver_sql("select billing.number_prefix()").scalar_one()
+        raise OperationRefused(f"numbers begin with {now}: that is settled once, before the first invoice has a number")
 
 
 def on_hold(connection: Connection) -> Series:

@@ -8,6 +8,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.storage import acts, database, streams
+from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.world import World, check_alone, failed_checks, failures, materialize, uid
 
 WRITTEN = """
@@ -638,3 +639,14 @@ def test_unbilled_usage_that_is_there_twice_or_lost_is_noticed(world: World, cor
     assert offenders(world, "usage_is_conserved") == 0
     world.tamper(corruption)
     assert offenders(world, "usage_is_conserved") == 1
+
+
+def test_a_database_may_have_a_number_series_of_its_own(world: World, arcadia: Call) -> None:
+    """Settled once, before the first number is given; the audit expects it then."""
+    refused(arcadia("db", "series", "syd-1"), "'syd-1' is no prefix")
+    assert arcadia("db", "series", "SYD2").out == "invoice numbers of this database begin with SYD2\n"
+    world.pilot()
+    world.publish("2026-04")
+    assert world.query("select invoice_number from billing.tenant_invoices") == [("SYD2-202604-00001",)]
+    assert not world.finds("numbers_have_no_gap", "2026-04")
+    refused(arcadia("db", "series", "MEL"), "numbers begin with SYD2: that is settled once")

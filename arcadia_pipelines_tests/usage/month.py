@@ -4,7 +4,10 @@ import random
 from decimal import Decimal
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines_tests.world import World, uid
+from arcadia_pipelines.month import steps
+from arcadia_pipelines.storage import counts, database
+from arcadia_pipelines.usage import sources
+from arcadia_pipelines_tests.world import World
 
 APRIL = BillingMonth.parse("2026-04")
 _EDGES = (
@@ -56,4 +59,8 @@ def invoices(world: World) -> list[tuple[object, ...]]:
     return world.query("select tenant_id, total_cents, content_sha256 from billing.tenant_invoices order by 1")
 
 
-__all__ = ["APRIL", "hard_april", "invoices", "rows", "uid"]
+def freeze(world: World) -> tuple[bool, sources.Pin | None]:
+    """Freeze April from the source that the environment names: whether any row differs, and what was counted."""
+    with database.month_at_an_instant(world.engine(), APRIL) as connection:
+        frozen = steps.freeze(connection, APRIL, "run", sources.configured())
+        return frozen.changed, counts.pin(connection, APRIL)

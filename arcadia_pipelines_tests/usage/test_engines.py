@@ -4,33 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
-from arcadia_pipelines.month import steps
-from arcadia_pipelines.storage import counts, database
-from arcadia_pipelines.usage import loaders, sources
 from arcadia_pipelines_tests.command_line import Call, refused
-from arcadia_pipelines_tests.usage.month import APRIL, hard_april, rows
+from arcadia_pipelines_tests.usage.month import freeze, rows
 from arcadia_pipelines_tests.usage.servers import lake, sail
 from arcadia_pipelines_tests.world import World
-
-
-@pytest.fixture
-def april(world: World, tmp_path: Path) -> list[tuple[object, ...]]:
-    """The hard April as the table has it, frozen; its records are in usage/*.parquet, and no longer in the table."""
-    hard_april(world)
-    with database.month_at_an_instant(world.engine(), APRIL) as connection:
-        steps.freeze(connection, APRIL, "run", None)
-        loaders.write(counts.records(connection, APRIL), APRIL, f"parquet:{tmp_path}/usage")
-    world.query("delete from cloud.usage_records")
-    return rows(world)
-
-
-def freeze(world: World) -> tuple[bool, sources.Pin | None]:
-    """Freeze April from the source that the environment names: whether any row differs, and what was counted."""
-    with database.month_at_an_instant(world.engine(), APRIL) as connection:
-        frozen = steps.freeze(connection, APRIL, "run", sources.configured())
-        return frozen.changed, counts.pin(connection, APRIL)
 
 
 def test_a_cluster_counts_as_the_table_does(

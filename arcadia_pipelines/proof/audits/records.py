@@ -170,26 +170,29 @@ AUDITS = [
     audit(
         "numbers",
         "numbers_have_no_gap",
-        "The numbers that the month's invoices were given are INV-YYYYMM-00001 and so on: no gap but where another "
-        "system has taken the number, and none without its invoice. Other systems' numbers are left alone.",
+        "The numbers that the month's invoices were given are INV-YYYYMM-00001 and so on, or with the database's own "
+        "prefix: no gap but where another system has taken the number, and none without its invoice. Other systems' "
+        "numbers are left alone.",
         "An invoice was deleted or renumbered outside the pipeline: invoice_events says which it was.",
         """
-            with numbers as (
+            with series as (
+                select billing.number_prefix() || '-' || to_char(%(month)s::date, 'YYYYMM') || '-' as name
+            ),
+            numbers as (
                 select invoice_number, max(tenant_id) as tenant_id, bool_or(stands) as stands, bool_or(given) as given
                 from (
                     select invoice_number, tenant_id, true as stands, false as given from billing.tenant_invoices
                     where invoice_number is not null
                       and (period_start = %(month)s
-                           or invoice_number between 'INV-' || to_char(%(month)s::date, 'YYYYMM') || '-00000'
-                                                 and 'INV-' || to_char(%(month)s::date, 'YYYYMM') || '-999999999')
+                           or invoice_number between (select name from series) || '00000'
+                                                 and (select name from series) || '999999999')
                     union all
                     select distinct invoice_number, tenant_id, false, event = 'issued' from billing.invoice_events
                     where period_start = %(month)s and invoice_number is not null
                 ) n group by 1
             ),
             counted as (
-                select *, case when invoice_number ~ ('^INV-' || to_char(%(month)s::date, 'YYYYMM')
-                                                      || '-([0-9]{5}|[1-9][0-9]{5,8})$')
+                select *, case when invoice_number ~ ('^' || (select name from series) || '([0-9]{5}|[1-9][0-9]{5,8})$')
                                then split_part(invoice_number, '-', 3)::integer end as place
                 from numbers
             )

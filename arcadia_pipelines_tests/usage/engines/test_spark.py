@@ -1,0 +1,53 @@
+"""Spark itself, with Java: `make test-spark`."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from arcadia_pipelines_tests.usage.month import freeze, rows
+from arcadia_pipelines_tests.world import World
+
+_SERVER = """
+import sys
+from pyspark.sql import SparkSession
+spark = (
+    SparkSession.builder.master("local[2]")
+    .config("spark.plugins", "org.apache.spark.sql.connect.SparkConnectPlugin")
+    .config("spark.connect.grpc.binding.port", sys.argv[1])
+    .config("spark.sql.session.timeZone", "Australia/Sydney")
+    .config("spark.ui.enabled", "false")
+    .getOrCreate()
+)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A Spark Connect server, whose own zone is Sydney's; SPARK_PYTHON is the Python of an environment that has it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = int(free.getsockname()[1])
+    command = [os.environ["SPARK_PYTHON"], "-c", _SERVER, str(number)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"}) as server:
+        while server.poll() is None:
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", number)) == 0:
+                    break
+            time.sleep(0.1)
+        yield number
+        server.terminate()
+
+
+def test_spark_counts_as_the_table_does(
+    world: World, april: list[tuple[object, ...]], port: int, tmp_path: Path, in_environment: Callable[..., None]
+) -> None:
+    in_environment(ARCADIA_USAGE_URL=f"sc://127.0.0.1:{port}?table=parquet.`{tmp_path}/usage`")
+    assert not freeze(world)[0]
+    assert (len(april) > 40, rows(world)) == (True, april)
+    assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}
