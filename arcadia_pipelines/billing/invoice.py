@@ -1,7 +1,7 @@
-"""Invoices from quote lines: their order, their GST line, their totals and their hashes.
+"""Invoices from quote lines: their order, their GST line, their totals.
 
-Belongs here: what stands on an invoice. Does not: what a deployment costs (quote.py), what becomes of an invoice that
-exists already (reconcile.py), numbers and dates (storage/publication.py).
+Belongs here: what stands on an invoice. Does not: what a deployment costs (quote.py), an invoice's hashes (content.py),
+what becomes of one that exists already (reconcile.py), numbers and dates (storage/publication.py).
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from arcadia_pipelines.billing import credits, faults, gst
+from arcadia_pipelines.billing import content, credits, faults, gst
 from arcadia_pipelines.billing.commitments import COMMITMENTS, commitment_lines
 from arcadia_pipelines.billing.credits import GRANTS, MANUAL_LINES
 from arcadia_pipelines.billing.discounts import DISCOUNTS, discount_lines
@@ -23,7 +23,6 @@ from arcadia_pipelines.billing.money import (
     ONE,
     QUANTITY,
     TEXT,
-    WHOLE,
     Column,
     Series,
     exact,
@@ -179,8 +178,8 @@ def totals(lines: pd.DataFrame, tenants: pd.DataFrame, month: BillingMonth) -> p
     invoices = with_columns(
         invoices,
         subtotal_cents=pc.subtract(invoices["total_cents"], invoices["tax_cents"]),
-        content_sha256=_hashes(invoices, month),
-        lines_sha256=pa.array(map(_sha256, invoices["lines"].cast(pa.binary()).to_pylist()), TEXT),
+        content_sha256=content.hashes(invoices, month),
+        lines_sha256=content.line_hashes(invoices),
     )
     return to_pandas(invoices.select(INVOICES.names).sort_by("tenant_id").cast(INVOICES))
 
@@ -330,8 +329,8 @@ def _sums(lines: pa.Table) -> pa.Table:
         {
             "id": lines["invoice_id"],
             "rank": _ranks(lines["invoice_id"]),
-            "content": _content(lines),
-            "line": _as_read(lines),
+            "content": content.billed(lines),
+            "line": content.as_read(lines),
             "line_no": lines["line_no"],
             "total_cents": lines["amount_cents"],
             "tax_cents": pc.if_else(pc.equal(lines["kind"], "tax"), lines["amount_cents"], 0),
@@ -357,66 +356,3 @@ def _sums(lines: pa.Table) -> pa.Table:
             "lines": joined("line", by="line_no"),
         }
     )
-
-
-def _content(lines: pa.Table) -> Column:
-    """What each line bills, as a text.
-
-    Without the deployment's name and the line's place, which follows from it: a renamed deployment bills the same.
-    """
-    fields = [
-        lines["deployment_id"],
-        lines["kind"],
-        lines["resource_kind"],
-        lines["description"],
-        _digits(lines["qty"]),
-        lines["unit"],
-        _digits(lines["unit_price_cents"]),
-        lines["amount_cents"].cast(TEXT),
-        lines["meta"],
-    ]
-    content = pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="\x00")
-    return text(content, _divisor(lines))
-
-
-def _as_read(lines: pa.Table) -> Column:
-    """Each line whole, as a reader sees it: one text that no other line has, as SQL's billing.line_text() has it.
-
-    How long they are keeps texts apart that could hold anything.
-    """
-    texts = [lines[name] for name in ("resource_kind", "description", "unit", "deployment_name")]
-    fields = [
-        lines["line_no"].cast(TEXT),
-        lines["kind"],
-        _digits(lines["qty"]),
-        _digits(lines["unit_price_cents"]),
-        lines["amount_cents"].cast(TEXT),
-        lines["meta"],
-        *(pc.utf8_length(column).cast(TEXT) for column in texts),
-        text(*(column.fill_null("") for column in texts)),
-    ]
-    as_read = pc.binary_join_element_wise(*fields, "\x1f", null_handling="replace", null_replacement="")
-    return text(as_read, _divisor(lines))
-
-
-def _divisor(lines: pa.Table) -> Column | str:
-    """How each line ends that has another price_per than 1: what was billed before there were any reads as it did."""
-    is_one = pc.equal(lines["price_per"], ONE)
-    return "" if pc.all(is_one).as_py() else pc.if_else(is_one, "", text("\x1f", _digits(lines["price_per"])))
-
-
-def _hashes(invoices: pa.Table, month: BillingMonth) -> Column:
-    """SHA-256 of what each invoice bills to whom."""
-    reason = invoices["gst_free_reason"].fill_null("")
-    heads = text(invoices["tenant_id"], f"\x1f{month.key}\x1fAUD\x1f", reason, "\x1e")
-    parts = zip(*(column.cast(pa.binary()).to_pylist() for column in (heads, invoices["content"])), strict=True)
-    return pa.array([_sha256(head + content) for head, content in parts], TEXT)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _digits(column: Column) -> Column:
-    """Decimals' digits without the point: one spelling per value, where Arrow's own text has 7.4E-7 beside 0.744."""
-    return column.combine_chunks().view(WHOLE).cast(TEXT)
