@@ -107,6 +107,15 @@ def issued(connection: Connection, invoices: Collection[UUID]) -> list[UUID]:
     return list(connection.exec_driver_sql(query, {"ids": list(invoices)}).scalars())
 
 
+_TO_CHANGE = """
+    insert into changes (action, id, tenant_id, place)
+    select %(action)s, id, tenant_id,
+           case when %(action)s = 'issue' and invoice_number is null then
+               row_number() over (partition by invoice_number is null order by tenant_id collate "C") end
+    from billing.tenant_invoices where id = any(%(ids)s) and period_start = %(month)s
+"""
+
+
 def change(
     connection: Connection,
     act: Act,
@@ -118,7 +127,27 @@ def change(
 
     The transaction must hold the lock of each of the months. Raises OperationRefused.
     """
-    targets = connection.exec_driver_sql(_TARGETS, {"ids": list(invoices)}).mappings().all()
+    ids = list(invoices)
+    _refuse(connection, act, ids, paid_at)
+    if act in (REOPEN, WITHDRAW):
+        _take_back(connection, act, ids)
+    connection.exec_driver_sql(CHANGES)
+    done: list[Row] = []
+    for month in sorted(set(invoices.values())):
+        parameters = act_parameters(month, author, numbers(connection, month), paid_at)
+        connection.exec_driver_sql("truncate changes")
+        connection.exec_driver_sql(_TO_CHANGE, {"action": act.action, "ids": ids, "month": month.start})
+        for statement in (CHANGE_STATUS, RECORD):
+            connection.exec_driver_sql(statement, parameters)
+        done += [dict(row) for row in connection.exec_driver_sql(_DONE, parameters).mappings()]
+        if act in (ISSUE, VOID, PAY):
+            outbox.enqueue(connection, month, [invoice for invoice, of in invoices.items() if of == month])
+    return done
+
+
+def _refuse(connection: Connection, act: Act, ids: Sequence[UUID], paid_at: dt.datetime | None) -> None:
+    """Raise OperationRefused unless the act may be done to each of the invoices."""
+    targets = connection.exec_driver_sql(_TARGETS, {"ids": ids}).mappings().all()
     for row in targets:
         _refuse_state(act, row)
         _refuse_day(row, paid_at)
@@ -132,29 +161,8 @@ def change(
     if act is ISSUE:
         for row in targets:
             _refuse_tenant(row)
-        _refuse_elsewhere(connection, list(invoices))
-        _refuse_outdated(connection, list(invoices))
-    if act in (REOPEN, WITHDRAW):
-        _take_back(connection, act, list(invoices))
-    connection.exec_driver_sql(CHANGES)
-    done: list[Row] = []
-    for month in sorted(set(invoices.values())):
-        parameters = act_parameters(month, author, numbers(connection, month), paid_at)
-        connection.exec_driver_sql("truncate changes")
-        connection.exec_driver_sql(
-            "insert into changes (action, id, tenant_id, place)"
-            " select %(action)s, id, tenant_id,"
-            "        case when %(action)s = 'issue' and invoice_number is null then"
-            '            row_number() over (partition by invoice_number is null order by tenant_id collate "C") end'
-            " from billing.tenant_invoices where id = any(%(ids)s) and period_start = %(month)s",
-            {"action": act.action, "ids": list(invoices), "month": month.start},
-        )
-        for statement in (CHANGE_STATUS, RECORD):
-            connection.exec_driver_sql(statement, parameters)
-        done += [dict(row) for row in connection.exec_driver_sql(_DONE, parameters).mappings()]
-        if act in (ISSUE, VOID, PAY):
-            outbox.enqueue(connection, month, [invoice for invoice, of in invoices.items() if of == month])
-    return done
+        _refuse_elsewhere(connection, ids)
+        _refuse_outdated(connection, ids)
 
 
 def _take_back(connection: Connection, act: Act, invoices: Sequence[UUID]) -> None:
