@@ -113,7 +113,8 @@ def launch(writer: Writer) -> Any:
     job = ("job", "launch", "-w", str(PROJECT / "workspace.yaml"), "-j", "month_end", "--tags", tags)
     done = subprocess.run([program("dagster"), *job], capture_output=True, text=True, timeout=COMMAND_SECONDS)
     if done.returncode:
-        raise Ended(KILLED if done.returncode < 0 else FAILED, in_one_line(done.stderr.strip().splitlines()[-1:][0]))
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}, and not a word"]
+        raise Ended(KILLED if done.returncode < 0 else FAILED, in_one_line(said[-1]))
     return True
 
 
