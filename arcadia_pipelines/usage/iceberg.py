@@ -42,7 +42,7 @@ class IcebergTable:
 
     def types(self) -> Mapping[str, str]:
         """The columns' types at the snapshot."""
-        snapshot = self._table.snapshot_by_id(self.pin["snapshot"]) if self.pin["snapshot"] is not None else None
+        snapshot = self._table.snapshot_by_id(self.pin["snapshot"])
         schema = self._table.schemas()[snapshot.schema_id] if snapshot and snapshot.schema_id is not None else None
         return types_of((schema or self._table.schema()).as_arrow())
 
@@ -52,20 +52,14 @@ class IcebergTable:
 
     def run(self, sql: str, month: BillingMonth) -> pa.Table:
         """What the SQL selects of the records, which are read from the lake for each question."""
-        if self.pin["snapshot"] is None:
-            self._duck.register(expressions.RECORDS, RECORDS.empty_table())
-        else:
-            scan = self._table.scan(
-                _around(month), selected_fields=tuple(RECORDS.names), snapshot_id=self.pin["snapshot"]
-            )
-            self._duck.register(expressions.RECORDS, scan.to_arrow_batch_reader())
+        scan = self._table.scan(_around(month), selected_fields=tuple(RECORDS.names), snapshot_id=self.pin["snapshot"])
+        self._duck.register(expressions.RECORDS, scan.to_arrow_batch_reader())
         return self._duck.sql(sql).to_arrow_table()
 
     def has_changed(self) -> str | None:
         """Whether the snapshot has expired; while it is there, it does not change."""
-        pinned = self.pin["snapshot"]
-        is_there = pinned is None or self._table.refresh().snapshot_by_id(pinned) is not None
-        return None if is_there else f"snapshot {pinned} has expired"
+        is_there = self._table.refresh().snapshot_by_id(self.pin["snapshot"]) is not None
+        return None if is_there else f"snapshot {self.pin['snapshot']} has expired"
 
 
 @contextmanager
@@ -73,10 +67,10 @@ def _opened(url: str, catalogue: str, name: str, pin: Pin | None) -> Iterator[Ic
     configured: Any = Config().get_catalog_config(catalogue) or {}  # as it is now, and not when PyIceberg was imported
     table = load_catalog(catalogue, **configured).load_table(name)
     newest = table.current_snapshot()
+    if newest is None:  # else a month of no usage at all would be invoiced
+        raise UsageSourceError(f"{url} has no snapshot: nothing was ever written to it")
     with duck.connection() as connection:
-        yield IcebergTable(
-            pin or {"source": url, "snapshot": newest.snapshot_id if newest else None}, connection, table
-        )
+        yield IcebergTable(pin or {"source": url, "snapshot": newest.snapshot_id}, connection, table)
 
 
 def _around(month: BillingMonth) -> str:

@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.usage import duck, expressions
-from arcadia_pipelines.usage.contract import RECORDS, UsageSourceError, misfits, types_of
+from arcadia_pipelines.usage.contract import UsageSourceError, misfits, types_of
 
 Pin = dict[str, Any]
 _TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -53,7 +53,7 @@ class ParquetFiles:
                     f"{file['name']} of {self.pin['source']} does not fit the contract (docs/usage.md):"
                     f" {'; '.join(faults)}"
                 )
-        return found or types_of(RECORDS)
+        return found
 
     def give(self, name: str, rows: pa.Table) -> None:
         """The rows, in this process's memory."""
@@ -61,10 +61,8 @@ class ParquetFiles:
 
     def run(self, sql: str, month: BillingMonth) -> pa.Table:
         """What the SQL selects of the records of all files."""
-        if paths := [self._path(file["name"]) for file in self.pin["files"]]:
-            self._duck.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view(expressions.RECORDS)
-        else:
-            self._duck.register(expressions.RECORDS, RECORDS.empty_table())
+        paths = [self._path(file["name"]) for file in self.pin["files"]]
+        self._duck.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view(expressions.RECORDS)
         return self._duck.sql(sql).to_arrow_table()
 
     def has_changed(self) -> str | None:
@@ -97,10 +95,13 @@ def _opened(url: str, address: str, pin: Pin | None) -> Iterator[ParquetFiles]:
     root = root.rstrip("/")
     if not files.isdir(root):
         raise UsageSourceError(f"{url}: there is no such folder")
+    counted_from = pin or {"source": url, "files": _listed(files, root)}
+    if not counted_from["files"]:  # else a month of no usage at all would be invoiced
+        raise UsageSourceError(f"{url} has no *.parquet files: write them, or correct ARCADIA_USAGE_URL")
     with duck.connection() as connection:
         if not _is_local(files):
             connection.register_filesystem(files)
-        yield ParquetFiles(pin or {"source": url, "files": _listed(files, root)}, connection, files, root)
+        yield ParquetFiles(counted_from, connection, files, root)
 
 
 def _listed(files: fsspec.AbstractFileSystem, root: str) -> list[Pin]:

@@ -140,6 +140,8 @@ def test_records_that_come_later_are_added_and_those_that_vanish_stop_the_month(
     assert lines(world)[1] == ("Overage: h", 15, 30)
     (folder / "a.parquet").unlink()
     assert "frozen usage of 2026-04 has vanished" in world.stopped("2026-04")
+    (folder / "b.parquet").unlink()
+    assert "has no *.parquet files" in world.stopped("2026-04")
     assert lines(world)[1] == ("Overage: h", 15, 30)
 
 
@@ -217,6 +219,11 @@ def test_a_file_that_is_half_written_stops_the_month_in_one_line(world: World, f
     checked = arcadia("usage", "check", "2026-04")
     refused(checked, "b.parquet", "is no whole Parquet file")
     assert "is no whole Parquet file" in world.stopped("2026-04")
+
+
+def test_an_empty_folder_stops_the_month_as_everybody_would_be_billed_for_no_usage(world: World, folder: Path) -> None:
+    shop(world)
+    assert world.stopped("2026-04").startswith(f"parquet:{folder} has no *.parquet files")
 
 
 def test_a_folder_that_is_not_there_and_a_kind_that_nobody_knows_are_refused(arcadia: Call) -> None:
