@@ -1,4 +1,4 @@
-# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | check | docs | schema | audit-deps | sbom | focus | einvoice | test-clickhouse | test-spark | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | test-tryton | check | docs | schema | audit-deps | sbom | focus | einvoice | test-clickhouse | test-spark | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -11,10 +11,12 @@ FOCUS_1_2 := .venv-focus-1.2
 # Engines that count usage: ClickHouse beside what the tests have; Spark as a server, its client is in DEVELOPED.
 CLICKHOUSE := $(subst .venv,.venv-clickhouse,$(VENV))
 SPARK := $(subst .venv,.venv-spark,$(VENV))
+# A ledger that finance may be, as a server of its own; nothing of it is imported.
+TRYTON := $(subst .venv,.venv-tryton,$(VENV))
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy check docs schema audit-deps sbom focus einvoice test-clickhouse test-spark mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy test-tryton check docs schema audit-deps sbom focus einvoice test-clickhouse test-spark mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -48,6 +50,10 @@ test-ui: $(DEVELOPED)
 # The systemd units of deploy/, by systemd-analyze.
 test-deploy: $(DEVELOPED)
 	@$(BIN)/pytest arcadia_pipelines_tests/deploy
+
+# Invoices in the books of a real Tryton, which runs beside the tests, on their PostgreSQL.
+test-tryton: $(DEVELOPED) $(TRYTON)/.installed
+	@$(BIN)/pytest arcadia_pipelines_tests/finance/tryton --tryton $(TRYTON)/bin
 
 check: $(DEVELOPED)
 	@$(BIN)/ruff check .
@@ -184,6 +190,12 @@ $(SPARK)/.installed: conformance/spark.lock
 	@$(SPARK)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-build-isolation -r $<
 	@touch $@
 
+$(TRYTON)/.installed: conformance/tryton.lock
+	@echo "installing Tryton into $(TRYTON) (once)"
+	@$(PYTHON) -m venv --clear $(TRYTON)
+	@$(TRYTON)/bin/pip install --quiet --disable-pip-version-check --compile --no-deps --require-hashes -r $<
+	@touch $@
+
 $(SUPPLY_CHAIN)/.installed: supply_chain/tools.lock
 	@echo "installing the tools that look at the locks into $(SUPPLY_CHAIN) (once)"
 	@$(PYTHON) -m venv --clear $(SUPPLY_CHAIN)
@@ -200,6 +212,7 @@ lock:
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in
 	uv pip compile --universal --python-version 3.11 --overrides conformance/clickhouse.overrides --generate-hashes --no-header -o conformance/clickhouse.lock conformance/clickhouse.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o conformance/spark.lock conformance/spark.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o conformance/tryton.lock conformance/tryton.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o supply_chain/tools.lock supply_chain/tools.in
 
 clean: down

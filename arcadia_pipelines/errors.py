@@ -46,6 +46,7 @@ is, with exit code 1.
         DoubtfulRate                costs/fx_rates.py
         EmbeddedError               embedded.py
         FinanceError                finance/client.py
+            CallFailed              finance/tryton/rpc.py
         InvalidToken                api/auth.py
         KeysUnavailable             api/auth.py
         MailServerError             documents/mail.py

@@ -100,8 +100,9 @@ class Settings:
     """The token that the provider's bills are fetched with; without it they are imported."""
     digitalocean_url: str = "https://api.digitalocean.com"
     finance_url: str | None = None
-    """Where finance takes invoices; None: it is told nothing."""
+    """Where finance takes invoices, tryton+https://... if it is Tryton; None: it is told nothing."""
     finance_token: str | None = field(default=None, repr=False)
+    """A bearer token; for Tryton, user:password."""
     usage_url: str | None = field(default=None, repr=False)
     """Where usage is, if not in cloud.usage_records: see usage/sources.py."""
     finance_hold: bool = False
@@ -135,7 +136,7 @@ class Settings:
             smtp_url=_mail_server("ARCADIA_SMTP_URL"),
             digitalocean_token=(os.environ.get("ARCADIA_DIGITALOCEAN_TOKEN") or "").strip() or None,
             digitalocean_url=_web_address("ARCADIA_DIGITALOCEAN_URL", is_base=True) or cls.digitalocean_url,
-            finance_url=_web_address("ARCADIA_FINANCE_URL", is_base=True),
+            finance_url=_web_address("ARCADIA_FINANCE_URL", is_base=True, kinds=("tryton",)),
             finance_token=(os.environ.get("ARCADIA_FINANCE_TOKEN") or "").strip() or None,
             usage_url=(os.environ.get("ARCADIA_USAGE_URL") or "").strip() or None,
             finance_hold=_truth("ARCADIA_FINANCE_HOLD"),
@@ -177,15 +178,16 @@ def _header_name(variable: str) -> str | None:
     return text or None
 
 
-def _web_address(variable: str, is_base: bool = False) -> str | None:
-    """An http or https URL; a base, which paths are added to, has no query, and loses the slash at its end.
+def _web_address(variable: str, is_base: bool = False, kinds: tuple[str, ...] = ()) -> str | None:
+    """An http or https URL, or `kind+https`; a base, which paths are added to, has no query and no slash at its end.
 
     The error does not repeat the value: it may be a secret in the wrong variable.
     """
     text = (os.environ.get(variable) or "").strip()
     with suppress(ValueError):  # an invalid port, or brackets around what is not an IPv6 address
         parts = urlsplit(text)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        kind, _, scheme = parts.scheme.rpartition("+")
+        is_one = kind in ("", *kinds) and scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         if not text or (is_one and not re.search(r"[\s?#]" if is_base else r"\s", text)):
             return (text.rstrip("/") if is_base else text) or None
     raise SettingsError(f"{variable} is not a web address: write one like https://dagster.example.com")

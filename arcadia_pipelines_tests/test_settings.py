@@ -238,6 +238,20 @@ def test_an_invalid_web_address_is_refused(monkeypatch: pytest.MonkeyPatch, vari
     assert "secret" not in str(refused.value)
 
 
+def test_finance_may_be_tryton_and_nothing_else_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCADIA_FINANCE_URL", "tryton+https://tryton.example.com/books/")
+    assert Settings.from_environment().finance_url == "tryton+https://tryton.example.com/books"
+    for variable, written in (
+        ("ARCADIA_FINANCE_URL", "sage+https://sage.example.com"),
+        ("ARCADIA_FINANCE_URL", "tryton+ftp://tryton.example.com"),
+        ("ARCADIA_UI_URL", "tryton+https://tryton.example.com"),
+    ):
+        monkeypatch.setenv(variable, written)
+        with pytest.raises(SettingsError, match=f"^{variable} is not a web address"):
+            Settings.from_environment()
+        monkeypatch.delenv(variable)
+
+
 @pytest.mark.parametrize("written", ["hooks.example.com/arcadia", "/", "yes", "#alerts", "mailto:ada@example.com"])
 def test_a_webhook_that_is_not_a_url_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """At the start, not when the first alert is lost."""

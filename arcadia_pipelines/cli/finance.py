@@ -13,7 +13,7 @@ from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine, print_table, say, to_json
 from arcadia_pipelines.finance import outbox as draining
-from arcadia_pipelines.finance.client import Client
+from arcadia_pipelines.finance.ledgers import ledger_of
 from arcadia_pipelines.finance.outbox import Drained
 from arcadia_pipelines.finance.reconcile import FAULTS, Reconciled, reconcile
 from arcadia_pipelines.settings import Settings
@@ -37,7 +37,7 @@ def push(month: BillingMonth | None, refused: bool, as_json: bool) -> None:
 
     What is held back (ARCADIA_FINANCE_HOLD) is let go, and what waits to be tried again is tried at once.
     """
-    with Client(Settings.from_environment()) as client:
+    with ledger_of(Settings.from_environment()) as client:
         on = _migrated()
         months, told = _months(on, month), Drained()
         with ERR.status("") as status:
@@ -104,7 +104,7 @@ def compare(month: BillingMonth | None, dry_run: bool, as_json: bool) -> None:
 
     Exits with 1 if an invoice is missing there, is extra, or differs.
     """
-    with Client(Settings.from_environment()) as client:
+    with ledger_of(Settings.from_environment()) as client:
         on = _migrated()
         with ERR.status("asking finance"):
             found = [reconcile(on, client, each, dry_run=dry_run) for each in _months(on, month)]

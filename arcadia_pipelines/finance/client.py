@@ -5,7 +5,7 @@ Belongs here: requests, answers, and what a failed call leaves unknown. Does not
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Self
@@ -20,6 +20,7 @@ from arcadia_pipelines.settings import USER_AGENT, Settings
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
+UNSET = "ARCADIA_FINANCE_URL is not set: finance is told nothing"
 _REFUSES = (409, 412, 422)
 """Not taken, and the same again will not be taken either."""
 _MAY_HAVE_DONE_IT = 500
@@ -61,31 +62,19 @@ class Answer:
     """Seconds that finance asks to wait."""
     etag: str | None = None
     """The version, as the document or the header has it."""
+    status: int | None = None
+    """HTTP's, if there was an answer."""
 
 
 class Client:
     """Calls finance; one for all threads of a drain. Close it, or use it as a context."""
 
     def __init__(self, settings: Settings, read_seconds: float = READ_SECONDS, connections: int = 8) -> None:
-        url = settings.finance_url
+        url, token = settings.finance_url, settings.finance_token
         if not url:
-            raise FinanceError("ARCADIA_FINANCE_URL is not set: finance is told nothing")
-        parts = urlsplit(url)
-        if (
-            settings.finance_token
-            and parts.scheme == "http"
-            and parts.hostname not in ("127.0.0.1", "localhost", "::1")
-        ):
-            raise FinanceError("ARCADIA_FINANCE_URL must be an https address: the token is sent there")
-        headers = {"User-Agent": USER_AGENT}
-        if settings.finance_token:
-            headers["Authorization"] = f"Bearer {settings.finance_token}"
-        self._http = httpx.Client(
-            base_url=f"{url}/income/v1/",
-            headers=headers,
-            timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
+            raise FinanceError(UNSET)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = opened(f"{url}/income/v1/", token, read_seconds, connections, headers)
 
     def __enter__(self) -> Self:
         return self
@@ -144,15 +133,43 @@ class Client:
         query: dict[str, str] | None = None,
         absent: tuple[int, ...] = (404,),
     ) -> Answer:
-        sent = {**(headers or {}), **({"Content-Type": "application/json"} if payload is not None else {})}
-        content = payload.encode() if payload is not None else None
-        try:
-            response = self._http.request(method, path, content=content, headers=sent, params=query)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return Answer(Known.NOT_DONE, {}, f"cannot be reached ({_said(error)})")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Answer(Known.NOTHING, {}, f"the connection was lost ({_said(error)})")
-        return _understood(response, absent)
+        return call(self._http, method, path, payload, headers, query, absent)
+
+
+def opened(
+    url: str, token: str | None, read_seconds: float, connections: int, headers: dict[str, str] | None = None
+) -> httpx.Client:
+    """What connects to the base URL; refuses one where the token would be read on its way."""
+    parts = urlsplit(url)
+    if token and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise FinanceError("ARCADIA_FINANCE_URL must be an https address: the token is sent there")
+    return httpx.Client(
+        base_url=url,
+        headers={"User-Agent": USER_AGENT, **(headers or {})},
+        timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+    )
+
+
+def call(
+    http: httpx.Client,
+    method: str,
+    path: str,
+    payload: str | None = None,
+    headers: dict[str, str] | None = None,
+    query: dict[str, str] | None = None,
+    absent: tuple[int, ...] = (404,),
+) -> Answer:
+    """One request, and what is known after it; never raises for what the network or the other side does."""
+    sent = {**(headers or {}), **({"Content-Type": "application/json"} if payload is not None else {})}
+    content = payload.encode() if payload is not None else None
+    try:
+        response = http.request(method, path, content=content, headers=sent, params=query)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        return Answer(Known.NOT_DONE, {}, f"cannot be reached ({_said(error)})")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Answer(Known.NOTHING, {}, f"the connection was lost ({_said(error)})")
+    return replace(_understood(response, absent), status=response.status_code)
 
 
 def _understood(response: httpx.Response, absent: tuple[int, ...]) -> Answer:

@@ -20,7 +20,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.finance.client import Answer, Client, FinanceError, Known
+from arcadia_pipelines.finance.client import Answer, FinanceError, Known
+from arcadia_pipelines.finance.ledgers import Ledger
 from arcadia_pipelines.storage import database, outbox
 from arcadia_pipelines.storage.outbox import Message, Operation, Result, State
 
@@ -70,7 +71,7 @@ def prepare(on: Engine, month: BillingMonth, refused: bool = False) -> int:
 
 def drain(
     on: Engine,
-    client: Client,
+    client: Ledger,
     month: BillingMonth,
     at_once: bool = False,
     progress: Callable[[Drained], object] = lambda _: None,
@@ -135,7 +136,7 @@ class _Breaker:
                 self.reason = f"finance did not take {_GIVE_UP} in a row: it {result.error}"
 
 
-def _sent(client: Client, message: Message, breaker: _Breaker) -> Result:
+def _sent(client: Ledger, message: Message, breaker: _Breaker) -> Result:
     """Tell finance, and say what became of the row."""
     if breaker.is_open:
         state = State.UNCERTAIN if message.is_uncertain else State.PENDING
@@ -171,7 +172,7 @@ def _back_off(attempts: int) -> float:
     return longest * random.uniform(0.8, 1.2)
 
 
-def _tried(client: Client, message: Message) -> Result:
+def _tried(client: Ledger, message: Message) -> Result:
     """One call, after a question if finance may have it already."""
     etag = message.etag
     if message.is_uncertain or (message.operation is Operation.PUT and message.is_known and not etag):
@@ -185,7 +186,7 @@ def _tried(client: Client, message: Message) -> Result:
     return _concluded(message, _call(client, message, etag))
 
 
-def _call(client: Client, message: Message, etag: str | None) -> Answer:
+def _call(client: Ledger, message: Message, etag: str | None) -> Answer:
     match message.operation:
         case Operation.PUT:
             return client.put(message.invoice_id, message.payload, etag)

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.finance.client import Client
+from arcadia_pipelines.finance.ledgers import Ledger
 from arcadia_pipelines.storage import database, operations, outbox
 from arcadia_pipelines.storage.acts import Author
 
@@ -40,7 +40,7 @@ class Reconciled:
     """Numbers of the invoices that finance was paid for, and that were not paid here."""
 
 
-def reconcile(on: Engine, client: Client, month: BillingMonth, run_id: str = "", dry_run: bool = False) -> Reconciled:
+def reconcile(on: Engine, client: Ledger, month: BillingMonth, run_id: str = "", dry_run: bool = False) -> Reconciled:
     """Compare the month with what finance lists; record here the payments that it knows of, unless it is a dry run.
 
     An invoice of which something is still to be told is not compared. Raises client.FinanceError.

@@ -9,7 +9,7 @@ from pydantic import Field
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.finance import outbox as draining
-from arcadia_pipelines.finance.client import Client
+from arcadia_pipelines.finance.ledgers import ledger_of
 from arcadia_pipelines.finance.reconcile import reconcile
 from arcadia_pipelines.pipeline import failures
 from arcadia_pipelines.pipeline.assets.finance_invoices import (
@@ -66,7 +66,7 @@ def _job(act: Callable[..., None], description: str) -> dg.JobDefinition:
 def push_to_finance(context: dg.OpExecutionContext, config: _Push, database: BillingDatabase) -> None:
     """Let go what is held back of a month, and send what is neither confirmed nor refused, at once."""
     month = BillingMonth.parse(config.month)
-    with Client(Settings.from_environment()) as client:
+    with ledger_of(Settings.from_environment()) as client:
         if config.dry_run:
             with database.month(month) as connection:
                 outbox.enqueue(connection, month)
@@ -84,7 +84,7 @@ def push_to_finance(context: dg.OpExecutionContext, config: _Push, database: Bil
 def reconcile_with_finance(context: dg.OpExecutionContext, config: _OfMonth, database: BillingDatabase) -> None:
     """Compare a month with what finance has; a dry run records no payment."""
     month = BillingMonth.parse(config.month)
-    with Client(Settings.from_environment()) as client:
+    with ledger_of(Settings.from_environment()) as client:
         found = reconcile(database.engine(), client, month, context.run_id, config.dry_run)
     if config.dry_run:
         context.instance.add_run_tags(context.run_id, {DRY_RUN_TAG: "true"})

@@ -7,7 +7,8 @@ import pandas as pd
 
 from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.finance import outbox as draining
-from arcadia_pipelines.finance.client import Client, FinanceError
+from arcadia_pipelines.finance.client import FinanceError
+from arcadia_pipelines.finance.ledgers import ledger_of
 from arcadia_pipelines.finance.outbox import Drained
 from arcadia_pipelines.finance.reconcile import Reconciled, reconcile
 from arcadia_pipelines.pipeline import reporting
@@ -46,7 +47,7 @@ def finance_invoices(context: dg.AssetExecutionContext, database: BillingDatabas
     month, settings = month_of(context), Settings.from_environment()
     if not settings.finance_url:
         return dg.MaterializeResult(metadata={"summary": dg.MetadataValue.text(UNSET)})
-    with Client(settings) as client:
+    with ledger_of(settings) as client:
         with database.month(month) as connection:
             outbox.enqueue(connection, month)
         drained = draining.drain(database.engine(), client, month)
@@ -90,7 +91,7 @@ with partitioned_checks():
         if not settings.finance_url:
             return dg.AssetCheckResult(passed=True, description=UNSET)
         try:
-            with Client(settings) as client:
+            with ledger_of(settings) as client:
                 found = reconcile(database.engine(), client, month, context.run.run_id)
         except FinanceError as error:
             return dg.AssetCheckResult(passed=False, description=str(error))

@@ -1,0 +1,1 @@
+"""Finance is Tryton: `make test-tryton` installs it."""
