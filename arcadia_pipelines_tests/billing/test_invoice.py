@@ -499,6 +499,14 @@ def test_columns_may_have_no_piece_at_all() -> None:
 FEBRUARY, MARCH = (("pilot", f"2026-0{number}-01", f"INV-20260{number}-00001") for number in (2, 3))
 
 
+def test_what_some_tenants_carry_is_a_part_of_what_all_do() -> None:
+    """Two of three tenants have a correction each; of two that are asked for, one has one."""
+    of: list[Row] = [(tenant, "2026-03-01", "INV-1", 100, True) for tenant in ("yoyo", "acme")]
+    carried = Carried(frame(invoice.ADJUSTMENTS, of))
+    assert carried.tenants == ["acme", "yoyo"]
+    assert carried.of(pd.Series(["acme", "pilot"])).tenants == ["acme"]
+
+
 def test_a_correction_is_a_line_before_the_tax_and_is_taxed() -> None:
     """64.22 + 1.00 of March - 0.55 of February = 64.67, GST 6.467 is 6.47, total 71.14; the older month first."""
     pilot = issue(PILOT, adjustments=[(*MARCH, 100, True), (*FEBRUARY, -55, True)])
