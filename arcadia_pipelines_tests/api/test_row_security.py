@@ -5,7 +5,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -14,6 +14,7 @@ import pytest
 from arcadia_pipelines.api import queries
 from arcadia_pipelines.api.auth import Principal
 from arcadia_pipelines.storage import database, migrations
+from arcadia_pipelines_tests.databases import EMPTY, copy_of
 from arcadia_pipelines_tests.world import World
 
 TABLES = ("tenant_invoices", "tenant_invoice_lines", "invoice_events")
@@ -227,18 +228,9 @@ def migrate_at_once(urls: list[str]) -> list[str]:
 
 
 def test_databases_of_one_cluster_migrate_at_once(server_url: str) -> None:
-    """Four at once make the one role, twice over."""
-    base = server_url.rpartition("/")[0]
-    for _ in range(2):
-        names = [f"test_{uuid.uuid4().hex}" for _ in range(4)]
-        with psycopg.connect(server_url, autocommit=True) as connection:
-            for name in names:
-                connection.execute(f"create database {name}".encode())
-            try:
-                assert migrate_at_once([f"{base}/{name}" for name in names]) == []
-            finally:
-                for name in names:
-                    connection.execute(f"drop database {name} with (force)".encode())
+    """Four at once make the one role."""
+    with ExitStack() as made:
+        assert migrate_at_once([made.enter_context(copy_of(server_url, EMPTY)) for _ in range(4)]) == []
 
 
 def test_an_owner_who_may_not_make_roles_migrates_and_is_admitted_later(server_url: str) -> None:
