@@ -94,30 +94,35 @@ def test_only_the_tenant_that_changed_is_rewritten(sample: World) -> None:
     assert sample.invoices("2026-04")["pilot"] == ("issued", 2, 6423, 642, 7065)
 
 
-@pytest.mark.usefixtures("pilots_april")
-@pytest.mark.parametrize(
-    "freeze",
-    [
-        "status = 'paid', paid_at = now()",
-        "finance_invoice_id = 'F-1', pushed_to_finance_at = now()",
-        "status = 'void'",
-    ],
-    ids=["paid", "pushed", "void"],
-)
-def test_a_locked_invoice_is_left_as_it_is_and_the_difference_reported(world: World, freeze: str) -> None:
-    """100 h more would be 110 c more with GST; nothing is written, and the check says who and how much."""
-    world.query(f"update billing.tenant_invoices set {freeze}")
-    frozen = "select xmin::text, revision, total_cents from billing.tenant_invoices"
+LOCKS = {
+    "paid": "status = 'paid', paid_at = now()",
+    "pushed": "finance_invoice_id = 'F-1', pushed_to_finance_at = now()",
+    "void": "status = 'void'",
+}
+
+
+def test_a_locked_invoice_is_left_as_it_is_and_the_difference_reported(world: World) -> None:
+    """100 h beside each tenant's 50.00 are 1.10 with GST; nothing is written, and the check says who and how much.
+
+    A void invoice owes nothing: all of 51.00 + 5.10 would be billed now.
+    """
+    world.plan("studio", 5000, {"droplet_hours": (0, 1)})
+    for tenant in LOCKS:
+        world.tenant(tenant)
+        world.deployment(tenant, tenant, "studio")
+    world.publish("2026-04")
+    for tenant, lock in LOCKS.items():
+        world.query(f"update billing.tenant_invoices set {lock} where tenant_id = %s", tenant)
+        world.use(tenant, "droplet_hours", 100)
+    frozen = "select xmin::text, revision, total_cents from billing.tenant_invoices order by tenant_id"
     before = world.query(frozen)
-    world.use("web", "droplet_hours", 100)
     check = failed_checks(world.month_end("2026-04"))["frozen_invoices_agree"]
     assert world.query(frozen) == before
     differences = check.metadata["differences"]
     assert isinstance(differences, dg.TableMetadataValue)
-    [record] = differences.records
-    owed = 0 if "void" in freeze else 7064
-    assert record.data["tenant_id"] == "pilot"
-    assert check.metadata["difference_cents"].value == 7174 - owed
+    reported = {record.data["tenant_id"]: str(record.data["difference"]).strip() for record in differences.records}
+    assert reported == {"paid": "1.10", "pushed": "1.10", "void": "56.10"}
+    assert check.metadata["difference_cents"].value == 110 + 110 + 5610
 
 
 def test_an_invoice_with_another_systems_id_is_revised_and_keeps_it(world: World) -> None:
