@@ -54,6 +54,31 @@ def _price_out_of_range(cents: Column) -> Column:
     return pc.or_(pc.less(cents, 0), pc.greater_equal(cents, UNIT_PRICE_LIMIT))
 
 
+_RATE = "the rate of plan {plan} for {resource_kind}"
+_OWN = {
+    f"{_RATE} since {{effective_from}}": _RATE,
+    _RATE: "tenant {tenant_id}'s own rate of plan {plan} for {resource_kind} since {effective_from}",
+    "the price of": "tenant {tenant_id}'s own price of",
+    "package_size in": "package_size of tenant {tenant_id}'s own rate of plan {plan} since {effective_from} in",
+    "plan_rate_tiers": "tenant_rate_tiers",
+    "plan_rates": "tenant_rates",
+    "plan_prices": "tenant_plan_prices",
+    "addon_prices": "tenant_addon_prices",
+}
+"""What the detail of a list's price says, and what that of a tenant's own says in its place: its row and its table."""
+
+
+def _of_prices(name: str, applies: Callable[[pa.Table], Column], detail: str) -> list[Rule]:
+    """A rule for the list's prices and one for tenants' own, which have tables of their own; rows have `own_price`."""
+    own = detail
+    for of_the_list, of_a_tenant in _OWN.items():
+        own = own.replace(of_the_list, of_a_tenant)
+    return [
+        Rule(name, lambda rows: pc.and_not(applies(rows), pc.fill_null(rows["own_price"], False)), detail),
+        Rule(name, lambda rows: pc.and_(applies(rows), pc.fill_null(rows["own_price"], False)), own),
+    ]
+
+
 _NOT_UNIQUE = "{twice} is there more than once: which one counts cannot be told, so keep one"
 SUBSCRIPTION = [
     Rule(
@@ -90,7 +115,7 @@ SUBSCRIPTION = [
         lambda s: s["base_price_cents"].is_null(),
         "plan {plan} has no price in effect on the first of the month: add one to plan_prices",
     ),
-    Rule(
+    *_of_prices(
         "price_out_of_range",
         lambda s: _price_out_of_range(s["base_price_cents"]),
         "the price of plan {plan} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
@@ -115,7 +140,7 @@ ADDON = [
         lambda a: a["price_cents"].is_null(),
         "addon {addon} has no price in effect on the first of the month: add one to addon_prices",
     ),
-    Rule(
+    *_of_prices(
         "price_out_of_range",
         lambda a: _price_out_of_range(a["price_cents"]),
         "the price of addon {addon} since {effective_from} is not a whole number of cents, from 0 to below 100 million "
@@ -162,39 +187,38 @@ USAGE = [
         "{resource_kind} of deployment {deployment_name} has records that share an id, with each other or with those "
         "of another month, or have none: remove the copies",
     ),
-    Rule(
+    *_of_prices(
         "rate_out_of_range",
         lambda u: pc.or_(pc.less(u["unit_price_cents"], Decimal(0)), pc.less(u["included"], Decimal(0))),
-        "the rate of plan {plan} for {resource_kind} is out of range: correct plan_rates",
+        f"{_RATE} is out of range: correct plan_rates",
     ),
-    Rule(
+    *_of_prices(
         "rate_without_unit",
         lambda u: pc.and_(u["unit_price_cents"].is_valid(), u["unit"].is_null()),
-        "the rate of plan {plan} for {resource_kind} has no unit: complete it in plan_rates",
+        f"{_RATE} has no unit: complete it in plan_rates",
     ),
-    Rule(
+    *_of_prices(
         "packages_out_of_range",
         lambda u: pc.greater_equal(u["quantity"], _most_in_packages(u)),
         "{resource_kind} of deployment {deployment_name} makes 1e12 packages or more: correct the usage records, or "
         "package_size in plan_rates",
     ),
-    Rule(
+    *_of_prices(
         "pooled_tiers",
         lambda u: pc.and_(u["pooled"], pc.not_equal(u["charge_model"], "per_unit")),
-        "the rate of plan {plan} for {resource_kind} since {effective_from} is pooled and {charge_model}: only "
-        "per_unit can be pooled, so correct plan_rates",
+        f"{_RATE} since {{effective_from}} is pooled and {{charge_model}}: only per_unit can be pooled, so correct "
+        "plan_rates",
     ),
-    Rule(
+    *_of_prices(
         "rate_cannot_be_charged",
         lambda u: u["wrong"].is_valid(),
-        "the rate of plan {plan} for {resource_kind} since {effective_from} {wrong}: correct plan_rates or "
-        "plan_rate_tiers",
+        f"{_RATE} since {{effective_from}} {{wrong}}: correct plan_rates or plan_rate_tiers",
     ),
-    Rule(
+    *_of_prices(
         "not_unique",
         lambda u: u["twice"],
-        "the rate of plan {plan} for {resource_kind} since {effective_from} is there more than once: which one counts "
-        "cannot be told, so keep one",
+        f"{_RATE} since {{effective_from}} in plan_rates is there more than once: which one counts cannot be told, so "
+        "keep one",
     ),
 ]
 _BILLED = (

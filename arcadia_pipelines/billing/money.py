@@ -172,6 +172,11 @@ def exact_dollars(cents: Decimal) -> str:
     return f"{whole}.{decimals:0<2}"
 
 
+def price(cents: Decimal) -> str:
+    """A unit price as people read it, in dollars with all its decimals: 1 is $0.01, and 0.744 is $0.00744."""
+    return f"{'-' if cents < 0 else ''}${exact_dollars(abs(cents))}"
+
+
 def plain(number: Decimal) -> str:
     """A decimal as people write it, without trailing zeros: 1,488 or 0.744."""
     whole, _, decimals = f"{number:,f}".partition(".")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.engine import Engine
 
-from arcadia_pipelines.billing.money import dollars, plain
+from arcadia_pipelines.billing.money import dollars, plain, price
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import Settings
@@ -118,7 +118,7 @@ def print_lines(title: str | None, document: dict[str, Any]) -> None:
         ("", name, "", "", dollars(document[f"{sum_of}_cents"]))
         for name, sum_of in (("Subtotal", "subtotal"), (tax, "tax"), ("Total", "total"))
     ]
-    numbers = ("quantity", "unit price, c", "amount, AUD")
+    numbers = ("quantity", "unit price", "amount, AUD")
     print_table(("deployment", "line", *numbers), rows, numbers=numbers, title=title, sums=sums)
 
 
@@ -159,9 +159,9 @@ def print_table(
 
 
 def unit_price(line: dict[str, Any]) -> str:
-    """What a unit costs, in cents: 1, or 5,000 / 30 where the price is of a month's days."""
+    """What a unit costs: $0.01, or $50.00 / 30 where the price is of a month's days."""
     per = "" if line["price_per"] in (None, 1) else f" / {plain(line['price_per'])}"
-    return f"{plain(line['unit_price_cents'])}{per}"
+    return f"{price(line['unit_price_cents'])}{per}"
 
 
 def taxable_cents(document: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ import click
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from arcadia_pipelines.billing.money import dollars, plain
+from arcadia_pipelines.billing.money import dollars, plain, price
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import (
     JSON,
@@ -233,12 +233,13 @@ def _differing(change: Change) -> Iterable[str]:
         ("included", f"included {{}} {unit}"),
         ("pooled", f"covered by the pool {{}} {unit}"),
         ("days", "days {}"),
-        ("unit_price_cents", f"{{}} c per {unit}" if unit else "{} c"),
+        ("unit_price_cents", f"{{}} per {unit}" if unit else "{}"),
         ("effective_from", "price in effect since {}"),
     ):
         old, new = change[f"{name}_before"], change[f"{name}_after"]
         if old != new:
-            yield words.format(f"{_plain(old)}, then {_plain(new)}")
+            spelled = price if name == "unit_price_cents" else _plain
+            yield words.format(f"{spelled(old)}, then {spelled(new)}")
     if change["kind"] != "overage" and change["qty_before"] != change["qty_after"]:
         yield f"quantity {_plain(change['qty_before'])}, then {_plain(change['qty_after'])}"
 

@@ -119,7 +119,7 @@ def rebuild(month: BillingMonth, operator: str, reason: str, as_json: bool) -> N
 def replay(month: BillingMonth, as_json: bool) -> None:
     """Rebuild MONTH from its frozen usage with the engine, and prove the invoices identical.
 
-    Exit code 0 if every content_sha256 is the same; else 1, and the first difference is named.
+    Exit code 0 if every content_sha256 is the same, and that of its lines; else 1, and the first difference is named.
     """
     with ERR.status(f"rebuilding {month}"), database.snapshot(engine()) as connection:
         _require(month, ledger.invoiced_months(connection))
@@ -203,7 +203,7 @@ def _print_replay(found: Replay) -> None:
         (
             found.corrected,
             "paid, delivered or pushed invoices",
-            ", different by what is in invoice_corrections, or by no cent",
+            ", as they were written, different by what is in invoice_corrections, or by no cent",
         ),
     ):
         if number:
@@ -218,6 +218,8 @@ def _in_words(difference: Difference) -> str:
     if difference.rebuilt_sha256 is None:
         return f"{invoice} stands, and would not be there"
     standing, rebuilt = difference.standing, difference.rebuilt
+    if standing is None and rebuilt is None and difference.standing_sha256 == difference.rebuilt_sha256:
+        return f"{invoice} has the same lines, and is not as its newest event left it: see invoice_events"
     if standing is None and rebuilt is None:
         return f"{invoice} has the same lines and another hash: its GST status or the hash itself was changed"
     sides = [_line(line) if line else "none" for line in (standing, rebuilt)]
@@ -230,4 +232,4 @@ def _in_words(difference: Difference) -> str:
 def _line(line: Line) -> str:
     quantity = f"{plain(line['qty'])} {line['unit'] or ''}".rstrip()
     amount = dollars(int(line["amount_cents"]))
-    return f"{line['description']}, {quantity} x {unit_price(line)} c = {amount}"
+    return f"{line['description']}, {quantity} x {unit_price(line)} = {amount}"

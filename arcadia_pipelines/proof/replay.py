@@ -1,7 +1,8 @@
 """Replay: the engine computes a month again from its frozen usage and the prices in effect, beside its invoices.
 
-Belongs here: whether the engine still gives the same result. Does not: whether that is right, which plain SQL proves
-(audit.py), and what follows from a difference (billing/reconcile.py). Reads, and writes nothing.
+Belongs here: whether the engine still gives the same result, and whether invoices are as they were written: one that is
+not is different, whatever it sums to. Does not: whether the result is right, which plain SQL proves (audit.py), and
+what follows from a difference (billing/reconcile.py). Reads, and writes nothing.
 """
 
 import json
@@ -15,15 +16,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.again import intact
 from arcadia_pipelines.billing import reconcile
 from arcadia_pipelines.billing.money import TEXT, Column
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month import compute
+from arcadia_pipelines.proof.audits.records import OTHER_CONTENT
 from arcadia_pipelines.storage import catalogue, credits, ledger, operations, terms
 from arcadia_pipelines.storage.database import refuse_partial_view
 
 _IDENTITY = ("deployment_id", "kind", "resource_kind", "description")
 _BILLED = (*_IDENTITY, "qty", "unit", "unit_price_cents", "price_per", "amount_cents", "meta")
+_OTHER_CONTENT_OF_OURS = f"""
+    select o.tenant_id from ({OTHER_CONTENT}) o
+    join billing.tenant_invoices i on i.tenant_id = o.tenant_id and i.period_start = %(month)s
+    where i.{ledger.OURS}
+"""
 
 Line = dict[str, Any]
 """A line's place and what it bills, by column name: `line_no` and _BILLED."""
@@ -34,7 +42,7 @@ class Difference:
     """An invoice that replay makes differently, and its first line that differs.
 
     `standing` or `rebuilt` is None if that side lacks the line. Both are None if one side lacks the whole invoice, or
-    if only the lines' GST status or the stored hash differs.
+    if only the lines' GST status, the stored hash, or the newest event differs.
     """
 
     tenant_id: str
@@ -57,12 +65,13 @@ class Replay:
     held_back: int
     """Tenants that are held back or on hold."""
     corrected: int
-    """Paid or pushed invoices whose difference is in invoice_corrections, or is not a cent."""
+    """Locked invoices, as they were written, whose difference is in invoice_corrections, or is not a cent."""
 
 
 def replay(connection: Connection, month: BillingMonth) -> Replay:
     """Compute the invoiced month again, and compare it by content_sha256. Raises StorageError."""
     refuse_partial_view(connection)
+    changed = _changed(connection, month)
     carried, agreed = credits.carried_by(connection, month), terms.of(connection, month)
     on_hold, corrected = operations.on_hold(connection), ledger.corrected(connection, month)
     found: Counter[str] = Counter()
@@ -73,11 +82,13 @@ def replay(connection: Connection, month: BillingMonth) -> Replay:
         both = reconcile.beside(standing, invoices)
         is_void = _true(pc.equal(both["status"], "void"))
         compared = both.filter(pc.invert(pc.or_(is_void, _is_of(both, left_out))))
+        is_changed = _is_of(compared, changed)
         is_same = _true(pc.equal(compared["content_sha256"], compared["content_sha256_new"]))
+        is_same = pc.and_not(is_same, is_changed)
         is_even = pc.and_(
             _true(compared["locked"]), _true(pc.equal(compared["total_cents"], compared["total_cents_new"]))
         )
-        is_corrected = pc.and_not(pc.or_(_is_of(compared, corrected), is_even), is_same)
+        is_corrected = pc.and_not(pc.or_(_is_of(compared, corrected), is_even), pc.or_(is_same, is_changed))
         differing = compared.filter(pc.invert(pc.or_(is_same, is_corrected)))
         if first is None and len(differing):
             first = _difference(connection, month, differing.slice(0, 1).to_pylist()[0], lines)
@@ -98,6 +109,15 @@ def _true(condition: Column) -> Column:
 
 def _is_of(both: pa.Table, tenants: Iterable[str]) -> Column:
     return pc.is_in(both["tenant_id"], pa.array(list(tenants), TEXT))
+
+
+def _changed(connection: Connection, month: BillingMonth) -> list[str]:
+    """The tenants whose invoice is not as it was written: its hashes are not of its lines, or its event is another.
+
+    Not of an invoice that another system has put in: it was not written here.
+    """
+    others = connection.exec_driver_sql(_OTHER_CONTENT_OF_OURS, catalogue.bounds(month)).scalars()
+    return [*others, *(invoice.tenant_id for invoice in intact.disagreeing(connection, month))]
 
 
 def _difference(

@@ -121,8 +121,8 @@ _SUBSCRIPTIONS = f"""
                 when owner.twice then format('tenant %%s in tenants', owner.id)
                 when p.twice then format('plan %%s in plans', s.plan_id)
                 when p.code_twice then format('the plan code %%s in plans', p.code)
-                when own.twice then format('the price of plan %%s since %%s in tenant_plan_prices', p.code,
-                                           own.effective_from)
+                when own.twice then format('tenant %%s''s own price of plan %%s since %%s in tenant_plan_prices',
+                                           s.tenant_id, p.code, own.effective_from)
                 when own.cents is null and price.twice
                     then format('the price of plan %%s since %%s in plan_prices', p.code, price.effective_from)
            end as twice,
@@ -157,8 +157,8 @@ _ADDONS = f"""
            case when copied.id is not null then format('addon %%s in subscription_addons', a.id)
                 when x.twice then format('addon %%s in addons', a.addon_id)
                 when x.code_twice then format('the addon code %%s in addons', x.code)
-                when own.twice then format('the price of addon %%s since %%s in tenant_addon_prices', x.code,
-                                           own.effective_from)
+                when own.twice then format('tenant %%s''s own price of addon %%s since %%s in tenant_addon_prices',
+                                           s.tenant_id, x.code, own.effective_from)
                 when own.cents is null and price.twice
                     then format('the price of addon %%s since %%s in addon_prices', x.code, price.effective_from)
            end as twice

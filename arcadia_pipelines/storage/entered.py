@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage.acts import Author
@@ -19,11 +20,17 @@ from arcadia_pipelines.storage.credits import STANDING
 from arcadia_pipelines.storage.operations import OperationRefused, Row
 
 _MOST_CENTS = 10**15
+_MOST_OF_A_MONTH = 100 * _MOST_CENTS
+"""What a tenant's lines of a month may sum to: beside the most that usage comes to, an invoice holds it with GST."""
 _LONGEST = 200
 _ADD_LINE = """
     insert into billing.manual_lines (tenant_id, period_start, amount_cents, description, operator, reason, run_id)
     values (%(tenant)s, %(month)s, %(cents)s, %(description)s, %(operator)s, %(reason)s, %(run)s)
     returning id::text
+"""
+_SUM = """
+    select coalesce(sum(amount_cents), 0) from billing.manual_lines
+    where tenant_id = %(tenant)s and period_start = %(month)s
 """
 _GRANT = """
     insert into billing.credit_grants (tenant_id, amount_cents, expires_on, description, operator, reason, run_id)
@@ -83,7 +90,9 @@ def add_line(
     first = Settings.from_environment().first_month
     if month < first:
         raise OperationRefused(f"{month} is never invoiced: the first billing month is {first} (ARCADIA_FIRST_MONTH)")
-    return _enter(connection, _ADD_LINE, tenant, _cents(amount), description, author, month=month.start)
+    cents = _cents(amount)
+    _refuse_sum(connection, tenant, month, cents)
+    return _enter(connection, _ADD_LINE, tenant, cents, description, author, month=month.start)
 
 
 def grant(connection: Connection, tenant: str, amount: str, expires_on: str, description: str, author: Author) -> str:
@@ -134,6 +143,16 @@ def _enter(
     written = {"operator": author.operator, "reason": author.reason, "run": author.run_id, **columns}
     parameters = {"tenant": tenant, "cents": cents, "description": _described(description), **written}
     return str(connection.exec_driver_sql(statement, parameters).scalar_one())
+
+
+def _refuse_sum(connection: Connection, tenant: str, month: BillingMonth, cents: int) -> None:
+    """Refuse a line with which the tenant's lines of the month sum to more than an invoice holds."""
+    entered = int(connection.exec_driver_sql(_SUM, {"tenant": tenant, "month": month.start}).scalar_one())
+    if abs(entered + cents) > _MOST_OF_A_MONTH:
+        raise OperationRefused(
+            f"the manual lines of {tenant} for {month} sum to {dollars(entered)} already, and with this one to"
+            f" {dollars(entered + cents)}: an invoice holds at most {dollars(_MOST_OF_A_MONTH)} of them, either way"
+        )
 
 
 def _cents(amount: str) -> int:

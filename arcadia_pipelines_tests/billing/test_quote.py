@@ -559,8 +559,8 @@ def test_a_negative_rate_holds_back_who_used_it(rate_columns: Columns) -> None:
         (
             {"twice": True},
             "not_unique",
-            "the rate of plan basic for gb since 2026-01-01 is there more than once: which one counts cannot be told,"
-            " so keep one",
+            "the rate of plan basic for gb since 2026-01-01 in plan_rates is there more than once: which one counts"
+            " cannot be told, so keep one",
         ),
         ({"unit": None}, "rate_without_unit", "the rate of plan basic for gb has no unit: complete it in plan_rates"),
     ],

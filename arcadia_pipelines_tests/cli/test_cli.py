@@ -218,9 +218,9 @@ def test_people_see_a_table(world: World, arcadia: Call) -> None:
     quoted, shown = arcadia(*QUOTE), arcadia("show", "pilot", "2026-04")
     assert (quoted.code, quoted.err) == (shown.code, shown.err) == (0, "")
     expected = [
-        ("Plan: studio", "1 month", "5,000", "50.00"),
-        ("Addon: storage_50gb", "1 month", "750", "7.50"),
-        ("Overage: droplet_hours", "672 hour", "1", "6.72"),
+        ("Plan: studio", "1 month", "$50.00", "50.00"),
+        ("Addon: storage_50gb", "1 month", "$7.50", "7.50"),
+        ("Overage: droplet_hours", "672 hour", "$0.01", "6.72"),
     ]
     for answer in (quoted, shown):
         cells = [[cell.strip() for cell in line.split("│")[2:-1]] for line in answer.out.splitlines() if "│" in line]
@@ -359,7 +359,7 @@ def test_a_replay_names_the_first_difference_and_counts_the_others(world: World,
     assert (answer.code, answer.out) == (1, "2 invoices rebuilt from frozen usage: different: 2\n")
     assert answer.err == (
         "arcadia: 2026-04 is not as rebuilt: INV-202604-00001 of tenant acme, line 1: standing Plan: studio,"
-        " 1 month x 5,000 c = 50.00; rebuilt Plan: studio, 1 month x 5,100 c = 51.00; others that differ: 1\n"
+        " 1 month x $50.00 = 50.00; rebuilt Plan: studio, 1 month x $51.00 = 51.00; others that differ: 1\n"
     )
     world.query("update cloud.plan_prices set base_price_cents = 5000, effective_from = '2026-02-01'")
     assert "standing {'effective_from': '2026-01-01'}; rebuilt {'effective_from': '2026-02-01'}" in (
@@ -368,7 +368,7 @@ def test_a_replay_names_the_first_difference_and_counts_the_others(world: World,
     world.query("update cloud.plan_prices set effective_from = '2026-01-01'")
     world.query("update cloud.tenants set gst_free_reason = 'exports' where id = 'acme'")
     world.tamper("update billing.tenant_invoices set status = 'draft' where tenant_id = 'acme'")
-    assert "line 2: standing GST 10%, 1 x 500 c = 5.00; rebuilt none" in arcadia("replay", "2026-04").err
+    assert "line 2: standing GST 10%, 1 x $5.00 = 5.00; rebuilt none" in arcadia("replay", "2026-04").err
     world.query("update cloud.tenants set gst_free_reason = null")
     world.query("update billing.tenant_invoices set status = 'void' where tenant_id = 'acme'")
     world.query("update cloud.subscriptions set status = 'pending' where tenant_id = 'pilot'")

@@ -213,7 +213,7 @@ FAULTS_BEHIND_VIEWS = {
             "subscription-ended-too": f"subscription {uid('subscription-ended-too')} in subscriptions",
             "plan-twice": f"plan {uid('plan-twice')} in plans",
             "price-twice": "the price of plan price-twice since 2026-01-01 in plan_prices",
-            "rate-twice": "the rate of plan rate-twice for droplet_hours since 2026-01-01",
+            "rate-twice": "the rate of plan rate-twice for droplet_hours since 2026-01-01 in plan_rates",
             "addon-twice": f"addon {uid('addon-twice')} in addons",
             "addon-price-twice": "the price of addon addon-price-twice since 2026-01-01 in addon_prices",
             "addon-line-twice": f"addon {uid('addon-line-twice/storage_50gb')} in subscription_addons",

@@ -99,6 +99,30 @@ def test_a_line_that_cannot_be_is_refused(world: World, changed: dict[str, str],
     assert world.query("select * from billing.manual_lines") == []
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_lines_that_sum_to_more_than_an_invoice_holds_are_refused_when_the_last_is_entered(
+    world: World, sign: str
+) -> None:
+    """A hundred of 9,999,999,999,999.99, a cent each below what one may be: a dollar more is invoiced, 1.01 is not."""
+    world.pilot()
+    world.query(
+        "insert into billing.manual_lines"
+        " (tenant_id, period_start, amount_cents, description, operator, reason, run_id)"
+        f" select 'pilot', '2026-04-01', {sign}999999999999999, 'a lot', 'ada', 'a test', ''"
+        " from generate_series(1, 100)"
+    )
+    refused = world.refused("add_line", **LINE | {"amount": f"{sign}1.01"})
+    assert (
+        f"the manual lines of pilot for 2026-04 sum to {sign}999,999,999,999,999.00 already, and with this one to"
+        f" {sign}1,000,000,000,000,000.01: an invoice holds at most 1,000,000,000,000,000.00 of them, either way"
+    ) in refused
+    world.done("add_line", **LINE | {"month": "2026-05", "amount": f"{sign}1.01"})
+    world.done("add_line", **LINE | {"amount": f"{sign}1.00"})
+    world.publish("2026-04")
+    [(subtotal,)] = world.query("select subtotal_cents from billing.tenant_invoices where period_start = '2026-04-01'")
+    assert subtotal == int(f"{sign}100000000000000000") + 6422
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

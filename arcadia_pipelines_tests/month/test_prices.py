@@ -221,6 +221,51 @@ def test_a_tenants_own_prices_stand_for_the_lists_until_they_give_it_back(world:
     assert said == "tenant"
 
 
+OWN_FAULTS = {
+    "base": (
+        "insert into cloud.tenant_plan_prices values ('base', %(studio)s, '2026-03-01', 10000000000)",
+        "tenant base's own price of plan studio since 2026-03-01 is not a whole number of cents, from 0 to below 100"
+        " million dollars: correct tenant_plan_prices",
+    ),
+    "extra": (
+        "insert into cloud.tenant_addon_prices values ('extra', %(addon)s, '2026-03-01', 10000000000)",
+        "tenant extra's own price of addon storage since 2026-03-01 is not a whole number of cents, from 0 to below"
+        " 100 million dollars: correct tenant_addon_prices",
+    ),
+    "rate": (
+        "insert into cloud.tenant_rates values ('rate', %(studio)s, 'builds', '2026-03-01', 0, null, 2)",
+        "tenant rate's own rate of plan studio for builds since 2026-03-01 has no unit: complete it in tenant_rates",
+    ),
+    "tiers": (
+        "insert into cloud.tenant_rates values ('tiers', %(studio)s, 'builds', '2026-03-01', 0, 'build', 0, 'volume')",
+        "tenant tiers's own rate of plan studio for builds since 2026-03-01 is volume, and has no tiers: correct"
+        " tenant_rates or tenant_rate_tiers",
+    ),
+    "twice": (
+        "insert into cloud.tenant_plan_prices select 'twice', %(studio)s, '2026-03-01', n from generate_series(1, 2) n",
+        "tenant twice's own price of plan studio since 2026-03-01 in tenant_plan_prices is there more than once: which"
+        " one counts cannot be told, so keep one",
+    ),
+}
+"""A tenant, a price of its own that cannot be charged, and what is said of it."""
+
+
+def test_a_fault_of_a_tenants_own_price_names_its_table_and_row_and_not_the_lists(tiered: World) -> None:
+    """Each holds back its tenant alone: the pilot has the list's prices, in which nothing is wrong."""
+    tiered.query("alter table cloud.tenant_rates alter unit drop not null")
+    tiered.query("alter table cloud.tenant_plan_prices drop constraint tenant_plan_prices_pkey")
+    tiered.addon("storage", 750)
+    for name, (spoil, _) in OWN_FAULTS.items():
+        tiered.tenant(name)
+        tiered.deployment(name, f"web-{name}", "studio", ["storage"])
+        tiered.use(f"web-{name}", "builds", 22)
+        tiered.query(spoil.replace("%(studio)s", f"'{uid('studio')}'").replace("%(addon)s", f"'{uid('storage')}'"))
+    tiered.publish("2026-04")
+    found = dict(tiered.query("select tenant_id, detail from billing.quote_faults"))
+    assert found == {name: detail for name, (_, detail) in OWN_FAULTS.items()}
+    assert set(tiered.invoices("2026-04")) == {"pilot"}
+
+
 def test_a_tenant_may_have_tiers_of_its_own(tiered: World) -> None:
     """22 builds at 2 c each up to 20 and 1 c beyond: 40 + 2 cents instead of 1.82; another tenant pays the list's."""
     tiered.tenant("nova")

@@ -221,7 +221,7 @@ def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
     told = text(arcadia("diff", "pilot", "2026-04", "--from", "1"))
     assert sum(" replaced revision " in line for line in told) == 2
     assert (
-        "web, Overage: droplet_hours: used 2,160, then 2,260 hour; 1, then 2 c per hour;"
+        "web, Overage: droplet_hours: used 2,160, then 2,260 hour; $0.01, then $0.02 per hour;"
         " price in effect since 2026-01-01, then 2026-04-01"
     ) in told
 

@@ -132,6 +132,57 @@ def test_a_paid_invoice_may_differ_by_no_cent(april: World, engine: Engine) -> N
     assert rebuild(engine) == Replay(APRIL, identical=1, differing=0, first=None, void=0, held_back=0, corrected=1)
 
 
+FORGED = """
+    update billing.tenant_invoice_lines set unit_price_cents = unit_price_cents + d, amount_cents = amount_cents + d
+    from (values (1, 100), (2, -100)) f (n, d)
+    where line_no = n and invoice_id = (select id from billing.tenant_invoices where tenant_id = 'pilot')
+"""
+OTHER_HASH = "update billing.tenant_invoices set content_sha256 = repeat('0', 64) where tenant_id = 'pilot'"
+
+
+@pytest.mark.parametrize("correction", [False, True], ids=["even", "corrected"])
+@pytest.mark.parametrize(
+    ("tampering", "rewritten"),
+    [([FORGED], False), ([FORGED], True), ([FORGED, OTHER_HASH], True)],
+    ids=["lines", "lines with their hash", "lines with both hashes and the chain"],
+)
+def test_a_locked_invoice_that_was_forged_to_the_same_total_is_named(
+    april: World, engine: Engine, tampering: list[str], rewritten: bool, correction: bool
+) -> None:
+    """A dollar moved from the addon, 7.50, to the plan, 50.00, on a paid invoice: no cent differs, and it is no match.
+
+    Neither is it taken for corrected where a correction of the invoice is known.
+    """
+    april.query("update billing.tenant_invoices set status = 'paid'")
+    for sql in tampering:
+        april.tamper(sql)
+    if rewritten:
+        april.rewrite()
+    if correction:
+        april.query(
+            "insert into billing.invoice_corrections values"
+            " ('2026-04-01', 'pilot', 'INV-202604-00002', 6422, 6423, default, 'run')"
+        )
+    found = rebuild(engine)
+    assert (found.identical, found.differing, found.corrected) == (1, 1, 0)
+    assert found.first is not None
+    assert found.first.standing is not None
+    assert found.first.rebuilt is not None
+    assert [(line["line_no"], line["amount_cents"]) for line in (found.first.standing, found.first.rebuilt)] == [
+        (1, 5100),
+        (1, 5000),
+    ]
+
+
+def test_an_invoice_that_is_not_as_its_newest_event_left_it_is_a_difference(april: World, engine: Engine) -> None:
+    """The same lines, and the same hash, under another number."""
+    april.tamper("update billing.tenant_invoices set invoice_number = 'INV-1' where tenant_id = 'acme'")
+    found = rebuild(engine)
+    assert found.first is not None
+    assert (found.differing, found.first.invoice_number) == (1, "INV-1")
+    assert (found.first.standing, found.first.standing_sha256) == (None, found.first.rebuilt_sha256)
+
+
 def test_a_month_in_which_nobody_is_billed_is_rebuilt_too(world: World, engine: Engine) -> None:
     """No invoice stands, and none is made."""
     world.tenant("pilot")

@@ -34,6 +34,22 @@ _HASHES = rf"""
 """
 
 
+OTHER_CONTENT = f"""
+    with {STANDING},
+    to_hash as (
+        select s.id as key, s.tenant_id, s.meta ->> 'gst_free_reason' as gst_free_reason, l.deployment_id,
+               l.kind, l.resource_kind, l.description, l.qty, l.unit, l.unit_price_cents, l.price_per,
+               l.amount_cents, l.meta
+        from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
+        where l.period_start = %(month)s
+    ),
+    hashes as ({_HASHES})
+    select s.invoice_number, s.tenant_id, s.status, s.content_sha256, h.sha256 as lines_sha256
+    from standing s left join hashes h on h.key = s.id
+    where not s.is_orphaned and h.sha256 is distinct from s.content_sha256
+    order by s.tenant_id
+"""
+"""The month's invoices whose content_sha256 is not of their lines. Takes what catalogue.bounds() gives."""
 AUDITS = [
     audit(
         "hashes",
@@ -41,21 +57,7 @@ AUDITS = [
         "content_sha256, worked out again from tenant, month, GST status and lines, byte for byte; not of invoices "
         "whose deployment is deleted, which their lines do not name any more.",
         TAMPERED,
-        f"""
-            with {STANDING},
-            to_hash as (
-                select s.id as key, s.tenant_id, s.meta ->> 'gst_free_reason' as gst_free_reason, l.deployment_id,
-                       l.kind, l.resource_kind, l.description, l.qty, l.unit, l.unit_price_cents, l.price_per,
-                       l.amount_cents, l.meta
-                from billing.tenant_invoice_lines l join standing s on s.id = l.invoice_id
-                where l.period_start = %(month)s
-            ),
-            hashes as ({_HASHES})
-            select s.invoice_number, s.tenant_id, s.status, s.content_sha256, h.sha256 as lines_sha256
-            from standing s left join hashes h on h.key = s.id
-            where not s.is_orphaned and h.sha256 is distinct from s.content_sha256
-            order by s.tenant_id
-        """,
+        OTHER_CONTENT,
     ),
     audit(
         "line_hashes",
