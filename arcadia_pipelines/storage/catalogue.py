@@ -289,7 +289,7 @@ _TENANTS = f"""
     ) status
 """
 
-SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS)
+SUBSCRIPTIONS = Query(_SUBSCRIPTIONS, quote.SUBSCRIPTIONS, at_most="select from cloud.subscriptions")
 """What a month bills. Takes `start`, `end` and `month`."""
 ADDONS = Query(_ADDONS, quote.ADDONS)
 """The addons of what a month bills, each for as long as its subscription is. Takes `start` and `end`."""

@@ -45,6 +45,8 @@ class Query:
 
     text: str
     schema: pa.Schema
+    at_most: str = ""
+    """A query of no fewer rows that is faster to count, if there is one."""
 
 
 def chunks(
@@ -77,6 +79,10 @@ def _few(
     isolation = connection.exec_driver_sql("select pg_catalog.current_setting('transaction_isolation')").scalar_one()
     if len(queries) > 1 and isolation == "read committed":
         return None
+    if queries[0].at_most:
+        rows = f"select count(*) from ({queries[0].at_most} limit {CHUNK_ROWS + 1}) q"
+        if connection.exec_driver_sql(rows).scalar_one() > CHUNK_ROWS:
+            return None
     wanted = {**parameters, "only": only}
     first, *others = [(f"select * from ({query.text}) q {_whose(only)}", query.schema) for query in queries]
     frame = bulk.read(connection, f"{first[0]} limit {CHUNK_ROWS + 1}", first[1], wanted)
