@@ -29,8 +29,8 @@ from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.definitions import build_defs, defs
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.month import steps
+from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.pipeline.assets.tenant_invoices import FROZEN_CHECK
-from arcadia_pipelines.pipeline.jobs import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import audit, controls, late, replay
 from arcadia_pipelines.storage import database, ledger, migrations, publication

@@ -16,8 +16,8 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.pipeline import failures, partitions
+from arcadia_pipelines.pipeline.acts import MONTH_END, step_of
 from arcadia_pipelines.pipeline.instance import enter_dagster_home
-from arcadia_pipelines.pipeline.jobs import MONTH_END, step_of
 from arcadia_pipelines.pipeline.reporting import Metadata
 from arcadia_pipelines.pipeline.resources import Results
 from arcadia_pipelines.settings import Settings

@@ -20,6 +20,8 @@ from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.documents import Made
 
 _RENDERERS = {"pdf": pdf.render, "xml": xml.render}
+MADE_BY = {"pdf": pdf.made_by, "xml": xml.made_by}
+"""What makes a format now."""
 _READ = 50  # invoices at a time
 
 
@@ -50,7 +52,7 @@ def _deliver(connection: Connection, content: Content, author: Author) -> Delive
 
 def made_of(document: bytes, of_format: str = "pdf") -> Made:
     """What is kept of a document that leaves."""
-    return Made(of_format, hashlib.sha256(document).hexdigest(), pdf.made_by())
+    return Made(of_format, hashlib.sha256(document).hexdigest(), MADE_BY[of_format]())
 
 
 def changed(connection: Connection, month: BillingMonth) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -22,6 +22,7 @@ import typst
 from arcadia_pipelines.documents import xml
 from arcadia_pipelines.documents.content import Content, NoDocument
 from arcadia_pipelines.documents.page import page
+from arcadia_pipelines.storage.operations import OperationRefused
 
 TEMPLATE = Path(__file__).with_name("invoice.typ")
 FONTS = Path(font_source_sans_pro.__file__).parent / "files"
@@ -32,6 +33,8 @@ _MOST_ASKED = 200
 _UNSURE = re.compile("[^\n -~\u00a0-\u024f\u2010-\u2026\u200b\u2212]")
 """What is not surely in the fonts: all but Latin letters, punctuation and what page.py writes."""
 _ONE_CHARACTER = b'#set document(title: "-")\n#set text(lang: "en")\n#text(font: "Source Sans Pro", sys.inputs.page)'
+_ONE_LOGO = b"""#set document(title: "-")
+#image(bytes(sys.inputs.page), format: "svg", height: 14mm, alt: "-")"""
 _idle: list[typst.Compiler] = []
 
 
@@ -63,6 +66,14 @@ def render(content: Content) -> bytes:
         except typst.TypstError as error:
             failed = error
     raise failed
+
+
+def refuse_logo(svg: str) -> None:
+    """Refuse a logo that documents would leave out, because it cannot be drawn. Raises OperationRefused."""
+    try:
+        _compile(_ONE_LOGO, dt.date(2000, 1, 1), page=svg)
+    except typst.TypstError as error:
+        raise OperationRefused(f"the logo cannot be drawn ({error}): save it as plain SVG, and enter that") from error
 
 
 def e_invoice(content: Content) -> str:

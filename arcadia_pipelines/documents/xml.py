@@ -9,6 +9,8 @@ so a buyer without one gets no e-invoice.
 """
 
 import datetime as dt
+import functools
+import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +25,12 @@ from arcadia_pipelines.documents.content import VISIBLE, Content, Kind, Line, No
 
 Element: TypeAlias = Any
 """An element of lxml, which has no types for mypy."""
+
+
+@functools.cache
+def made_by() -> str:
+    """What makes an e-invoice, with its version."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("arcadia-pipelines", "lxml"))
 
 
 @dataclass(frozen=True)

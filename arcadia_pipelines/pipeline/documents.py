@@ -7,7 +7,7 @@ from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import files
 from arcadia_pipelines.pipeline import failures
-from arcadia_pipelines.pipeline.jobs import step_of
+from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.storage.database import snapshot
 

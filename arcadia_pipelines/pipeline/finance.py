@@ -12,6 +12,7 @@ from arcadia_pipelines.finance import outbox as draining
 from arcadia_pipelines.finance.ledgers import ledger_of
 from arcadia_pipelines.finance.reconcile import reconcile
 from arcadia_pipelines.pipeline import failures
+from arcadia_pipelines.pipeline.acts import DRY_RUN_TAG, step_of
 from arcadia_pipelines.pipeline.assets.finance_invoices import (
     UNSET,
     Rows,
@@ -22,7 +23,6 @@ from arcadia_pipelines.pipeline.assets.finance_invoices import (
     said,
     table,
 )
-from arcadia_pipelines.pipeline.jobs import DRY_RUN_TAG, step_of
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.settings import Settings

@@ -8,7 +8,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month.reprice import Repriced, summed, together
 from arcadia_pipelines.month.reprice import reprice as reprice_month
 from arcadia_pipelines.pipeline import failures, pictures, reporting
-from arcadia_pipelines.pipeline.jobs import step_of
+from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.prices import proposed, text
 from arcadia_pipelines.storage.database import snapshot

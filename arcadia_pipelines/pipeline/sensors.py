@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.pipeline import failures
-from arcadia_pipelines.pipeline.jobs import MONTH_END, month_end
+from arcadia_pipelines.pipeline.acts import MONTH_END
+from arcadia_pipelines.pipeline.jobs import month_end
 from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.reporting import CHAIN_HEAD
 from arcadia_pipelines.pipeline.resources import BillingDatabase

@@ -6,7 +6,7 @@ Belongs here: the audit. Does not: making them (documents/delivery.py).
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.documents import delivery, pdf
+from arcadia_pipelines.documents import delivery
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
 
 NAME = "documents_are_as_they_left"
@@ -23,5 +23,6 @@ def find(connection: Connection, month: BillingMonth) -> tuple[int, Finding]:
     for row, is_changed in delivery.changed(connection, month):
         looked_at += 1
         if is_changed:
-            offenders.append({**row, "invoice_id": str(row["invoice_id"]), "made_now_by": pdf.made_by()})
+            made_by = delivery.MADE_BY[row["format"]]()
+            offenders.append({**row, "invoice_id": str(row["invoice_id"]), "made_now_by": made_by})
     return looked_at, Finding(len(offenders), offenders[:MOST_SHOWN])

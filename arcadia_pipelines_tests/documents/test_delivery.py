@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,10 @@ def test_a_supplier_is_entered_with_its_numbers_spelled_one_way_and_a_later_entr
         ({"legal_name": " "}, "legal_name must be one line of 1 to 200 printable characters, and is ' '"),
         ({"address": []}, "the address must have 1 to 6 lines, and has 0"),
         ({"logo_svg": "<png/>"}, "the logo is not SVG: its first element must be svg"),
+        (
+            {"logo_svg": '<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0"/>'},
+            "the logo cannot be drawn (failed to parse SVG (width, height, or viewbox is invalid)): save it as plain",
+        ),
     ],
 )
 def test_a_supplier_that_no_invoice_may_show_is_refused(world: World, wrong: dict[str, Any], says: str) -> None:
@@ -172,6 +177,11 @@ def test_a_document_is_delivered_once_and_its_first_hash_is_kept(delivering: Wor
     deliver(delivering, made=Made("xml", "c" * 64, "test 2"))
     kept = "select format, left(sha256, 1), made_by from billing.documents order by 1"
     assert delivering.query(kept) == [("pdf", "a", "test 1"), ("xml", "c", "test 2")]
+
+
+def test_what_made_a_document_is_named_by_its_format() -> None:
+    by = {of: re.findall("[a-z.-]+(?= )", delivery.made_of(b"", of).made_by) for of in ("pdf", "xml")}
+    assert by == {"pdf": ["arcadia-pipelines", "typst", "invoice.typ"], "xml": ["arcadia-pipelines", "lxml"]}
 
 
 def test_a_revision_that_is_gone_or_a_void_invoice_is_not_delivered(delivering: World) -> None:

@@ -12,7 +12,7 @@ from lxml import etree
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import files
 from arcadia_pipelines.documents.files import NotWritten
-from arcadia_pipelines.pipeline.jobs import step_of
+from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.documents.test_delivery import SUPPLIER, with_supplier

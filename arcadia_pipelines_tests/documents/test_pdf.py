@@ -21,6 +21,7 @@ from arcadia_pipelines.documents.content import Buyer, Content, Line, State, con
 from arcadia_pipelines.documents.page import page
 from arcadia_pipelines.storage import database, documents
 from arcadia_pipelines.storage.suppliers import Supplier
+from arcadia_pipelines_tests.documents import made
 from arcadia_pipelines_tests.world import World
 
 SUPPLIER = Supplier(
@@ -37,23 +38,8 @@ SUPPLIER = Supplier(
 
 def line(kind: str, description: str, cents: int, qty: str = "1", unit: str | None = "month", **more: Any) -> Line:
     """A line of pilot-web, unless told otherwise; its GST is a tenth."""
-    given: dict[str, Any] = {
-        "line_no": 1,
-        "kind": kind,
-        "resource_kind": None,
-        "description": description,
-        "deployment_id": "1",
-        "deployment_name": "pilot-web",
-        "qty": Decimal(qty),
-        "unit": unit,
-        "unit_price_cents": Decimal(cents),
-        "price_per": Decimal(1),
-        "amount_cents": cents,
-        "gst_cents": cents // 10,
-        "is_taxable": True,
-        "meta": {},
-    }
-    return Line(**given | more)
+    given = {"kind": kind, "unit": unit, "deployment_id": "1", "deployment_name": "pilot-web", "gst_cents": cents // 10}
+    return made.line(description, cents, qty, **given | more)
 
 
 STUDIO = line("plan_base", "Plan: studio", 5000)
@@ -84,26 +70,16 @@ CORRECTION = line(
 def invoice(*lines: Line, gst_cents: int | None = None, **more: Any) -> Content:
     """The pilot's April with these lines, or its own: 50.00 + 7.50 + 6.72, GST 6.42, total 70.64."""
     lines = lines or (STUDIO, STORAGE, HOURS)
-    subtotal = sum(one.amount_cents for one in lines)
-    gst = subtotal // 10 if gst_cents is None else gst_cents
+    gst = sum(one.amount_cents for one in lines) // 10 if gst_cents is None else gst_cents
     given: dict[str, Any] = {
-        "invoice_id": "8c3cf9a5-eab1-f719-e063-45e924c6b928",
         "number": "INV-202604-00010",
-        "tenant_id": "pilot",
-        "revision": 1,
-        "state": State.ISSUED,
         "month": BillingMonth.parse("2026-04"),
         "issued_on": dt.date(2026, 5, 1),
         "due_on": dt.date(2026, 5, 15),
         "supplier": SUPPLIER,
         "buyer": Buyer("Pilot Pty Ltd", "51824753556", "12 Wharf Street\nSydney NSW 2000", "accounts@pilot.example"),
-        "gst_free_reason": None,
-        "lines": lines,
-        "subtotal_cents": subtotal,
-        "gst_cents": gst,
-        "total_cents": subtotal + gst,
     }
-    return Content(**given | more)
+    return made.content(*lines, gst_cents=gst, **given | more)
 
 
 def texts(document: bytes) -> list[str]:

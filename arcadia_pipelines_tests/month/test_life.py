@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.pipeline import jobs
+from arcadia_pipelines.pipeline import acts
 from arcadia_pipelines.storage import database, operations
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines_tests.command_line import contents
@@ -350,10 +350,10 @@ def test_nobody_has_the_pipelines_name_or_one_that_reads_like_it() -> None:
     wide = "\uff4d\uff4f\uff4e\uff54\uff48\uff3f\uff25\uff2e\uff24"
     for name in (*spelled.split(), wide, "\U0001d426onth_end", " month  end "):
         with pytest.raises(operations.OperationRefused, match="month_end is the pipeline"):
-            jobs.refuse_pretence(name)
+            acts.refuse_pretence(name)
     for name in ("m\u043enth_end", "\u0430da"):
         with pytest.raises(operations.OperationRefused, match="mixes Latin letters"):
-            jobs.refuse_pretence(name)
+            acts.refuse_pretence(name)
     for name in (
         "",
         "ada",
@@ -362,7 +362,7 @@ def test_nobody_has_the_pipelines_name_or_one_that_reads_like_it() -> None:
         "\u674e\u660e",
         "month_end@example.com",
     ):
-        jobs.refuse_pretence(name)
+        acts.refuse_pretence(name)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import dagster as dg
 import pytest
 
 from arcadia_pipelines.definitions import defs
-from arcadia_pipelines.pipeline.jobs import OPERATIONS, step_of
+from arcadia_pipelines.pipeline.acts import step_of
+from arcadia_pipelines.pipeline.jobs import OPERATIONS
 
 
 @pytest.mark.parametrize("name", [job.name for job in OPERATIONS])
