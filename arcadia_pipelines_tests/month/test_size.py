@@ -56,7 +56,7 @@ def statements(world: World) -> Counter[str]:
 def written(world: World) -> Counter[str]:
     """Rows ever written to the month's tables, by what was done to them, as PostgreSQL counts when sessions end."""
     world.disconnect()
-    others = "select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    others = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     while world.query(f"{others} and backend_type = 'client backend'"):
         time.sleep(0.01)
     names = ", ".join(f"'{table}', '{table}_2026_04'" for table in TABLES)
