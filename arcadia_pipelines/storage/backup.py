@@ -34,6 +34,8 @@ _GRANTEES = re.compile(
 )
 _SINCE_17 = b"SET transaction_timeout = 0;\n"
 """pg_restore 17 writes this for every server; servers before 17 reject it."""
+_KEPT_BY_THE_SERVER = re.compile(rb"ALTER (TABLE|VIEW|MATERIALIZED VIEW).* SET \(pg_attver=\d+\);\n")
+"""PostgreSQL 15.20 and its siblings keep this of each column. A pg_dump of before writes it, and no server takes it."""
 
 # A role belongs to the whole cluster, and other databases may use it: one that exists is left as it is.
 _ROLES = """
@@ -155,11 +157,11 @@ def _replay(url: str, programs: Path, options: Sequence[str], begin: bytes) -> N
 
 
 def _head(script: IO[bytes]) -> Iterator[bytes]:
-    """The script up to its first CREATE, without the one setting that servers before 17 reject."""
+    """The script up to its first rows, without what a server rejects that other ones need, or keep for themselves."""
     for line in script:
-        if line != _SINCE_17:
+        if line != _SINCE_17 and not _KEPT_BY_THE_SERVER.fullmatch(line):
             yield line
-        if line.startswith(b"CREATE "):
+        if line.startswith(b"COPY "):
             return
 
 
