@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof import left
 from arcadia_pipelines.proof.audits import amounts, carried, entered, records
-from arcadia_pipelines.proof.audits.amounts import STANDING
 from arcadia_pipelines.proof.audits.kinds import Audit
+from arcadia_pipelines.proof.audits.standing import STANDING
 from arcadia_pipelines.proof.controls import Control, Finding, find, find_each
 from arcadia_pipelines.storage import chain, ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds

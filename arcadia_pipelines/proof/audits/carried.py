@@ -1,7 +1,7 @@
 """That what a locked invoice bills too little or too much is carried by one later invoice, once."""
 
-from arcadia_pipelines.proof.audits.amounts import WITHOUT_GST
 from arcadia_pipelines.proof.audits.kinds import applied, audit
+from arcadia_pipelines.proof.audits.standing import WITHOUT_GST
 
 AUDITS = [
     applied("corrections", "corrections_have_a_tenant"),

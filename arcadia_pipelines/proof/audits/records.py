@@ -1,7 +1,7 @@
 """That invoices, their hashes, their history and their numbers are as they were written."""
 
-from arcadia_pipelines.proof.audits.amounts import STANDING
 from arcadia_pipelines.proof.audits.kinds import REWRITTEN, TAMPERED, audit
+from arcadia_pipelines.proof.audits.standing import STANDING
 from arcadia_pipelines.storage import chain
 from arcadia_pipelines.storage.kinds import SUPPLY
 from arcadia_pipelines.storage.ledger import LINES_SHA256
