@@ -346,21 +346,40 @@ class World:
         self, operation: str, instance: dg.DagsterInstance | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
         """Run an operator's job as Ada, for real unless told otherwise."""
-        who = {"operator": "ada", "reason": "asked by the tenant", "dry_run": False}
-        return run(self, operation, instance, {"ops": {step_of(operation): {"config": {**who, **config}}}})
+        return run(self, operation, instance, {"ops": {step_of(operation): {"config": {**_ADA, **config}}}})
 
     def done(self, operation: str, **config: Any) -> str:
-        """Run an operator's job that succeeds; what it says it did."""
-        result = self.operate(operation, **config)
+        """Do what an operator's job does, without a run of Dagster's; what it says it did."""
+        return str(self._act(operation, **config)["summary"].value)
+
+    def would(self, operation: str, **config: Any) -> str:
+        """Run an operator's job as a dry run; what it says it would do."""
+        result = self.operate(operation, **config, dry_run=True)
         assert result.success, failures(result)
         [output] = [event for event in result.all_events if event.is_successful_output]
         return str(output.step_output_data.metadata["summary"].value)
 
     def refused(self, operation: str, **config: Any) -> str:
-        """Run an operator's job that is refused; the message."""
-        result = self.operate(operation, **config)
-        assert not result.success
-        return failures(result)[0].partition(": ")[2]
+        """Ask for what an operator's job refuses; the message."""
+        try:
+            self._act(operation, **config)
+        except dg.Failure as refusal:
+            return str(refusal.description)
+        except ArcadiaError as error:
+            return str(error)
+        raise AssertionError(f"{operation} is done")
+
+    def _act(self, operation: str, **config: Any) -> Mapping[str, Any]:
+        [step] = defs.resolve_job_def(operation).graph.node_defs
+        context = dg.build_op_context(
+            resources={"database": BillingDatabase(url=self.url)},
+            op_config={**_ADA, **config},
+            instance=shared_instance(),
+        )
+        cast("dg.OpDefinition", step)(context)
+        told = context.get_output_metadata("result")
+        assert told
+        return told
 
     def disproved(self) -> list[tuple[str, str]]:
         """Whatever the audits find in any month, and months that do not replay: month, and what."""
@@ -412,6 +431,10 @@ class World:
                 f"{month}-01",
             )
         ]
+
+
+_ADA = {"operator": "ada", "reason": "asked by the tenant", "dry_run": False}
+"""Who asks for an operator's act, unless it matters."""
 
 
 def sample_data(world: World) -> None:

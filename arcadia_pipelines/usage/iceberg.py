@@ -51,8 +51,9 @@ class IcebergTable:
         self._duck.register(name, rows)
 
     def run(self, sql: str, month: BillingMonth) -> pa.Table:
-        """What the SQL selects of the records, which are read from the lake for each question."""
-        scan = self._table.scan(_around(month), selected_fields=tuple(RECORDS.names), snapshot_id=self.pin["snapshot"])
+        """What the SQL selects of the records, whose columns that it names are read from the lake for each question."""
+        named = tuple(name for name in RECORDS.names if f'"{name}"' in sql)
+        scan = self._table.scan(_around(month), selected_fields=named, snapshot_id=self.pin["snapshot"])
         self._duck.register(expressions.RECORDS, scan.to_arrow_batch_reader())
         return self._duck.sql(sql).to_arrow_table()
 

@@ -6,7 +6,6 @@ a refusal in words. Does not: how an engine is reached, and what it says that it
 
 import datetime as dt
 import importlib
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ Pin = dict[str, Any]
 """What was counted, as JSON: `source`, the source's name, and what the engine knows: `files`, or a `snapshot`."""
 
 _MODULES = {"parquet": "parquet", "iceberg": "iceberg", "sc": "spark", "clickhouse": "clickhouse"}
+_UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _SHOWN = 3
 _MOST_COPIES = 10_000
 
@@ -86,7 +86,8 @@ class Source:
             _refuse(self.name, misfits(engine.types()))
             asked = _asked(engine, month, cutoff)
             _refuse_timeless(self.name, engine, asked)
-            engine.give(_expressions().SPANS, spans.cast(SPANS))
+            if len(spans):  # not every engine takes a table without rows
+                engine.give(_expressions().SPANS, spans.cast(SPANS))
             rows = engine.run(asked.counted(with_spans=len(spans) > 0), month)
             twice = None
             if copies := _copies(self.name, engine, asked):
@@ -195,8 +196,12 @@ def _copies(name: str, engine: Engine, asked: Any) -> list[str]:
     """The record_ids that stand there more than once. Raises UsageSourceError if they are too many, or one is null."""
     month = asked.month
     [identity] = engine.run(asked.identity(), month).to_pylist()
-    if identity["records"] == identity["ids"]:
-        return []
+    if identity["records"] == identity["named"]:
+        # As many different hashes as records are as many different ids; if they are fewer, the ids are counted.
+        for hashed in (True, False) if engine.dialect in _expressions().WITH_WIDE_HASHES else (False,):
+            [different] = engine.run(asked.different(hashed), month)["ids"].to_pylist()
+            if different == identity["records"]:
+                return []
     found: list[str] = engine.run(asked.copies(_MOST_COPIES), month)["record_id"].to_pylist()
     if None in found:
         raise UsageSourceError(f"{name} has records of {month} or beside it without a record_id: complete them")
@@ -219,11 +224,12 @@ def _as_counts(name: str, month: BillingMonth, rows: pa.Table, twice: pa.Table |
             f"{name} has records of {month} without a deployment_id or a resource_kind: {nameless}. Nobody could be"
             " billed for them: complete or remove them"
         )
-    odd = [id_ for id_ in pc.unique(rows["deployment_id"]).to_pylist() if not _is_canonical(id_)]
-    if odd:
+    ids = pc.unique(rows["deployment_id"])
+    odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _UUID)))
+    if len(odd):
         raise UsageSourceError(
             f"{name} has deployment_ids of {month} that are not UUIDs in small letters with hyphens: {len(odd)}, as"
-            f" {odd[0]!r}"
+            f" {odd[0].as_py()!r}"
         )
     overflown = rows.filter(pc.and_(rows["quantity"].is_null(), pc.greater(rows["known"], 0)))
     if len(overflown):
@@ -231,19 +237,18 @@ def _as_counts(name: str, month: BillingMonth, rows: pa.Table, twice: pa.Table |
             f"{name} could not sum {overflown['resource_kind'][0]} of deployment {overflown['deployment_id'][0]} in"
             f" {month}: it is more than the engine can hold"
         )
-    keys = ["deployment_id", "resource_kind", "subscription_id"]
-    duplicates = {tuple(row[key] for key in keys): row["record_count"] for row in (twice or rows[:0]).to_pylist()}
-    of_each = [duplicates.get(key, 0) for key in zip(*(rows[key].to_pylist() for key in keys), strict=True)]
     return (
         rows.append_column("unusable_records", pc.subtract(rows["record_count"], rows["known"]))
-        .append_column("duplicate_records", pa.array(of_each, pa.int64()))
+        .append_column("duplicate_records", _duplicates(rows, twice))
         .select(COUNTS.names)
         .cast(COUNTS)
     )
 
 
-def _is_canonical(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
+def _duplicates(rows: pa.Table, twice: pa.Table | None) -> pa.Array:
+    """How many records of each row are among those that have copies."""
+    if twice is None:
+        return pa.nulls(len(rows), pa.int64()).fill_null(0)
+    keys = [name for name in COUNTS.names if name.endswith("_id") or name == "resource_kind"]
+    of = {tuple(row[key] for key in keys): row["record_count"] for row in twice.to_pylist()}
+    return pa.array([of.get(key, 0) for key in zip(*(rows[key].to_pylist() for key in keys), strict=True)], pa.int64())

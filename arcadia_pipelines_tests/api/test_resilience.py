@@ -182,6 +182,7 @@ def test_a_sheet_is_of_one_instant_while_a_month_is_run_again(
     }
 
 
+@pytest.mark.long
 def test_a_sheet_that_cannot_be_read_is_an_error_and_a_slow_reader_holds_no_connection(
     serve: Serve, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_tenant_sees_its_invoices_and_no_draft_and_an_admin_sees_all(
     assert api.get(f"/api/v1/invoices/{ids['2026-04-01']}", headers=ADMIN).json()["status"] == "draft"
 
 
+@pytest.mark.long
 def test_ids_of_others_are_not_found_by_the_thousand_each_like_one_that_does_not_exist(
     api: httpx.Client, billed: World
 ) -> None:

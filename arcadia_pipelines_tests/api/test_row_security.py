@@ -227,6 +227,7 @@ def migrate_at_once(urls: list[str]) -> list[str]:
     return errors
 
 
+@pytest.mark.long
 def test_databases_of_one_cluster_migrate_at_once(server_url: str) -> None:
     """Four at once make the one role."""
     with ExitStack() as made:

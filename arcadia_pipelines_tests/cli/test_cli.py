@@ -71,6 +71,7 @@ def test_a_month_is_invoiced_by_a_dagster_run_on_postgresql(world: World, proces
     assert not (tmp_path / "home").exists()  # the embedded server stays out of it
 
 
+@pytest.mark.long
 def test_a_second_time_nothing_changes_and_a_table_says_so(world: World, arcadia: Call) -> None:
     """The force path: one invoice, unchanged, and the month's sums; who is held back is no error, and said below."""
     world.pilot()
@@ -264,6 +265,7 @@ OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\
 """What a terminal does something at, or reads the other way round."""
 
 
+@pytest.mark.long
 def test_what_a_terminal_obeys_in_a_name_is_shown_and_not_run(world: World, arcadia: Call) -> None:
     """By every command that says names, in tables, sentences and errors; in JSON it is escaped, and the same name."""
     plan, addon, name = f"studio{TITLE}", f"disk{CSI}", f"A{TITLE}{CSI}{LINK}\u202eevil\r\nTotal 0.00 :smile:"
@@ -558,6 +560,7 @@ def test_a_first_month_that_is_still_to_come_is_named(process: Call) -> None:
     assert "None" not in answer.err
 
 
+@pytest.mark.long
 def test_the_demo_refuses_a_database_with_tenants_of_its_own(world: World, arcadia: Call) -> None:
     """Made-up tenants have no place among real ones; nothing is written."""
     world.tenant("real")
@@ -570,6 +573,7 @@ def test_the_demo_refuses_a_database_with_tenants_of_its_own(world: World, arcad
 # The database.
 
 
+@pytest.mark.long
 def test_db_migrate_and_up_say_what_they_did(empty_url: str, arcadia: Call, tmp_path: Path) -> None:
     """On a server of one's own, in whichever spelling: each file once, then nothing, and no embedded server."""
     spelled = empty_url.replace("postgresql://", "postgres://")
@@ -590,6 +594,7 @@ def test_the_embedded_servers_url_is_one_that_every_client_understands(arcadia: 
     assert answer == (0, f"{server_url.partition('?')[0]}\n", "")
 
 
+@pytest.mark.long
 def test_db_migrate_says_on_stderr_what_a_superuser_has_to_do(empty_url: str, migrated: str, arcadia: Call) -> None:
     """The owner of the database is no member of the pipeline's role: the release goes through, and says so once."""
     server = World(empty_url)

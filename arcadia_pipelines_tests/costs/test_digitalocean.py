@@ -153,6 +153,7 @@ def test_a_moment_of_too_many_requests_is_waited_out(provider: Provider) -> None
     assert time.monotonic() - started >= 1
 
 
+@pytest.mark.long
 def test_too_many_requests_without_end_are_reported(provider: Provider) -> None:
     """Asked three times, and then it is given up."""
     provider.once(LIST, lambda request: request.answer(429, {"id": "too_many_requests"}, Retry_After="0"), times=99)

@@ -313,6 +313,7 @@ def test_the_cost_is_the_payers_of_that_month(billed: World) -> None:
     assert billed.query(tenants) == [("04", "pilot"), ("05", "acme")]
 
 
+@pytest.mark.long
 def test_a_month_without_a_rate_shows_no_margin_and_a_failing_check(billed: World) -> None:
     """Never a margin at 1.0; once the rate is there, the month is converted."""
     billed.query("delete from billing.fx_rates")
@@ -556,6 +557,7 @@ def test_a_bill_that_fails_half_way_leaves_the_month_as_it_was(billed: World) ->
     assert april(billed)["cost_cents"] == 200
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whoever_owned_what_and_when_allocated_and_unallocated_are_the_bill(billed: World, data: st.DataObject) -> None:

@@ -237,7 +237,7 @@ def test_an_operator_delivers_invoices_and_gets_their_pdfs_and_the_audit_makes_t
     delivering: World, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {"invoices": ["INV-202604-00001"], "into": str(tmp_path)}
-    assert delivering.done("deliver", **asked, dry_run=True) == (
+    assert delivering.would("deliver", **asked) == (
         "dry run, nothing is written: 1 invoice would be delivered, $70.64 with GST"
     )
     assert list(tmp_path.iterdir()) == []

@@ -135,7 +135,7 @@ def test_a_months_invoices_go_to_their_tenants_once_and_are_delivered(mailing: W
 def test_a_dry_run_sends_nothing_and_without_a_server_nothing_is_sent(
     mailing: World, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, arcadia: Call
 ) -> None:
-    dry = mailing.done("email_invoices", month="2026-04", dry_run=True)
+    dry = mailing.would("email_invoices", month="2026-04")
     assert dry == "dry run, nothing is written: 1 e-mail of 2026-04 would be sent"
     monkeypatch.delenv("ARCADIA_SMTP_URL")
     by = ("--operator", "ada", "--reason", "month end", "--no-dry-run")

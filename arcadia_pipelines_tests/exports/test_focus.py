@@ -229,6 +229,7 @@ def test_every_row_speaks_focus(sample: World, tmp_path: Path) -> None:
             assert row["EffectiveCost"] == row["PricingCurrencyEffectiveCost"] == row["ContractedCost"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("pilots_april")
 def test_a_correction_is_of_the_month_it_corrects_and_so_is_its_gst(world: World, tmp_path: Path) -> None:
     """April is paid, then 104 h more come: May carries 1.04 as a Correction of April; too many, and it credits 1.96.
@@ -663,6 +664,7 @@ MISFITS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
 }
 
 
+@pytest.mark.long
 def test_files_of_months_and_sides_fit_together_and_what_does_not_is_found(world: World, tmp_path: Path) -> None:
     """April is corrected in May, whose price is another and whose bill has a refund. Each check finds its misfit."""
     across = runpy.run_path(str(Path(__file__).parents[2] / "conformance" / "across.py"))

@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 import dagster as dg
+import pytest
 from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.definitions import build_defs
@@ -93,6 +94,7 @@ def test_the_nightly_comparison_is_a_check_with_offenders_and_records_payments(
     assert pilots_april.query("select status from billing.tenant_invoices") == [("paid",)]
 
 
+@pytest.mark.long
 def test_the_sensor_asks_for_months_of_which_something_is_due(pilots_april: World, finance: Receiver) -> None:
     def asked() -> list[str | None]:
         with dg.DagsterInstance.ephemeral() as instance:

@@ -458,6 +458,7 @@ def gate(world: World) -> dict[str, str]:
     return {str(control): str(run) for control, run in rows}
 
 
+@pytest.mark.long
 def test_the_gate_does_not_check_again_what_the_checks_have_passed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -483,6 +484,7 @@ def test_the_gate_does_not_check_again_what_the_checks_have_passed(
     assert gate(world) == {"usage_equals_raw_records": third, "usage_is_conserved": third}
 
 
+@pytest.mark.long
 def test_a_check_by_itself_looks_at_the_raw_records_whatever_passed_before(world: World) -> None:
     """A record is changed after the month was run: the check, asked for alone, finds its meter."""
     platform(world)

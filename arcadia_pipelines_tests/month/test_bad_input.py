@@ -477,6 +477,7 @@ def test_behind_views_too_the_others_are_invoiced(behind_views: Faulty) -> None:
     assert world.invoices("2026-04") == {"pilot": PILOT}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unit_price", ["100000000000000000", "0.0000000001"], ids=["too large", "too fine"])
 def test_a_unit_price_that_the_engine_cannot_hold_holds_back_its_tenant(empty_url: str, unit_price: str) -> None:
     """1e17 cents x 999999999999 does not fit 38 digits, 1e-10 cents not 8 decimals; the pilot is not held back."""
@@ -586,6 +587,7 @@ def without_time(world: World, deployment: str, time: str, ingested_at: str) -> 
     world.query(record.format(time, ingested_at), uid(deployment))
 
 
+@pytest.mark.long
 def test_usage_without_a_time_holds_back_its_tenant_in_the_month_in_which_it_came(world: World) -> None:
     """Whatever stands there in place of a time: acme is not invoiced in April, the pilot is; in May acme is, 55.00.
 
@@ -630,6 +632,7 @@ def test_usage_without_a_time_holds_back_its_tenant_in_the_month_in_which_it_cam
     assert world.disproved() == []
 
 
+@pytest.mark.long
 def test_usage_of_which_not_even_the_month_in_which_it_came_is_known_is_named_by_the_newest_month(
     world: World,
 ) -> None:

@@ -171,6 +171,7 @@ def test_nobody_else_is_concerned_nothing_is_credited_and_all_of_it_is_proved(ch
     assert changed.disproved() == []
 
 
+@pytest.mark.long
 def test_once_the_first_invoice_is_void_the_other_tenant_is_billed(invoiced: World) -> None:
     """January is acme-new's then, and stays so: acme's void invoice can be reopened, and cannot be issued as it is."""
     gets_a_new_id(invoiced)
@@ -192,6 +193,7 @@ def test_once_the_first_invoice_is_void_the_other_tenant_is_billed(invoiced: Wor
     assert invoiced.disproved() == []
 
 
+@pytest.mark.long
 def test_a_paid_month_is_put_right_by_giving_the_subscription_back_until_it_went(invoiced: World) -> None:
     """Acme, restored, has its own up to February, and acme-new others since: all months agree, nothing is credited."""
     invoiced.done("mark_invoice_paid", invoices=[JANUARY])
@@ -247,6 +249,7 @@ def test_a_subscription_that_was_ended_where_it_was_is_credited_and_may_go_on_el
     assert invoiced.disproved() == []
 
 
+@pytest.mark.long
 def test_a_correction_of_a_tenant_that_is_gone_is_named(invoiced: World) -> None:
     """Acme leaves, and its subscriptions are deleted with it, January too: 100.00 would be credited to nobody."""
     invoiced.done("mark_invoice_paid", invoices=[JANUARY])
@@ -269,6 +272,7 @@ def test_a_subscription_that_two_invoices_bill_is_named_by_the_audit(invoiced: W
     assert invoiced.disproved() == [("2026-01", "subscriptions_are_billed_once")]
 
 
+@pytest.mark.long
 def test_a_tenant_that_takes_over_a_deployment_keeps_the_invoice_that_it_has(invoiced: World) -> None:
     """Api goes to zulu, while acme is on hold: January stays as it is for both, and is zulu's once acme's is void."""
     invoiced.done("hold_tenant", tenants=["acme"])
@@ -329,6 +333,7 @@ def test_a_draft_is_not_issued_beside_another_tenants_invoice_of_the_same_deploy
     assert f"for subscription {uid('api of zulu')}" in refusal
 
 
+@pytest.mark.long
 def test_the_drafts_of_two_tenants_that_share_a_deployment_in_turn_are_issued(invoiced: World) -> None:
     """Api's subscription ends on 10 January, and zulu's starts: each has its own, so both drafts may be issued."""
     invoiced.done("hold_tenant", tenants=["acme", "zulu"])

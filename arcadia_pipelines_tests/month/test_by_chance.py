@@ -137,6 +137,7 @@ def written(world: World) -> list[Any]:
     return sorted(world.query(union))
 
 
+@pytest.mark.long
 def test_a_month_by_chance_is_invoiced_as_the_oracle_says(world: World, seed: int, tenants: int) -> None:
     """And it is proved the second way, and running it again writes nothing."""
     month = MONTHS[seed % len(MONTHS)]
@@ -157,6 +158,7 @@ def owed_for(world: World, month: dt.date) -> oracle.Owed:
         return oracle.owed(platform, proofs.records_of(connection, month), month)
 
 
+@pytest.mark.long
 def test_three_months_with_credit_are_invoiced_as_the_oracle_says(world: World, seed: int, tenants: int) -> None:
     """One after another or in any order; after the first one some of its invoices are paid, and then it changes."""
     rng = random.Random(seed)

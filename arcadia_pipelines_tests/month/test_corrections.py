@@ -81,6 +81,7 @@ def test_a_correction_is_billed_once_however_often_either_month_is_run_again(pai
     assert written(paid) == before
 
 
+@pytest.mark.long
 def test_a_correction_that_two_months_could_carry_is_on_the_newest_and_stays_there(paid: World) -> None:
     """May is invoiced before April is corrected again: June carries the second difference, May no more than it did."""
     paid.publish("2026-05")
@@ -105,6 +106,7 @@ def test_a_correction_whose_cause_goes_away_is_taken_off_the_invoice_that_carrie
     assert paid.disproved() == []
 
 
+@pytest.mark.long
 def test_a_correction_whose_cause_goes_away_after_it_was_paid_is_credited(paid: World) -> None:
     """May is paid with 1.00 of April too much: June gives it back, once."""
     paid.publish("2026-05")
@@ -118,6 +120,7 @@ def test_a_correction_whose_cause_goes_away_after_it_was_paid_is_credited(paid: 
     assert paid.disproved() == []
 
 
+@pytest.mark.long
 def test_a_void_invoice_carries_nothing(paid: World) -> None:
     """May is void, so June carries April's 1.00."""
     paid.publish("2026-05")
@@ -127,6 +130,7 @@ def test_a_void_invoice_carries_nothing(paid: World) -> None:
     assert paid.disproved() == []
 
 
+@pytest.mark.long
 def test_a_reopened_invoice_gives_its_correction_to_the_one_that_took_it_over(paid: World) -> None:
     """June took over what the void May carried. May is reopened: as it is it cannot be issued, run again it can."""
     paid.publish("2026-05")

@@ -188,6 +188,7 @@ def test_credit_pays_what_a_commitment_adds_and_leaves_what_a_discount_takes_off
     assert in_order.lines("agreed", JANUARY)[3:5] == [("Credit: Outage", -500), ("Credit: Welcome", -2000)]
 
 
+@pytest.mark.long
 def test_all_of_that_is_proved_and_running_the_months_again_writes_nothing(in_order: World) -> None:
     assert in_order.disproved() == []
     before = written(in_order)
@@ -198,6 +199,7 @@ def test_all_of_that_is_proved_and_running_the_months_again_writes_nothing(in_or
 # Months in another order, and again after something has changed.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", [(MARCH, FEBRUARY, JANUARY), (FEBRUARY, MARCH, JANUARY)])
 def test_in_whatever_order_months_are_run_a_line_is_on_its_own_and_no_more_is_taken_than_there_is(
     acme: World, order: tuple[str, ...]
@@ -268,6 +270,7 @@ def test_what_is_entered_for_one_tenant_re_invoices_nobody_else(changed: World) 
     assert changed.disproved() == []
 
 
+@pytest.mark.long
 def test_what_comes_for_a_paid_month_waits_as_the_check_says_and_is_on_the_next_invoice_once(acme: World) -> None:
     """acme's January and bulk's are paid. Then 10.00 are entered for acme, and 3 hours of bulk's come late.
 
@@ -320,6 +323,7 @@ def test_a_void_invoice_gives_back_what_it_took(acme: World) -> None:
     assert acme.disproved() == []
 
 
+@pytest.mark.long
 def test_a_paid_invoice_keeps_what_it_took_whatever_comes(acme: World) -> None:
     grant(acme, 6000)
     publish(acme, JANUARY, FEBRUARY)
@@ -356,6 +360,7 @@ def test_a_line_of_a_tenant_that_does_not_exist_waits(acme: World) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_tenant_on_hold_takes_credit_on_its_drafts_once(acme: World) -> None:
     grant(acme, 6000)
     enter(acme, JANUARY, 100)
@@ -369,6 +374,7 @@ def test_a_tenant_on_hold_takes_credit_on_its_drafts_once(acme: World) -> None:
     assert acme.disproved() == []
 
 
+@pytest.mark.long
 def test_a_draft_that_was_reopened_gives_way_to_the_invoice_that_has_its_credit(acme: World) -> None:
     """As it is it cannot be issued; run again it has neither the line nor more credit than is left."""
     grant(acme, 6000)
@@ -388,6 +394,7 @@ def test_a_draft_that_was_reopened_gives_way_to_the_invoice_that_has_its_credit(
     assert acme.disproved() == []
 
 
+@pytest.mark.long
 def test_four_months_that_are_run_at_once_take_a_grant_once_and_carry_a_line_once(acme: World) -> None:
     """In eight processes: together they take 100.00; the line of a month before the first goes on one of them."""
     grant(acme, 10000)

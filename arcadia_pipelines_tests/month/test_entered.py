@@ -65,10 +65,10 @@ def test_credit_is_granted_with_who_and_why_and_again_is_a_second_grant(world: W
 
 def test_a_dry_run_enters_nothing(world: World) -> None:
     world.pilot()
-    assert world.done("add_line", **LINE, dry_run=True).startswith(
+    assert world.would("add_line", **LINE).startswith(
         "dry run, nothing is written: 1 adjustment would be entered: pilot, 2026-04, 12.50"
     )
-    assert world.done("grant_credit", **GRANT, dry_run=True).startswith(
+    assert world.would("grant_credit", **GRANT).startswith(
         "dry run, nothing is written: promotional credit of 100.00 ex GST would be granted"
     )
     assert world.query("select * from billing.manual_lines") == world.query("select * from billing.credit_grants") == []

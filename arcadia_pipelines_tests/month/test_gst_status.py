@@ -80,6 +80,7 @@ def named(world: World, month: str) -> object:
     return finding.count if finding else 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("taxed")
 def test_a_credit_of_a_taxed_month_is_taxed_though_the_tenant_is_free_now(world: World, arcadia: Call) -> None:
     """January, taxed and paid: 51.00 + 5.10. 100 hours too many: -1.00, and with it -0.10 of GST on June's invoice.
@@ -109,6 +110,7 @@ def test_a_credit_of_a_taxed_month_is_taxed_though_the_tenant_is_free_now(world:
     assert world.query("select xmin::text, revision from billing.tenant_invoices order by period_start") == before
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("free")
 def test_an_adjustment_of_a_free_month_is_not_taxed_though_the_tenant_is_taxed_now(world: World, arcadia: Call) -> None:
     """January, free and paid: 51.00. 1,000 hours more: 10.00 on May's invoice, whose GST is on its 50.00 alone."""
@@ -128,6 +130,7 @@ def test_an_adjustment_of_a_free_month_is_not_taxed_though_the_tenant_is_taxed_n
     assert world.disproved() == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("free")
 def test_corrections_of_months_of_either_status_are_on_one_invoice(world: World) -> None:
     """January free, February taxed, both paid: January 10.00 more, February 1.00 back; since March the tenant is free.
@@ -160,6 +163,7 @@ def test_corrections_of_months_of_either_status_are_on_one_invoice(world: World)
     assert world.disproved() == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("taxed")
 def test_an_issued_invoice_keeps_its_gst_status_until_it_is_reopened(world: World) -> None:
     """51.00 + 5.10. Free since; 100 hours come late: 52.00 + 5.20, taxed as it was issued, and the check names it.
@@ -220,6 +224,7 @@ def test_a_draft_gets_the_status_of_the_day_on_which_it_is_issued(world: World) 
     assert world.disproved() == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("taxed")
 def test_what_was_taxed_is_taken_back_with_its_gst_though_its_month_is_free_since(world: World) -> None:
     """January taxed and with finance, 1.00 too high: February carries -1.00 and is paid, all of it taxed.
@@ -286,6 +291,7 @@ def is_anothers(world: World, tenant: str, number: str, tax_cents: int) -> None:
     world.rewrite()
 
 
+@pytest.mark.long
 def test_a_correction_of_another_programs_invoice_has_its_gst_status_whatever_its_number(world: World) -> None:
     """April of free acme, 40.00, and of taxed zulu, 40.00 + 4.00, are another program's; 50.00 are owed.
 
@@ -343,6 +349,7 @@ def without_gst_of_the_correction(world: World, month: str) -> None:
     world.rewrite()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("taxed")
 @pytest.mark.parametrize(
     ("status", "table", "written"),

@@ -259,6 +259,7 @@ def test_a_void_invoice_is_reopened_and_reissued_by_a_rerun_with_its_number(bill
     assert (before["invoice"]["total_cents"], len(before["lines"])) == (7064, 4)
 
 
+@pytest.mark.long
 def test_a_month_with_an_invoice_that_an_operator_voided_is_content(billed: World) -> None:
     """Also when late usage would change it. Reopened, issued, and voided by somebody who told nobody, it is red."""
     billed.done("void_invoice", invoices=[NUMBER])
@@ -307,7 +308,7 @@ def test_a_paid_invoice_has_the_day_of_its_payment(billed: World) -> None:
     [(invoice,)] = billed.query("select id::text from billing.tenant_invoices")
     refusal = billed.refused("mark_invoice_paid", invoices=[invoice], paid_on="2026-04-30", dry_run=True)
     assert refusal == f"{NUMBER} was issued on 2026-05-01, and cannot have been paid on 2026-04-30 already"
-    said = billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-01", dry_run=True)
+    said = billed.would("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-01")
     assert said.startswith("dry run, nothing is written: 1 invoice would be paid")
     billed.done("mark_invoice_paid", invoices=[invoice], paid_on="2026-05-14")
     assert row(billed) == ("paid", NUMBER, 1, 7064)
@@ -564,6 +565,7 @@ def test_nothing_is_accepted_where_nothing_has_vanished(billed: World) -> None:
 # Usage that nobody pays for
 
 
+@pytest.mark.long
 def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(billed: World) -> None:
     """40 GB, priced from June on at 5 c beyond 10: 1.50; 300 h before a subscription that has 2 h to spare: 2.98.
 
@@ -585,7 +587,7 @@ def test_usage_that_nobody_pays_for_is_accepted_with_what_it_would_have_cost(bil
         ("", "", "", "no_subscription"),
     ]
     everything = "accepted, $4.48 ex GST at stake, and 1 row without a rate to price them"
-    dry = billed.done("accept_unbilled_usage", month="2026-04", dry_run=True)
+    dry = billed.would("accept_unbilled_usage", month="2026-04")
     assert dry == f"dry run, nothing is written: 3 rows of unbilled usage would be {everything}"
     refusal = billed.refused("accept_unbilled_usage", month="2026-04", deployments=["x", str(uid("api"))])
     assert "no unbilled usage is open in 2026-04 of deployment x:" in refusal

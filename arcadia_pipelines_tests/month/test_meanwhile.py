@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import psycopg
+import pytest
 
 from arcadia_pipelines_tests.trouble import Line, whole
 from arcadia_pipelines_tests.world import World, failed_checks, failures, uid
@@ -18,6 +19,7 @@ TURN = (  # each time to what it never was together with the rest
 )
 
 
+@pytest.mark.long
 def test_what_the_platform_changes_in_place_at_any_instant_does_not_fail_the_month(world: World) -> None:
     """Before every statement of two runs something else is changed: the month is invoiced whole, its checks pass."""
     world.pilot()
@@ -44,6 +46,7 @@ def test_what_the_platform_changes_in_place_at_any_instant_does_not_fail_the_mon
     assert turns > 200
 
 
+@pytest.mark.long
 def test_usage_that_is_committed_with_an_earlier_stamp_while_a_month_runs_fails_no_check(world: World) -> None:
     """Before every statement of a run an hour more is committed, stamped an hour ago: what had come when the usage was
     frozen is billed, and the rest by the next run."""

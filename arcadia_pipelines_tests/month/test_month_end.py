@@ -182,6 +182,7 @@ def test_usage_that_was_frozen_and_has_vanished_stops_the_rerun_until_it_is_acce
     assert world.invoices("2026-04") == {"pilot": ("issued", 2, 6350, 635, 6985)}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("pilots_april")
 def test_usage_that_comes_after_its_month_was_frozen_is_named_by_the_next_month(world: World) -> None:
     """One late record of April: May's run warns, April's re-run bills it, and then May's is content."""
@@ -225,6 +226,7 @@ def ahead(result: dg.ExecuteInProcessResult) -> list[tuple[str, ...]]:
     return [tuple(str(record.data[name]).strip() for name in columns) for record in shown.records]
 
 
+@pytest.mark.long
 def test_usage_that_is_stamped_ahead_of_the_clock_is_billed_and_named(world: World) -> None:
     """The pilot's 100 h more, of 2999, are 1.00 and GST 0.10; acme's 1500 h, for ever, 12 h beyond 1488: 0.12 and 0.01.
 
@@ -251,6 +253,7 @@ def test_usage_that_is_stamped_ahead_of_the_clock_is_billed_and_named(world: Wor
     assert world.findings("2026-05") == {}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("pilots_april")
 def test_usage_ahead_of_the_clock_that_comes_late_is_told_and_billed_by_a_rerun(world: World) -> None:
     """1.00 and GST 0.10 of 2999 after April was frozen, then 0.50 that is late and no more; then the first is lost."""
@@ -267,6 +270,7 @@ def test_usage_ahead_of_the_clock_that_comes_late_is_told_and_billed_by_a_rerun(
     assert "which had 92 records and has 91" in world.stopped("2026-04")
 
 
+@pytest.mark.long
 def test_a_clock_that_is_set_back_loses_no_usage_and_accepts_none(world: World) -> None:
     """April is frozen by a clock five years ahead, and run again by one that is right.
 
@@ -584,6 +588,7 @@ def test_a_tampered_earlier_month_is_noticed_by_the_next(world: World) -> None:
     assert world.findings("2026-05")["earlier_months_are_unchanged"].count == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other", ["anna", "zoe"])
 def test_a_subscription_that_has_gone_to_another_tenant_is_on_its_invoice_alone(
     world: World, monkeypatch: pytest.MonkeyPatch, other: str

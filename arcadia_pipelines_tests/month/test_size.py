@@ -70,6 +70,7 @@ def written(world: World) -> Counter[str]:
     return done
 
 
+@pytest.mark.long
 def test_ten_times_the_tenants_take_the_same_statements_but_for_the_copies_of_each_chunk(
     world: World, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_discount_is_for_the_months_from_its_start_to_before_its_end(world: Wo
         assert [cents for description, cents in lines if description.startswith("Discount")] == off
 
 
+@pytest.mark.long
 def test_a_changed_discount_revises_its_tenants_invoice_and_nobody_elses(world: World) -> None:
     """10 % of web's 50.00 become 20 %."""
     world.pilot()
@@ -116,6 +117,7 @@ def test_a_discount_of_a_paid_month_is_credited_on_the_next_invoice_once(world: 
     assert world.disproved() == []
 
 
+@pytest.mark.long
 def test_a_paid_month_with_terms_is_owed_what_it_bills(world: World) -> None:
     """Nothing is corrected, however often it is run; usage that comes late is, less its 10 %."""
     world.pilot()
@@ -132,6 +134,7 @@ def test_a_paid_month_with_terms_is_owed_what_it_bills(world: World) -> None:
     assert world.disproved() == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("pilots_april")
 def test_what_a_held_back_tenants_paid_month_owes_stays_as_it_was(world: World) -> None:
     """Its commitment, which was found missing, is there twice: the correction stays; with one of both it follows."""
@@ -281,6 +284,7 @@ TERMS_THAT_CHANGE = [
 ]
 
 
+@pytest.mark.long
 def test_the_proof_sees_terms_that_changed_and_so_does_the_next_run(agreed: World) -> None:
     """One after another: it is found until the month is run again."""
     for change in TERMS_THAT_CHANGE:

@@ -1,6 +1,7 @@
 """Checks by themselves: of the month that is asked for, or, as the UI's "Execute all" asks, of none."""
 
 import dagster as dg
+import pytest
 
 from arcadia_pipelines.definitions import defs
 from arcadia_pipelines.pipeline.checks import CHECKS
@@ -64,6 +65,7 @@ def test_all_checks_before_any_month_is_invoiced_find_nothing_wrong(world: World
     assert failed(result) == {}
 
 
+@pytest.mark.long
 def test_the_job_check_month_looks_at_any_month(world: World) -> None:
     """March was tampered with, April was not; the results are on the months' partitions."""
     world.pilot()

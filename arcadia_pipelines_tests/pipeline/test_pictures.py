@@ -52,6 +52,7 @@ def kinds(*names: str) -> pd.DataFrame:
     )
 
 
+@pytest.mark.long
 def test_no_character_in_a_name_stops_a_month_or_its_costs(world: World) -> None:
     """34 kinds of 1.00 and a plan of 10.00 are 44.00, GST 4.40. Plan, addon, tenant and deployment are odd too."""
     world.tenant("acme\x02")
@@ -75,6 +76,7 @@ def test_no_character_in_a_name_stops_a_month_or_its_costs(world: World) -> None
     assert "web\N{SYMBOL FOR START OF HEADING} $44.00 $20.00" in texts(of_costs.metadata["lowest_margins_picture"])
 
 
+@pytest.mark.long
 def test_a_month_without_pictures_is_a_month(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The renderer cannot be started: 70.64 is owed, and a line stands where the picture would."""
     pictures.RENDERER.end()

@@ -57,7 +57,7 @@ def webhook() -> Iterator[_Received]:
     """The webhook, listening."""
     with _Received(("127.0.0.1", 0), _Handler) as server:
         server.bodies = []
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server
         server.shutdown()
@@ -146,6 +146,7 @@ def test_a_month_that_the_gate_stops_is_told_with_the_first_offenders(
     )
 
 
+@pytest.mark.long
 def test_tampered_quotes_are_told_by_what_was_materialised(
     world: World, webhook: _Received, instance: dg.DagsterInstance
 ) -> None:
@@ -162,6 +163,7 @@ def test_tampered_quotes_are_told_by_what_was_materialised(
     )
 
 
+@pytest.mark.long
 def test_a_tenant_that_is_held_back_is_told_once_though_the_run_succeeds(
     world: World, webhook: _Received, instance: dg.DagsterInstance
 ) -> None:
@@ -307,6 +309,7 @@ def test_missed_months_are_requested_oldest_first_once_the_sensor_is_started(wor
     assert requests[0].run_key.startswith("2026-01-01 on 20")
 
 
+@pytest.mark.long
 def test_nothing_is_said_when_all_is_invoiced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both months of a platform whose first billing month is the last but one that is over."""
     world.pilot()
@@ -328,6 +331,7 @@ def test_a_void_invoice_does_not_count_as_missing(world: World) -> None:
     assert "tenants without" not in told(alert_on_missing_invoices, world)
 
 
+@pytest.mark.long
 def test_late_usage_is_looked_for_in_one_month_after_the_other(world: World) -> None:
     """March, April, and March again; a void invoice has nothing at stake."""
     world.pilot()
@@ -349,6 +353,7 @@ def test_late_usage_is_looked_for_in_one_month_after_the_other(world: World) -> 
     ]
 
 
+@pytest.mark.long
 def test_late_usage_is_told_with_what_is_at_stake(world: World, webhook: _Received) -> None:
     """100 h of the paid April are 1.10 with GST, 200 h of acme's 2.20; usage of a stranger's machine costs nobody."""
     world.pilot()

@@ -397,6 +397,7 @@ def books(draw: st.DrawFn) -> dict[str, Any]:
     return {"plans": plans, "addons": addons, "tenants": {name: draw(tenant) for name in ("nova", "pilot")}}
 
 
+@pytest.mark.long
 def test_a_book_applied_after_any_other_is_what_is_exported_then(world: World) -> None:
     """Two books, one after the other, the second with all that the first sells; both come back to the letter."""
     world.tenant("nova")

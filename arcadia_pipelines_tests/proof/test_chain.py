@@ -242,6 +242,7 @@ def test_a_month_erased_with_its_history_is_missed_by_the_month_after_it(books: 
         connection.rollback()
 
 
+@pytest.mark.long
 def test_a_chain_made_anew_is_noticed_only_by_an_earlier_head(books: World, server_url: str, arcadia: Call) -> None:
     """Another operator, and every hash made to fit: no audit finds it. The head that the month end printed does."""
     with copy_of(server_url, books.url.rpartition("/")[2]) as url:
@@ -258,6 +259,7 @@ def test_a_chain_made_anew_is_noticed_only_by_an_earlier_head(books: World, serv
         assert arcadia("audit", "--head", heads(world)["2026-04"], ARCADIA_DATABASE_URL=url).code == 0
 
 
+@pytest.mark.long
 def test_a_head_is_printed_and_proved_on_the_command_line(world: World, arcadia: Call) -> None:
     """By the month end, the audit, and as JSON; later events follow on it; held tenants have one too."""
     world.pilot()

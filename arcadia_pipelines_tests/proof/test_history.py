@@ -202,6 +202,7 @@ def test_a_comparison_as_json_has_cents_and_decimals(world: World, arcadia: Call
     assert compared["meta_changes"] == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("revised")
 def test_any_two_revisions_are_compared(world: World, arcadia: Call) -> None:
     """Revision 3 has 2 c an hour: 772 x 2 = 15.44. From 1 to 3 usage and price are both the cause: +8.72."""

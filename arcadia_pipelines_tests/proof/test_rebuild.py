@@ -75,6 +75,7 @@ def rebuilt(world: World, month: str = "2026-04") -> list[Part]:
         return rebuild.rebuild(connection, of, ADA)
 
 
+@pytest.mark.long
 def test_a_dropped_partition_stops_every_month_end_and_is_rebuilt_to_the_byte(books: World) -> None:
     """The pilot's, which has been requoted since, from the records of then; the others' from the quote lines.
 
@@ -104,6 +105,7 @@ def test_a_dropped_partition_stops_every_month_end_and_is_rebuilt_to_the_byte(bo
     assert books.query(SEEN) == seen
 
 
+@pytest.mark.long
 def test_what_nothing_proves_is_refused_and_the_rest_is_put_back(books: World) -> None:
     """zoo's deployment has another name by now, and was quoted with it: its lines, as they were read, are nowhere."""
     books.query("update cloud.cloud_deployments set name = 'zoo-site' where id = %s", uid("zoo-web"))
@@ -143,6 +145,7 @@ def test_a_replaced_revision_that_billed_the_same_is_where_lost_lines_come_from(
     assert books.lines("acme", "2026-04") == lines
 
 
+@pytest.mark.long
 def test_a_run_remakes_an_open_invoices_lost_lines_and_refuses_if_a_locked_one_lost_some(books: World) -> None:
     """Of acme a line is gone, of zoo one is another: both are theirs again, in the same revision, with an event.
 
@@ -219,6 +222,7 @@ def test_lost_quote_lines_come_back_when_the_month_is_run_again(books: World) ->
     assert books.disproved() == []
 
 
+@pytest.mark.long
 def test_a_detached_partition_is_left_to_its_owner(books: World) -> None:
     """Nobody attaches a table that may be anybody's by now; out of the way, its rows are rebuilt."""
     books.tamper(f"alter table {LINES} detach partition {APRIL}")

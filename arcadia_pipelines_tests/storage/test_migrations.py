@@ -33,6 +33,7 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_second_time_changes_nothing(empty_url: str) -> None:
     """The first call applies every file in order, the second none; not a row of the catalogue is written again."""
     engine = database.engine(empty_url)
@@ -42,6 +43,7 @@ def test_a_second_time_changes_nothing(empty_url: str) -> None:
     assert schema_of(empty_url) == before
 
 
+@pytest.mark.long
 def test_at_once_each_file_is_applied_once(empty_url: str) -> None:
     """Of four whoever is first applies a file, the others wait for it and go on; nobody fails."""
     callers = 4
@@ -64,6 +66,7 @@ def test_a_new_file_is_applied_after_the_others(empty_url: str, tmp_path: Path) 
     assert migrate(engine, write(tmp_path, **{"0002_second": "create table billing.second ()"})) == ["0002_second.sql"]
 
 
+@pytest.mark.long
 def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str, tmp_path: Path) -> None:
     """By 0009; where a view shows the column that goes, nothing is changed until it is dropped."""
     engine, world = database.engine(empty_url), World(empty_url)
@@ -87,6 +90,7 @@ def test_what_invoices_were_made_from_moves_to_a_table_of_its_own(empty_url: str
     assert world.query("select tenant_id, made_from from billing.invoiced_tenants") == [("a", 7)]
 
 
+@pytest.mark.long
 def test_books_of_before_get_their_hashes_and_their_chains(empty_url: str, tmp_path: Path) -> None:
     """By 0017, as it is written from then on: of an invoice, paid, with one line and two events; March was first."""
     engine, world = database.engine(empty_url), World(empty_url)
@@ -200,6 +204,7 @@ def test_a_per_cent_sign_and_a_colon_in_a_file_are_only_that(empty_url: str, tmp
     assert World(empty_url).query("select * from billing.signs") == [("100 %% of %s and %(name)s at :noon", 3)]
 
 
+@pytest.mark.long
 def test_the_platforms_views_are_left_alone_and_billed(empty_url: str) -> None:
     """Where cloud.* are views over tables with other names, nothing but a right to read is added; 70.64 is owed."""
     world = World(empty_url)
@@ -243,6 +248,7 @@ def billing_role(empty_url: str) -> Iterator[str]:
     world.query(f"drop role {role}")
 
 
+@pytest.mark.long
 def test_a_role_that_may_only_read_the_platforms_schema_can_migrate_and_bill(empty_url: str, billing_role: str) -> None:
     """Billing never writes to cloud, so it needs no right to; what it may not do otherwise is told, once each."""
     told: list[str] = []

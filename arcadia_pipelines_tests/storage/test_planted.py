@@ -308,6 +308,7 @@ def test_the_functions_that_make_partitions_make_nothing_else(april: tuple[World
     owner.query("drop table billing.metered_usage_2026_05")
 
 
+@pytest.mark.long
 def test_what_the_pipeline_owned_goes_back_to_the_owner_and_what_it_planted_is_told(
     empty_url: str, server_url: str, tmp_path: Path
 ) -> None:

@@ -208,6 +208,7 @@ def test_what_the_pipeline_makes_belongs_to_the_owner(billed: Billed) -> None:
     assert (owners, strangers) == ([(owner,)], 0)
 
 
+@pytest.mark.long
 def test_the_api_is_served_from_the_pipelines_login(world: World, server_url: str) -> None:
     """In both roles it acts as the pipeline, and the API's connections as the API: a tenant sees its own invoice."""
     world.pilot()
@@ -420,6 +421,7 @@ def owned_database(server_url: str, attributes: str) -> Iterator[str]:
             superuser.execute(f"drop role {user}".encode())
 
 
+@pytest.mark.long
 def test_an_owner_who_may_not_make_roles_need_not_be_of_the_pipelines(server_url: str) -> None:
     """It grants what is its own: the pipeline goes on with what it has invoiced, and it can alter its tables."""
     with owned_database(server_url, "nocreaterole") as url:

@@ -84,6 +84,7 @@ def is_billed_right(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.invoices("2026-03") == bills
 
 
+@pytest.mark.long
 def test_what_the_environment_says_to_libpq_changes_no_invoice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The price of 1 March is March's, wherever midnight is in New York."""
     world = dearer_in_march(url)
@@ -100,6 +101,7 @@ def test_what_the_environment_says_to_libpq_changes_no_invoice(url: str, monkeyp
     assert world.disproved() == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
 def test_what_the_database_says_changes_no_invoice(
     server_url: str, encoding: str, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +115,7 @@ def test_what_the_database_says_changes_no_invoice(
         is_billed_right(world, monkeypatch)
 
 
+@pytest.mark.long
 def test_every_kind_of_connection_has_the_settings_that_it_relies_on(server_url: str) -> None:
     """Of SQLAlchemy, Dagster's storage and the API; the readers of chunks are in the months above."""
     with database_of(server_url, "UTF8") as url:

@@ -7,6 +7,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.storage import counts, database
 from arcadia_pipelines.usage import sources
+from arcadia_pipelines.usage.contract import SPANS
 from arcadia_pipelines_tests.world import World
 
 APRIL = BillingMonth.parse("2026-04")
@@ -57,6 +58,13 @@ def rows(world: World) -> list[tuple[object, ...]]:
 def invoices(world: World) -> list[tuple[object, ...]]:
     """The content of April's invoices, in order."""
     return world.query("select tenant_id, total_cents, content_sha256 from billing.tenant_invoices order by 1")
+
+
+def records_without_spans() -> int:
+    """How many records of April the source counts if every deployment has all of the month, as in most months."""
+    source = sources.configured()
+    assert source
+    return source.check(APRIL, SPANS.empty_table()).records
 
 
 def freeze(world: World) -> tuple[bool, sources.Pin | None]:

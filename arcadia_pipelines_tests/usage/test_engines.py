@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from arcadia_pipelines_tests.command_line import Call, refused
-from arcadia_pipelines_tests.usage.month import freeze, rows
+from arcadia_pipelines_tests.usage.month import freeze, records_without_spans, rows
 from arcadia_pipelines_tests.usage.servers import lake, sail
 from arcadia_pipelines_tests.world import World
 
@@ -19,6 +20,7 @@ def test_a_cluster_counts_as_the_table_does(
         in_environment(ARCADIA_USAGE_URL=f"sc://127.0.0.1:{port}/;user_id=ada?table=parquet.`{tmp_path}/usage`")
         assert freeze(world) == (False, {"source": f"sc://127.0.0.1:{port}?table=parquet.`{tmp_path}/usage`"})
         assert len(april) > 40
+        assert records_without_spans() == sum(int(str(row[4])) for row in april)
         assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}
         process.kill()
         process.wait()
@@ -48,6 +50,7 @@ def test_an_iceberg_table_is_counted_at_one_snapshot(
     assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}
 
 
+@pytest.mark.long
 def test_a_server_that_is_not_there_and_a_table_that_is_not_are_said_in_one_line(arcadia: Call, tmp_path: Path) -> None:
     refused(
         arcadia("usage", "check", "2026-04", "--source", "sc://127.0.0.1:1"), "sc://127.0.0.1:1?table=usage_records"

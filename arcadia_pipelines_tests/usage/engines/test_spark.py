@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arcadia_pipelines_tests.usage.month import freeze, rows
+from arcadia_pipelines_tests.usage.month import freeze, records_without_spans, rows
 from arcadia_pipelines_tests.world import World
 
 _SERVER = """
@@ -50,4 +50,5 @@ def test_spark_counts_as_the_table_does(
     in_environment(ARCADIA_USAGE_URL=f"sc://127.0.0.1:{port}?table=parquet.`{tmp_path}/usage`")
     assert not freeze(world)[0]
     assert (len(april) > 40, rows(world)) == (True, april)
+    assert records_without_spans() == sum(int(str(row[4])) for row in april)
     assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}
