@@ -6,6 +6,7 @@ whether that was all. Does not: counting and freezing a month as a whole (storag
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -16,7 +17,7 @@ from arcadia_pipelines.storage.usage import (
     FROZEN_SUMS,
     LAST_SUBSCRIPTIONS,
     OF_THE_MONTH,
-    PART_MONTHS,
+    RECOUNTED,
     WAS_AHEAD,
     WEIGHT,
     Replaced,
@@ -48,12 +49,7 @@ _SUSPECTS = f"""
     from (
         select deployment_id, quantity = 'NaN' or known < record_count as recounted from newer
         union all
-        select deployment_id, true from ({PART_MONTHS}) p
-        union all
-        select m.deployment_id, true
-        from billing.metered_usage m left join ({LAST_SUBSCRIPTIONS}) s using (deployment_id)
-        where m.period_start = %(month)s
-          and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
+        select deployment_id, true from ({RECOUNTED}) r
     ) s
     group by deployment_id limit %(most)s
 """
@@ -69,7 +65,7 @@ _ADD_NEWER = f"""
     left join ({LAST_SUBSCRIPTIONS}) s using (deployment_id)
     group by deployment_id, resource_kind, subscription_id
 """
-_MOST_SUSPECTS = 50_000
+MOST_SUSPECTS = 50_000
 """If so many deployments are suspects, all usage is counted."""
 _ARE_RECOUNTED = "deployment_id = any(%(recounted)s::uuid[])"
 _ARE_SUSPECTS = "deployment_id = any(%(suspects)s::uuid[])"
@@ -80,6 +76,8 @@ class Added:
     """What was written of the frozen usage, and where newer records lie: a condition on rows of cloud.usage_records."""
 
     replaced: Replaced
+    pin: dict[str, Any] | None = None
+    """What a usage source says that all of it is counted from; None: cloud.usage_records."""
     among: str = "ctid >= (select first::tid from raw_sums where newer)"
 
 
@@ -96,8 +94,8 @@ def add(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Add
     connection.exec_driver_sql(_SUM_RAW, parameters)
     first = connection.exec_driver_sql(_FIRST_NEWER).scalar()
     connection.exec_driver_sql(_SUM_NEWER, {**parameters, "first": first})
-    found = connection.exec_driver_sql(_SUSPECTS, {**parameters, "most": _MOST_SUSPECTS}).all()
-    if len(found) == _MOST_SUSPECTS:
+    found = connection.exec_driver_sql(_SUSPECTS, {**parameters, "most": MOST_SUSPECTS}).all()
+    if len(found) == MOST_SUSPECTS:
         return None
     recounted = [deployment for deployment, is_recounted in found if is_recounted]
     parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}

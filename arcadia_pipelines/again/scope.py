@@ -194,8 +194,13 @@ def forget_quoted(connection: Connection, month: BillingMonth, differing: str | 
 
 def forget_what_was_changed_by_hand(connection: Connection, month: BillingMonth) -> None:
     """Have all tenants quoted again if the frozen usage is not as the pipeline left it."""
-    if not _stands(connection, month, "frozen"):
+    if not is_frozen_as_left(connection, month):
         forget_quoted(connection, month)
+
+
+def is_frozen_as_left(connection: Connection, month: BillingMonth) -> bool:
+    """Whether the frozen usage is as the pipeline left it."""
+    return _stands(connection, month, "frozen")
 
 
 def remember_frozen(connection: Connection, month: BillingMonth) -> None:

@@ -4,6 +4,7 @@ import datetime as dt
 
 from sqlalchemy.engine import Connection
 
+from arcadia_pipelines.again import newer, scope
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import counts, usage
 from arcadia_pipelines.storage.usage import Counted
@@ -18,6 +19,31 @@ def count(
         return usage.count(connection, month), None
     found = source.count(month, counts.spans(connection, month), cutoff)
     return counts.take(connection, month, found.rows), found.pin
+
+
+def add(connection: Connection, month: BillingMonth, source: Source) -> newer.Added | None:
+    """Add to the month's frozen usage what its source has received since, if that can tell.
+
+    Returns None, and writes nothing, if all usage has to be counted. Raises UsageSourceError and UsageVanished.
+    """
+    pin = counts.pin(connection, month)
+    if pin is None or pin["source"] != source.name or not usage.is_frozen(connection, month):
+        return None
+    if not scope.is_frozen_as_left(connection, month):
+        return None
+    wholly = counts.recounted(connection, month, newer.MOST_SUSPECTS)
+    if len(wholly) == newer.MOST_SUSPECTS:
+        return None
+    found = source.count_added(month, counts.spans(connection, month), pin, wholly)
+    if found is None:
+        return None
+    attempt = connection.begin_nested()
+    replaced = counts.add(connection, month, found.rows, found.whole, wholly)
+    if counts.totals(connection, month) != (found.records, found.quantity or 0):
+        attempt.rollback()
+        return None
+    attempt.commit()
+    return newer.Added(replaced, found.pin)
 
 
 def count_received(connection: Connection, month: BillingMonth, source: Source | None, cutoff: dt.datetime) -> Counted:

@@ -59,9 +59,9 @@ def freeze(connection: Connection, month: BillingMonth, run_id: str, source: Sou
     losses.refuse(connection, month)
     cutoff = usage.next_cutoff(connection, month)
     scope.forget_what_was_changed_by_hand(connection, month)
-    added = newer.add(connection, month, cutoff) if source is None else None
+    added = newer.add(connection, month, cutoff) if source is None else counting.add(connection, month, source)
     if added:
-        replaced, counted_from = added.replaced, None
+        replaced, counted_from = added.replaced, added.pin
     else:
         counted, counted_from = counting.count(connection, month, source, cutoff)
         replaced = usage.replace(connection, month, counted)
@@ -73,7 +73,7 @@ def freeze(connection: Connection, month: BillingMonth, run_id: str, source: Sou
     if source is None:
         usage.record_ahead(connection, month, cutoff, added.among if added else "true")
     scope.remember_frozen(connection, month)
-    return Frozen(cutoff, replaced.changed, compared=added is not None)
+    return Frozen(cutoff, replaced.changed, compared=source is None and added is not None)
 
 
 def quote(connection: Connection, month: BillingMonth) -> bool:

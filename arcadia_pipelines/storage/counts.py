@@ -5,10 +5,12 @@ made of. Does not: usage in cloud.usage_records, and freezing (usage.py); asking
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, to_pandas
@@ -16,7 +18,15 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.database import driver
-from arcadia_pipelines.storage.usage import LAST_SUBSCRIPTIONS, PART_MONTHS, SPANS, Counted
+from arcadia_pipelines.storage.usage import (
+    LAST_SUBSCRIPTIONS,
+    PART_MONTHS,
+    RECOUNTED,
+    SPANS,
+    Counted,
+    Replaced,
+    replace_part,
+)
 
 _MICROSECONDS = "(extract(epoch from {0}) * 1000000)::bigint"
 _PART_SPANS = f"""
@@ -51,6 +61,25 @@ _COUNTED = f"""
         select * from ({LAST_SUBSCRIPTIONS}) l
         where not exists (select from ({PART_MONTHS}) p where p.deployment_id = l.deployment_id)
     ) s using (deployment_id)
+"""
+
+_COLUMNS = """deployment_id, resource_kind, quantity, subscription_id, record_count, unusable_records,
+            duplicate_records"""
+_RECOUNTED = f"select deployment_id::text from ({RECOUNTED}) r where deployment_id is not null limit %(most)s"
+_ADD_FROZEN = f"""
+    create temporary table added on commit drop as
+    select deployment_id, resource_kind, sum(quantity) as quantity, subscription_id, sum(record_count) as record_count,
+           sum(unusable_records) as unusable_records, sum(duplicate_records) as duplicate_records
+    from (
+        select {_COLUMNS} from counted
+        union all
+        select {_COLUMNS} from billing.metered_usage
+        where period_start = %(month)s and deployment_id = any(%(added)s::uuid[])
+    ) u
+    group by deployment_id, resource_kind, subscription_id
+"""
+_TOTALS = """
+    select sum(record_count)::bigint, sum(quantity) from billing.metered_usage where period_start = %(month)s
 """
 
 FROZEN = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("records", COUNT), ("quantity", QUANTITY_SUM)])
@@ -115,6 +144,33 @@ def take(connection: Connection, month: BillingMonth, rows: pa.Table) -> Counted
     bulk.copy(connection, "pg_temp.sourced", bulk.encode(to_pandas(rows.cast(_ROWS)), _ROWS, types))
     connection.exec_driver_sql(_COUNTED, bounds(month))
     return Counted()
+
+
+def recounted(connection: Connection, month: BillingMonth, most: int) -> list[str]:
+    """At most so many of the deployments that usage.RECOUNTED says."""
+    return list(connection.exec_driver_sql(_RECOUNTED, {**bounds(month), "most": most}).scalars())
+
+
+def add(
+    connection: Connection, month: BillingMonth, rows: pa.Table, whole: pa.Table, wholly: Sequence[str]
+) -> Replaced:
+    """Add a source's rows to the month's frozen usage; of the deployments `wholly`, its `whole` is all of their usage.
+
+    Both were counted with spans() of the same transaction. Raises usage.UsageVanished.
+    """
+    new = rows.filter(pc.invert(pc.is_in(rows["deployment_id"], pa.array(wholly, pa.string()))))
+    added = pc.unique(new["deployment_id"]).to_pylist()
+    take(connection, month, pa.concat_tables([new, whole]))
+    connection.exec_driver_sql("drop table if exists pg_temp.added")
+    connection.exec_driver_sql(_ADD_FROZEN, {**bounds(month), "added": added})
+    which = {"touched": [*added, *wholly]}
+    return replace_part(connection, month, Counted("pg_temp.added"), "deployment_id = any(%(touched)s::uuid[])", which)
+
+
+def totals(connection: Connection, month: BillingMonth) -> tuple[int, Decimal]:
+    """How many records the month's frozen usage is of, and their quantity."""
+    records, quantity = connection.exec_driver_sql(_TOTALS, {"month": month.start}).one()
+    return records or 0, quantity or Decimal(0)
 
 
 def frozen(connection: Connection, month: BillingMonth) -> pa.Table:

@@ -78,6 +78,16 @@ PART_MONTHS = f"""
     where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
 """
 
+RECOUNTED = f"""
+    select deployment_id from ({PART_MONTHS}) p
+    union
+    select m.deployment_id
+    from billing.metered_usage m left join ({LAST_SUBSCRIPTIONS}) s using (deployment_id)
+    where m.period_start = %(month)s
+      and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
+"""
+"""The deployments of which nothing can be added to a month's frozen usage: all of theirs has to be counted again."""
+
 # Each process of a parallel sum sends its groups to the leader: if the leader only collects, fewer are sent.
 _SENT_BY_FEWER = "set local parallel_leader_participation = off"
 # Few subscriptions begin or end within a month, few records are unusable, and checking each record for that is slow:

@@ -79,6 +79,9 @@ class ClickHouseTable:
         """Nothing is known of that; records that were ingested until the cut-off do not change."""
         return None
 
+    def added_since(self, pin: Pin) -> None:
+        """Nothing is known of that."""
+
 
 @contextmanager
 def _opened(name: str, arguments: Mapping[str, Any], table: str, pin: Pin | None) -> Iterator[ClickHouseTable]:

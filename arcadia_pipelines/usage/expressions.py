@@ -14,8 +14,9 @@ import ibis.expr.types as ir
 
 from arcadia_pipelines.billing.month import BillingMonth
 
-RECORDS, SPANS, IDS = "arcadia_usage_records", "arcadia_usage_spans", "arcadia_usage_ids"
-"""The names under which an engine finds the records, the spans (contract.SPANS), and record_ids to look for."""
+RECORDS, SPANS = "arcadia_usage_records", "arcadia_usage_spans"
+IDS, DEPLOYMENTS = "arcadia_usage_ids", "arcadia_usage_deployments"
+"""The names under which an engine finds the records, the spans (contract.SPANS), and ids to look for."""
 WITH_WIDE_HASHES = ("duckdb", "clickhouse")
 """The engines whose hash of a text has 64 bits: of a billion texts two share one once in forty times."""
 _RECORDS = ibis.table(
@@ -38,7 +39,8 @@ _SPANS = ibis.table(
     },
     name=SPANS,
 )
-_IDS = ibis.table({"copied_id": "string"}, name=IDS)
+_IDS = ibis.table({"wanted_id": "string"}, name=IDS)
+_DEPLOYMENTS = ibis.table({"wanted_deployment": "string"}, name=DEPLOYMENTS)
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,16 @@ class Asked:
     month: BillingMonth
     cutoff: dt.datetime | None
 
-    def counted(self, with_spans: bool, among_ids: bool = False) -> str:
-        """One row per deployment, kind and subscription of the spans: quantity, record_count, known."""
+    def counted(self, with_spans: bool, among: str | None = None) -> str:
+        """One row per deployment, kind and subscription of the spans: quantity, record_count, known.
+
+        Of the records of the ids, or deployments, that the engine finds as `among`: IDS or DEPLOYMENTS.
+        """
         records = self._of_month()
-        if among_ids:
-            records = records.semi_join(_IDS, records.record_id == _IDS.copied_id)
+        if among == IDS:
+            records = records.semi_join(_IDS, records.record_id == _IDS.wanted_id)
+        if among == DEPLOYMENTS:
+            records = records.semi_join(_DEPLOYMENTS, records.deployment_id == _DEPLOYMENTS.wanted_deployment)
         if with_spans:
             assigned = records.left_join(
                 _SPANS,
@@ -97,9 +104,23 @@ class Asked:
             (id_.hash() if hashed else id_).name("one").as_table().distinct().aggregate(ids=ibis._.count())
         )
 
-    def copies(self, most: int) -> str:
-        """The record_ids that stand more than once in the month and its neighbours, and null, `most` of them."""
-        per_id = self._with_neighbours().group_by("record_id").aggregate(records=ibis._.count())
+    def ids(self) -> str:
+        """The record_ids of the month and its neighbours, as IDS."""
+        return self._sql(self._with_neighbours().select(wanted_id="record_id"))
+
+    def totals(self) -> str:
+        """One row: how many records the month has, and their quantity."""
+        return self._sql(self._of_month().aggregate(records=ibis._.count(), quantity=ibis._.quantity.sum()))
+
+    def copies(self, most: int, among_ids: bool = False) -> str:
+        """The record_ids that stand more than once in the month and its neighbours, and null, `most` of them.
+
+        Of all, or of those that the engine finds as IDS.
+        """
+        records = self._with_neighbours()
+        if among_ids:
+            records = records.semi_join(_IDS, records.record_id == _IDS.wanted_id)
+        per_id = records.group_by("record_id").aggregate(records=ibis._.count())
         return self._sql(per_id.filter((per_id.records > 1) | per_id.record_id.isnull()).limit(most))
 
     def timeless(self) -> str:

@@ -5,14 +5,15 @@ The catalogue is configured as PyIceberg's are: PYICEBERG_CATALOG__NAME__URI, or
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import load_catalog
-from pyiceberg.table import Table
+from pyiceberg.table import DataScan, IncrementalAppendScan, Table
+from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 from pyiceberg.utils.config import Config
 
 from arcadia_pipelines.billing.month import BillingMonth
@@ -37,6 +38,8 @@ class IcebergTable:
     pin: Pin
     _duck: duckdb.DuckDBPyConnection
     _table: Table
+    _since: int | None = None
+    """Only what was appended since this snapshot."""
     is_pinned: bool = True
     dialect: str = duck.DIALECT
 
@@ -52,15 +55,35 @@ class IcebergTable:
 
     def run(self, sql: str, month: BillingMonth) -> pa.Table:
         """What the SQL selects of the records, whose columns that it names are read from the lake for each question."""
-        named = tuple(name for name in RECORDS.names if f'"{name}"' in sql)
-        scan = self._table.scan(_around(month), selected_fields=named, snapshot_id=self.pin["snapshot"])
-        self._duck.register(expressions.RECORDS, scan.to_arrow_batch_reader())
+        self._duck.register(expressions.RECORDS, self._read(tuple(n for n in RECORDS.names if f'"{n}"' in sql), month))
         return self._duck.sql(sql).to_arrow_table()
+
+    def _read(self, columns: tuple[str, ...], month: BillingMonth) -> pa.RecordBatchReader | pa.Table:
+        if self._since == self.pin["snapshot"]:
+            return RECORDS.empty_table()
+        scan: DataScan | IncrementalAppendScan
+        if self._since is None:
+            scan = self._table.scan(snapshot_id=self.pin["snapshot"])
+        else:
+            scan = self._table.incremental_append_scan(
+                from_snapshot_id_exclusive=self._since, to_snapshot_id_inclusive=self.pin["snapshot"]
+            )
+        return scan.filter(_around(month)).select(*columns).to_arrow_batch_reader()
 
     def has_changed(self) -> str | None:
         """Whether the snapshot has expired; while it is there, it does not change."""
         is_there = self._table.refresh().snapshot_by_id(self.pin["snapshot"]) is not None
         return None if is_there else f"snapshot {self.pin['snapshot']} has expired"
+
+    def added_since(self, pin: Pin) -> "IcebergTable | None":
+        """What was appended since the snapshot; None if that has expired, or anything was not an append."""
+        between: list[Snapshot] = []
+        for snapshot in ancestors_of(self._table.snapshot_by_id(self.pin["snapshot"]), self._table.metadata):
+            if snapshot.snapshot_id == pin["snapshot"]:
+                appended = all(s.summary and s.summary.operation is Operation.APPEND for s in between)
+                return replace(self, _since=pin["snapshot"]) if appended else None
+            between.append(snapshot)
+        return None
 
 
 @contextmanager

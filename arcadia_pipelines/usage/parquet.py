@@ -5,7 +5,7 @@ What was counted is the list of files, each with its size and the store's ETag, 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.usage import duck, expressions
-from arcadia_pipelines.usage.contract import UsageSourceError, misfits, types_of
+from arcadia_pipelines.usage.contract import RECORDS, UsageSourceError, misfits, types_of
 
 Pin = dict[str, Any]
 _TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -44,7 +44,7 @@ class ParquetFiles:
 
     def types(self) -> Mapping[str, str]:
         """The types of the first file; that all files fit the contract is checked here. Raises UsageSourceError."""
-        found: Mapping[str, str] = {}
+        found: Mapping[str, str] = types_of(RECORDS) if not self.pin["files"] else {}
         for file in self.pin["files"]:
             types = types_of(self._schema(file["name"]))
             found = found or types
@@ -62,7 +62,11 @@ class ParquetFiles:
     def run(self, sql: str, month: BillingMonth) -> pa.Table:
         """What the SQL selects of the records of all files."""
         paths = [self._path(file["name"]) for file in self.pin["files"]]
-        self._duck.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view(expressions.RECORDS)
+        if paths:
+            records = self._duck.read_parquet(paths, hive_partitioning=False, union_by_name=True)
+        else:
+            records = self._duck.from_arrow(RECORDS.empty_table())
+        records.create_view(expressions.RECORDS)
         return self._duck.sql(sql).to_arrow_table()
 
     def has_changed(self) -> str | None:
@@ -72,6 +76,14 @@ class ParquetFiles:
             if file != now.get(file["name"]):
                 return f"{file['name']} {'has changed' if file['name'] in now else 'is gone'}"
         return None
+
+    def added_since(self, pin: Pin) -> "ParquetFiles | None":
+        """The files that were not there; None if one of those that were is gone, or has changed."""
+        before, now = ({file["name"]: file for file in of["files"]} for of in (pin, self.pin))
+        if any(file != now.get(name) for name, file in before.items()):
+            return None
+        added = [file for name, file in now.items() if name not in before]
+        return replace(self, pin={**self.pin, "files": added})
 
     def _path(self, name: str) -> str:
         return (

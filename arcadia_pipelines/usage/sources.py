@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -26,6 +27,8 @@ _MODULES = {"parquet": "parquet", "iceberg": "iceberg", "sc": "spark", "clickhou
 _UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _SHOWN = 3
 _MOST_COPIES = 10_000
+_MOST_ADDED = 2_000_000
+"""If more records were added, all are counted."""
 
 
 class Engine(Protocol):
@@ -50,12 +53,30 @@ class Engine(Protocol):
     def has_changed(self) -> str | None:
         """What is no longer as it was when this was opened or pinned, in words; None if all of it is."""
 
+    def added_since(self, pin: Pin) -> "Engine | None":
+        """Only what was added since the pin; None if it cannot be told, or if that is not all that has changed."""
+
 
 @dataclass(frozen=True)
 class Counts:
     """What a source counted of a month, as COUNTS, and what it says that it counted."""
 
     rows: pa.Table
+    pin: Pin
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a source counted of a month since a pin; both as COUNTS."""
+
+    rows: pa.Table
+    """Of the records that were added."""
+    whole: pa.Table
+    """Of all records of the deployments that were asked for."""
+    records: int
+    """How many records the month has now,"""
+    quantity: Decimal | None
+    """and their quantity."""
     pin: Pin
 
 
@@ -91,13 +112,44 @@ class Source:
             rows = engine.run(asked.counted(with_spans=len(spans) > 0), month)
             twice = None
             if copies := _copies(self.name, engine, asked):
-                engine.give(_expressions().IDS, pa.table({"copied_id": pa.array(copies, pa.string())}))
-                twice = engine.run(asked.counted(with_spans=len(spans) > 0, among_ids=True), month)
-            if changed := engine.has_changed():
-                raise UsageSourceError(
-                    f"{self.name} changed while {month} was counted ({changed}): materialise the month again"
-                )
+                engine.give(_expressions().IDS, pa.table({"wanted_id": pa.array(copies, pa.string())}))
+                twice = engine.run(asked.counted(len(spans) > 0, _expressions().IDS), month)
+            _refuse_changes(self.name, engine, month)
             return Counts(_as_counts(self.name, month, rows, twice), engine.pin)
+
+    def count_added(self, month: BillingMonth, spans: pa.Table, pin: Pin, wholly: Sequence[str]) -> Added | None:
+        """Count the month's records that were added since the pin, and all records of some deployments.
+
+        None if only count() can tell: the source does not know what was added, more has changed than that, or so much
+        was added, or something that has to be looked at beside what was there: a record without a quantity, or a copy.
+        """
+        with self.opened(None) as engine:
+            added = engine.added_since(pin)
+            if added is None:
+                return None
+            _refuse(self.name, misfits(added.types()))
+            asked = _expressions().Asked(engine.dialect, month, None)
+            _refuse_timeless(self.name, added, asked)
+            if len(spans):
+                engine.give(_expressions().SPANS, spans.cast(SPANS))
+            rows = added.run(asked.counted(with_spans=len(spans) > 0), month)
+            if pc.sum(rows["known"]).as_py() != pc.sum(rows["record_count"]).as_py():
+                return None
+            if _has_copies(engine, added, asked):
+                return None
+            whole = rows.slice(0, 0)
+            if wholly:
+                engine.give(_expressions().DEPLOYMENTS, pa.table({"wanted_deployment": pa.array(wholly, pa.string())}))
+                whole = engine.run(asked.counted(len(spans) > 0, _expressions().DEPLOYMENTS), month)
+            [totals] = engine.run(asked.totals(), month).to_pylist()
+            _refuse_changes(self.name, engine, month)
+            return Added(
+                _as_counts(self.name, month, rows, None),
+                _as_counts(self.name, month, whole, None),
+                totals["records"],
+                totals["quantity"],
+                engine.pin,
+            )
 
     def count_again(self, month: BillingMonth, cutoff: dt.datetime, pin: Pin) -> tuple[pa.Table, str | None]:
         """Count what the pin says a second way, as SECOND_COUNT.
@@ -190,6 +242,20 @@ def _refuse_timeless(name: str, engine: Engine, asked: Any) -> None:
             f"{name} has records without a recorded_at: {records}. Which month they are of cannot be told: complete or"
             " remove them"
         )
+
+
+def _refuse_changes(name: str, engine: Engine, month: BillingMonth) -> None:
+    if changed := engine.has_changed():
+        raise UsageSourceError(f"{name} changed while {month} was counted ({changed}): materialise the month again")
+
+
+def _has_copies(engine: Engine, added: Engine, asked: Any) -> bool:
+    """Whether a record that was added has no record_id, or one that stands elsewhere too; or if they are too many."""
+    [identity] = added.run(asked.identity(), asked.month).to_pylist()
+    if identity["records"] > _MOST_ADDED or identity["named"] < identity["records"]:
+        return True
+    engine.give(_expressions().IDS, added.run(asked.ids(), asked.month))
+    return len(engine.run(asked.copies(1, among_ids=True), asked.month)) > 0
 
 
 def _copies(name: str, engine: Engine, asked: Any) -> list[str]:

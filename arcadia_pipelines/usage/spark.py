@@ -80,6 +80,9 @@ class SparkTable:
         """Nothing is known of that; records that were ingested until the cut-off do not change."""
         return None
 
+    def added_since(self, pin: Pin) -> None:
+        """Nothing is known of that."""
+
 
 @contextmanager
 def _opened(name: str, remote: str, table: str, pin: Pin | None) -> Iterator[SparkTable]:
