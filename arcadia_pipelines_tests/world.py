@@ -376,6 +376,7 @@ class World:
             op_config={**_ADA, **config},
             instance=shared_instance(),
         )
+        context.log.setLevel("CRITICAL")  # what it says is looked at, not printed
         cast("dg.OpDefinition", step)(context)
         told = context.get_output_metadata("result")
         assert told
