@@ -1,7 +1,8 @@
 """Usage that was received since a month was frozen, added to its frozen usage without counting all of it again.
 
 Belongs here: adding newer records, counting again the deployments that may need it, and checking by two sums
-whether that was all. Does not: counting and freezing a month as a whole (storage/usage.py), which gives the same rows.
+whether that was all. Does not: counting and freezing a month as a whole (storage/usage_records.py, usage.py),
+which gives the same rows.
 """
 
 import datetime as dt
@@ -11,17 +12,10 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import usage
+from arcadia_pipelines.storage import usage, usage_records
 from arcadia_pipelines.storage.catalogue import bounds
-from arcadia_pipelines.storage.usage import (
-    FROZEN_SUMS,
-    LAST_SUBSCRIPTIONS,
-    OF_THE_MONTH,
-    RECOUNTED,
-    WAS_AHEAD,
-    WEIGHT,
-    Replaced,
-)
+from arcadia_pipelines.storage.usage import FROZEN_SUMS, RECOUNTED, WEIGHT, Replaced
+from arcadia_pipelines.storage.usage_records import LAST_SUBSCRIPTIONS, OF_THE_MONTH, WAS_AHEAD
 
 _WEIGHT = WEIGHT.format("")
 _IS_NEWER = f"""
@@ -88,7 +82,7 @@ def add(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Add
     much has changed, or a newer record may have taken the place of one that the frozen usage counts. Raises
     UsageVanished, LostRows.
     """
-    if not usage.is_frozen(connection, month) or not usage.is_plain(connection):
+    if not usage.is_frozen(connection, month) or not usage_records.is_plain(connection):
         return None
     parameters = {**bounds(month), "cutoff": cutoff}
     connection.exec_driver_sql(_SUM_RAW, parameters)
@@ -100,7 +94,7 @@ def add(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Add
     recounted = [deployment for deployment, is_recounted in found if is_recounted]
     parameters = {**parameters, "suspects": [deployment for deployment, _ in found], "recounted": recounted}
     attempt = connection.begin_nested()
-    counted = usage.count_thoroughly(connection, f"r.{_ARE_RECOUNTED}" if recounted else "false", parameters)
+    counted = usage_records.count_thoroughly(connection, f"r.{_ARE_RECOUNTED}" if recounted else "false", parameters)
     connection.exec_driver_sql(f"delete from newer where {_ARE_RECOUNTED}", parameters)
     connection.exec_driver_sql(_ADD_NEWER.format(counted=counted.table), parameters)
     replaced = usage.replace_part(connection, month, counted, _ARE_SUSPECTS, parameters)

@@ -6,8 +6,8 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.again import newer, scope
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import counts, usage
-from arcadia_pipelines.storage.usage import Counted
+from arcadia_pipelines.storage import counts, usage, usage_records
+from arcadia_pipelines.storage.usage_records import Counted
 from arcadia_pipelines.usage.sources import Pin, Source
 
 
@@ -16,7 +16,7 @@ def count(
 ) -> tuple[Counted, Pin | None]:
     """Count the month's usage as it is now, and say what was counted (None: the table). Raises UsageSourceError."""
     if source is None:
-        return usage.count(connection, month), None
+        return usage_records.count(connection, month), None
     found = source.count(month, counts.spans(connection, month), cutoff)
     return counts.take(connection, month, found.rows), found.pin
 
@@ -50,6 +50,6 @@ def count_received(connection: Connection, month: BillingMonth, source: Source |
     """Count what the month's frozen usage was counted from, up to the cut-off. Raises UsageSourceError."""
     pin = counts.pin(connection, month)
     if source is None or pin is None:
-        return usage.count_received(connection, month, cutoff)
+        return usage_records.count_received(connection, month, cutoff)
     found = source.count(month, counts.spans(connection, month), cutoff, pin)
     return counts.take(connection, month, found.rows)

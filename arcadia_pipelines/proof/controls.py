@@ -17,7 +17,8 @@ from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, EVERY_DEPL
 from arcadia_pipelines.storage.corrections import OUTSTANDING
 from arcadia_pipelines.storage.credits import STANDING
 from arcadia_pipelines.storage.ledger import INVOICED_MONTHS, VOIDED_BY_AN_OPERATOR
-from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, RECEIVED, WEIGHT, cutoff_of
+from arcadia_pipelines.storage.usage import EQUALS_RAW_RECORDS, WEIGHT, cutoff_of
+from arcadia_pipelines.storage.usage_records import RECEIVED
 
 MOST_SHOWN = 20
 

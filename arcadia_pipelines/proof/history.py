@@ -20,7 +20,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.proof.compare import LINES
 from arcadia_pipelines.storage import bulk, catalogue, counts, ledger
 from arcadia_pipelines.storage.catalogue import bounds
-from arcadia_pipelines.storage.usage import ACTIVE, RECORDS, SPANS, USABLE
+from arcadia_pipelines.storage.usage_records import ACTIVE, RECORDS, SPANS, USABLE
 from arcadia_pipelines.usage import sources
 
 RECORDS_SHOWN = 3

@@ -1,6 +1,6 @@
 """Late usage, and usage that is stamped ahead of the clock: whose it is, and what is at stake.
 
-Late usage arrived after its month's cut-off (storage/usage.py says which it is). Reads, and writes nothing.
+Late usage arrived after its month's cut-off (storage/late_usage.py says which it is). Reads, and writes nothing.
 """
 
 import pandas as pd
@@ -11,7 +11,17 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import USAGE
 from arcadia_pipelines.month import compute, counting
 from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
-from arcadia_pipelines.storage import catalogue, counts, credits, ledger, streams, terms, usage
+from arcadia_pipelines.storage import (
+    catalogue,
+    counts,
+    credits,
+    late_usage,
+    ledger,
+    streams,
+    terms,
+    usage,
+    usage_records,
+)
 from arcadia_pipelines.usage import sources
 
 
@@ -29,10 +39,10 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
         if pin and source.is_as_it_was(pin):
             return Finding(0, [])
         there, _ = counting.count(connection, month, source, usage.next_cutoff(connection, month))
-    late = usage.late(connection, month, there)
+    late = late_usage.late(connection, month, there)
     if late.empty:
         return Finding(0, [])
-    counted = usage.read(connection, there or usage.count(connection, month))
+    counted = usage_records.read(connection, there or usage_records.count(connection, month))
     meters = late.merge(counted[["deployment_id", "resource_kind", "subscription_id"]].drop_duplicates())
     tenants = _by_tenant(connection, month, meters, meters=("deployment_id", "count"))
     return _found(connection, month, tenants, counted, _frozen(connection, month))
@@ -40,7 +50,7 @@ def find(connection: Connection, month: BillingMonth) -> Finding:
 
 def find_ahead(connection: Connection, month: BillingMonth) -> Finding:
     """The tenants with usage in the frozen month whose ingested_at is still to come, most at stake first; as find()."""
-    ahead = usage.ahead(connection, month)
+    ahead = late_usage.ahead(connection, month)
     if ahead.empty:
         return Finding(0, [])
     tenants = _by_tenant(connection, month, ahead, records=("records", "sum"), ingested_until=("ingested_until", "max"))

@@ -20,7 +20,7 @@ from arcadia_pipelines.month import compute, counting
 from arcadia_pipelines.month.compute import Invoiced
 from arcadia_pipelines.proof import lost_rows as storage
 from arcadia_pipelines.proof.lost_rows import Lost
-from arcadia_pipelines.storage import catalogue, credits, ledger, losses, quotes, streams, terms, usage
+from arcadia_pipelines.storage import catalogue, credits, ledger, losses, quotes, streams, terms, usage, usage_records
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.usage import sources
 
@@ -90,7 +90,8 @@ def _quoted(
     frozen = streams.whole(connection, catalogue.bounds(month), usage.FROZEN, only)
     yield "the frozen usage", compute.quotes_of(connection, month, frozen, only).lines
     for cutoff in sorted({invoice.usage_cutoff for invoice in lost}):
-        counted = usage.read(connection, counting.count_received(connection, month, sources.configured(), cutoff))
+        received = counting.count_received(connection, month, sources.configured(), cutoff)
+        counted = usage_records.read(connection, received)
         yield "the usage records", compute.quotes_of(connection, month, counted, only).lines
 
 
@@ -113,7 +114,7 @@ def _usage_part(connection: Connection, month: BillingMonth) -> Part:
     if cutoff is None:
         return Part("the frozen usage", None, why_not="billing_months does not have its cut-off")
     counted = counting.count_received(connection, month, sources.configured(), cutoff)
-    quoted = compute.quotes_of(connection, month, usage.read(connection, counted))
+    quoted = compute.quotes_of(connection, month, usage_records.read(connection, counted))
     if not usage.has_as_many(connection, month, counted):
         return Part("the frozen usage", None, why_not="the usage records up to its cut-off make other rows")
     proof = _makes_the_quotes if quotes.is_quoted(connection, month) else _makes_the_invoices

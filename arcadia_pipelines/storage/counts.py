@@ -1,7 +1,8 @@
 """Usage that was counted outside PostgreSQL, on its way into the month's frozen usage, and what it was counted from.
 
 Belongs here: whose part of a month a source has to tell apart, its counts as the month's count, what a test's files are
-made of. Does not: usage in cloud.usage_records, and freezing (usage.py); asking a source (the room usage/).
+made of. Does not: usage in cloud.usage_records (usage_records.py), freezing (usage.py), asking a source (the room
+usage/).
 """
 
 import json
@@ -18,15 +19,8 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import bulk
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
 from arcadia_pipelines.storage.database import driver
-from arcadia_pipelines.storage.usage import (
-    LAST_SUBSCRIPTIONS,
-    PART_MONTHS,
-    RECOUNTED,
-    SPANS,
-    Counted,
-    Replaced,
-    replace_part,
-)
+from arcadia_pipelines.storage.usage import RECOUNTED, Replaced, replace_part
+from arcadia_pipelines.storage.usage_records import LAST_SUBSCRIPTIONS, PART_MONTHS, SPANS, Counted
 
 _MICROSECONDS = "(extract(epoch from {0}) * 1000000)::bigint"
 _PART_SPANS = f"""
@@ -137,7 +131,10 @@ def spans(connection: Connection, month: BillingMonth) -> pa.Table:
 
 
 def take(connection: Connection, month: BillingMonth, rows: pa.Table) -> Counted:
-    """Make a source's rows, counted with spans() of the same transaction, the month's count, as usage.count() does."""
+    """Make a source's rows the month's count, as usage_records.count() does.
+
+    They were counted with spans() of the same transaction.
+    """
     connection.exec_driver_sql("drop table if exists pg_temp.sourced, pg_temp.counted")
     connection.exec_driver_sql(_SOURCED)
     types = bulk.types_of(connection, "pg_temp.sourced")

@@ -21,6 +21,7 @@ from arcadia_pipelines.storage import billed, bulk, corrections, credits, outbox
 from arcadia_pipelines.storage.acts import CHANGE_STATUS, CHANGES, RECORD, Author, act_parameters, numbers
 from arcadia_pipelines.storage.catalogue import GST_FREE
 from arcadia_pipelines.storage.database import refuse_partial_view
+from arcadia_pipelines.storage.usage_records import Counted
 
 Row = Mapping[str, object]
 
@@ -340,9 +341,7 @@ _ACCEPT = """
 """
 
 
-def accept_vanished(
-    connection: Connection, month: BillingMonth, counted: usage.Counted, author: Author
-) -> pd.DataFrame:
+def accept_vanished(connection: Connection, month: BillingMonth, counted: Counted, author: Author) -> pd.DataFrame:
     """Accept as lost the month's frozen usage that is not in what was counted now; returns it, as usage.VANISHED.
 
     The next month end counts what is left. The transaction must hold the month's lock.

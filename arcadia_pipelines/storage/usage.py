@@ -1,4 +1,8 @@
-"""The month's metered usage: counted from the raw records, and frozen."""
+"""The month's metered usage: what was counted is frozen at a cut-off, and kept.
+
+Belongs here: the rows of metered_usage, their cut-off, and records that vanish from under them. Does not: counting
+(usage_records.py, counts.py), records that came after the cut-off (late_usage.py).
+"""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -10,46 +14,22 @@ import pyarrow as pa
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import quote
-from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, frame, number_of
+from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.storage import bulk, months
-from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, PAYERS, bounds
+from arcadia_pipelines.storage.catalogue import PAYERS, bounds
 from arcadia_pipelines.storage.months import LostRows
 from arcadia_pipelines.storage.streams import Query
-
-_NOBODY = "00000000-0000-0000-0000-000000000000"
-"""Stands for a null id in comparisons."""
-
-OF_THE_MONTH = "recorded_at >= %(start)s and recorded_at < %(end)s"
-RECORDS = f"select * from cloud.usage_records where {OF_THE_MONTH}"
-"""All raw records of a month. Takes `start` and `end`."""
-
-# A record whose ingested_at is in the future is here all the same, and its month is over: it counts as received at the
-# cut-off of the freezing that finds it. usage_ahead remembers that, as the time of its stamp will come too.
-WAS_AHEAD = f"""
-    exists (select from billing.usage_ahead a
-            where a.period_start = %(month)s and a.record_id = coalesce(r.id, '{_NOBODY}'))
-"""
-RECEIVED = f"""
-    select r.* from cloud.usage_records r
-    where {OF_THE_MONTH} and (coalesce(ingested_at, '-infinity') <= %(cutoff)s or {WAS_AHEAD})
-"""
-"""The raw records of a month up to its cut-off. Takes `start`, `end`, `month` and `cutoff`."""
-
-USABLE = "(quantity > -1e12 and quantity < 1e12)"  # NaN is greater than every number; a view may show null
-
-# Where subscriptions overlap, which is a fault, the later start wins: nothing is counted twice.
-SPANS = f"""
-    select id as subscription_id, deployment_id, since as started_at,
-           least(coalesce(ended_at, 'infinity'),
-                 lead(since) over (partition by deployment_id order by since, id)) as ended_at
-    from (select *, coalesce(started_at, '-infinity') as since from ({BILLED_SUBSCRIPTIONS}) b) s
-"""
-"""When each subscription that a month bills had its deployment: [started_at, ended_at). Takes `start` and `end`."""
-
-ACTIVE = "s.deployment_id = r.deployment_id and r.recorded_at >= s.started_at and r.recorded_at < s.ended_at"
-"""The condition that joins a record `r` to its span `s`."""
+from arcadia_pipelines.storage.usage_records import (
+    LAST_SUBSCRIPTIONS,
+    NOBODY,
+    OF_THE_MONTH,
+    PART_MONTHS,
+    RECEIVED,
+    WAS_AHEAD,
+    Counted,
+)
 
 WEIGHT = "(hashtextextended({0}resource_kind, uuid_hash_extended({0}deployment_id, 0)) | 1)"
 """A row's weight in a checksum: it depends on the deployment and the kind, and is never 0.
@@ -68,16 +48,6 @@ EQUALS_RAW_RECORDS = f"""
 """
 """Whether frozen usage and raw records agree per deployment and kind, by a checksum. Takes what RECEIVED takes."""
 
-LAST_SUBSCRIPTIONS = f"""
-    select distinct on (deployment_id) deployment_id, id as subscription_id
-    from ({BILLED_SUBSCRIPTIONS}) s order by deployment_id, started_at desc nulls last, id desc
-"""
-"""The subscription that has a deployment's usage, if none of its subscriptions begins or ends within the month."""
-PART_MONTHS = f"""
-    select deployment_id from ({BILLED_SUBSCRIPTIONS}) s
-    where started_at > %(start)s or coalesce(ended_at, 'infinity') < %(end)s
-"""
-
 RECOUNTED = f"""
     select deployment_id from ({PART_MONTHS}) p
     union
@@ -87,123 +57,6 @@ RECOUNTED = f"""
       and (m.subscription_id is distinct from s.subscription_id or m.unusable_records + m.duplicate_records > 0)
 """
 """The deployments of which nothing can be added to a month's frozen usage: all of theirs has to be counted again."""
-
-# Each process of a parallel sum sends its groups to the leader: if the leader only collects, fewer are sent.
-_SENT_BY_FEWER = "set local parallel_leader_participation = off"
-# Few subscriptions begin or end within a month, few records are unusable, and checking each record for that is slow:
-# all records are summed first, in parallel, and what needs a second look is summed again.
-_QUICKLY = f"""
-    create temporary table counted on commit drop as
-    select r.deployment_id, r.resource_kind, r.quantity, s.subscription_id, r.record_count,
-           r.record_count - r.known as unusable_records, 0::bigint as duplicate_records
-    from (
-        select deployment_id, resource_kind, coalesce(sum(quantity), 0)::numeric(38, 6) as quantity,
-               count(*) as record_count, count(quantity) as known
-        from ({RECORDS}) r group by 1, 2
-    ) r
-    left join ({LAST_SUBSCRIPTIONS}) s using (deployment_id)
-"""
-_SECOND_LOOK = f"""
-    create temporary table second_look on commit drop as
-    select deployment_id from counted where quantity = 'NaN' or unusable_records > 0
-    union {PART_MONTHS}
-"""
-_DROP_LOOKED_AT = "delete from counted c using second_look l where l.deployment_id = c.deployment_id"
-_THOROUGHLY = f"""
-    select r.deployment_id, r.resource_kind,
-           coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity, s.subscription_id,
-           count(*) as record_count, count(*) filter (where {USABLE} is not true) as unusable_records,
-           {{duplicate_records}} as duplicate_records
-    from ({{records}}) r {{duplicates}}
-    left join ({SPANS}) s on {ACTIVE}
-    where {{which}}
-    group by r.deployment_id, r.resource_kind, s.subscription_id
-"""
-# Also across the month's edges: a record with copies in two months would be billed in both. A copy is written soon
-# after the original: the months before and after are searched, not the whole history.
-_DUPLICATES = """
-    left join (
-        select id as copied_id from cloud.usage_records
-        where recorded_at >= %(start)s - interval '1 month' and recorded_at < %(end)s + interval '1 month'
-        group by id having count(*) > 1
-    ) copies on copied_id = r.id
-"""
-_COPIED = "count(*) filter (where copied_id is not null or r.id is null)"
-_IDS_ARE_UNIQUE = """
-    select exists (
-        select from pg_index i
-        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-        where i.indrelid = 'cloud.usage_records'::regclass and i.indisunique and i.indisvalid and i.indnatts = 1
-          and i.indpred is null and a.attname = 'id'
-    )
-"""
-_COLUMNS_FIT = """
-    select count(*) = 3 from pg_attribute
-    where attrelid = 'cloud.usage_records'::regclass
-      and (attname = 'quantity' and format_type(atttypid, atttypmod) = 'numeric(18,6)'
-           or attname in ('deployment_id', 'resource_kind') and attnotnull)
-"""
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Usage that PostgreSQL has counted into a temporary table, kept until the transaction ends or the next count.
-
-    One row per deployment, resource kind and the subscription active when it was recorded; the columns of metered_usage
-    but the month.
-    """
-
-    table: str = "pg_temp.counted"
-
-
-def count(connection: Connection, month: BillingMonth) -> Counted:
-    """Count the month's usage that was received until now."""
-    parameters = bounds(month)
-    connection.exec_driver_sql("drop table if exists pg_temp.counted, pg_temp.second_look")
-    connection.exec_driver_sql(_SENT_BY_FEWER)
-    if is_plain(connection):
-        connection.exec_driver_sql(_QUICKLY, parameters)
-        if connection.exec_driver_sql(_SECOND_LOOK, parameters).rowcount:
-            connection.exec_driver_sql(_DROP_LOOKED_AT)
-            thoroughly = _thoroughly("r.deployment_id in (select deployment_id from second_look)", ids_are_unique=True)
-            connection.exec_driver_sql(f"insert into counted {thoroughly}", parameters)
-        return Counted()
-    return count_thoroughly(connection, "true", parameters)
-
-
-def is_plain(connection: Connection) -> bool:
-    """Whether the table enforces unique ids, quantities that fit, a deployment and a kind. A view may show anything."""
-    return all(connection.exec_driver_sql(query).scalar_one() for query in (_IDS_ARE_UNIQUE, _COLUMNS_FIT))
-
-
-def count_thoroughly(
-    connection: Connection, which: str, parameters: Mapping[str, object], records: str = RECORDS
-) -> Counted:
-    """Count, with all checks, the records that `which` selects, a condition on a record `r`.
-
-    `parameters` are those of `records` and `which`.
-    """
-    connection.exec_driver_sql("drop table if exists pg_temp.counted")
-    ids_are_unique = connection.exec_driver_sql(_IDS_ARE_UNIQUE).scalar_one()
-    thoroughly = _thoroughly(which, ids_are_unique, records)
-    # CREATE TABLE AS is filled in parallel, an INSERT is not.
-    connection.exec_driver_sql(f"create temporary table counted on commit drop as {thoroughly}", parameters)
-    return Counted()
-
-
-def count_received(connection: Connection, month: BillingMonth, cutoff: dt.datetime) -> Counted:
-    """Count the month's usage that was received until the cut-off, as count() does."""
-    return count_thoroughly(connection, "true", {**bounds(month), "cutoff": cutoff}, RECEIVED)
-
-
-def _thoroughly(which: str, ids_are_unique: bool, records: str = RECORDS) -> str:
-    return _THOROUGHLY.format(
-        records=records,
-        duplicates="" if ids_are_unique else _DUPLICATES,
-        duplicate_records="0::bigint" if ids_are_unique else _COPIED,
-        which=which,
-    )
-
 
 _UNASSIGNABLE = """
     select coalesce(sum(record_count), 0) from {counted} where deployment_id is null or resource_kind is null
@@ -223,10 +76,10 @@ _COLUMNS = """deployment_id, resource_kind, quantity, subscription_id, record_co
 _FREEZE = f"insert into {{partition}} (period_start, {_COLUMNS}) select %(month)s, {_COLUMNS} from {{counted}}"
 _DIFFERING = f"""
     create temporary table differing on commit drop as
-    select deployment_id, resource_kind, nullif(payer, '{_NOBODY}') as subscription_id
-    from (select *, coalesce(subscription_id, '{_NOBODY}') as payer from {{counted}}) c
+    select deployment_id, resource_kind, nullif(payer, '{NOBODY}') as subscription_id
+    from (select *, coalesce(subscription_id, '{NOBODY}') as payer from {{counted}}) c
     full join (
-        select *, coalesce(subscription_id, '{_NOBODY}') as payer
+        select *, coalesce(subscription_id, '{NOBODY}') as payer
         from billing.metered_usage where period_start = %(month)s and {{which}}
     ) m using (deployment_id, resource_kind, payer)
     where (c.quantity, c.record_count, c.unusable_records, c.duplicate_records)
@@ -253,7 +106,7 @@ _DROP_THE_REST = f"delete from billing.{_TABLE} where period_start = %(month)s"
 # In two statements, of which the first is done in parallel.
 _STAMPED_AHEAD = f"""
     create temporary table ahead on commit drop as
-    select distinct coalesce(r.id, '{_NOBODY}') as record_id from cloud.usage_records r
+    select distinct coalesce(r.id, '{NOBODY}') as record_id from cloud.usage_records r
     where {OF_THE_MONTH} and r.ingested_at > %(cutoff)s and not {WAS_AHEAD} and {{where}}
 """
 _REMEMBER_AHEAD = """
@@ -448,67 +301,6 @@ def _refuse_vanished(lost: pd.DataFrame, month: BillingMonth) -> None:
         )
 
 
-LATE = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("raw_records", COUNT), ("frozen_records", COUNT)])
-"""One row per deployment and resource kind with more records than the frozen usage counts."""
-
-_RAW = """
-    select deployment_id, resource_kind, count(*) as raw_records from cloud.usage_records
-    where recorded_at >= %(start)s and recorded_at < %(end)s group by 1, 2
-"""
-_COUNTED = "select deployment_id, resource_kind, sum(record_count)::bigint as raw_records from {0} group by 1, 2"
-# By number, not by time of ingestion: a record may be stamped before the cut-off, and be committed after it.
-_LATE = """
-    with raw as ({raw}),
-    frozen as (
-        select deployment_id, resource_kind, sum(record_count)::bigint as frozen_records from billing.metered_usage
-        where period_start = %(month)s group by 1, 2
-    )
-    select deployment_id, resource_kind, raw_records, coalesce(frozen_records, 0) as frozen_records
-    from raw left join frozen using (deployment_id, resource_kind)
-    where raw_records > coalesce(frozen_records, 0)
-    order by raw_records - coalesce(frozen_records, 0) desc, deployment_id, resource_kind
-"""
-
-
-def late(connection: Connection, month: BillingMonth, counted: Counted | None = None) -> pd.DataFrame:
-    """The usage that came after the month was frozen, as LATE; none if it is not frozen.
-
-    It is looked for in cloud.usage_records, or in what was counted elsewhere.
-    """
-    if cutoff_of(connection, month) is None:
-        return frame(LATE)
-    raw = _COUNTED.format(counted.table) if counted else _RAW
-    return bulk.read(connection, _LATE.format(raw=raw), LATE, bounds(month))
-
-
-AHEAD = pa.schema(
-    [
-        ("deployment_id", TEXT),
-        ("subscription_id", TEXT),
-        ("resource_kind", TEXT),
-        ("quantity", QUANTITY_SUM),
-        ("records", COUNT),
-        ("ingested_until", TEXT),
-    ]
-)
-"""One row per deployment, subscription and kind with records stamped ahead of the clock: how many, and up to when."""
-_AHEAD = f"""
-    select r.deployment_id, s.subscription_id, r.resource_kind, count(*) as records,
-           coalesce(sum(r.quantity) filter (where {USABLE}), 0)::numeric(38, 6) as quantity,
-           max(r.ingested_at)::text as ingested_until
-    from billing.usage_ahead a
-    join ({RECORDS}) r on r.id = a.record_id
-    left join ({SPANS}) s on {ACTIVE}
-    where a.period_start = %(month)s and r.ingested_at > clock_timestamp()
-    group by 1, 2, 3
-"""
-
-
-def ahead(connection: Connection, month: BillingMonth) -> pd.DataFrame:
-    """The frozen usage whose ingested_at is in the future, as AHEAD."""
-    return bulk.read(connection, _AHEAD, AHEAD, bounds(month))
-
-
 FROZEN = Query(
     f"""
     select u.*, s.tenant_id
@@ -518,11 +310,6 @@ FROZEN = Query(
     quote.USAGE,
 )
 """The month's frozen usage. Takes `start` and `end`."""
-
-
-def read(connection: Connection, counted: Counted) -> pd.DataFrame:
-    """What was counted, as quote.USAGE."""
-    return bulk.read(connection, f"select * from {counted.table}", quote.USAGE, {})
 
 
 def cutoff_of(connection: Connection, month: BillingMonth) -> dt.datetime | None:

@@ -18,7 +18,7 @@ from arcadia_pipelines.billing.quote import quote
 from arcadia_pipelines.month import compute
 from arcadia_pipelines.proof import controls
 from arcadia_pipelines.proof.controls import Control, Finding
-from arcadia_pipelines.storage import usage
+from arcadia_pipelines.storage import usage_records
 from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.trouble import Contents, materialize, seen, timeless
 from arcadia_pipelines_tests.world import World, check_alone, uid
@@ -509,7 +509,7 @@ def test_whatever_changes_a_rerun_gives_what_computing_everybody_gives(
         with copy_of(server_url, world.url.rpartition("/")[2]) as copy, monkeypatch.context() as patched:
             anew = World(copy)
             forget(anew)
-            patched.setattr(usage, "_COLUMNS_FIT", "select false")
+            patched.setattr(usage_records, "_COLUMNS_FIT", "select false")
             anew.publish("2026-04")
             expected = outcome(anew)
         world.publish("2026-04")

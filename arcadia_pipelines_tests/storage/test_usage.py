@@ -7,7 +7,7 @@ import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month import steps
-from arcadia_pipelines.storage import database, usage
+from arcadia_pipelines.storage import database, usage, usage_records
 from arcadia_pipelines_tests.world import World, uid
 
 INSTANTS = (
@@ -25,7 +25,7 @@ QUANTITIES = (1, "0.000001", -3, "NaN", "999999999999.999999", 0, None)
 def counted(world: World) -> list[str]:
     """Every row of April's count."""
     with database.transaction(database.engine(world.url)) as connection:
-        usage.count(connection, BillingMonth.parse("2026-04"))
+        usage_records.count(connection, BillingMonth.parse("2026-04"))
         return sorted(map(str, connection.exec_driver_sql("select * from counted")))
 
 
@@ -49,7 +49,7 @@ def test_the_quick_count_is_the_thorough_one(world: World, monkeypatch: pytest.M
             instant = chance.choice(INSTANTS)
             world.use(name, chance.choice("xy"), chance.choice(QUANTITIES), instant, ingested_at="2026-04-02")
     quickly = counted(world)
-    monkeypatch.setattr(usage, "_IDS_ARE_UNIQUE", "select false")
+    monkeypatch.setattr(usage_records, "_IDS_ARE_UNIQUE", "select false")
     assert counted(world) == quickly
     assert len(quickly) > 50
 
@@ -86,7 +86,7 @@ def test_newer_records_are_added_to_the_frozen_usage(world: World, monkeypatch: 
     for name, kind, quantity in (("whole", "x", 4), ("whole", "x", -1), ("whole", "y", 2), ("part", "x", 6)):
         world.use(name, kind, quantity, ingested_at="now")
     world.use("nobody's", "x", 8, ingested_at="now")
-    monkeypatch.delattr(usage, "count")
+    monkeypatch.delattr(usage_records, "count")
     assert freeze(world) == (True, True)
     frozen = world.query(
         "select deployment_id, resource_kind, subscription_id, quantity, record_count from billing.metered_usage"
@@ -153,9 +153,9 @@ def test_usage_is_frozen_as_of_one_instant(world: World, monkeypatch: pytest.Mon
         world.use(name, "x", quantity, day)
     freeze(world)
     world.use("web", "x", 100, "2026-04-03", ingested_at="now")
-    recount = usage.count_thoroughly
+    recount = usage_records.count_thoroughly
 
-    def recounted(*arguments: Any) -> usage.Counted:
+    def recounted(*arguments: Any) -> usage_records.Counted:
         counted = recount(*arguments)
         world.query("update cloud.subscriptions set ended_at = '2026-04-10' where id = %s", uid("web"))
         world.subscribe("web of b", "b", "web", "small", "2026-04-10")
@@ -163,7 +163,7 @@ def test_usage_is_frozen_as_of_one_instant(world: World, monkeypatch: pytest.Mon
 
     payers = "select subscription_id, quantity from billing.metered_usage where deployment_id = %s order by 2"
     with monkeypatch.context() as patched:
-        patched.setattr(usage, "count_thoroughly", recounted)
+        patched.setattr(usage_records, "count_thoroughly", recounted)
         assert freeze(world) == (True, True)
     assert world.query(payers, uid("web")) == [(uid("web"), 111)]
     freeze(world)
@@ -192,7 +192,7 @@ def test_one_record_id_on_both_sides_of_the_months_edge_is_named_in_both_months(
     found: list[Any] = []
     for month in (BillingMonth.parse("2026-03"), APRIL):
         with database.transaction(database.engine(world.url)) as connection:
-            usage.count(connection, month)
+            usage_records.count(connection, month)
             found += connection.exec_driver_sql("select record_count, duplicate_records from counted").all()
     assert found == [(1, 1), (2, 1)]
 
@@ -211,6 +211,6 @@ def test_copies_are_looked_for_in_the_months_beside_it_and_not_in_the_whole_hist
         for at in (instant, "2026-04-15"):
             world.use("web", kind, 7, at, id=uid(kind))
     with database.transaction(database.engine(world.url)) as connection:
-        usage.count(connection, APRIL)
+        usage_records.count(connection, APRIL)
         copied = "select resource_kind from counted where duplicate_records = 1"
         assert set(connection.exec_driver_sql(copied).scalars()) == {"the first of March", "the last of May"}
