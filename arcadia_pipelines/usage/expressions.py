@@ -90,18 +90,18 @@ class Asked:
             .aggregate(records=ibis._.count(), units=ibis._.units.sum(), millionths=ibis._.millionths.sum())
         )
 
-    def identity(self) -> str:
-        """Of the records of the month and its neighbours, one row: how many, and how many of them have a record_id."""
-        return self._sql(self._with_neighbours().aggregate(records=ibis._.count(), named=ibis._.record_id.count()))
+    def identity(self, hashed: bool) -> str:
+        """Of the records of the month and its neighbours, one row: records, named (with a record_id), and ids.
 
-    def different(self, hashed: bool) -> str:
-        """One row: how many different record_ids those have, or hashes of them, which are not more and are cheaper.
-
-        By DISTINCT, as some engines count what is different approximately.
+        `ids` is how many different record_ids they have, or how many hashes of them: those are not more, and cheaper.
+        By groups, as some engines count what is different approximately.
         """
-        id_ = self._with_neighbours().record_id
+        records = self._with_neighbours()
+        id_ = records.record_id
+        per_id = records.group_by(one=id_.hash() if hashed else id_)
+        per_id = per_id.aggregate(records=ibis._.count(), named=ibis._.record_id.count())
         return self._sql(
-            (id_.hash() if hashed else id_).name("one").as_table().distinct().aggregate(ids=ibis._.count())
+            per_id.aggregate(records=ibis._.records.sum(), named=ibis._.named.sum(), ids=ibis._.one.count())
         )
 
     def ids(self) -> str:

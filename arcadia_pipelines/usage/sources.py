@@ -251,8 +251,10 @@ def _refuse_changes(name: str, engine: Engine, month: BillingMonth) -> None:
 
 def _has_copies(engine: Engine, added: Engine, asked: Any) -> bool:
     """Whether a record that was added has no record_id, or one that stands elsewhere too; or if they are too many."""
-    [identity] = added.run(asked.identity(), asked.month).to_pylist()
-    if identity["records"] > _MOST_ADDED or identity["named"] < identity["records"]:
+    [identity] = added.run(asked.identity(hashed=False), asked.month).to_pylist()
+    if not identity["records"]:
+        return False
+    if identity["records"] > _MOST_ADDED or identity["ids"] < identity["records"]:
         return True
     engine.give(_expressions().IDS, added.run(asked.ids(), asked.month))
     return len(engine.run(asked.copies(1, among_ids=True), asked.month)) > 0
@@ -261,13 +263,11 @@ def _has_copies(engine: Engine, added: Engine, asked: Any) -> bool:
 def _copies(name: str, engine: Engine, asked: Any) -> list[str]:
     """The record_ids that stand there more than once. Raises UsageSourceError if they are too many, or one is null."""
     month = asked.month
-    [identity] = engine.run(asked.identity(), month).to_pylist()
-    if identity["records"] == identity["named"]:
-        # As many different hashes as records are as many different ids; if they are fewer, the ids are counted.
-        for hashed in (True, False) if engine.dialect in _expressions().WITH_WIDE_HASHES else (False,):
-            [different] = engine.run(asked.different(hashed), month)["ids"].to_pylist()
-            if different == identity["records"]:
-                return []
+    # As many different hashes as records are as many different ids; if they are fewer, the ids themselves are counted.
+    for hashed in (True, False) if engine.dialect in _expressions().WITH_WIDE_HASHES else (False,):
+        [identity] = engine.run(asked.identity(hashed), month).to_pylist()
+        if (identity["records"] or 0) == (identity["named"] or 0) == identity["ids"]:
+            return []
     found: list[str] = engine.run(asked.copies(_MOST_COPIES), month)["record_id"].to_pylist()
     if None in found:
         raise UsageSourceError(f"{name} has records of {month} or beside it without a record_id: complete them")
