@@ -15,7 +15,8 @@ CREATE FUNCTION billing.admit_api() RETURNS void
     AS $$
 begin
     perform billing.admit_api_to_suppliers();
-    grant execute on function billing.deliver_download(uuid, integer, text, text, text) to arcadia_api;
+    grant execute on function billing.deliver_download(uuid, integer, boolean, text, text, text),
+        billing.cancelled_on(uuid) to arcadia_api;
 end $$;
 
 COMMENT ON FUNCTION billing.admit_api() IS 'Lets the role arcadia_api read invoices, their history and who sells, the price list with tenants'' own prices, discounts and commitments, and cost beside revenue, each as the transaction''s settings say; and note that a tenant downloads its own invoice. Run by the owner of the tables, once the role is there; safe to run again.';
@@ -245,103 +246,6 @@ end $$;
 
 COMMENT ON FUNCTION billing.attach_partition(of_table text, month date) IS 'Attaches what new_partition() has made, with its indexes; whoever filled it has no right to it any more. Runs as the owner of the tables.';
 
-CREATE FUNCTION billing.chain_events() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    AS $$
-declare
-    part record;
-begin
-    if exists (select from new_events where occurred_at <> now() or session_login is distinct from session_user) then
-        raise exception 'an event is of now, and of the login that writes it' using errcode = 'restrict_violation',
-            hint = 'Leave occurred_at and session_login out.';
-    end if;
-    for part in
-        select chain, array_agg(id order by id) as ids, array_agg(event order by id) as events,
-               array_agg(invoice order by id) as invoices
-        from (
-            select e.id, coalesce(to_char(e.period_start, 'YYYY-MM'), 'tenants') as chain,
-                   billing.event_digest(e::billing.invoice_events) as event,
-                   case when i.id is not null
-                        then billing.invoice_digest(i, i.finance_invoice_id, i.pushed_to_finance_at) end as invoice
-            from new_events e left join billing.tenant_invoices i on i.id = e.invoice_id
-        ) e
-        group by chain order by chain
-    loop
-        perform billing.extend_chain(part.chain, part.ids, part.events, part.invoices);
-    end loop;
-    return null;
-end $$;
-
-COMMENT ON FUNCTION billing.chain_events() IS 'Chains the events that a statement has written, whoever wrote them, and refuses those that are dated or named otherwise than they are written. Runs as the owner of the tables.';
-
-CREATE FUNCTION billing.commitments() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, minimum_cents numeric, starts_on date, ends_on date)
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    if to_regclass('cloud.commitments') is not null then
-        return query execute 'select id::uuid, tenant_id::text, deployment_id::uuid, minimum_cents::numeric, starts_on::date, '
-                             'ends_on::date from cloud.commitments';
-    end if;
-end $$;
-
-COMMENT ON FUNCTION billing.commitments() IS 'cloud.commitments; no rows if the platform has none.';
-
-CREATE FUNCTION billing.deliver_download(of_invoice uuid, shown_revision integer, of_format text, of_sha256 text, of_made_by text) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    tenant constant text := nullif(current_setting('arcadia.tenant_id', true), '');
-    invoice billing.tenant_invoices;
-begin
-    if current_setting('arcadia.role', true) is distinct from 'tenant' or tenant is null then
-        raise exception 'only a tenant''s own download delivers an invoice' using errcode = 'insufficient_privilege';
-    end if;
-    select * into invoice from billing.tenant_invoices where id = of_invoice and tenant_id = tenant for update;
-    if not found or invoice.revision <> shown_revision or invoice.status not in ('issued', 'paid') then
-        return false;
-    end if;
-    if invoice.delivered_at is null then
-        update billing.tenant_invoices i
-        set delivered_at = now(), updated_at = greatest(now(), i.updated_at),
-            supplier_id = coalesce(i.supplier_id, s.id),
-            due_on = coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days)
-        from (select) as one left join billing.suppliers s on s.id = coalesce(
-            invoice.supplier_id, (select id from billing.suppliers where effective_from <= invoice.period_start
-                                  order by effective_from desc, id desc limit 1))
-        where i.id = of_invoice;
-        insert into billing.invoice_events
-            (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
-             reason, run_id)
-        values (invoice.id, invoice.invoice_number, invoice.tenant_id, invoice.period_start, 'delivered', invoice.revision,
-                invoice.total_cents, invoice.content_sha256, 'tenant ' || tenant, 'downloaded through the API', '');
-    end if;
-    insert into billing.documents (invoice_id, revision, state, format, sha256, made_by)
-    values (of_invoice, shown_revision, 'issued', of_format, of_sha256, of_made_by)
-    on conflict (invoice_id, revision, state, format) do nothing;
-    return true;
-end $$;
-
-COMMENT ON FUNCTION billing.deliver_download(of_invoice uuid, shown_revision integer, of_format text, of_sha256 text, of_made_by text) IS 'Notes that the tenant of the transaction''s settings downloads this document of its own invoice: from then on the invoice is locked. False, and nothing is noted, if it is not the tenant''s, not issued or paid, or of another revision meanwhile. All that the read API may change, and it does so only with ARCADIA_DELIVER_ON_DOWNLOAD.';
-
-CREATE FUNCTION billing.discounts() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, line_kind text, resource_kind text, percent numeric, amount_cents numeric, starts_on date, ends_on date, description text)
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    if to_regclass('cloud.discounts') is not null then
-        return query execute 'select id::uuid, tenant_id::text, deployment_id::uuid, line_kind::text, resource_kind::text, '
-                             'percent::numeric, amount_cents::numeric, starts_on::date, ends_on::date, description::text '
-                             'from cloud.discounts';
-    end if;
-end $$;
-
-COMMENT ON FUNCTION billing.discounts() IS 'cloud.discounts; no rows if the platform has none.';
-
 CREATE TABLE billing.invoice_events (
     id bigint NOT NULL,
     invoice_id uuid,
@@ -398,6 +302,118 @@ COMMENT ON COLUMN billing.invoice_events.snapshot IS 'For redrafted and reissued
 
 COMMENT ON COLUMN billing.invoice_events.session_login IS 'The database login that wrote the event, as PostgreSQL knows it, whatever operator says. Null for those of before.';
 
+CREATE FUNCTION billing.cancelled_on(of_invoice uuid) RETURNS date
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN (SELECT ((max(e.occurred_at) AT TIME ZONE 'UTC'::text))::date AS timezone FROM billing.invoice_events e WHERE ((e.invoice_id = cancelled_on.of_invoice) AND (e.event = 'voided'::text) AND ((current_setting('arcadia.role'::text, true) IS DISTINCT FROM 'tenant'::text) OR (e.tenant_id = current_setting('arcadia.tenant_id'::text, true)))));
+
+COMMENT ON FUNCTION billing.cancelled_on(of_invoice uuid) IS 'The day (UTC) on which the invoice was voided last; null if it never was, or if a tenant asks about another''s.';
+
+CREATE FUNCTION billing.chain_events() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+    part record;
+begin
+    if exists (select from new_events where occurred_at <> now() or session_login is distinct from session_user) then
+        raise exception 'an event is of now, and of the login that writes it' using errcode = 'restrict_violation',
+            hint = 'Leave occurred_at and session_login out.';
+    end if;
+    for part in
+        select chain, array_agg(id order by id) as ids, array_agg(event order by id) as events,
+               array_agg(invoice order by id) as invoices
+        from (
+            select e.id, coalesce(to_char(e.period_start, 'YYYY-MM'), 'tenants') as chain,
+                   billing.event_digest(e::billing.invoice_events) as event,
+                   case when i.id is not null
+                        then billing.invoice_digest(i, i.finance_invoice_id, i.pushed_to_finance_at) end as invoice
+            from new_events e left join billing.tenant_invoices i on i.id = e.invoice_id
+        ) e
+        group by chain order by chain
+    loop
+        perform billing.extend_chain(part.chain, part.ids, part.events, part.invoices);
+    end loop;
+    return null;
+end $$;
+
+COMMENT ON FUNCTION billing.chain_events() IS 'Chains the events that a statement has written, whoever wrote them, and refuses those that are dated or named otherwise than they are written. Runs as the owner of the tables.';
+
+CREATE FUNCTION billing.commitments() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, minimum_cents numeric, starts_on date, ends_on date)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('cloud.commitments') is not null then
+        return query execute 'select id::uuid, tenant_id::text, deployment_id::uuid, minimum_cents::numeric, starts_on::date, '
+                             'ends_on::date from cloud.commitments';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.commitments() IS 'cloud.commitments; no rows if the platform has none.';
+
+CREATE FUNCTION billing.deliver_download(of_invoice uuid, shown_revision integer, is_note boolean, of_format text, of_sha256 text, of_made_by text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    tenant constant text := nullif(current_setting('arcadia.tenant_id', true), '');
+    invoice billing.tenant_invoices;
+    is_first boolean;
+begin
+    if current_setting('arcadia.role', true) is distinct from 'tenant' or tenant is null then
+        raise exception 'only a tenant''s own download delivers an invoice' using errcode = 'insufficient_privilege';
+    end if;
+    select * into invoice from billing.tenant_invoices where id = of_invoice and tenant_id = tenant for update;
+    if not found or invoice.revision <> shown_revision
+       or is_note and (invoice.status <> 'void' or invoice.delivered_at is null)
+       or not is_note and invoice.status not in ('issued', 'paid') then
+        return false;
+    end if;
+    is_first := case when is_note then not exists (select from billing.documents
+                                                   where invoice_id = of_invoice and state = 'void')
+                     else invoice.delivered_at is null end;
+    if is_first and not is_note then
+        update billing.tenant_invoices i
+        set delivered_at = now(), updated_at = greatest(now(), i.updated_at),
+            supplier_id = coalesce(i.supplier_id, s.id),
+            due_on = coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days)
+        from (select) as one left join billing.suppliers s on s.id = coalesce(
+            invoice.supplier_id, (select id from billing.suppliers where effective_from <= invoice.period_start
+                                  order by effective_from desc, id desc limit 1))
+        where i.id = of_invoice;
+    end if;
+    if is_first then
+        insert into billing.invoice_events
+            (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
+             reason, run_id)
+        values (invoice.id, invoice.invoice_number, invoice.tenant_id, invoice.period_start, 'delivered', invoice.revision,
+                invoice.total_cents, invoice.content_sha256, 'tenant ' || tenant, 'downloaded through the API', '');
+    end if;
+    insert into billing.documents (invoice_id, revision, state, format, sha256, made_by)
+    values (of_invoice, shown_revision, case when is_note then 'void' else 'issued' end, of_format, of_sha256, of_made_by)
+    on conflict (invoice_id, revision, state, format) do nothing;
+    return true;
+end $$;
+
+COMMENT ON FUNCTION billing.deliver_download(of_invoice uuid, shown_revision integer, is_note boolean, of_format text, of_sha256 text, of_made_by text) IS 'Notes that the tenant of the transaction''s settings downloads this document of its own invoice: the invoice, which is locked from then on, or the adjustment note that takes it back. False, and nothing is noted, if it is not the tenant''s, of another revision meanwhile, or not issued or paid; a note, if the invoice is not void or was not delivered. All that the read API may change, and it does so only with ARCADIA_DELIVER_ON_DOWNLOAD.';
+
+CREATE FUNCTION billing.discounts() RETURNS TABLE(id uuid, tenant_id text, deployment_id uuid, line_kind text, resource_kind text, percent numeric, amount_cents numeric, starts_on date, ends_on date, description text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('cloud.discounts') is not null then
+        return query execute 'select id::uuid, tenant_id::text, deployment_id::uuid, line_kind::text, resource_kind::text, '
+                             'percent::numeric, amount_cents::numeric, starts_on::date, ends_on::date, description::text '
+                             'from cloud.discounts';
+    end if;
+end $$;
+
+COMMENT ON FUNCTION billing.discounts() IS 'cloud.discounts; no rows if the platform has none.';
+
 CREATE FUNCTION billing.event_digest(e billing.invoice_events) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN sha256(convert_to((ROW((e).id, (e).invoice_id, (e).invoice_number, (e).tenant_id, to_char(((e).period_start)::timestamp with time zone, 'YYYY-MM-DD'::text), (e).event, (e).revision, (e).total_cents, (e).content_sha256, (e).operator, (e).reason, (e).run_id, EXTRACT(epoch FROM (e).occurred_at), (e).snapshot, (e).session_login))::text, 'UTF8'::name));
@@ -447,7 +463,8 @@ begin
     if tg_op = 'DELETE' then
         raise exception 'an e-mail stays in the outbox, whatever became of it' using errcode = 'restrict_violation';
     end if;
-    if (new.invoice_id, new.period_start, new.entered_at) is distinct from (old.invoice_id, old.period_start, old.entered_at)
+    if (new.invoice_id, new.document_state, new.period_start, new.entered_at)
+           is distinct from (old.invoice_id, old.document_state, old.period_start, old.entered_at)
        or old.state <> 'pending' and (new.revision, new.message_id) is distinct from (old.revision, old.message_id) then
         raise exception 'an e-mail keeps its invoice and, once it is sent, its revision and its Message-ID'
             using errcode = 'restrict_violation';
@@ -747,7 +764,7 @@ COMMENT ON COLUMN billing.tenant_invoices.meta IS 'The buyer as on the day of th
 
 COMMENT ON COLUMN billing.tenant_invoices.lines_sha256 IS 'Hash of the lines whole, as a reader sees them: SHA-256 of their billing.line_text(), by line_no, between 0x1e. Null where another system has put the invoice in.';
 
-COMMENT ON COLUMN billing.tenant_invoices.delivered_at IS 'When its document first went to the tenant; locked from then on. Null: it has not.';
+COMMENT ON COLUMN billing.tenant_invoices.delivered_at IS 'When its document first went to the tenant; locked from then on. Null: it has not. Voided after that, the invoice is taken back by an adjustment note.';
 
 COMMENT ON COLUMN billing.tenant_invoices.due_on IS 'When it is to be paid: its day of issue (UTC) and the supplier''s payment_terms_days. Null: no supplier was entered.';
 
@@ -1973,7 +1990,7 @@ COMMENT ON COLUMN billing.documents.invoice_id IS 'The invoice.';
 
 COMMENT ON COLUMN billing.documents.revision IS 'The revision that it shows.';
 
-COMMENT ON COLUMN billing.documents.state IS 'issued (also once it is paid), or void.';
+COMMENT ON COLUMN billing.documents.state IS 'issued (also once it is paid): the invoice. void: the adjustment note that takes it back.';
 
 COMMENT ON COLUMN billing.documents.format IS 'pdf or xml.';
 
@@ -1996,12 +2013,14 @@ CREATE TABLE billing.email_outbox (
     run_id text,
     entered_at timestamp with time zone DEFAULT now() NOT NULL,
     changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    document_state text DEFAULT 'issued'::text NOT NULL,
+    CONSTRAINT email_outbox_document_state_check CHECK ((document_state = ANY (ARRAY['issued'::text, 'void'::text]))),
     CONSTRAINT email_outbox_operator_check CHECK ((operator <> ''::text)),
     CONSTRAINT email_outbox_revision_check CHECK ((revision >= 1)),
     CONSTRAINT email_outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'sent'::text, 'uncertain'::text, 'refused'::text])))
 );
 
-COMMENT ON TABLE billing.email_outbox IS 'Invoices that go to their tenants by e-mail: one row per invoice. `sending` is committed before the message leaves, and the invoice is delivered from then on; what became uncertain is never sent again by itself.';
+COMMENT ON TABLE billing.email_outbox IS 'Documents that go to their tenants by e-mail: one row per invoice, and one more for the adjustment note that takes it back. `sending` is committed before the message leaves, and the document is delivered from then on; what became uncertain is never sent again by itself.';
 
 COMMENT ON COLUMN billing.email_outbox.invoice_id IS 'The invoice.';
 
@@ -2026,6 +2045,8 @@ COMMENT ON COLUMN billing.email_outbox.run_id IS 'The Dagster run that did it; n
 COMMENT ON COLUMN billing.email_outbox.entered_at IS 'When it was asked for.';
 
 COMMENT ON COLUMN billing.email_outbox.changed_at IS 'When it came into its state.';
+
+COMMENT ON COLUMN billing.email_outbox.document_state IS 'Which document: issued, the invoice; void, its adjustment note. As in documents.';
 
 CREATE TABLE billing.event_chain (
     chain text NOT NULL,
@@ -3198,7 +3219,7 @@ ALTER TABLE ONLY billing.email_outbox
     ADD CONSTRAINT email_outbox_message_id_key UNIQUE (message_id);
 
 ALTER TABLE ONLY billing.email_outbox
-    ADD CONSTRAINT email_outbox_pkey PRIMARY KEY (invoice_id);
+    ADD CONSTRAINT email_outbox_pkey PRIMARY KEY (invoice_id, document_state);
 
 ALTER TABLE ONLY billing.event_chain
     ADD CONSTRAINT event_chain_pkey PRIMARY KEY (chain, place);

@@ -19,6 +19,7 @@ from arcadia_pipelines.api.dependencies import PRIVATE, NoParameters, Who, names
 from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
 from arcadia_pipelines.documents import delivery, files, pdf, xml
 from arcadia_pipelines.documents.content import Content, NoDocument, content_of
+from arcadia_pipelines.storage.documents import Shown
 
 _ATTEMPTS = 3  # at a download that is a delivery, while the month is run
 _AT_ONCE = 2  # each is a thread that is busy; more wait
@@ -50,6 +51,7 @@ async def invoice_pdf(
 ) -> Response:
     """An invoice as a PDF: a tax invoice, or an adjustment note. Somebody else's is not found.
 
+    Of a void invoice that was delivered, it is the adjustment note that takes it back.
     The same revision is the same bytes, as long as the same version of Arcadia makes them: then so is the ETag.
     """
     return await _made(request, who, invoice_id, if_none_match, _pdf)
@@ -65,7 +67,8 @@ async def invoice_xml(
 ) -> Response:
     """An invoice as an e-invoice: UBL, as Peppol's PINT A-NZ billing wants it. Somebody else's is not found.
 
-    Nor is that of a draft, of a void invoice, or of one to a tenant without an ABN: there is none.
+    Nor is that of a draft, of a void invoice that was never delivered, or of one to a tenant without an ABN: there is
+    none.
     """
     return await _made(request, who, invoice_id, if_none_match, _xml)
 
@@ -81,8 +84,9 @@ async def _made(
         found = await queries.content(request.app.state.pool, who, invoice_id)
         if found is None:
             raise Problem("not-found", "no invoice of this id")
-        delivers = _delivers(request, who) and found["status"] in ("issued", "paid")
-        known = None if delivers and not found["delivered_at"] else if_none_match
+        is_note = found["cancelled_on"] is not None
+        delivers = _delivers(request, who) and (is_note or found["status"] in ("issued", "paid"))
+        known = None if delivers and (is_note or not found["delivered_at"]) else if_none_match
         async with turn(request.app.state.documents):
             try:
                 made = await to_thread.run_sync(_of, answer, found, known)
@@ -90,7 +94,7 @@ async def _made(
                 raise Problem("not-found", str(error)) from error
         if not delivers or made.status_code == 304 or await _note(request, who, found, made):
             return made
-    raise Problem("unavailable", "the invoice is being revised: try again", {"Retry-After": "1"})
+    raise Problem("unavailable", "the invoice is being changed: try again", {"Retry-After": "1"})
 
 
 def _of(answer: _Answer, found: dict[str, Any], if_none_match: str | None) -> Response:
@@ -103,9 +107,10 @@ def _delivers(request: Request, who: Principal) -> bool:
 
 
 async def _note(request: Request, who: Principal, found: dict[str, Any], made: Response) -> bool:
-    """Note that the document is delivered; False if the invoice was revised meanwhile."""
+    """Note that the document is delivered; False if the invoice was revised or voided meanwhile."""
     kept = delivery.made_of(bytes(made.body), str(made.media_type).rpartition("/")[2])
-    return await queries.deliver(request.app.state.pool, who, found["id"], found["revision"], kept)
+    shown = Shown(found["id"], found["revision"], is_note=found["cancelled_on"] is not None)
+    return await queries.deliver(request.app.state.pool, who, shown, kept)
 
 
 def _pdf(content: Content, if_none_match: str | None) -> Response:

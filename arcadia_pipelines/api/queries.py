@@ -72,7 +72,9 @@ _EVENTS: LiteralString = """
         from billing.invoice_events where invoice_id = %(id)s order by id
     ) e
 """
-_DELIVER: LiteralString = "select billing.deliver_download(%(id)s, %(revision)s, %(format)s, %(sha256)s, %(made_by)s)"
+_DELIVER: LiteralString = (
+    "select billing.deliver_download(%(invoice)s, %(revision)s, %(is_note)s, %(format)s, %(sha256)s, %(made_by)s)"
+)
 # Not a parameter: nearly every invoice is issued and hardly any is void, which wants another plan.
 _STATUS: dict[str, LiteralString] = {
     "draft": " and status = 'draft'",
@@ -223,9 +225,9 @@ async def content(on: Pool, who: Principal, invoice_id: uuid.UUID) -> dict[str, 
         return await (await cursor.execute(documents.CONTENT, {"ids": [invoice_id]})).fetchone()
 
 
-async def deliver(on: Pool, who: Principal, invoice_id: uuid.UUID, revision: int, made: documents.Made) -> bool:
-    """Note that the tenant downloads this document of its invoice; False if that is of another revision meanwhile."""
-    parameters = {"id": invoice_id, "revision": revision, **asdict(made)}
+async def deliver(on: Pool, who: Principal, shown: documents.Shown, made: documents.Made) -> bool:
+    """Note that the tenant downloads this document of its invoice; False if the invoice has another one meanwhile."""
+    parameters = asdict(shown) | asdict(made)
     async with _connection(on) as connection, connection.transaction():
         await connection.execute("set transaction isolation level read committed, read write")
         await connection.execute(f"select who.known from {_WHO}", _asking(who))

@@ -30,7 +30,8 @@ def document(invoice: str, pdf_file: Path | None, xml_file: Path | None) -> None
 
     It is a tax invoice, or an adjustment note if the tenant is owed. It shows what is frozen with the invoice, and the
     same revision is the same bytes. A draft's PDF says DRAFT, a void one's VOID; neither has an e-invoice, nor has an
-    invoice to a tenant without an ABN. A file appears whole or not at all. This delivers nothing: the invoice can still
+    invoice to a tenant without an ABN. Of a void invoice that was delivered, it is the adjustment note that takes it
+    back. A file appears whole or not at all. This delivers nothing: the invoice can still
     be revised.
     """
     wanted = [(render, file) for render, file in ((pdf.render, pdf_file), (xml.render, xml_file)) if file]
@@ -51,6 +52,7 @@ def document(invoice: str, pdf_file: Path | None, xml_file: Path | None) -> None
 def month_documents(month: BillingMonth, into: str) -> None:
     """Write all invoices of MONTH that have a number as PDFs, each named by it, void ones too.
 
+    Of a void one that was delivered, it is the adjustment note that takes it back, named like INV-202604-00001-ADJ.pdf.
     A file that is there is replaced. Object stores are reached by fsspec: install the package that it names for yours,
     s3fs for S3. This delivers nothing.
     """

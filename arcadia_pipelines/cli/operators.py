@@ -46,7 +46,10 @@ def _command(*parameters: Callable[..., Any]) -> Callable[[Callable[..., None]],
 
 @_command(_INVOICES)
 def void_invoice() -> None:
-    """Void INVOICEs (numbers, or ids): drafts, or issued ones that were not paid. Number and lines stay."""
+    """Void INVOICEs (numbers, or ids): drafts, or issued ones that were not paid. Number and lines stay.
+
+    One that was delivered has an adjustment note from then on: `arcadia deliver` it, too.
+    """
 
 
 @_command(
@@ -80,8 +83,9 @@ def withdraw_from_finance() -> None:
 def deliver(invoices: tuple[str, ...], into: str, month: BillingMonth | None, as_json: bool, **config: Any) -> None:
     """Deliver INVOICEs: write their PDFs, which you give to the tenants; or send a month's by e-mail.
 
-    They are locked from then on. E-mails go through the server of ARCADIA_SMTP_URL. What becomes of each is in
-    billing.email_outbox; an uncertain one is never sent again by itself: see settle-email.
+    They are locked from then on. Of one that was voided after it was delivered, the adjustment note is delivered.
+    E-mails go through the server of ARCADIA_SMTP_URL. What becomes of each is in billing.email_outbox; an uncertain one
+    is never sent again by itself: see settle-email.
     """
     if bool(invoices) == bool(month) or (month and into):
         raise click.UsageError("name invoices, with --into if you like; or a month, with --email")

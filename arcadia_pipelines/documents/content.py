@@ -5,7 +5,7 @@ Belongs here: the content that every format is made of. Does not: a format (pdf.
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
     TAX_INVOICE = "tax_invoice"
     ADJUSTMENT_NOTE = "adjustment_note"
-    """The tenant is owed: its credits exceed its charges (s 29-75)."""
+    """The tenant is owed: its credits exceed its charges; or a delivered invoice is taken back (s 29-75)."""
 
 
 class State(StrEnum):
@@ -95,26 +95,34 @@ class Content:
     subtotal_cents: int
     gst_cents: int
     total_cents: int
+    cancels: str | None = None
+    """The number of the invoice that it takes back: that was delivered, and is void now. None: it is an invoice."""
 
     @property
     def kind(self) -> Kind:
-        """A tax invoice, or an adjustment note if the tenant is owed."""
-        return Kind.ADJUSTMENT_NOTE if self.total_cents < 0 else Kind.TAX_INVOICE
+        """A tax invoice; or an adjustment note, if the tenant is owed or an invoice is taken back."""
+        return Kind.ADJUSTMENT_NOTE if self.cancels or self.total_cents < 0 else Kind.TAX_INVOICE
 
     @property
     def adjusts(self) -> tuple[str, ...]:
-        """The numbers of the invoices that its lines correct, each once, in order."""
+        """The number of the invoice that it takes back, or those that its lines correct, each once, in order."""
+        if self.cancels:
+            return (self.cancels,)
         return tuple(dict.fromkeys(line.adjusts for line in self.lines if line.adjusts))
 
 
 def content_of(row: Mapping[str, Any]) -> Content:
-    """The content from a row of storage/documents.CONTENT. Raises NoDocument if nobody was entered as its supplier."""
+    """The content from a row of storage/documents.CONTENT.
+
+    Of a void invoice that was delivered, it is the adjustment note that takes it back. Raises NoDocument if nobody was
+    entered as its supplier.
+    """
     month = BillingMonth(row["period_start"])
     name = row["invoice_number"] or f"the draft of {row['tenant_id']} in {month}"
     if row["supplier"] is None:
         raise NoDocument(f"{name} has no supplier: enter who sells from {month} on with `arcadia supplier set`")
     meta = row["meta"]
-    return Content(
+    invoice = Content(
         invoice_id=str(row["id"]),
         number=row["invoice_number"],
         tenant_id=row["tenant_id"],
@@ -135,6 +143,31 @@ def content_of(row: Mapping[str, Any]) -> Content:
         subtotal_cents=row["subtotal_cents"],
         gst_cents=row["tax_cents"],
         total_cents=row["total_cents"],
+    )
+    is_taken_back = invoice.state is State.VOID and row["cancelled_on"]
+    return cancelling(invoice, row["cancelled_on"]) if is_taken_back else invoice
+
+
+def cancelling(invoice: Content, on: dt.date) -> Content:
+    """The adjustment note of that day which takes the invoice back: each line, the GST and the total with another sign.
+
+    Cancelling a supply is an adjustment event (GST Act 1999, s 19-10(1)(a)).
+    """
+    back = (
+        replace(line, qty=-line.qty, amount_cents=-line.amount_cents, gst_cents=-line.gst_cents)
+        for line in invoice.lines
+    )
+    return replace(
+        invoice,
+        number=f"{invoice.number}-ADJ",
+        cancels=invoice.number,
+        state=State.ISSUED,
+        issued_on=on,
+        due_on=None,
+        lines=tuple(back),
+        subtotal_cents=-invoice.subtotal_cents,
+        gst_cents=-invoice.gst_cents,
+        total_cents=-invoice.total_cents,
     )
 
 

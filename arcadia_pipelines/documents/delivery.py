@@ -6,7 +6,7 @@ Belongs here: making documents as they leave, and making them again. Does not: w
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import pdf, xml
-from arcadia_pipelines.documents.content import Content, NoDocument, State, content_of
+from arcadia_pipelines.documents.content import Content, NoDocument, content_of
 from arcadia_pipelines.storage import documents
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.documents import Made
@@ -27,7 +27,7 @@ _READ = 50  # invoices at a time
 
 @dataclass(frozen=True)
 class Delivered:
-    """An invoice that goes to its tenant, and the PDF that does."""
+    """An invoice that goes to its tenant, or the adjustment note that takes it back, and the PDF that does."""
 
     content: Content
     document: bytes
@@ -38,7 +38,8 @@ class Delivered:
 def deliver(connection: Connection, invoices: Sequence[UUID], author: Author) -> list[Delivered]:
     """Make the PDFs of these invoices and note that they are delivered; they may be sent once this is committed.
 
-    Raises NoDocument, and OperationRefused for an invoice that is neither issued nor paid.
+    Of a void one that was delivered, it is the adjustment note. Raises NoDocument, and OperationRefused for an invoice
+    that is not issued, paid or such a void one.
     """
     return [_deliver(connection, content_of(row), author) for row in documents.content(connection, invoices)]
 
@@ -46,7 +47,8 @@ def deliver(connection: Connection, invoices: Sequence[UUID], author: Author) ->
 def _deliver(connection: Connection, content: Content, author: Author) -> Delivered:
     document = pdf.render(content)
     made = [made_of(document)]
-    is_first = documents.deliver(connection, UUID(content.invoice_id), content.revision, made, author)
+    shown = documents.Shown(UUID(content.invoice_id), content.revision, is_note=content.cancels is not None)
+    is_first = documents.deliver(connection, shown, made, author)
     return Delivered(content, document, is_first)
 
 
@@ -74,7 +76,7 @@ def _again(row: dict[str, Any], left: dict[str, Any]) -> str | None:
     if row["revision"] != left["revision"]:
         return None
     try:
-        document = _RENDERERS[left["format"]](replace(content_of(row), state=State(left["state"])))
+        document = _RENDERERS[left["format"]](content_of({**row, "status": left["state"]}))
     except NoDocument:
         return None
     return hashlib.sha256(document).hexdigest()

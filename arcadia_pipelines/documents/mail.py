@@ -152,7 +152,7 @@ def send_month(on: Engine, server: MailServer, month: BillingMonth) -> Iterator[
         emails.take_lock(alone)
         with database.transaction(on) as connection:
             emails.leave_uncertain(connection)
-        after = None
+        after: emails.Email | None = None
         while True:
             server.greet()
             with database.beside_month(on, month) as connection:  # no revision comes between the body and the PDF
@@ -162,7 +162,7 @@ def send_month(on: Engine, server: MailServer, month: BillingMonth) -> Iterator[
                 message, outcome = _deliver(connection, email)
             if message:
                 outcome = _send(on, server, email, message)
-            after = email.invoice_id
+            after = email
             yield outcome
 
 
@@ -184,6 +184,8 @@ def _deliver(connection: Connection, email: emails.Email) -> tuple[EmailMessage 
     try:
         [row] = documents.content(connection, [email.invoice_id])
         content = content_of(row)
+        if content.cancels and email.document_state != "void":
+            raise OperationRefused(f"{content.cancels} was voided before it was sent")
         addressed = _addressed(content, email)
         [delivered] = delivery.deliver(connection, [email.invoice_id], email.author)
     except (NoDocument, OperationRefused, ValueError) as error:

@@ -5,7 +5,6 @@ Belongs here: the words and the spelled numbers of a document. Does not: how it 
 The words follow the GST Act: s 29-70 for a tax invoice, s 29-75 for an adjustment note; GSTR 2013/1 and GSTR 2013/2.
 """
 
-import calendar
 import datetime as dt
 import re
 from collections.abc import Iterator
@@ -16,15 +15,15 @@ from itertools import groupby
 from typing import Any
 
 from arcadia_pipelines.billing import gst
-from arcadia_pipelines.billing.money import dollars, exact_dollars, plain
+from arcadia_pipelines.billing.money import plain
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents.content import Content, Kind, Line, State
+from arcadia_pipelines.documents.spelling import amount, day, minus, month_of, one_line, price, spaced_abn, units
 
 _ACCOUNT = "Your account as a whole"
 _EARLIER = "Adjustments of earlier invoices"
 _GRANTED = "Promotional credit"
 _OF = {"plan_base": "the plan", "addon": "the addons", "overage": "the overage"}
-_LONG_WORD = re.compile(r"[^\s-]{32}(?=[^\s-])")
 
 
 @dataclass(frozen=True)
@@ -102,20 +101,15 @@ def page(content: Content) -> dict[str, Any]:
             facts=list(_facts(content)),
             owed=_owed(content),
             payment=_payment(content),
-            charges="Charges and credits" if any(line.amount_cents < 0 for line in content.lines) else "Charges",
+            charges=_charges(content),
             groups=list(_groups(content)),
             sums=_sums(content),
             notes=list(_notes(content)),
             footer=" · ".join(
-                [_one_line(content.supplier.legal_name), f"ABN {_abn(content.supplier.abn)}", _name(content)]
+                [one_line(content.supplier.legal_name), f"ABN {spaced_abn(content.supplier.abn)}", _name(content)]
             ),
         )
     )
-
-
-def day(date: dt.date) -> str:
-    """A day as people write it: 1 May 2026."""
-    return f"{date.day} {calendar.month_name[date.month]} {date.year}"
 
 
 def _name(content: Content) -> str:
@@ -129,10 +123,17 @@ def _title(content: Content) -> str:
 
 def _subtitle(content: Content) -> str | None:
     """Which invoices it adjusts: a tax invoice that carries corrections is the adjustment note of these as well."""
+    if content.cancels:
+        return f"adjusts {_taken_back(content)}, which is cancelled"
     if not content.adjusts:
         return None
     named = ", ".join(content.adjusts)
     return f"for {named}" if content.kind is Kind.ADJUSTMENT_NOTE else f"and adjustment note for {named}"
+
+
+def _taken_back(content: Content) -> str:
+    """The document that an adjustment note takes back, by name: tax invoice INV-202604-00001."""
+    return f"{'adjustment note' if content.total_cents > 0 else 'tax invoice'} {content.cancels}"
 
 
 def _notices(content: Content) -> Iterator[str]:
@@ -140,10 +141,16 @@ def _notices(content: Content) -> Iterator[str]:
         yield "This is a draft and no tax invoice. It can still change: do not pay it."
     if content.state is State.VOID:
         yield "This document is void. Nothing is owed on it."
-    if content.kind is Kind.ADJUSTMENT_NOTE and content.state is not State.VOID:
+    if content.cancels:
+        changed = "increased" if content.total_cents > 0 else "reduced"
         yield (
-            f"The credits of {_month(content.month)} exceed its charges. The price of your supplies is reduced by"
-            f" {_amount(-content.subtotal_cents)} before GST, and the GST on them by {_amount(-content.gst_cents)}."
+            f"The {_taken_back(content)} is cancelled, and this takes it back as a whole. The price of your supplies is"
+            f" {changed} by {amount(abs(content.total_cents))}, which includes GST of {amount(abs(content.gst_cents))}."
+        )
+    elif content.kind is Kind.ADJUSTMENT_NOTE and content.state is not State.VOID:
+        yield (
+            f"The credits of {month_of(content.month)} exceed its charges. The price of your supplies is reduced by"
+            f" {amount(-content.subtotal_cents)} before GST, and the GST on them by {amount(-content.gst_cents)}."
             " Each credit below says what it is for."
         )
 
@@ -151,20 +158,26 @@ def _notices(content: Content) -> Iterator[str]:
 def _facts(content: Content) -> Iterator[tuple[str, str]]:
     yield "Number", _name(content)
     yield "Date of issue", day(content.issued_on) if content.issued_on else "not issued"
+    if content.cancels:
+        yield "Adjusts", content.cancels
     if content.due_on and content.total_cents > 0:
         yield "Due", day(content.due_on)
     last = content.month.end - dt.timedelta(days=1)
     yield "Period", f"1 to {day(last)} (UTC)"
-    if content.revision > 1:
+    if content.revision > 1 and not content.cancels:
         yield "Revision", str(content.revision)
 
 
 def _owed(content: Content) -> tuple[str, str, str]:
-    total = _amount(abs(content.total_cents))
+    total = amount(abs(content.total_cents))
     if content.state is State.DRAFT:
-        return "Draft total", _amount(content.total_cents), "not to be paid"
+        return "Draft total", amount(content.total_cents), "not to be paid"
     if content.state is State.VOID:
-        return "Void", _amount(content.total_cents), "nothing is owed"
+        return "Void", amount(content.total_cents), "nothing is owed"
+    if content.cancels and content.total_cents > 0:
+        return "Credit taken back", total, f"of {_taken_back(content)}"
+    if content.cancels:
+        return "Credited to you", total, f"{_taken_back(content)} is not to be paid"
     if content.total_cents < 0:
         return "Credited to you", total, "there is nothing to pay"
     if content.total_cents == 0:
@@ -172,13 +185,19 @@ def _owed(content: Content) -> tuple[str, str, str]:
     return "Amount due", total, f"by {day(content.due_on)}" if content.due_on else ""
 
 
+def _charges(content: Content) -> str:
+    if content.cancels:
+        return "What is taken back"
+    return "Charges and credits" if any(line.amount_cents < 0 for line in content.lines) else "Charges"
+
+
 def _groups(content: Content) -> Iterator[Group]:
     """The lines by deployment, each discount under what it discounts; then those of the tenant's account."""
     mixed = len({line.is_taxable for line in content.lines}) > 1
     for (_, name), lines in groupby(content.lines, key=_group):
         ordered = list(_beside(list(lines)))
-        rows = [_row(line, mixed) for line in ordered]
-        yield Group(_one_line(name), rows, _amount(sum(line.amount_cents for line in ordered)))
+        rows = [_row(line, list(_small_print(line, mixed, content.cancels is not None))) for line in ordered]
+        yield Group(one_line(name), rows, amount(sum(line.amount_cents for line in ordered)))
 
 
 def _group(line: Line) -> tuple[str | None, str]:
@@ -201,19 +220,23 @@ def _beside(lines: list[Line]) -> Iterator[Line]:
     yield from discounts
 
 
-def _row(line: Line, mixed: bool) -> Row:
-    details: list[str] = []
+def _small_print(line: Line, mixed: bool, is_taken_back: bool) -> Iterator[str]:
+    """What the line follows from, unless it is taken back; and whether it is taxed, where others are not."""
     with suppress(ArithmeticError, KeyError, TypeError, ValueError):  # the meta of a line that another system wrote
-        details.extend(_details(line))
+        if not is_taken_back:
+            yield from _details(line)
     if mixed:
-        details.append("GST applies" if line.is_taxable else "GST-free")
-    single = line.unit is None and line.qty == 1
+        yield "GST applies" if line.is_taxable else "GST-free"
+
+
+def _row(line: Line, details: list[str]) -> Row:
+    single = line.unit is None and abs(line.qty) == 1
     return Row(
-        what=_one_line(line.description),
+        what=one_line(line.description),
         details=details,
-        quantity="" if single else f"{plain(line.qty)} {_units(line.unit or '', line.qty)}".rstrip(),
-        price="" if single else _price(line),
-        amount=_amount(line.amount_cents),
+        quantity="" if single else f"{minus(plain(line.qty))} {units(line.unit or '', line.qty)}".rstrip(),
+        price="" if single else price(line),
+        amount=amount(line.amount_cents),
         is_part=line.kind == "discount",
     )
 
@@ -224,22 +247,22 @@ def _details(line: Line) -> Iterator[str]:
     if line.kind == "overage":
         yield from _usage(line)
     if line.kind == "discount":
-        off = f"{plain(Decimal(meta['percent']))}%" if "percent" in meta else _amount(int(meta.get("amount_cents", 0)))
+        off = f"{plain(Decimal(meta['percent']))}%" if "percent" in meta else amount(int(meta.get("amount_cents", 0)))
         yield f"{off} off {_OF.get(str(meta.get('of')), 'the charges')}"
     if line.kind == "commitment" and "minimum_cents" in meta:
-        charged, least = (_amount(int(meta[name])) for name in ("charges_cents", "minimum_cents"))
+        charged, least = (amount(int(meta[name])) for name in ("charges_cents", "minimum_cents"))
         part = f", for {meta['days']} days" if "days" in meta else ""
         yield f"{charged} charged; the minimum is {least}{part}"
     if meta.get("price_of") == "tenant":
         yield "at a price of your own"
     if line.adjusts:
-        corrected = _month(BillingMonth(dt.date.fromisoformat(str(meta["corrects"]))))
+        corrected = month_of(BillingMonth(dt.date.fromisoformat(str(meta["corrects"]))))
         yield (
-            f"{corrected} came to another amount after {_one_line(line.adjusts)} could no longer change: usage that"
-            f" arrived late, or a change of prices or terms. Difference in GST: {_amount(line.gst_cents)}"
+            f"{corrected} came to another amount after {one_line(line.adjusts)} could no longer change: usage that"
+            f" arrived late, or a change of prices or terms. Difference in GST: {amount(line.gst_cents)}"
         )
     if "grant" in meta and "left" in meta:
-        yield f"{_amount(int(meta['left']))} of this credit is left"
+        yield f"{amount(int(meta['left']))} of this credit is left"
 
 
 def _usage(line: Line) -> Iterator[str]:
@@ -247,7 +270,7 @@ def _usage(line: Line) -> Iterator[str]:
     if "used" in meta and "included" in meta:
         used, included = Decimal(str(meta["used"])), Decimal(str(meta["included"]))
         unit = re.sub(r"^package of [\d.]+ ", "", line.unit or "")
-        unit = "" if unit in ("flat fee", "cap") else f" {_units(unit, used)}"
+        unit = "" if unit in ("flat fee", "cap") else f" {units(unit, used)}"
         pooled = (
             f", {plain(Decimal(str(meta['pooled'])))} from your pool" if Decimal(str(meta.get("pooled", 0))) else ""
         )
@@ -261,26 +284,26 @@ def _usage(line: Line) -> Iterator[str]:
 def _sums(content: Content) -> list[tuple[str, str]]:
     taxable = sum(line.amount_cents for line in content.lines if line.is_taxable)
     is_taxed = not content.gst_free_reason or any(line.is_taxable for line in content.lines)
-    label = gst.DESCRIPTION if taxable == content.subtotal_cents else f"{gst.DESCRIPTION} of {_amount(taxable)}"
+    label = gst.DESCRIPTION if taxable == content.subtotal_cents else f"{gst.DESCRIPTION} of {amount(taxable)}"
     return [
-        ("Subtotal before GST", _amount(content.subtotal_cents)),
-        (label if is_taxed else "GST-free", _amount(content.gst_cents)),
-        ("Total including GST" if is_taxed else "Total", _amount(content.total_cents)),
+        ("Subtotal before GST", amount(content.subtotal_cents)),
+        (label if is_taxed else "GST-free", amount(content.gst_cents)),
+        ("Total including GST" if is_taxed else "Total", amount(content.total_cents)),
     ]
 
 
 def _notes(content: Content) -> Iterator[str]:
     yield "Prices and amounts are Australian dollars; those of the lines are before GST."
     if content.gst_free_reason:
-        yield f"GST-free: {_one_line(content.gst_free_reason)}"
+        yield f"GST-free: {one_line(content.gst_free_reason)}"
 
 
 def _payment(content: Content) -> list[tuple[str, str]]:
-    if content.state is not State.ISSUED or content.total_cents <= 0:
+    if content.state is not State.ISSUED or content.cancels or content.total_cents <= 0:
         return []
     supplier = content.supplier
     return [
-        ("Account name", _one_line(supplier.bank_account_name)),
+        ("Account name", one_line(supplier.bank_account_name)),
         ("BSB", supplier.bank_bsb),
         ("Account number", supplier.bank_account_number),
         ("Reference", _name(content)),
@@ -288,45 +311,5 @@ def _payment(content: Content) -> list[tuple[str, str]]:
 
 
 def _party(name: str, abn: str | None, address: str | None, email: str | None) -> Party:
-    lines = [_one_line(line) for line in (address or "").splitlines() if line.strip()]
-    return Party(_one_line(name), _abn(abn) if abn else None, [*lines, *([_one_line(email)] if email else [])])
-
-
-def _abn(abn: str) -> str:
-    """An ABN as the Business Register writes it: 19 642 100 001."""
-    digits = re.sub(r"\s", "", abn)
-    return f"{digits[:2]} {digits[2:5]} {digits[5:8]} {digits[8:]}" if re.fullmatch(r"[0-9]{11}", digits) else abn
-
-
-def _price(line: Line) -> str:
-    """The unit price in dollars, exact; of a part month, what the whole month's days cost: 50.00 for 30 days."""
-    price = _minus(exact_dollars(line.unit_price_cents))
-    if line.price_per == 1:
-        return price
-    return f"{price} for {plain(line.price_per)} {_units(line.unit or '', line.price_per)}".rstrip()
-
-
-def _units(unit: str, of: Decimal) -> str:
-    """The unit in the plural, where it has one, unless there is 1 of it."""
-    if of == 1:
-        return unit
-    if unit.startswith("package of "):
-        return f"packages of {unit.removeprefix('package of ')}"
-    return f"{unit}s" if re.search(r"(hour|day|month|request|address|seat|user|call)$", unit) else unit
-
-
-def _month(month: BillingMonth) -> str:
-    return f"{calendar.month_name[month.start.month]} {month.start.year}"
-
-
-def _amount(cents: int) -> str:
-    return _minus(dollars(cents))
-
-
-def _minus(number: str) -> str:
-    return number.replace("-", "\N{MINUS SIGN}")
-
-
-def _one_line(text: str) -> str:
-    """A name or a description in one line, whose longest words may break: a long one at its hyphens already does."""
-    return _LONG_WORD.sub("\\g<0>\N{ZERO WIDTH SPACE}", " ".join(text.split()))
+    lines = [one_line(line) for line in (address or "").splitlines() if line.strip()]
+    return Party(one_line(name), spaced_abn(abn) if abn else None, [*lines, *([one_line(email)] if email else [])])

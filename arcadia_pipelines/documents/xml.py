@@ -3,7 +3,8 @@
 Belongs here: the XML of frozen content, and that it says to the cent what the invoice says. Does not: sending it.
 
 The specification is at https://docs.peppol.eu/poac/aunz/pint-aunz/. What it means for us: an invoice is of type 380. An
-adjustment note is a credit note of type 381, in which what the tenant is owed is above zero. A price is never negative:
+adjustment note is a credit note of type 381, in which what the tenant is owed is above zero, whether its credits exceed
+its charges or an invoice is taken back. A price is never negative:
 the quantity has the sign. A unit is a code of UN/ECE recommendation 20. Seller and buyer are addressed by their ABNs,
 so a buyer without one gets no e-invoice.
 """
@@ -70,7 +71,8 @@ _WEIGHTS = (10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19)
 def render(content: Content) -> bytes:
     """The e-invoice; the same content gives the same bytes.
 
-    Raises NoDocument for a draft, a void invoice, a buyer without an ABN, and an invoice that does not add up.
+    Raises NoDocument for a draft, a void invoice that was never delivered, a buyer without an ABN, and an invoice that
+    does not add up.
     """
     _refuse_unless_possible(content)
     root = _document(content)
@@ -165,7 +167,7 @@ def _is_abn(abn: str) -> bool:
 
 def _document(content: Content) -> Element:
     form, month, seller = _FORMS[content.kind], content.month, content.supplier
-    is_due, namespace = content.total_cents > 0, f"{_UBL}{form.name}-2"
+    is_due, namespace = content.kind is Kind.TAX_INVOICE and content.total_cents > 0, f"{_UBL}{form.name}-2"
     root = etree.Element(f"{{{namespace}}}{form.name}", nsmap={None: namespace, **_PREFIXES})
     parts = [
         _basic("CustomizationID", _SPECIFICATION),
@@ -193,6 +195,8 @@ def _document(content: Content) -> Element:
 def _note(content: Content) -> str:
     """What it is under the GST Act: with corrections, it is the adjustment note of the invoices that they correct."""
     adjusted = f" for {', '.join(content.adjusts)}" if content.adjusts else ""
+    if content.cancels:
+        return f"Adjustment note{adjusted}, which is cancelled"
     if content.kind is Kind.ADJUSTMENT_NOTE:
         return f"Adjustment note{adjusted}: the credits of {content.month} exceed its charges"
     return f"Tax invoice and adjustment note{adjusted}" if adjusted else "Tax invoice"

@@ -43,7 +43,7 @@ def deliver(context: dg.OpExecutionContext, config: _Delivery, database: Billing
     """Deliver invoices: write their PDFs, and note that these go to the tenants by you. They are locked from then on.
 
     What they bill too little or too much later is on the tenants' next invoices. Delivered again, an invoice is the
-    same PDF.
+    same PDF. Of one that was voided after it was delivered, the adjustment note is delivered.
     """
     author = author_of(context, config)
     put = files.writer(config.into) if config.into and not config.dry_run else None
@@ -63,7 +63,8 @@ def deliver(context: dg.OpExecutionContext, config: _Delivery, database: Billing
 def email_invoices(context: dg.OpExecutionContext, config: _Emails, database: BillingDatabase) -> None:
     """Send a month's issued and paid invoices to their tenants by e-mail, those that were not delivered yet.
 
-    They are delivered, and locked, as they are sent. What became uncertain is not sent again: settle_email decides.
+    So are the adjustment notes of those that were voided after they were delivered. All are delivered, and locked, as
+    they are sent. What became uncertain is not sent again: settle_email decides.
     """
     author, month, outcomes = author_of(context, config), BillingMonth.parse(config.month), Counter[str]()
     url = Settings.from_environment().smtp_url

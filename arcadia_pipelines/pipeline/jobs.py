@@ -134,7 +134,8 @@ def _change(
 def void_invoice(context: dg.OpExecutionContext, config: OnInvoices, database: BillingDatabase) -> None:
     """Void invoices: drafts, or issued ones that were not paid. Nothing is owed on them; number and lines stay.
 
-    A month end leaves a void invoice alone; reopen_invoice makes it a draft again.
+    A month end leaves a void invoice alone; reopen_invoice makes it a draft again. One that was delivered stays void,
+    and has an adjustment note, which the job deliver delivers.
     """
     _change(context, config, database, operations.VOID)
 

@@ -227,10 +227,14 @@ def operation(state: str, done: Sequence[Row], dry_run: bool, on_hold: Sequence[
 
 
 def delivered(first: Sequence[Content], of: int, dry_run: bool) -> Metadata:
-    """What the delivery of so many invoices did, the `first` of which had not been delivered."""
-    total = sum(content.total_cents for content in first)
-    before = f"; {of - len(first):,} had been delivered before" if of > len(first) else ""
-    summary = f"{number_of(len(first), 'invoices')} {_now('delivered', dry_run)}, ${dollars(total)} with GST{before}"
+    """What the delivery of so many invoices and adjustment notes did, the `first` of which had not been delivered."""
+    invoices = [content for content in first if not content.cancels]
+    total = sum(content.total_cents for content in invoices)
+    summary = f"{number_of(len(invoices), 'invoices')} {_now('delivered', dry_run)}, ${dollars(total)} with GST"
+    if notes := len(first) - len(invoices):
+        summary += f"; {number_of(notes, 'adjustment notes')} {_now('delivered', dry_run)}"
+    if of > len(first):
+        summary += f"; {of - len(first):,} had been delivered before"
     rows = [{"invoice": content.number, "tenant_id": content.tenant_id} for content in first]
     return {
         "summary": dg.MetadataValue.text(_if_dry(summary, dry_run)),

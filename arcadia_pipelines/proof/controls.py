@@ -430,7 +430,8 @@ CONTROLS = [
             select i.invoice_number, i.tenant_id, o.recipient, o.state, o.said, o.changed_at, i.total_cents
             from billing.email_outbox o join billing.tenant_invoices i on i.id = o.invoice_id
             where o.period_start = %(month)s
-              and (o.state in ('refused', 'uncertain')
+              and (o.state = 'uncertain'
+                   or o.state = 'refused' and (i.status <> 'void' or o.document_state = 'void')
                    or o.state = 'sending' and o.changed_at < now() - interval '1 hour')
             order by abs(i.total_cents) desc, i.invoice_number
         """,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RowMapping
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage.acts import Author
@@ -23,6 +23,8 @@ _SUPPLIER_OF: LiteralString = """
 CONTENT: LiteralString = f"""
     select i.id, i.invoice_number, i.tenant_id, i.revision, i.status, i.period_start,
            (i.issued_at at time zone 'UTC')::date as issued_on, i.delivered_at,
+           case when i.status = 'void' and i.delivered_at is not null then billing.cancelled_on(i.id) end
+               as cancelled_on,
            coalesce(i.due_on, (i.issued_at at time zone 'UTC')::date + s.payment_terms_days) as due_on,
            i.subtotal_cents, i.tax_cents, i.total_cents, i.meta, to_jsonb(s) as supplier,
            (select jsonb_agg(to_jsonb(l) || jsonb_build_object(
@@ -41,7 +43,8 @@ CONTENT: LiteralString = f"""
 """What documents of these invoices show: one row per invoice, its lines but the tax line in order. Takes `ids`.
 
 Amounts are cents, decimals texts. An invoice that was issued before anybody was entered as its supplier has the one of
-its month, until it is delivered: then it keeps that.
+its month, until it is delivered: then it keeps that. `cancelled_on` is the day when an invoice that was delivered was
+voided: its document is the adjustment note of that day.
 """
 
 
@@ -75,8 +78,9 @@ def left(connection: Connection, month: BillingMonth) -> list[dict[str, Any]]:
 
 
 _STANDING = """
-    select coalesce(invoice_number, id::text) as invoice, revision, status from billing.tenant_invoices
-    where id = %(id)s for update
+    select coalesce(invoice_number, id::text) as invoice, revision, status,
+           status = 'void' and delivered_at is not null as is_taken_back
+    from billing.tenant_invoices where id = %(id)s for update
 """
 _DELIVER = f"""
     with delivered as (
@@ -96,11 +100,30 @@ _DELIVER = f"""
            %(operator)s, %(reason)s, %(run)s
     from delivered
 """
+_DELIVER_NOTE = """
+    insert into billing.invoice_events
+        (invoice_id, invoice_number, tenant_id, period_start, event, revision, total_cents, content_sha256, operator,
+         reason, run_id)
+    select id, invoice_number, tenant_id, period_start, 'delivered', revision, total_cents, content_sha256,
+           %(operator)s, %(reason)s, %(run)s
+    from billing.tenant_invoices
+    where id = %(id)s and not exists (select from billing.documents where invoice_id = %(id)s and state = 'void')
+"""
 _KEEP = """
     insert into billing.documents (invoice_id, revision, state, format, sha256, made_by)
-    values (%(id)s, %(revision)s, 'issued', %(format)s, %(sha256)s, %(made_by)s)
+    values (%(id)s, %(revision)s, %(state)s, %(format)s, %(sha256)s, %(made_by)s)
     on conflict (invoice_id, revision, state, format) do nothing
 """
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which document of an invoice it is."""
+
+    invoice: UUID
+    revision: int
+    is_note: bool = False
+    """The adjustment note that takes the invoice back, and not the invoice."""
 
 
 @dataclass(frozen=True)
@@ -115,24 +138,34 @@ class Made:
     """The renderer and its version."""
 
 
-def deliver(connection: Connection, invoice: UUID, revision: int, made: Sequence[Made], author: Author) -> bool:
-    """Note that these documents of that revision go to the tenant; whether it is the first time.
+def deliver(connection: Connection, shown: Shown, made: Sequence[Made], author: Author) -> bool:
+    """Note that the document goes to the tenant in these formats; whether it is the first time.
 
-    From then on the invoice is locked. The documents' hashes are kept; of one that left before, the first. The
-    transaction commits before anything is sent. Raises OperationRefused if the revision is not the invoice's any more,
-    or the invoice is neither issued nor paid.
+    From then on the invoice is locked. The hashes are kept; of a format that left before, the first. The transaction
+    commits before anything is sent. Raises OperationRefused if the document is not the invoice's any more, or the
+    invoice is not issued, paid, or void after it was delivered.
     """
-    parameters = {"id": invoice, "operator": author.operator, "reason": author.reason, "run": author.run_id}
-    standing = connection.exec_driver_sql(_STANDING, parameters).mappings().one()
-    if standing["revision"] != revision:
+    parameters = {"id": shown.invoice, "operator": author.operator, "reason": author.reason, "run": author.run_id}
+    _refuse(connection.exec_driver_sql(_STANDING, parameters).mappings().one(), shown)
+    statement = _DELIVER_NOTE if shown.is_note else _DELIVER
+    is_first = connection.exec_driver_sql(statement, parameters).rowcount == 1
+    kept = {**parameters, "revision": shown.revision, "state": "void" if shown.is_note else "issued"}
+    for document in made:
+        connection.exec_driver_sql(_KEEP, kept | asdict(document))
+    return is_first
+
+
+def _refuse(standing: RowMapping, shown: Shown) -> None:
+    """Raise OperationRefused unless the document is what the invoice's tenant may be given now."""
+    if standing["revision"] != shown.revision:
         raise OperationRefused(
             f"{standing['invoice']} was made anew meanwhile, and has revision {standing['revision']}: deliver that"
         )
-    if standing["status"] not in ("issued", "paid"):
+    if standing["is_taken_back"]:
+        if not shown.is_note:
+            raise OperationRefused(f"{standing['invoice']} was voided meanwhile: deliver its adjustment note")
+    elif standing["status"] not in ("issued", "paid"):
         raise OperationRefused(
-            f"{standing['invoice']} is {standing['status']}: only issued and paid ones are delivered"
+            f"{standing['invoice']} is {standing['status']}: only issued and paid ones are delivered, and void ones"
+            " that were delivered before"
         )
-    is_first = connection.exec_driver_sql(_DELIVER, parameters).rowcount == 1
-    for document in made:
-        connection.exec_driver_sql(_KEEP, {**parameters, "revision": revision, **asdict(document)})
-    return is_first

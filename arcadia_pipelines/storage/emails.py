@@ -15,14 +15,26 @@ from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import OperationRefused
 
 _ADDRESS = "nullif(btrim(i.meta ->> 'billing_email'), '')"
-_TO_SEND = "i.period_start = %(month)s and i.status in ('issued', 'paid') and i.delivered_at is null"
+# The note that takes an invoice back waits until somebody has said of the invoice's own e-mail what became of it: of
+# each invoice, only the newest e-mail is ever to be decided.
+_TO_SEND = """
+    i.period_start = %(month)s
+    and (i.status in ('issued', 'paid') and i.delivered_at is null
+         or i.status = 'void' and i.delivered_at is not null
+            and not exists (select from billing.documents d where d.invoice_id = i.id and d.state = 'void')
+            and not exists (select from billing.email_outbox o
+                            where o.invoice_id = i.id and o.state in ('sending', 'uncertain')))
+"""
 _ENTER = f"""
     insert into billing.email_outbox
-        (invoice_id, period_start, revision, recipient, message_id, operator, reason, run_id)
-    select i.id, i.period_start, i.revision, {_ADDRESS}, '<' || i.id || '@arcadia.invoice>', %(operator)s, %(reason)s,
-           %(run)s
-    from billing.tenant_invoices i where {_TO_SEND} and {_ADDRESS} is not null
-    on conflict (invoice_id) do nothing
+        (invoice_id, document_state, period_start, revision, recipient, message_id, operator, reason, run_id)
+    select i.id, s.document_state, i.period_start, i.revision, {_ADDRESS},
+           '<' || i.id || case s.document_state when 'void' then '.adj' else '' end || '@arcadia.invoice>',
+           %(operator)s, %(reason)s, %(run)s
+    from billing.tenant_invoices i
+    cross join lateral (select case i.status when 'void' then 'void' else 'issued' end as document_state) s
+    where {_TO_SEND} and {_ADDRESS} is not null
+    on conflict (invoice_id, document_state) do nothing
 """
 _WITHOUT_ADDRESS = f"""
     select i.tenant_id from billing.tenant_invoices i where {_TO_SEND} and {_ADDRESS} is null
@@ -34,24 +46,31 @@ _LEFT_SENDING = """
     where state = 'sending'
 """
 _NEXT = """
-    select invoice_id, recipient, message_id, operator, reason, coalesce(run_id, '') as run_id from billing.email_outbox
-    where period_start = %(month)s and state = 'pending' and (%(after)s::uuid is null or invoice_id > %(after)s)
-    order by invoice_id limit 1 for update skip locked
+    select invoice_id, document_state, recipient, message_id, operator, reason, coalesce(run_id, '') as run_id
+    from billing.email_outbox
+    where period_start = %(month)s and state = 'pending'
+      and (%(after)s::uuid is null or (invoice_id, document_state) > (%(after)s, %(after_state)s))
+    order by invoice_id, document_state limit 1 for update skip locked
 """
 _SENDING = """
-    update billing.email_outbox set state = 'sending', revision = %(revision)s, said = null where invoice_id = %(id)s
+    update billing.email_outbox set state = 'sending', revision = %(revision)s, said = null
+    where message_id = %(message_id)s
 """
-_BECOMES = "update billing.email_outbox set state = %(state)s, said = %(said)s where invoice_id = %(id)s"
-_STANDING = """
+_BECOMES = "update billing.email_outbox set state = %(state)s, said = %(said)s where message_id = %(message_id)s"
+_NEWEST = """
+    (o.document_state = 'void' or not exists (select from billing.email_outbox n
+                                              where n.invoice_id = o.invoice_id and n.document_state = 'void'))
+"""
+_STANDING = f"""
     select o.invoice_id as id, coalesce(i.invoice_number, i.id::text) as invoice, o.state
     from billing.email_outbox o join billing.tenant_invoices i on i.id = o.invoice_id
-    where o.invoice_id = any(%(ids)s) order by 2 for update of o
+    where o.invoice_id = any(%(ids)s) and {_NEWEST} order by 2 for update of o
 """
-_DECIDE = """
-    update billing.email_outbox
+_DECIDE = f"""
+    update billing.email_outbox o
     set state = %(state)s, recipient = coalesce(%(recipient)s, recipient), operator = %(operator)s, reason = %(reason)s,
         run_id = %(run)s, said = %(said)s
-    where invoice_id = any(%(ids)s)
+    where invoice_id = any(%(ids)s) and {_NEWEST}
 """
 OUTCOMES = {
     "sent": ("sent", ("uncertain",)),
@@ -63,9 +82,11 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Email:
-    """An invoice that is to be sent."""
+    """A document that is to be sent."""
 
     invoice_id: UUID
+    document_state: str
+    """issued: the invoice; void: the adjustment note that takes it back."""
     recipient: str
     message_id: str
     operator: str
@@ -79,7 +100,7 @@ class Email:
 
 
 def enter(connection: Connection, month: BillingMonth, author: Author) -> tuple[int, list[str]]:
-    """Enter the month's issued and paid invoices that were not delivered yet; each is entered once.
+    """Enter the month's issued and paid invoices that were not delivered yet, and the adjustment notes, each once.
 
     Returns how many are to be sent, those of before included, and the tenants that have no billing_email.
     """
@@ -104,26 +125,30 @@ def leave_uncertain(connection: Connection) -> int:
     return connection.exec_driver_sql(_LEFT_SENDING).rowcount
 
 
-def next_pending(connection: Connection, month: BillingMonth, after: UUID | None) -> Email | None:
+def next_pending(connection: Connection, month: BillingMonth, after: Email | None) -> Email | None:
     """The month's next pending e-mail, locked; None: there is none."""
-    row = connection.exec_driver_sql(_NEXT, {"month": month.start, "after": after}).mappings().one_or_none()
+    passed = {"after": after and after.invoice_id, "after_state": after and after.document_state}
+    row = connection.exec_driver_sql(_NEXT, {"month": month.start, **passed}).mappings().one_or_none()
     return None if row is None else Email(**row)
 
 
 def sending(connection: Connection, email: Email, revision: int) -> None:
     """Say that it is being sent, in the transaction that delivers its invoice."""
-    connection.exec_driver_sql(_SENDING, {"id": email.invoice_id, "revision": revision})
+    connection.exec_driver_sql(_SENDING, {"message_id": email.message_id, "revision": revision})
 
 
 def become(connection: Connection, email: Email, state: str, said: str) -> None:
     """Say what became of it."""
-    connection.exec_driver_sql(_BECOMES, {"id": email.invoice_id, "state": state, "said": said[:500]})
+    connection.exec_driver_sql(_BECOMES, {"message_id": email.message_id, "state": state, "said": said[:500]})
 
 
 def decide(
     connection: Connection, invoices: Collection[UUID], outcome: str, recipient: str | None, author: Author
 ) -> int:
-    """Do what an operator has decided of these e-mails (OUTCOMES), of all or none. Raises OperationRefused."""
+    """Do what an operator has decided of these invoices' newest e-mails (OUTCOMES), of all or none.
+
+    Raises OperationRefused.
+    """
     if outcome not in OUTCOMES:
         raise OperationRefused(f"outcome {outcome!r} is none of {', '.join(OUTCOMES)}")
     state, before = OUTCOMES[outcome]

@@ -175,19 +175,41 @@ def test_what_the_reader_has_from_before_is_sent_again_if_that_delivers_it(deliv
     assert len(delivered(delivering)) == 1
 
 
+@FORMATS
+def test_a_delivered_invoice_that_is_voided_is_downloaded_as_its_adjustment_note(
+    delivering: World, serve: Serve, ending: str
+) -> None:
+    path, configured = of(delivering, "tenant_id = 'pilot'", ending), serve(delivering.url, deliver_on_download=True)
+    configured.get(path, headers=tenant("pilot"))
+    [[number]] = delivering.query("select invoice_number from billing.tenant_invoices where tenant_id = 'pilot'")
+    delivering.done("void_invoice", invoices=[number])
+    seen = configured.get(path, headers=ADMIN)
+    assert (len(delivered(delivering)), seen.status_code) == (1, 200)
+    for _ in range(2):
+        answer = configured.get(path, headers=tenant("pilot"))
+        assert (answer.status_code, answer.content) == (200, seen.content)
+    assert f'filename="{number}-ADJ.{ending}"' in answer.headers["content-disposition"]
+    assert len(delivered(delivering)) == 2
+    assert delivering.query("select state, format, sha256 from billing.documents where state = 'void'") == [
+        ("void", ending, hashlib.sha256(answer.content).hexdigest())
+    ]
+    assert serve(delivering.url).get(path, headers=tenant("wattle-press")).status_code == 404
+
+
 @pytest.mark.parametrize(
-    ("role", "whose", "revision", "answer"),
+    ("role", "whose", "revision", "is_note", "answer"),
     [
-        ("tenant", "pilot", 1, True),
-        ("tenant", "pilot", 2, False),
-        ("tenant", "wattle-press", 1, False),
-        ("tenant", "", 1, "only a tenant"),
-        ("platform_admin", "pilot", 1, "only a tenant"),
-        ("", "", 1, "only a tenant"),
+        ("tenant", "pilot", 1, False, True),
+        ("tenant", "pilot", 1, True, False),
+        ("tenant", "pilot", 2, False, False),
+        ("tenant", "wattle-press", 1, False, False),
+        ("tenant", "", 1, False, "only a tenant"),
+        ("platform_admin", "pilot", 1, False, "only a tenant"),
+        ("", "", 1, False, "only a tenant"),
     ],
 )
 def test_the_apis_role_may_note_a_tenants_own_download_and_nothing_more(
-    delivering: World, role: str, whose: str, revision: int, answer: bool | str
+    delivering: World, role: str, whose: str, revision: int, is_note: bool, answer: bool | str
 ) -> None:
     [[invoice]] = delivering.query("select id from billing.tenant_invoices where tenant_id = 'pilot'")
     with psycopg.connect(delivering.url) as connection:
@@ -195,8 +217,8 @@ def test_the_apis_role_may_note_a_tenants_own_download_and_nothing_more(
         connection.execute(
             "select set_config('arcadia.role', %s, false), set_config('arcadia.tenant_id', %s, false)", (role, whose)
         )
-        query = "select billing.deliver_download(%s, %s, 'pdf', %s, 'test')"
-        parameters = (invoice, revision, "a" * 64)
+        query = "select billing.deliver_download(%s, %s, %s, 'pdf', %s, 'test')"
+        parameters = (invoice, revision, is_note, "a" * 64)
         if isinstance(answer, str):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match=answer):
                 connection.execute(query, parameters)

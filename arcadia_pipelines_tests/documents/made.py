@@ -11,7 +11,7 @@ from uuid import UUID
 from lxml import etree
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.documents.content import Buyer, Content, Line, State
+from arcadia_pipelines.documents.content import Buyer, Content, Line, State, cancelling
 from arcadia_pipelines.storage.suppliers import Supplier
 
 NAMES = (
@@ -157,6 +157,9 @@ def contents() -> dict[str, Content]:
         "nothing": content(line("Plan: community", 0), gst_cents=0),
         "no address": replace(pilot(), buyer=Buyer("Pilot", "71 690 944 157", None, None)),
         "2,000 lines": long(2000),
+        "taken back": cancelling(pilot(), dt.date(2026, 6, 20)),
+        "partly taxable, taken back": cancelling(partly_taxable(), dt.date(2026, 6, 20)),
+        "owed to the tenant, taken back": cancelling(owed_to_the_tenant(), dt.date(2026, 6, 20)),
     }
     return made | {f"named {name!r}": named(name) for name in NAMES}
 

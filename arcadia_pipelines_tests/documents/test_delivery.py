@@ -13,11 +13,11 @@ import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import delivery, pdf
-from arcadia_pipelines.documents.content import Content, Kind, NoDocument, content_of
+from arcadia_pipelines.documents.content import Content, Kind, NoDocument, State, content_of
 from arcadia_pipelines.proof import left
 from arcadia_pipelines.storage import database, documents
 from arcadia_pipelines.storage.acts import Author
-from arcadia_pipelines.storage.documents import Made
+from arcadia_pipelines.storage.documents import Made, Shown
 from arcadia_pipelines.storage.operations import OperationRefused
 from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World
@@ -64,7 +64,7 @@ def contents(world: World) -> list[Content]:
 def deliver(world: World, revision: int = 1, made: Made | None = None) -> bool:
     made = made or delivery.made_of(pdf.render(contents(world)[0]))
     with database.transaction(database.engine(world.url)) as connection:
-        return documents.deliver(connection, ids(world)[0], revision, [made], AUTHOR)
+        return documents.deliver(connection, Shown(ids(world)[0], revision), [made], AUTHOR)
 
 
 def test_a_supplier_is_entered_with_its_numbers_spelled_one_way_and_a_later_entry_counts(world: World) -> None:
@@ -169,6 +169,68 @@ def test_a_delivered_invoice_that_is_voided_stays_void(delivering: World) -> Non
     delivering.done("void_invoice", invoices=["INV-202604-00001"])
     said = delivering.refused("reopen_invoice", invoices=["INV-202604-00001"])
     assert "INV-202604-00001 of pilot was delivered, and stays void: bill what is owed on the tenant's next" in said
+
+
+def events(world: World) -> list[str]:
+    return [event for (event,) in world.query("select event from billing.invoice_events order by id")]
+
+
+def test_a_delivered_invoice_that_is_voided_is_taken_back_by_an_adjustment_note(
+    delivering: World, arcadia: Call, tmp_path: Path
+) -> None:
+    """The whole of 64.22 + 6.42 = 70.64, on the day when it was voided."""
+    number = "INV-202604-00001"
+    delivering.done("deliver", invoices=[number])
+    delivering.done("void_invoice", invoices=[number])
+    [note] = contents(delivering)
+    assert (note.kind, note.number, note.cancels, note.adjusts) == (
+        Kind.ADJUSTMENT_NOTE,
+        f"{number}-ADJ",
+        number,
+        (number,),
+    )
+    assert (note.subtotal_cents, note.gst_cents, note.total_cents) == (-6422, -642, -7064)
+    assert [(line.amount_cents, line.gst_cents) for line in note.lines] == [(-5000, -500), (-750, -75), (-672, -67)]
+    voided_on = "select (occurred_at at time zone 'UTC')::date from billing.invoice_events where event = 'voided'"
+    assert delivering.query(voided_on) == [(note.issued_on,)]
+    assert arcadia("document", number, "--pdf", str(tmp_path / "note.pdf")).code == 0
+    assert (tmp_path / "note.pdf").read_bytes() == pdf.render(note)
+
+
+def test_an_adjustment_note_is_delivered_once_and_the_delivery_of_its_invoice_stays_in_the_record(
+    delivering: World, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"invoices": ["INV-202604-00001"], "into": str(tmp_path)}
+    delivering.done("deliver", **asked)
+    [[delivered_at]] = delivering.query("select delivered_at from billing.tenant_invoices")
+    delivering.done("void_invoice", invoices=["INV-202604-00001"])
+    note = "0 invoices delivered now, $0.00 with GST; 1 adjustment note delivered now"
+    assert delivering.done("deliver", **asked) == note
+    again = "0 invoices delivered now, $0.00 with GST; 1 had been delivered before"
+    assert delivering.done("deliver", **asked) == again
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["INV-202604-00001-ADJ.pdf", "INV-202604-00001.pdf"]
+    assert delivering.query("select state, sha256 from billing.documents order by state") == [
+        ("issued", hashlib.sha256((tmp_path / "INV-202604-00001.pdf").read_bytes()).hexdigest()),
+        ("void", hashlib.sha256((tmp_path / "INV-202604-00001-ADJ.pdf").read_bytes()).hexdigest()),
+    ]
+    assert events(delivering) == ["issued", "delivered", "voided", "delivered"]
+    assert delivering.query("select status, delivered_at from billing.tenant_invoices") == [("void", delivered_at)]
+    assert delivering.publish("2026-04").actions["frozen"] == 0
+    assert delivering.disproved() == []
+
+
+def test_an_invoice_that_was_never_delivered_has_no_adjustment_note_when_it_is_voided(delivering: World) -> None:
+    delivering.done("void_invoice", invoices=["INV-202604-00001"])
+    [content] = contents(delivering)
+    assert (content.state, content.number, content.cancels) == (State.VOID, "INV-202604-00001", None)
+
+
+def test_an_invoice_that_is_voided_while_its_pdf_is_made_is_not_delivered_as_if_it_stood(delivering: World) -> None:
+    made = delivery.made_of(pdf.render(contents(delivering)[0]))
+    deliver(delivering)
+    delivering.done("void_invoice", invoices=["INV-202604-00001"])
+    with pytest.raises(OperationRefused, match="was voided meanwhile: deliver its adjustment note"):
+        deliver(delivering, made=made)
 
 
 def test_a_document_is_delivered_once_and_its_first_hash_is_kept(delivering: World) -> None:

@@ -132,6 +132,73 @@ def test_a_months_invoices_go_to_their_tenants_once_and_are_delivered(mailing: W
     assert (offenders(mailing), mailing.disproved()) == ([], [])
 
 
+def test_an_invoice_that_was_sent_and_is_voided_is_followed_by_its_adjustment_note_once(
+    mailing: World, mailbox: Mailbox
+) -> None:
+    send(mailing)
+    mailing.done("void_invoice", invoices=[NUMBER])
+    assert send(mailing) == "1 e-mail of 2026-04: 1 sent"
+    invoice, note = mailbox.taken
+    assert note["subject"] == f"Adjustment note {NUMBER}-ADJ from Arcadia Cloud Pty Ltd"
+    assert note["message-id"] == invoice["message-id"].replace("@", ".adj@")
+    [attached] = note.iter_attachments()
+    assert attached.get_filename() == f"{NUMBER}-ADJ.pdf"
+    assert mailing.query("select sha256 from billing.documents where state = 'void'") == [
+        (hashlib.sha256(attached.get_content()).hexdigest(),)
+    ]
+    body = note.get_body()
+    assert body
+    assert f"Credited to you: AUD 70.64, tax invoice {NUMBER} is not to be paid" in body.get_content()
+    assert send(mailing) == "0 e-mails of 2026-04: none was to be sent"
+    assert mailing.query("select document_state, state from billing.email_outbox order by 1") == [
+        ("issued", "sent"),
+        ("void", "sent"),
+    ]
+    assert (offenders(mailing), mailing.disproved()) == ([], [])
+
+
+def test_a_note_that_was_given_by_hand_is_not_sent(mailing: World, mailbox: Mailbox) -> None:
+    mailing.done("deliver", invoices=[NUMBER])
+    mailing.done("void_invoice", invoices=[NUMBER])
+    mailing.done("deliver", invoices=[NUMBER])
+    assert send(mailing) == "0 e-mails of 2026-04: none was to be sent"
+
+
+def test_a_note_waits_until_it_is_known_whether_its_invoice_arrived(mailing: World, mailbox: Mailbox) -> None:
+    """Then what became of the note is decided, and no more of the invoice."""
+    mailbox.to_data = LOST
+    send(mailing)
+    mailing.done("void_invoice", invoices=[NUMBER])
+    assert send(mailing) == "0 e-mails of 2026-04: none was to be sent"
+    assert offenders(mailing) == [("uncertain", "accounts@pilot.example")]
+    mailing.done("settle_email", invoices=[NUMBER], outcome="sent")
+    assert send(mailing) == "1 e-mail of 2026-04: 1 uncertain"
+    mailing.done("settle_email", invoices=[NUMBER], outcome="again")
+    mailbox.to_data = TAKEN
+    assert send(mailing) == "1 e-mail of 2026-04: 1 sent"
+    assert states(mailing) == [("sent", True), ("sent", True)]
+    assert [message["subject"].split(" INV")[0] for message in mailbox.taken] == [
+        "Tax invoice",
+        "Adjustment note",
+        "Adjustment note",
+    ]
+
+
+def test_an_invoice_that_was_not_taken_and_is_voided_is_not_sent_as_if_it_stood(
+    mailing: World, mailbox: Mailbox
+) -> None:
+    """It was delivered before the server said not now: the tenant gets its adjustment note, which says so."""
+    mailbox.to_data = BUSY
+    send(mailing)
+    mailbox.to_data = TAKEN
+    mailing.done("void_invoice", invoices=[NUMBER])
+    assert send(mailing) == "2 e-mails of 2026-04: 1 refused, 1 sent"
+    assert [message["subject"] for message in mailbox.taken] == [
+        f"Adjustment note {NUMBER}-ADJ from Arcadia Cloud Pty Ltd"
+    ]
+    assert offenders(mailing) == []
+
+
 def test_a_dry_run_sends_nothing_and_without_a_server_nothing_is_sent(
     mailing: World, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, arcadia: Call
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import pdf, xml
-from arcadia_pipelines.documents.content import Buyer, Content, Line, State, content_of
+from arcadia_pipelines.documents.content import Buyer, Content, Line, State, cancelling, content_of
 from arcadia_pipelines.documents.page import page
 from arcadia_pipelines.storage import database, documents
 from arcadia_pipelines.storage.suppliers import Supplier
@@ -201,6 +201,53 @@ def test_an_invoice_below_zero_is_an_adjustment_note_that_says_what_it_adjusts_a
     assert "Total including GST -149.36" in found
     assert "How to pay" not in found
     assert "Due" not in found
+
+
+CANCELLED_ON = dt.date(2026, 6, 3)
+
+
+def test_the_note_that_takes_an_invoice_back_names_it_says_why_and_reduces_all_of_it() -> None:
+    document = pdf.render(cancelling(invoice(revision=2), CANCELLED_ON))
+    found = texts(document)
+    assert found[:2] == ["Adjustment note", "adjusts tax invoice INV-202604-00010, which is cancelled"]
+    assert (
+        "The tax invoice INV-202604-00010 is cancelled, and this takes it back as a whole. The price of your supplies"
+        " is reduced by 70.64, which includes GST of 6.42." in " ".join(found)
+    )
+    assert found[found.index("Details") :] == [
+        "Details",
+        "Number INV-202604-00010-ADJ",
+        "Date of issue 3 June 2026",
+        "Adjusts INV-202604-00010",
+        "Period 1 to 30 April 2026 (UTC)",
+        "Credited to you",
+        "$70.64",
+        "tax invoice INV-202604-00010 is not to be paid",
+        "What is taken back",
+        "Description Quantity Unit price Amount ex GST",
+        "pilot-web",
+        "Plan: studio -1 month 50.00 -50.00",
+        "Addon: storage_50gb -1 month 7.50 -7.50",
+        "Overage: droplet_hours -672 hours 0.01 -6.72",
+        "Subtotal before GST -64.22",
+        "GST 10% -6.42",
+        "Total including GST -70.64",
+        "Prices and amounts are Australian dollars; those of the lines are before GST.",
+        "Arcadia Cloud Pty Ltd · ABN 19 642 100 001 · INV-202604-00010-ADJ Page 1 of 1",
+    ]
+    assert attachments(document) == {"invoice.xml": [xml.render(cancelling(invoice(), CANCELLED_ON))]}
+
+
+def test_the_note_that_takes_back_an_adjustment_note_raises_the_price_and_asks_for_no_money() -> None:
+    """64.22 - 100.00 = -35.78, GST -3.58: 39.36 was credited, and is not any more."""
+    owed = invoice(STUDIO, STORAGE, HOURS, GOODWILL, gst_cents=-358)
+    found = said(cancelling(owed, CANCELLED_ON))
+    assert "Adjustment note\nadjusts adjustment note INV-202604-00010, which is cancelled\n" in found
+    assert "is increased by 39.36, which includes GST of 3.58." in found.replace("\n", " ")
+    assert "Credit taken back\n$39.36\nof adjustment note INV-202604-00010" in found
+    assert "Credit: Goodwill 100.00" in found
+    assert "Total including GST 39.36" in found
+    assert "How to pay" not in found
 
 
 def test_a_tax_invoice_that_carries_a_correction_is_the_adjustment_note_of_what_it_corrects_too() -> None:

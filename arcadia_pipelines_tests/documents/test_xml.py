@@ -1,5 +1,6 @@
 """E-invoices: what they say, that they are UBL, and that one which does not add up is not made."""
 
+import datetime as dt
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from arcadia_pipelines.documents.content import Content, NoDocument, State, content_of
+from arcadia_pipelines.documents.content import Content, NoDocument, State, cancelling, content_of
 from arcadia_pipelines.documents.xml import check, render
 from arcadia_pipelines.storage import database, documents
 from arcadia_pipelines_tests.documents.made import (
@@ -122,6 +123,32 @@ def test_an_adjustment_note_is_a_credit_note_that_says_what_is_owed_to_the_tenan
         ("1", "C62", "49.36", "49.36", ""),
         ("1", "C62", "40.00", "40", ""),
     ]
+    assert said(document, "DueDate") + said(document, "PaymentMeans") == []
+
+
+def test_the_note_that_takes_an_invoice_back_is_a_credit_note_of_all_of_it() -> None:
+    document = render(cancelling(pilot(), dt.date(2026, 6, 20)))
+    head = ("ID", "IssueDate", "CreditNoteTypeCode", "Note", "BillingReference/InvoiceDocumentReference/ID")
+    assert [said(document, name) for name in head] == [
+        [("INV-202605-00001-ADJ",)],
+        [("2026-06-20",)],
+        [("381",)],
+        [("Adjustment note for INV-202605-00001, which is cancelled",)],
+        [("INV-202605-00001",)],
+    ]
+    assert totals(document) == ("64.22", "6.42", "70.64", "70.64")
+    assert lines(document, "CreditNote") == [
+        ("1", "MON", "50.00", "50", ""),
+        ("1", "MON", "7.50", "7.5", ""),
+        ("672", "HUR", "6.72", "0.01", ""),
+    ]
+    assert said(document, "DueDate") + said(document, "PaymentMeans") == []
+
+
+def test_the_note_that_takes_an_adjustment_note_back_is_a_credit_note_below_zero() -> None:
+    document = render(cancelling(owed_to_the_tenant(), dt.date(2026, 6, 20)))
+    assert said(document, "CreditNoteTypeCode") == [("381",)]
+    assert totals(document) == ("-39.36", "-3.94", "-43.30", "-43.30")
     assert said(document, "DueDate") + said(document, "PaymentMeans") == []
 
 

@@ -331,7 +331,11 @@ PURE = [
 
 @pytest.mark.parametrize(
     ("who", "what"),
-    [("pipeline", ["attach_partition", "new_partition", "tenant_to_quote"]), ("analyst", []), ("what_if", [])],
+    [
+        ("pipeline", ["attach_partition", "cancelled_on", "new_partition", "tenant_to_quote"]),
+        ("analyst", []),
+        ("what_if", []),
+    ],
 )
 def test_no_function_of_ours_that_does_something_can_be_called(billed: Billed, who: str, what: list[str]) -> None:
     """But those that make partitions. Triggers' run by themselves; what only works something out is anybody's."""
