@@ -85,7 +85,7 @@ class MonthSides(Sides):
 
     month: str
     cost_cents: int | None = Field(description="what it cost, of the tenant if one is asked for; null: not known yet")
-    margin_before_cents: int | None
+    margin_before_cents: int | None = Field(description="null if the cost is not known, or a tenant is left out")
     margin_after_cents: int | None
 
 
@@ -125,6 +125,7 @@ class LeftOut(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    period_start: str
     tenant_id: str | None
     subscription_id: str | None
     deployment_id: str | None
@@ -180,7 +181,7 @@ def _document(engine: Engine, wanted: WhatIf) -> dict[str, Any]:
             " fewer months or one tenant, or leave the amounts out (amounts: false)",
         )
     with _reading(engine) as connection:
-        sums = by_month(repriced.amounts, months, costs.by_month(connection, wanted.tenant))
+        sums = by_month(repriced, months, costs.by_month(connection, wanted.tenant))
     return document(repriced, sums, wanted.amounts)
 
 

@@ -6,10 +6,11 @@ Belongs here: arguments and printing. Does not: what a book may hold, and what i
 import datetime as dt
 import getpass
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.money import number_of
@@ -146,9 +147,24 @@ def book_in(file: Path, content: bytes | None = None) -> PriceBook:
     """The price book in the file. Raises InvalidPrices."""
     reading = text.read(_bytes(file) if content is None else content)
     if reading.book is None:
-        more = f", and {len(reading.faults) - 1} more" if len(reading.faults) > 1 else ""
-        raise InvalidPrices(f"{file}:{reading.faults[0]}{more}: `arcadia prices check {file}` says it all")
+        raise _invalid(file, reading.faults)
     return reading.book
+
+
+def book_of_platform(file: Path, on: Engine) -> PriceBook:
+    """The price book in the file, if the platform has the tenants and deployments that it names; else InvalidPrices."""
+    reading = text.read(_bytes(file))
+    if reading.book is None:
+        raise _invalid(file, reading.faults)
+    with database.snapshot(on) as connection:
+        if unknown := _faults(reading, connection):
+            raise _invalid(file, unknown)
+    return reading.book
+
+
+def _invalid(file: Path, faults: Sequence[Fault]) -> InvalidPrices:
+    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return InvalidPrices(f"{file}:{faults[0]}{more}: `arcadia prices check {file}` says it all")
 
 
 def _against_database(reading: Reading) -> list[Fault]:

@@ -14,7 +14,7 @@ import pyarrow.parquet
 from arcadia_pipelines.billing.money import dollars, number_of, to_arrow
 from arcadia_pipelines.billing.month import BillingMonth, InvalidMonth
 from arcadia_pipelines.cli.console import ERR, JSON, CommandError, engine, print_table, say, to_json
-from arcadia_pipelines.cli.prices import book_in
+from arcadia_pipelines.cli.prices import book_of_platform
 from arcadia_pipelines.month.reprice import REPRICED, Repriced, by_month, document, records, summed, together
 from arcadia_pipelines.month.reprice import reprice as reprice_month
 from arcadia_pipelines.pipeline import pictures
@@ -67,7 +67,8 @@ def reprice(
     for path, endings in ((out, (".parquet", ".csv")), (picture, (".svg",))):
         if path and path.suffix.lower() not in endings:
             raise CommandError(f"{path} must end with {' or '.join(endings)}")
-    rows, on = proposed.rows(book_in(file)), engine()
+    on = engine()
+    rows = proposed.rows(book_of_platform(file, on))
     found = []
     with ERR.status("pricing") as status:
         for month in months:
@@ -76,7 +77,7 @@ def reprice(
                 found.append(reprice_month(connection, month, rows, tenant))
     repriced = together(found)
     with database.snapshot(on) as connection:
-        sums = by_month(repriced.amounts, months, costs.by_month(connection, tenant))
+        sums = by_month(repriced, months, costs.by_month(connection, tenant))
     if out:
         _write(repriced.amounts, out)
     if picture:

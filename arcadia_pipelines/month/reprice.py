@@ -47,7 +47,7 @@ class Repriced:
     amounts: pd.DataFrame
     """As REPRICED."""
     faults: pd.DataFrame
-    """Why tenants cannot be priced at the proposed prices, as faults.FAULTS: they are in no amount."""
+    """Why tenants cannot be priced at the proposed prices, as faults.FAULTS, by period_start: they are in no amount."""
 
 
 def reprice(
@@ -87,7 +87,7 @@ def reprice(
                 _amounts(of[~of["tenant_id"].isin(left_out)], tenants, month, agreed)
                 for of, agreed in ((lines, today), (quoted.lines, then))
             ]
-            yield Repriced(_beside(month, *sides), quoted.faults)
+            yield Repriced(_beside(month, *sides), quoted.faults.assign(period_start=month.key))
 
     return together(list(ahead(both())))
 
@@ -96,7 +96,7 @@ def together(found: Sequence[Repriced]) -> Repriced:
     """Parts of a month, or months, as one."""
     return Repriced(
         pd.concat([one.amounts for one in found], ignore_index=True),
-        pd.concat([one.faults for one in found], ignore_index=True)[FAULTS.names],
+        pd.concat([one.faults for one in found], ignore_index=True)[["period_start", *FAULTS.names]],
     )
 
 
@@ -142,15 +142,22 @@ def summed(amounts: pd.DataFrame, *by: str) -> pd.DataFrame:
 
 
 def by_month(
-    amounts: pd.DataFrame, months: Sequence[BillingMonth], costs: Mapping[dt.date, int | None]
+    repriced: Repriced, months: Sequence[BillingMonth], costs: Mapping[dt.date, int | None]
 ) -> list[dict[str, Any]]:
-    """Each month at both price lists, ex GST, with its cost and both margins where its bill is known."""
-    sums = {row["period_start"]: row for row in summed(amounts, "period_start").to_dict("records")}
+    """Each month at both price lists, ex GST, with its cost, and both margins where that is known.
+
+    A month in which a tenant is left out has no margin: its cost is of all tenants.
+    """
+    sums = {row["period_start"]: row for row in summed(repriced.amounts, "period_start").to_dict("records")}
+    in_part = set(repriced.faults["period_start"])
     found = []
     for month in months:
         sides = sums.get(month.key, {"before_cents": 0, "after_cents": 0, "difference_cents": 0})
         cost = costs.get(month.start)
-        margin = {side: None if cost is None else int(sides[f"{side}_cents"]) - cost for side in ("before", "after")}
+        margin = {
+            side: None if cost is None or month.key in in_part else int(sides[f"{side}_cents"]) - cost
+            for side in ("before", "after")
+        }
         found.append(
             {
                 "month": str(month),

@@ -10,7 +10,7 @@ from arcadia_pipelines.month.reprice import reprice as reprice_month
 from arcadia_pipelines.pipeline import failures, pictures, reporting
 from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.prices import proposed, text
+from arcadia_pipelines.prices import proposed, stored, text
 from arcadia_pipelines.storage.database import snapshot
 
 
@@ -28,6 +28,9 @@ def _reprice(context: dg.OpExecutionContext, config: _WhatIf, database: BillingD
         raise text.InvalidPrices("the price book has faults, by line: " + "; ".join(map(str, reading.faults)))
     rows, months, found = proposed.rows(reading.book), BillingMonth.parse_range(config.months), []
     engine = database.engine()
+    with snapshot(engine) as connection:
+        if unknown := [reading.fault(path, what) for path, what in stored.strangers(connection, reading.book)]:
+            raise text.InvalidPrices("the price book has faults, by line: " + "; ".join(map(str, unknown)))
     for month in months:
         with snapshot(engine) as connection:
             found.append(reprice_month(connection, month, rows))
@@ -48,7 +51,7 @@ def _report(repriced: Repriced) -> reporting.Metadata:
         "by_plan": reporting.money_table(by["plan"]),
         "by_kind": reporting.money_table(by["kind"]),
         "largest_differences": reporting.money_table(by["tenant_id"]),
-        "left_out": reporting.table(repriced.faults[["tenant_id", "fault", "detail"]]),
+        "left_out": reporting.table(repriced.faults[["period_start", "tenant_id", "fault", "detail"]]),
         **pictures.drawn({"picture": lambda: pictures.repriced(drawn)}),
     }
 

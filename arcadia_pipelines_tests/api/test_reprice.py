@@ -126,6 +126,9 @@ def test_who_is_not_in_the_book_is_left_out_and_named(cost_api: httpx.Client) ->
     found = asked(cost_api, "{}", "2026-04", tenant="pilot").json()
     assert found["amounts"] == found["tenants"] == []
     assert found["months"][0]["after_cents"] == 0
+    assert found["months"][0]["cost_cents"] > 0
+    assert found["months"][0]["margin_after_cents"] is None  # of whose revenue?
+    assert {one["period_start"] for one in found["left_out"]} == {"2026-04-01"}
     assert {one["fault"] for one in found["left_out"]} == {"plan_without_price", "addon_without_price"}
 
 

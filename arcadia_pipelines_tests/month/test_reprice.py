@@ -158,6 +158,23 @@ def test_what_cannot_be_priced_again_is_said(
     assert said in arcadia("reprice", "--prices", str(book), *arguments).err
 
 
+def test_a_book_with_a_tenant_that_the_platform_does_not_have_is_refused_with_its_line(
+    april: World, arcadia: Call, tmp_path: Path
+) -> None:
+    """A mistyped id would make no difference, and look like a price that nobody pays."""
+    book = tmp_path / "book.yaml"
+    exported = arcadia("prices", "export", "--month", "2026-04").out
+    book.write_text(exported.replace("pilot:", "pilto:"))
+    line = 1 + next(number for number, text in enumerate(book.read_text().splitlines()) if "pilto:" in text)
+    told = arcadia("reprice", "--prices", str(book), "--months", "2026-04")
+    assert (told.code, told.out) == (1, "")
+    assert f"book.yaml:{line}" in told.err
+    assert "is no tenant of the platform" in told.err
+    job = run(april, "reprice", run_config=of_reprice(book.read_text()))
+    assert not job.success
+    assert "is no tenant of the platform" in failures(job)[0]
+
+
 def test_the_job_says_who_would_pay_how_much_more(april: World, arcadia: Call) -> None:
     """10.00 more at 60.00 a month; a book with a fault is refused with its line."""
     book = arcadia("prices", "export", "--month", "2026-04").out.replace("price_aud: '50.00'", "price_aud: '60.00'")

@@ -663,13 +663,13 @@ function outcome() {
   const one = (caption, head, name, rows, columns = []) =>
     table(caption, [{ head, cell: (row) => row.is ?? name(row) }, ...changes(...columns)], rows, { total: { is: "Sum", ...totals(rows) } });
   const monthly = costed.length
-    ? [{ head: "Cost", cell: (row) => (row.is ? make("td") : money(row.cost_cents, "no cost yet")) }, ...margins.map(([head, name]) => ({ head, cell: (row) => (row.is ? make("td") : money(row[name], "no margin yet", true)) }))]
+    ? [{ head: "Cost", cell: (row) => (row.is ? make("td") : money(row.cost_cents, "no cost yet")) }, ...margins.map(([head, name]) => ({ head, cell: (row) => (row.is ? make("td") : money(row[name], "no margin", true)) }))]
     : [];
   const head = make("h2", { id: "answered", tabindex: "-1" }, `${span}${asked.tenant ? `, ${asked.tenant}` : ""}, at the book's prices`);
   if (!tenants.length) return [head, left.length ? leftOut(left) : empty("Nothing was billed in these months.")];
   const card = (id, title, content) => make("section", { class: "card", "aria-labelledby": id }, make("h2", { id }, title), content);
   const sorted = "AUD ex GST, the largest differences first.";
-  const ofMonths = `AUD ex GST. A month without a provider's bill has no margin.${left.length ? " The cost is of all tenants, those left out too." : ""}`;
+  const ofMonths = `AUD ex GST. A month without a provider's bill has no margin${left.length ? ", nor has one in which a tenant is left out: its cost is of all tenants." : "."}`;
   return [
     head,
     make(
