@@ -7,6 +7,7 @@ import socket
 from asyncio import WriteTransport
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -64,17 +65,26 @@ class Mailbox:
         return self.to_data
 
 
+@contextmanager
+def served(box: Mailbox) -> Iterator[str]:
+    """The URL of a mail server that is there meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        yield f"smtp://127.0.0.1:{port}"
+    finally:
+        controller.stop()
+
+
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     """A mail server, which ARCADIA_SMTP_URL names."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=port)
-    controller.start()
-    monkeypatch.setenv("ARCADIA_SMTP_URL", f"smtp://127.0.0.1:{port}")
-    yield box
-    controller.stop()
+    with served(box) as url:
+        monkeypatch.setenv("ARCADIA_SMTP_URL", url)
+        yield box
 
 
 def with_address(world: World) -> None:
