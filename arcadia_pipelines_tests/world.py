@@ -33,6 +33,7 @@ from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.pipeline.assets.tenant_invoices import FROZEN_CHECK
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import audit, controls, late, replay
+from arcadia_pipelines.proof.control import Finding
 from arcadia_pipelines.storage import database, ledger, migrations, publication
 from arcadia_pipelines.usage import sources
 
@@ -281,15 +282,13 @@ class World:
             steps.correct(connection, of, published, run_id)
         return published
 
-    def findings(self, month: str) -> dict[str, controls.Finding]:
+    def findings(self, month: str) -> dict[str, Finding]:
         """Publish the month by plain steps; what its checks find then, by check, as failed_checks() has it of a run."""
         frozen, of = self.publish(month).frozen, BillingMonth.parse(month)
         names = [control.name for control in controls.CONTROLS]
         with database.transaction(self.engine()) as connection:
             found = {
-                FROZEN_CHECK.name: controls.Finding(
-                    len(frozen), [{"tenant_id": tenant} for tenant in frozen["tenant_id"]]
-                ),
+                FROZEN_CHECK.name: Finding(len(frozen), [{"tenant_id": tenant} for tenant in frozen["tenant_id"]]),
                 **dict(zip(names, controls.find_each(connection, controls.CONTROLS, of), strict=True)),
                 "no_late_usage_in_the_month_before": late.find(connection, of.before),
                 "no_usage_is_stamped_ahead_of_the_clock": late.find_ahead(connection, of),

@@ -20,8 +20,9 @@ from arcadia_pipelines.errors import MonthStopped
 from arcadia_pipelines.pipeline import failures, reporting
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase, Results
-from arcadia_pipelines.proof import controls, cost_controls, finance_controls, late
-from arcadia_pipelines.proof.controls import CONTROLS, Control, Finding
+from arcadia_pipelines.proof import controls, cost_controls, finance_controls, late, usage_controls
+from arcadia_pipelines.proof.control import Control, Finding
+from arcadia_pipelines.proof.controls import CONTROLS
 from arcadia_pipelines.storage import ledger
 
 
@@ -40,7 +41,7 @@ def pass_gate(context: dg.AssetExecutionContext, connection: Connection, month: 
             continue
         if _passed_in_this_run(context, control) and controls.has_passed(connection, control, month):
             continue
-        if control is controls.USAGE_IS_CONSERVED and _passed_when_made(context, connection, control, month):
+        if control is usage_controls.USAGE_IS_CONSERVED and _passed_when_made(context, connection, control, month):
             continue  # the plans it was made from may have changed since
         found = controls.find(connection, control, month)
         if found.count:

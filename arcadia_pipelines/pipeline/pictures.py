@@ -20,7 +20,7 @@ import pandas as pd
 
 from arcadia_pipelines.documents.content import VISIBLE
 from arcadia_pipelines.errors import ArcadiaError
-from arcadia_pipelines.proof.controls import MOST_SHOWN
+from arcadia_pipelines.proof.control import MOST_SHOWN
 
 if TYPE_CHECKING:  # loaded only by what draws: it cannot be without docstrings (python -OO)
     import altair as alt

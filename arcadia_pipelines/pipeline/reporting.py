@@ -19,7 +19,7 @@ from arcadia_pipelines.costs.allocation import Allocated
 from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.documents.content import Content
 from arcadia_pipelines.month.steps import Frozen
-from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.proof.control import MOST_SHOWN, Finding
 from arcadia_pipelines.storage.columns import Column
 from arcadia_pipelines.storage.operations import Row
 from arcadia_pipelines.storage.publication import Published

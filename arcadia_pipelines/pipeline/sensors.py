@@ -23,7 +23,8 @@ from arcadia_pipelines.pipeline.partitions import MONTHS
 from arcadia_pipelines.pipeline.reporting import CHAIN_HEAD
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.proof import late
-from arcadia_pipelines.proof.controls import CONTROLS, MOST_SHOWN, Finding
+from arcadia_pipelines.proof.control import MOST_SHOWN, Finding
+from arcadia_pipelines.proof.controls import CONTROLS
 from arcadia_pipelines.settings import USER_AGENT, Settings
 from arcadia_pipelines.storage import ledger, losses, quotes
 from arcadia_pipelines.storage.database import PartialView, refuse_partial_view

@@ -13,7 +13,8 @@ from arcadia_pipelines.proof import left
 from arcadia_pipelines.proof.audits import amounts, carried, entered, records
 from arcadia_pipelines.proof.audits.kinds import Audit
 from arcadia_pipelines.proof.audits.standing import STANDING
-from arcadia_pipelines.proof.controls import Control, Finding, find, find_each
+from arcadia_pipelines.proof.control import Control, Finding
+from arcadia_pipelines.proof.controls import find, find_each
 from arcadia_pipelines.storage import chain, ledger, losses, migrations
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.database import refuse_partial_view

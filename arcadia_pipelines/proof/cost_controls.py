@@ -1,7 +1,7 @@
-"""Controls of the cost side: what must not happen in the provider's bills and their allocation. See controls.py."""
+"""Controls of the cost side: what must not happen in the provider's bills and their allocation. See control.py."""
 
 from arcadia_pipelines.costs.claims import CLAIMS
-from arcadia_pipelines.proof.controls import Control
+from arcadia_pipelines.proof.control import Control
 
 CONTROLS = [
     Control(

@@ -1,6 +1,6 @@
-"""Controls of what finance is told of invoices (finance_outbox). See controls.py."""
+"""Controls of what finance is told of invoices (finance_outbox). See control.py."""
 
-from arcadia_pipelines.proof.controls import Control
+from arcadia_pipelines.proof.control import Control
 
 CONTROLS = [
     Control(

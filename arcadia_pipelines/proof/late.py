@@ -10,7 +10,7 @@ from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, cast
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import USAGE
 from arcadia_pipelines.month import compute, counting
-from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.proof.control import MOST_SHOWN, Finding
 from arcadia_pipelines.storage import (
     catalogue,
     counts,

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import delivery
-from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.proof.control import MOST_SHOWN, Finding
 
 NAME = "documents_are_as_they_left"
 DESCRIPTION = "Each document that went to a tenant is the same, byte for byte, when it is made again."

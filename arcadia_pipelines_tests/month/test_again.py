@@ -17,7 +17,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.billing.quote import quote
 from arcadia_pipelines.month import compute
 from arcadia_pipelines.proof import controls
-from arcadia_pipelines.proof.controls import Control, Finding
+from arcadia_pipelines.proof.control import Control, Finding
 from arcadia_pipelines.storage import usage_records
 from arcadia_pipelines_tests.databases import copy_of
 from arcadia_pipelines_tests.trouble import Contents, materialize, seen, timeless

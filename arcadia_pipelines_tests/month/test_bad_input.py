@@ -11,7 +11,7 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli import launch
 from arcadia_pipelines.pipeline.partitions import MONTHS, NotBillable
-from arcadia_pipelines.proof.controls import Finding
+from arcadia_pipelines.proof.control import Finding
 from arcadia_pipelines.storage import database, migrations
 from arcadia_pipelines_tests.databases import PLATFORM, copy_of
 from arcadia_pipelines_tests.world import World, failed_checks, uid

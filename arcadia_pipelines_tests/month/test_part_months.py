@@ -3,7 +3,8 @@
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.proof.controls import USAGE_IS_CONSERVED, find
+from arcadia_pipelines.proof.controls import find
+from arcadia_pipelines.proof.usage_controls import USAGE_IS_CONSERVED
 from arcadia_pipelines.storage import database
 from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World, uid

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from arcadia_pipelines.month import steps
-from arcadia_pipelines.proof import controls
+from arcadia_pipelines.proof import controls, usage_controls
 from arcadia_pipelines.storage import counts, database
 from arcadia_pipelines.usage import sources
 from arcadia_pipelines.usage.contract import RECORDS, SPANS, UsageSourceError
@@ -110,7 +110,7 @@ def test_a_month_from_files_is_invoiced_explained_and_audited(world: World, arca
     assert arcadia("audit", "2026-04").code == 0
     write(folder, "a.parquet", record(1, "web", "11", "2026-04-03"), record(2, "web", "0.5", "2026-04-30 23:59:59"))
     with database.snapshot(world.engine()) as connection:
-        found = controls.find(connection, controls.USAGE_EQUALS_RAW_RECORDS, APRIL)
+        found = controls.find(connection, usage_controls.USAGE_EQUALS_RAW_RECORDS, APRIL)
     assert found.count == 1
     assert found.offenders[0]["raw_quantity"] == Decimal("11.5")
     assert found.offenders[0]["usage_source"] == "a.parquet has changed"

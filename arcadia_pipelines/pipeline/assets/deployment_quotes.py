@@ -9,7 +9,7 @@ from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.assets.metered_usage import metered_usage
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.proof import controls
+from arcadia_pipelines.proof import controls, usage_controls
 from arcadia_pipelines.storage import columns, quotes
 
 CODE_VERSION = f"{ENGINE:014x}"
@@ -51,7 +51,7 @@ def deployment_quotes(context: dg.AssetExecutionContext, database: BillingDataba
     with database.month_at_an_instant(month) as connection:
         changed = steps.quote(connection, month)
         # At the same instant: the platform may change a plan before a later check runs.
-        controls.pass_if_clean(connection, controls.USAGE_IS_CONSERVED, month, run_id)
+        controls.pass_if_clean(connection, usage_controls.USAGE_IS_CONSERVED, month, run_id)
         return dg.MaterializeResult(
             metadata=reporting.quotes(
                 quotes.by_kind(connection, month),

@@ -15,7 +15,7 @@ from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.checks import partitioned_checks
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.proof.controls import MOST_SHOWN, Finding
+from arcadia_pipelines.proof.control import MOST_SHOWN, Finding
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import columns, outbox
 from arcadia_pipelines.storage.outbox import State

@@ -7,7 +7,7 @@ from arcadia_pipelines.pipeline import reporting
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
-from arcadia_pipelines.proof import controls
+from arcadia_pipelines.proof import controls, usage_controls
 from arcadia_pipelines.storage import columns, counts, usage
 from arcadia_pipelines.usage import sources
 
@@ -30,6 +30,8 @@ def metered_usage(context: dg.AssetExecutionContext, database: BillingDatabase) 
     with database.month_at_an_instant(month) as connection:
         frozen = steps.freeze(connection, month, run_id, sources.configured())
         # At the same instant: a record that is committed later with an earlier stamp is late usage, not a fault.
-        controls.pass_if_clean(connection, controls.USAGE_EQUALS_RAW_RECORDS, month, run_id, is_clean=frozen.compared)
+        controls.pass_if_clean(
+            connection, usage_controls.USAGE_EQUALS_RAW_RECORDS, month, run_id, is_clean=frozen.compared
+        )
         kinds, schema = usage.by_kind(connection, month), columns.of(connection, "metered_usage")
         return dg.MaterializeResult(metadata=reporting.usage(kinds, frozen, schema, counts.pin(connection, month)))

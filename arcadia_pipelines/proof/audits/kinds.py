@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from arcadia_pipelines.proof.controls import CONTROLS, Control
+from arcadia_pipelines.proof.control import Control
+from arcadia_pipelines.proof.controls import CONTROLS
 
 
 @dataclass(frozen=True)
