@@ -24,8 +24,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill, bills
+from arcadia_pipelines.costs import bill_csv, bills
 from arcadia_pipelines.costs import month as month_costs
+from arcadia_pipelines.costs.bill_items import RECEIVED
 from arcadia_pipelines.definitions import build_defs, defs
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.month import steps
@@ -307,10 +308,10 @@ class World:
     def bill(self, month: str, *items: dict[str, str], total: int | None = None) -> bills.Stored:
         """Import a bill of the month as a CSV of these items, and allocate it."""
         out = io.StringIO(newline="")
-        writer = csv.DictWriter(out, bill.RECEIVED)
+        writer = csv.DictWriter(out, RECEIVED)
         writer.writeheader()
         writer.writerows(items)
-        received = bill.read_csv(out.getvalue().encode(), "bill.csv", BillingMonth.parse(month), total)
+        received = bill_csv.read_csv(out.getvalue().encode(), "bill.csv", BillingMonth.parse(month), total)
         with database.month_transaction(self.engine(), received.month) as connection:
             stored = bills.store(connection, received)
             month_costs.allocate(connection, received.month)

@@ -19,7 +19,7 @@ import psycopg
 
 from arcadia_pipelines import embedded
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill, bills
+from arcadia_pipelines.costs import bill_csv, bills
 from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.storage import database, migrations
 
@@ -103,7 +103,7 @@ def _measure(url: str, document: bytes) -> dict[str, float]:
         print(f"{name:16} {took[name]:8.3f}", flush=True)
         return done
 
-    received = timed("read", lambda: bill.read_csv(document, "bill.csv"))
+    received = timed("read", lambda: bill_csv.read_csv(document, "bill.csv"))
     for run in ("first", "unchanged"):
         with database.month_transaction(engine, MONTH) as connection:
             timed(f"store, {run}", lambda on=connection: bills.store(on, received))

@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.cli.console import ERR, JSON, CommandError, Month, engine, print_table, say, to_json
-from arcadia_pipelines.costs import bill, bills, digitalocean, exchange, fx_rates, margins
+from arcadia_pipelines.costs import bill_csv, bill_items, bills, digitalocean, exchange, fx_rates, margins
 from arcadia_pipelines.costs import month as month_costs
-from arcadia_pipelines.costs.bill import Bill
+from arcadia_pipelines.costs.bill import Bill, InvalidBill
 from arcadia_pipelines.costs.bills import Standing, Stored
 from arcadia_pipelines.costs.exchange import Rate
 from arcadia_pipelines.errors import ArcadiaError
@@ -54,8 +54,8 @@ class _Dollars(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return value if isinstance(value, int) else bill.cents(value, "--total")
-        except bill.InvalidBill as error:
+            return value if isinstance(value, int) else bill_items.cents(value, "--total")
+        except InvalidBill as error:
             self.fail(str(error))
 
 
@@ -81,10 +81,10 @@ def import_bill(file: Path, month: BillingMonth | None, total: int | None, as_js
     moved is told. Several invoices of a month are imported as one file: their CSVs one after the other.
     """
     try:
-        received = bill.read_csv(file.read_bytes(), file.name, month, total)
+        received = bill_csv.read_csv(file.read_bytes(), file.name, month, total)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from error
-    except bill.InvalidBill as error:
+    except InvalidBill as error:
         raise CommandError(f"{file.name} is not imported: {error}") from error
     _take(received, "imported", as_json)
 

@@ -36,7 +36,7 @@ from arcadia_pipelines.cli.console import (
 )
 from arcadia_pipelines.cli.db import bring_up_to_date
 from arcadia_pipelines.cli.overview import Overview
-from arcadia_pipelines.costs import bill, margins
+from arcadia_pipelines.costs import bill_csv, margins
 from arcadia_pipelines.costs.bill import Bill
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.proof import history
@@ -222,7 +222,7 @@ def _load_sample(connection: Connection) -> None:
 
 def _sample_bill(month: BillingMonth) -> Bill:
     file = migrations.SQL / "sample_bills" / f"{month}.csv"
-    return bill.read_csv(file.read_bytes(), file.name)
+    return bill_csv.read_csv(file.read_bytes(), file.name)
 
 
 def _print_outcomes(outcomes: list[Any]) -> None:

@@ -1,7 +1,8 @@
 """Allocates the provider's bill to deployments and converts it from USD to AUD, both to the cent.
 
 Belongs here: splitting cents by weights, and converting them. Does not: who had a resource, with which weight
-(claims.py), reading the bill (bill.py), reading and entering rates of exchange (exchange.py, fx_rates.py).
+(claims.py), reading the bill (bill_csv.py, bill_api.py), reading and entering rates of exchange (exchange.py,
+fx_rates.py).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The provider's bills in the database: storing one, and reading a month's.
 
-Belongs here: SQL over cloud_invoices, its items and documents. Does not: reading a file or the API (bill.py,
-digitalocean.py).
+Belongs here: SQL over cloud_invoices, its items and documents. Does not: reading a file or the API (bill_csv.py,
+bill_api.py), what a bill is (bill.py).
 """
 
 import datetime as dt

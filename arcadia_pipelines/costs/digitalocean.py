@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill
+from arcadia_pipelines.costs import bill_api
 from arcadia_pipelines.costs.bill import Bill, InvalidBill
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import Settings
@@ -56,7 +56,7 @@ def _fetch(month: BillingMonth, token: str, url: str, enforce_https: bool) -> Bi
         summary = provider.ask("get_summary_by_uuid", uuid)
         if summary.get("invoice_uuid") != uuid:
             raise ProviderError(f"DigitalOcean returned another invoice than {uuid}: try again later")
-        return bill.read_api(month, summary, provider.pages("get_by_uuid", "invoice_items", uuid), url)
+        return bill_api.read_api(month, summary, provider.pages("get_by_uuid", "invoice_items", uuid), url)
     except InvalidBill as error:
         raise InvalidBill(f"the bill that DigitalOcean sent is refused: {error}") from error
     finally:

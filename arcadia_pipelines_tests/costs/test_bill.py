@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs.bill import Bill, InvalidBill, moved, read_api, read_csv
+from arcadia_pipelines.costs.bill import Bill, InvalidBill, moved
+from arcadia_pipelines.costs.bill_api import read_api
+from arcadia_pipelines.costs.bill_csv import read_csv
 
 APRIL = BillingMonth.parse("2026-04")
 HEADER = (

@@ -19,7 +19,7 @@ import pyarrow.parquet
 import pytest
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.costs import bill, bills
+from arcadia_pipelines.costs import bill_csv, bills
 from arcadia_pipelines.costs import month as month_costs
 from arcadia_pipelines.exports import focus
 from arcadia_pipelines.exports.focus_columns import SIDES, Side, schema
@@ -100,7 +100,7 @@ def with_bill(world: World, month: str) -> None:
     """The month's sample bill, imported and allocated."""
     file = migrations.SQL / "sample_bills" / f"{month}.csv"
     with database.transaction(database.engine(world.url)) as connection:
-        bills.store(connection, bill.read_csv(file.read_bytes(), file.name))
+        bills.store(connection, bill_csv.read_csv(file.read_bytes(), file.name))
         month_costs.allocate(connection, BillingMonth.parse(month))
 
 
