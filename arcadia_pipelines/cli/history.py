@@ -25,7 +25,7 @@ from arcadia_pipelines.cli.console import (
     to_json,
 )
 from arcadia_pipelines.proof import compare, explanation, history
-from arcadia_pipelines.proof.explanation import Explanation, Findings
+from arcadia_pipelines.proof.explanations.findings import Explanation, Findings
 from arcadia_pipelines.storage import database, ledger
 
 _HEAD = (
