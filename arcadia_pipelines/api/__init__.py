@@ -6,7 +6,7 @@ auth.py      from a bearer token to the principal who asks
 queries.py   the SQL of invoices, run as the role arcadia_api for that principal
 cost_routes.py the routes of cost beside revenue, costs.py their SQL, for platform admins
 reprice.py   what past months would come to at the prices of a price book, for platform admins
-schemas.py   the documents that go in and out, with examples
+schemas.py   the documents that go in and out, with examples, in invoice_schemas.py, quote_schemas.py, cost_schemas.py
 limits.py    what one client can take: connections, time, bytes, requests
 problems.py  errors as application/problem+json
 observe.py   request ids and the log

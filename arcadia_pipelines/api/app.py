@@ -32,10 +32,12 @@ from arcadia_pipelines.api import (
     cost_routes,
     dashboard,
     documents,
+    invoice_schemas,
     limits,
     plans,
     problems,
     queries,
+    quote_schemas,
     reference,
     reprice,
     schemas,
@@ -127,7 +129,7 @@ class Filters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     period: schemas.Period | None = Field(None, description="the calendar month", examples=["2026-04"])
-    status: schemas.Status | None = Field(None, examples=["issued"])
+    status: invoice_schemas.Status | None = Field(None, examples=["issued"])
     tenant_id: schemas.TenantId | None = Field(None, description="for platform admins", examples=["pilot"])
     invoice_number: schemas.Code | None = Field(
         None, description="the one invoice of this number", examples=["INV-202604-00010"]
@@ -167,7 +169,7 @@ async def ready(request: Request) -> schemas.Health:
     return schemas.Health()
 
 
-@_invoices.get("/invoices", response_model=schemas.InvoicePage, responses=told("forbidden", *READING))
+@_invoices.get("/invoices", response_model=invoice_schemas.InvoicePage, responses=told("forbidden", *READING))
 async def invoices(request: Request, who: Who, asked: Annotated[Page, Query()]) -> Response:
     """Invoices, newest month first. Follow `next_cursor` until it is null: no invoice comes twice."""
     try:
@@ -199,7 +201,7 @@ async def invoices_csv(request: Request, who: Who, asked: Annotated[Filters, Que
 
 @_invoices.get(
     "/invoices/{invoice_id}",
-    response_model=schemas.InvoiceWithLines,
+    response_model=invoice_schemas.InvoiceWithLines,
     responses=told("not-found", *READING) | TAGGED,
 )
 async def invoice(
@@ -218,7 +220,7 @@ async def invoice(
 
 @_invoices.get(
     "/invoices/{invoice_id}/events",
-    response_model=schemas.InvoiceEvents,
+    response_model=invoice_schemas.InvoiceEvents,
     responses=told("forbidden", "not-found", *READING),
 )
 async def events(request: Request, who: Admin, invoice_id: uuid.UUID, _: NoParameters) -> Response:
@@ -235,7 +237,9 @@ async def events(request: Request, who: Admin, invoice_id: uuid.UUID, _: NoParam
     dependencies=[Depends(body_names_each_once)],
     responses=told("forbidden", "too-slow", "too-large", *READING),
 )
-async def quotes(request: Request, who: Who, _: NoParameters, wanted: schemas.QuoteRequest) -> schemas.WeighedQuote:
+async def quotes(
+    request: Request, who: Who, _: NoParameters, wanted: quote_schemas.QuoteRequest
+) -> quote_schemas.WeighedQuote:
     """What a deployment would cost in a month, before it exists, by the engine that invoices it. Nothing is stored.
 
     With a `start`, the month that it starts in; and a whole month, where that costs less. With `compare`, the same
@@ -278,7 +282,7 @@ class Head:
             scope["route"] = as_get.get("route")
 
 
-def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> schemas.WeighedQuote:
+def _quote(engine: Engine, wanted: quote_schemas.QuoteRequest, tenant: str | None) -> quote_schemas.WeighedQuote:
     day = wanted.start or dt.datetime.now(dt.UTC).date().replace(day=1)
     month = BillingMonth.parse(wanted.month) if wanted.month else BillingMonth(day.replace(day=1))
     if wanted.start and wanted.start.replace(day=1) != month.start:
@@ -300,7 +304,7 @@ def _quote(engine: Engine, wanted: schemas.QuoteRequest, tenant: str | None) -> 
     beside: dict[str, Any] = {} if quoted == whole else {"whole_month": whole}
     if warnings:
         beside["warnings"] = warnings
-    return schemas.WeighedQuote.model_validate({**dict(quoted), **beside, **_compared(compared)})
+    return quote_schemas.WeighedQuote.model_validate({**dict(quoted), **beside, **_compared(compared)})
 
 
 def _compared(compared: comparison.Compared | None) -> dict[str, Any]:
@@ -312,15 +316,15 @@ def _compared(compared: comparison.Compared | None) -> dict[str, Any]:
     }
 
 
-def _priced(totals: pd.DataFrame, lines: pd.DataFrame) -> schemas.Quote:
+def _priced(totals: pd.DataFrame, lines: pd.DataFrame) -> quote_schemas.Quote:
     cents = totals[["subtotal_cents", "tax_cents", "total_cents"]].to_dict("records")[0]
-    rows = lines[list(schemas.Line.model_fields)].astype(object).where(lines.notna(), None).to_dict("records")
-    return schemas.Quote(
+    rows = lines[list(invoice_schemas.Line.model_fields)].astype(object).where(lines.notna(), None).to_dict("records")
+    return quote_schemas.Quote(
         currency="AUD",
         subtotal_cents=int(cents["subtotal_cents"]),
         tax_cents=int(cents["tax_cents"]),
         total_cents=int(cents["total_cents"]),
-        lines=[schemas.Line(**_spelled({str(name): value for name, value in row.items()})) for row in rows],
+        lines=[invoice_schemas.Line(**_spelled({str(name): value for name, value in row.items()})) for row in rows],
     )
 
 

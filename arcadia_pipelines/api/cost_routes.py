@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from arcadia_pipelines.api import costs, schemas
+from arcadia_pipelines.api import cost_schemas, costs, schemas
 from arcadia_pipelines.api.dependencies import PRIVATE, Admin, turn
 from arcadia_pipelines.api.problems import READING, told
 from arcadia_pipelines.billing.month import BillingMonth
@@ -132,9 +132,9 @@ _CSV: dict[str, Any] = {
 
 
 @router.get("/months")
-async def months(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> schemas.CostsByMonth:
+async def months(request: Request, who: Admin, asked: Annotated[OfTenants, Query()]) -> cost_schemas.CostsByMonth:
     """Cost beside revenue by month, and whether it is reconciled, else why not."""
-    return schemas.CostsByMonth.model_validate(await costs.months(request.app.state.pool, who, asked.wanted))
+    return cost_schemas.CostsByMonth.model_validate(await costs.months(request.app.state.pool, who, asked.wanted))
 
 
 @router.get("/months.csv", **_CSV)
@@ -146,11 +146,11 @@ async def months_csv(request: Request, who: Admin, asked: Annotated[OfTenants, Q
 @router.get("/deployments")
 async def deployments(
     request: Request, who: Admin, asked: Annotated[DeploymentsPage, Query()]
-) -> schemas.CostsByDeployment:
+) -> cost_schemas.CostsByDeployment:
     """Cost beside revenue by deployment, summed over the months: the lowest margin first unless asked otherwise."""
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
     found = await costs.table(request.app.state.pool, who, "deployment", asked.wanted, part)
-    return schemas.CostsByDeployment.model_validate(found)
+    return cost_schemas.CostsByDeployment.model_validate(found)
 
 
 @router.get("/deployments.csv", **_CSV)
@@ -162,11 +162,11 @@ async def deployments_csv(request: Request, who: Admin, asked: Annotated[RankedO
 
 
 @router.get("/tenants")
-async def tenants(request: Request, who: Admin, asked: Annotated[TenantsPage, Query()]) -> schemas.CostsByTenant:
+async def tenants(request: Request, who: Admin, asked: Annotated[TenantsPage, Query()]) -> cost_schemas.CostsByTenant:
     """Cost beside revenue by tenant, summed over the months: the lowest margin first unless asked otherwise."""
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
     found = await costs.table(request.app.state.pool, who, "tenant", asked.wanted, part)
-    return schemas.CostsByTenant.model_validate(found)
+    return cost_schemas.CostsByTenant.model_validate(found)
 
 
 @router.get("/tenants.csv", **_CSV)
@@ -178,11 +178,11 @@ async def tenants_csv(request: Request, who: Admin, asked: Annotated[Searched, Q
 
 
 @router.get("/kinds")
-async def kinds(request: Request, who: Admin, asked: Annotated[KindsPage, Query()]) -> schemas.CostsByKind:
+async def kinds(request: Request, who: Admin, asked: Annotated[KindsPage, Query()]) -> cost_schemas.CostsByKind:
     """Cost beside revenue by resource kind, summed over the months. What a plan includes earns under plan_base."""
     part = costs.Slice(asked.sort, asked.limit, asked.offset)
     found = await costs.table(request.app.state.pool, who, "kind", asked.wanted, part)
-    return schemas.CostsByKind.model_validate(found)
+    return cost_schemas.CostsByKind.model_validate(found)
 
 
 @router.get("/kinds.csv", **_CSV)
@@ -193,11 +193,13 @@ async def kinds_csv(request: Request, who: Admin, asked: Annotated[Ranked, Query
 
 
 @router.get("/invoices")
-async def invoices_behind(request: Request, who: Admin, asked: Annotated[BehindPage, Query()]) -> schemas.InvoiceShares:
+async def invoices_behind(
+    request: Request, who: Admin, asked: Annotated[BehindPage, Query()]
+) -> cost_schemas.InvoiceShares:
     """The issued and paid invoices behind a revenue, and what of each is in it: they sum to it."""
     part = costs.Slice(limit=asked.limit, offset=asked.offset)
     found = await costs.invoices(request.app.state.pool, who, asked.wanted, asked.revenue, part)
-    return schemas.InvoiceShares.model_validate(found)
+    return cost_schemas.InvoiceShares.model_validate(found)
 
 
 @router.get("/invoices.csv", **_CSV)

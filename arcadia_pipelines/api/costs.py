@@ -3,7 +3,7 @@
 Belongs here: what the dashboard and its sheets read, and the invoices behind each number. Does not: what a month cost
 (those views), nor the lists that tenants read too (queries.py).
 
-Each document is of the database at one instant. PostgreSQL sums, rounds and makes it as schemas.py has it: whole
+Each document is of the database at one instant. PostgreSQL sums, rounds and makes it as cost_schemas.py has it: whole
 cents, and percents as strings. A month without a bill or a rate has no cost: its revenue is in `awaiting_cents` and in
 no margin.
 """
@@ -113,7 +113,7 @@ class Revenue:
 
 
 async def months(on: Pool, who: Principal, wanted: Wanted) -> Document:
-    """Each month as JSON (schemas.MonthCosts), oldest first. With tenants: their part of it."""
+    """Each month as JSON (cost_schemas.MonthCosts), oldest first. With tenants: their part of it."""
     found: LiteralString = f"""
         select {_BILL}, revenue_cents, cost_cents, case when cost_cents is null then revenue_cents else 0 end
                as awaiting_cents
@@ -145,7 +145,7 @@ async def months(on: Pool, who: Principal, wanted: Wanted) -> Document:
 
 
 async def table(on: Pool, who: Principal, by: By, wanted: Wanted, part: Slice) -> Document:
-    """Each deployment, tenant or resource kind, summed over the months, as JSON (schemas.CostsByDeployment, ...).
+    """Each deployment, tenant or resource kind, summed over the months, as JSON (cost_schemas.CostsByDeployment, ...).
 
     What is unallocated stands by itself. `total` and `count` are of all rows, whatever the slice.
     """
@@ -179,7 +179,7 @@ async def table(on: Pool, who: Principal, by: By, wanted: Wanted, part: Slice) -
 
 
 async def invoices(on: Pool, who: Principal, wanted: Wanted, of: Revenue, part: Slice) -> Document:
-    """The issued and paid invoices behind a revenue as JSON (schemas.InvoiceShares), with what of each is in it."""
+    """The invoices behind a revenue, as JSON (cost_schemas.InvoiceShares), with what of each is in it."""
     invoice: LiteralString = f"""
         select id, invoice_number, tenant_id, meta->>'tenant_name' as tenant_name,
                left(period_start::text, 7) as period, status, subtotal_cents as revenue_cents

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Connection, Engine
 
-from arcadia_pipelines.api import schemas
+from arcadia_pipelines.api import quote_schemas, schemas
 from arcadia_pipelines.api.dependencies import Who, tagged, turn
 from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
 from arcadia_pipelines.billing.month import BillingMonth
@@ -37,7 +37,7 @@ class Shown(BaseModel):
     tenant_id: schemas.TenantId | None = Field(None, description="with this tenant's own; for platform admins")
 
 
-@router.get("/plans", response_model=schemas.PriceList, responses=told("forbidden", *READING) | TAGGED)
+@router.get("/plans", response_model=quote_schemas.PriceList, responses=told("forbidden", *READING) | TAGGED)
 async def plans(
     request: Request,
     who: Who,
@@ -57,14 +57,14 @@ async def plans(
     return tagged(found.model_dump_json(), if_none_match)
 
 
-def _read(engine: Engine, month: BillingMonth, tenant: str | None) -> schemas.PriceList:
+def _read(engine: Engine, month: BillingMonth, tenant: str | None) -> quote_schemas.PriceList:
     with database.transaction(engine) as connection:
         connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
         connection.exec_driver_sql("set local role arcadia_api")
         return on_sale(connection, month, tenant)
 
 
-def on_sale(connection: Connection, month: BillingMonth, tenant: str | None = None) -> schemas.PriceList:
+def on_sale(connection: Connection, month: BillingMonth, tenant: str | None = None) -> quote_schemas.PriceList:
     """What is on sale in the month, with the tenant's own prices in the place of the list's.
 
     What cannot be quoted is left out: a plan or an addon of an ambiguous code, a rate that cannot be charged.
@@ -73,10 +73,10 @@ def on_sale(connection: Connection, month: BillingMonth, tenant: str | None = No
     of_plans = _rates(rates, tiers)
     plans = catalogue.plan_prices(connection, month, tenant)
     addons = catalogue.addon_prices(connection, month, tenant)
-    return schemas.PriceList(
+    return quote_schemas.PriceList(
         month=str(month),
         plans=[
-            schemas.Plan(
+            quote_schemas.Plan(
                 **_priced(listed),
                 name=more["name"],
                 proration=more["proration"],
@@ -86,7 +86,7 @@ def on_sale(connection: Connection, month: BillingMonth, tenant: str | None = No
             for listed, more in _named(plans, catalogue.names(connection, "plan"))
         ],
         addons=[
-            schemas.Addon(**_priced(listed), name=more["name"], price_cents=listed[2])
+            quote_schemas.Addon(**_priced(listed), name=more["name"], price_cents=listed[2])
             for listed, more in _named(addons, catalogue.names(connection, "addon"))
         ],
     )
@@ -102,10 +102,10 @@ def _priced(listed: Listed) -> dict[str, Any]:
     return {"code": listed[0], "effective_from": listed[3], "own_price": listed[4]}
 
 
-def _rates(rates: pd.DataFrame, tiers: pd.DataFrame) -> dict[str, list[schemas.PlanRate]]:
+def _rates(rates: pd.DataFrame, tiers: pd.DataFrame) -> dict[str, list[quote_schemas.PlanRate]]:
     """By the plan's id, the rates that can be charged; a tenant's own in the place of the list's."""
-    found: dict[tuple[str, str], schemas.PlanRate] = {}
-    steps: dict[tuple[Any, ...], list[schemas.PlanTier]] = {}
+    found: dict[tuple[str, str], quote_schemas.PlanRate] = {}
+    steps: dict[tuple[Any, ...], list[quote_schemas.PlanTier]] = {}
     key = ["tenant_id", "plan_id", "resource_kind"]
     for tier in _rows(tiers.sort_values("tier")):
         steps.setdefault(tuple(tier[name] for name in key), []).append(_tier(tier))
@@ -116,7 +116,7 @@ def _rates(rates: pd.DataFrame, tiers: pd.DataFrame) -> dict[str, list[schemas.P
             found[rate["plan_id"], rate["resource_kind"]] = _rate(rate, steps.get(about, []))
         else:
             found.pop((rate["plan_id"], rate["resource_kind"]), None)
-    by_plan: dict[str, list[schemas.PlanRate]] = {}
+    by_plan: dict[str, list[quote_schemas.PlanRate]] = {}
     for (plan, _), shown in sorted(found.items()):
         by_plan.setdefault(plan, []).append(shown)
     return by_plan
@@ -126,8 +126,8 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     yield from frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[misc]
 
 
-def _rate(rate: dict[str, Any], tiers: list[schemas.PlanTier]) -> schemas.PlanRate:
-    return schemas.PlanRate(
+def _rate(rate: dict[str, Any], tiers: list[quote_schemas.PlanTier]) -> quote_schemas.PlanRate:
+    return quote_schemas.PlanRate(
         **{name: rate[name] for name in ("resource_kind", "unit", "charge_model", "maximum_cents", "pooled")},
         included=_text(rate["included"]),
         unit_price_cents=None if tiers else _text(rate["unit_price_cents"]),
@@ -138,8 +138,8 @@ def _rate(rate: dict[str, Any], tiers: list[schemas.PlanTier]) -> schemas.PlanRa
     )
 
 
-def _tier(tier: dict[str, Any]) -> schemas.PlanTier:
-    return schemas.PlanTier(
+def _tier(tier: dict[str, Any]) -> quote_schemas.PlanTier:
+    return quote_schemas.PlanTier(
         up_to=tier["up_to"] and _text(tier["up_to"]),
         unit_price_cents=_text(tier["tier_price_cents"]),
         flat_cents=tier["flat_cents"],

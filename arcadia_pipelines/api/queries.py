@@ -2,9 +2,9 @@
 
 A connection has that role before it is lent, and a transaction says for whom it is before it reads: a query without a
 principal returns no rows. A list and an invoice are one statement each, which is one transaction and one round trip.
-PostgreSQL writes the JSON of schemas.py: to make objects of fifty rows in Python, and JSON of these, took as long as
-all the rest of a request. Each statement names the rows that it wants, so that an index finds them; row-level security
-would drop the others anyway (sql/migrations/0004_api.sql).
+PostgreSQL writes the JSON of invoice_schemas.py: to make objects of fifty rows in Python, and JSON of these, took as
+long as all the rest of a request. Each statement names the rows that it wants, so that an index finds them; row-level
+security would drop the others anyway (sql/migrations/0004_api.sql).
 """
 
 import base64
@@ -195,16 +195,16 @@ async def reading(on: Pool, who: Principal) -> AsyncIterator[Connection]:
 
 
 async def page(on: Pool, who: Principal, wanted: Wanted, after: Place | None, size: int) -> str:
-    """So many invoices, newest first, as JSON (schemas.InvoicePage)."""
+    """So many invoices, newest first, as JSON (invoice_schemas.InvoicePage)."""
     async with _connection(on) as connection:
         [[document]] = await (await connection.execute(*list_query(who, wanted, after, size))).fetchall()
         return str(document)
 
 
 async def sheet(on: Pool, who: Principal, wanted: Wanted, into: IO[bytes]) -> None:
-    """Write every invoice as a line of JSON (schemas.InvoiceSummary), newest first, of the database at one instant.
+    """Write every invoice as a line of JSON (invoice_schemas.InvoiceSummary), newest first.
 
-    Raises psycopg.OperationalError where no connection is to be had.
+    All are of the database at one instant. Raises psycopg.OperationalError where no connection is to be had.
     """
     async with reading(on, who) as connection, connection.cursor("sheet") as cursor:
         await cursor.execute(*list_query(who, wanted, None, None))
@@ -213,7 +213,7 @@ async def sheet(on: Pool, who: Principal, wanted: Wanted, into: IO[bytes]) -> No
 
 
 async def invoice(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None:
-    """The invoice with its lines in order as JSON (schemas.InvoiceWithLines); None where there is none to be seen."""
+    """The invoice with its lines in order as JSON (invoice_schemas.InvoiceWithLines); None where none is to be seen."""
     async with _connection(on) as connection:
         found = await (await connection.execute(*invoice_query(who, invoice_id))).fetchone()
         return str(found[0]) if found else None
@@ -236,7 +236,7 @@ async def deliver(on: Pool, who: Principal, shown: documents.Shown, made: docume
 
 
 async def events(on: Pool, who: Principal, invoice_id: uuid.UUID) -> str | None:
-    """What happened to the invoice, in order, as JSON (schemas.InvoiceEvents); None where there is none to be seen.
+    """What happened to the invoice, in order, as JSON (invoice_schemas.InvoiceEvents); None where none is to be seen.
 
     PostgreSQL writes it: a snapshot has quantities as JSON numbers, which Python would read as floats.
     """

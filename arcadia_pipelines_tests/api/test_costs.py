@@ -9,7 +9,7 @@ import httpx
 import psycopg
 import pytest
 
-from arcadia_pipelines.api import schemas
+from arcadia_pipelines.api import cost_schemas
 from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, bill, tenant
 from arcadia_pipelines_tests.api.test_row_security import as_api
 from arcadia_pipelines_tests.world import World, item
@@ -124,12 +124,12 @@ def test_the_cost_of_a_deleted_deployment_is_not_called_unallocated(serve: Serve
 def test_sums_are_the_views_to_the_cent(cost_api: httpx.Client, costed: World, asked: dict[str, Any]) -> None:
     """Totals, and rows with the unallocated, whichever way they are cut; and so the sheets."""
     months = ask(cost_api, "months", **asked)
-    schemas.CostsByMonth.model_validate(months)
+    cost_schemas.CostsByMonth.model_validate(months)
     assert told(months["total"]) == sums(costed, "by_month", asked)
     for path, view, model in (
-        ("deployments", "by_deployment", schemas.CostsByDeployment),
-        ("tenants", "by_tenant", schemas.CostsByTenant),
-        ("kinds", "by_kind", schemas.CostsByKind),
+        ("deployments", "by_deployment", cost_schemas.CostsByDeployment),
+        ("tenants", "by_tenant", cost_schemas.CostsByTenant),
+        ("kinds", "by_kind", cost_schemas.CostsByKind),
     ):
         table = ask(cost_api, path, limit=500, **asked)
         model.model_validate(table)
@@ -221,7 +221,7 @@ def test_the_invoices_behind_a_number_sum_to_it(cost_api: httpx.Client, costed: 
     assert len(found) > 50
     for row, behind in found:
         invoices = ask(cost_api, "invoices", limit=500, **behind)
-        schemas.InvoiceShares.model_validate(invoices)
+        cost_schemas.InvoiceShares.model_validate(invoices)
         assert invoices["revenue_cents"] == row["revenue_cents"]
         assert sum(one["revenue_cents"] for one in invoices["items"]) == row["revenue_cents"]
         assert invoices["count"] == len(invoices["items"])

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from arcadia_pipelines.api import schemas
+from arcadia_pipelines.api import invoice_schemas
 from arcadia_pipelines_tests.api.conftest import ADMIN, Serve, tenant
 from arcadia_pipelines_tests.world import World
 
@@ -26,7 +26,7 @@ def pages(client: httpx.Client, headers: dict[str, str], **parameters: Any) -> l
     found: list[list[dict[str, Any]]] = []
     while True:
         answer = client.get("/api/v1/invoices", headers=headers, params=parameters).raise_for_status()
-        page = schemas.InvoicePage.model_validate_json(answer.text)
+        page = invoice_schemas.InvoicePage.model_validate_json(answer.text)
         found.append(answer.json()["items"])
         if page.next_cursor is None:
             return found
@@ -82,9 +82,9 @@ def test_the_pilots_april_is_served_as_it_is_billed(api: httpx.Client, billed: W
     [listed] = api.get("/api/v1/invoices?period=2026-04", headers=tenant("pilot")).json()["items"]
     answer = api.get(f"/api/v1/invoices/{listed['id']}", headers=tenant("pilot"))
     document = answer.json()
-    schemas.InvoiceWithLines.model_validate_json(answer.text)
+    invoice_schemas.InvoiceWithLines.model_validate_json(answer.text)
     lines = document.pop("lines")
-    assert {name: document[name] for name in schemas.LISTED} | {
+    assert {name: document[name] for name in invoice_schemas.LISTED} | {
         "tenant_name": document["meta"]["tenant_name"]
     } == listed
     assert (document["subtotal_cents"], document["tax_cents"], document["total_cents"]) == (6422, 642, 7064)
@@ -132,9 +132,9 @@ def test_a_document_is_its_rows_json_whatever_the_text_is(serve: Serve, world: W
         )
         client = serve(world.url)
         listed = client.get("/api/v1/invoices", headers=ADMIN)
-        schemas.InvoicePage.model_validate_json(listed.text)
+        invoice_schemas.InvoicePage.model_validate_json(listed.text)
         assert listed.json()["items"] == [
-            {name: invoice[name] for name in schemas.LISTED} | {"tenant_name": invoice["meta"]["tenant_name"]}
+            {name: invoice[name] for name in invoice_schemas.LISTED} | {"tenant_name": invoice["meta"]["tenant_name"]}
         ]
         found = client.get(f"/api/v1/invoices/{invoice['id']}", headers=ADMIN).json()
         assert found == invoice | {"lines": [line for (line,) in lines]}
@@ -175,7 +175,7 @@ def test_the_history_has_each_replaced_revision_whole(serve: Serve, world: World
     world.publish("2026-04")
     [invoice_id] = world.query("select id from billing.tenant_invoices")[0]
     answer = serve(world.url).get(f"/api/v1/invoices/{invoice_id}/events", headers=ADMIN)
-    history = schemas.InvoiceEvents.model_validate_json(answer.text).items
+    history = invoice_schemas.InvoiceEvents.model_validate_json(answer.text).items
     assert [(event.event, event.revision, event.total_cents) for event in history] == [
         ("issued", 1, 7064),
         ("reissued", 2, 7174),
