@@ -83,12 +83,7 @@ def publish_invoices(
         )
     results.published, results.head, results.sums = published, head, reporting.sums(standing)
     results.findings[FROZEN_CHECK.name] = len(published.frozen), reporting.FROZEN_REMEDY
-    drawn = pictures.drawn(
-        {
-            "revenue_by_kind_picture": lambda: pictures.revenue_by_kind(revenue),
-            "revenue_by_month_picture": lambda: pictures.revenue_by_month(pd.concat([earlier, revenue])),
-        }
-    )
+    drawn = _drawn(earlier, revenue)
     yield dg.MaterializeResult(
         asset_key="tenant_invoice_lines",
         metadata=reporting.with_pictures(of_lines, drawn, "revenue_by_kind_picture"),
@@ -97,6 +92,16 @@ def publish_invoices(
         asset_key="tenant_invoices",
         metadata=reporting.with_pictures(of_invoices, drawn, "revenue_by_month_picture"),
         check_results=[_frozen_result(published.frozen)],
+    )
+
+
+def _drawn(earlier: pd.DataFrame, revenue: pd.DataFrame) -> reporting.Metadata:
+    """The pictures of the month's revenue, by kind, and beside the months before; both are as ledger.REVENUE."""
+    return pictures.drawn(
+        {
+            "revenue_by_kind_picture": lambda: pictures.revenue_by_kind(revenue),
+            "revenue_by_month_picture": lambda: pictures.revenue_by_month(pd.concat([earlier, revenue])),
+        }
     )
 
 
