@@ -18,8 +18,8 @@ from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.pipeline import failures, partitions
 from arcadia_pipelines.pipeline.acts import MONTH_END, step_of
 from arcadia_pipelines.pipeline.instance import enter_dagster_home
-from arcadia_pipelines.pipeline.reporting import Metadata
 from arcadia_pipelines.pipeline.resources import Results
+from arcadia_pipelines.pipeline.tables import Metadata
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import waits
 from arcadia_pipelines.storage.database import TOO_MANY_REMEDY, is_too_many
@@ -91,7 +91,7 @@ def run(month: BillingMonth, on: dg.DagsterInstance) -> Outcome:
 
 
 def operate(operation: str, config: Mapping[str, object], on: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue]:
-    """Run an operator's job; returns what it reports (pipeline/reporting.py). Raises MonthEndFailed."""
+    """Run an operator's job; returns what it reports (pipeline/act_reports.py). Raises MonthEndFailed."""
     with _on_record(f"look whether {operation} was done"):
         result = defs.resolve_job_def(operation).execute_in_process(
             instance=on,

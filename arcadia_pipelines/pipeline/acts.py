@@ -13,7 +13,7 @@ from pydantic import Field
 from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.pipeline import failures, reporting
+from arcadia_pipelines.pipeline import failures, tables
 from arcadia_pipelines.pipeline.instance import OPERATOR_TAG
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.operations import OperationRefused
@@ -94,7 +94,7 @@ def end(connection: Connection, config: Operation) -> None:
 def tell(
     context: dg.OpExecutionContext,
     config: Operation,
-    report: reporting.Metadata,
+    report: tables.Metadata,
     months: Collection[BillingMonth],
     asset: str = "tenant_invoices",
 ) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import delivery, files, mail
-from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline import act_reports
 from arcadia_pipelines.pipeline.acts import OnInvoices, Operation, author_of, end, operation, tell
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.settings import Settings
@@ -51,7 +51,7 @@ def deliver(context: dg.OpExecutionContext, config: _Delivery, database: Billing
         invoices = operations.find(connection, config.invoices)
     with database.month(*invoices.values()) as connection:
         done = delivery.deliver(connection, list(invoices), author)
-        report = reporting.delivered([one.content for one in done if one.is_first], len(done), config.dry_run)
+        report = act_reports.delivered([one.content for one in done if one.is_first], len(done), config.dry_run)
         end(connection, config)
     for one in done:  # once it is committed that they are delivered
         if put:
@@ -79,7 +79,7 @@ def email_invoices(context: dg.OpExecutionContext, config: _Emails, database: Bi
                 outcomes[outcome.state] += 1
                 if place % 100 == 0:
                     context.log.info(f"{place:,} of {pending:,}")
-    tell(context, config, reporting.emails(month, pending, outcomes, without, config.dry_run), [month])
+    tell(context, config, act_reports.emails(month, pending, outcomes, without, config.dry_run), [month])
 
 
 @operation
@@ -92,6 +92,6 @@ def settle_email(context: dg.OpExecutionContext, config: _Decision, database: Bi
     with database.transaction() as connection:
         invoices = operations.find(connection, config.invoices)
         emails.decide(connection, list(invoices), config.outcome, config.recipient.strip() or None, author)
-        report = reporting.decided(len(invoices), config.outcome, config.dry_run)
+        report = act_reports.decided(len(invoices), config.outcome, config.dry_run)
         end(connection, config)
     tell(context, config, report, invoices.values())

@@ -16,7 +16,7 @@ from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import pdf
 from arcadia_pipelines.month import counting
-from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline import act_reports
 from arcadia_pipelines.pipeline.acts import MONTH_END, OnInvoices, Operation, author_of, end, operation, tell
 from arcadia_pipelines.pipeline.checks import CHECKS
 from arcadia_pipelines.pipeline.delivery_jobs import deliver, email_invoices, settle_email
@@ -125,7 +125,7 @@ def _change(
         invoices = operations.find(connection, config.invoices)
     with database.month(*invoices.values()) as connection:
         done = operations.change(connection, act, invoices, author, paid_at)
-        report = reporting.operation(act.after, done, config.dry_run)
+        report = act_reports.operation(act.after, done, config.dry_run)
         end(connection, config)
     tell(context, config, report, invoices.values())
 
@@ -174,7 +174,7 @@ def issue_drafts(context: dg.OpExecutionContext, config: _OnDrafts, database: Bi
     with database.month(month) as connection:
         drafts, on_hold = operations.drafts(connection, month, _named(config.tenants))
         done = operations.change(connection, operations.ISSUE, dict.fromkeys(drafts, month), author)
-        report = reporting.operation("issued", done, config.dry_run, on_hold)
+        report = act_reports.operation("issued", done, config.dry_run, on_hold)
         end(connection, config)
     tell(context, config, report, [month])
 
@@ -188,7 +188,7 @@ def hold_tenant(context: dg.OpExecutionContext, config: _OnTenants, database: Bi
     author, tenants = author_of(context, config), _named(config.tenants)
     with database.alone() as connection:
         drafts = operations.hold(connection, tenants, author)
-        report = reporting.hold("on hold", tenants, drafts, config.dry_run)
+        report = act_reports.hold("on hold", tenants, drafts, config.dry_run)
         end(connection, config)
     tell(context, config, report, [])
 
@@ -199,7 +199,7 @@ def release_tenant(context: dg.OpExecutionContext, config: _OnTenants, database:
     author, tenants = author_of(context, config), _named(config.tenants)
     with database.alone() as connection:
         drafts = operations.release(connection, tenants, author)
-        report = reporting.hold("released", tenants, drafts, config.dry_run)
+        report = act_reports.hold("released", tenants, drafts, config.dry_run)
         end(connection, config)
     tell(context, config, report, [])
 
@@ -222,7 +222,7 @@ def accept_vanished_usage(context: dg.OpExecutionContext, config: _OnUsage, data
                 f"records says {config.records}, but {number_of(lost, 'records')} of {month} vanished: repeat the dry"
                 " run"
             )
-        report = reporting.vanished(vanished, config.dry_run)
+        report = act_reports.vanished(vanished, config.dry_run)
         end(connection, config)
     tell(context, config, report, [month], asset="metered_usage")
 
@@ -244,7 +244,7 @@ def accept_missing_tenants(context: dg.OpExecutionContext, config: _OnMissing, d
                 f"tenants says {config.tenants}, but {number_of(len(gone), 'tenants')} would be left out of {month}:"
                 " repeat the dry run, and see who they are"
             )
-        report = reporting.missing(gone, config.dry_run)
+        report = act_reports.missing(gone, config.dry_run)
         end(connection, config)
     tell(context, config, report, [month])
 
@@ -273,7 +273,7 @@ def accept_unbilled_usage(context: dg.OpExecutionContext, config: _OnUnbilled, d
                 f"rows says {config.rows}, but {number_of(len(accepted), 'rows')} of unbilled usage of {month} would be"
                 " accepted: repeat the dry run, and see which"
             )
-        report = reporting.unbilled(accepted, config.dry_run)
+        report = act_reports.unbilled(accepted, config.dry_run)
         end(connection, config)
     tell(context, config, report, [month], asset="deployment_quotes")
 
@@ -289,7 +289,7 @@ def add_line(context: dg.OpExecutionContext, config: _ManualLine, database: Bill
     with database.alone() as connection:
         added = entered.add_line(connection, config.tenant, month, config.amount, config.description, author)
         lines = entered.lines_of(connection, config.tenant)
-        report = reporting.manual_line(config.tenant, added, lines, config.dry_run)
+        report = act_reports.manual_line(config.tenant, added, lines, config.dry_run)
         end(connection, config)
     tell(context, config, report, [month])
 
@@ -305,7 +305,7 @@ def grant_credit(context: dg.OpExecutionContext, config: _Grant, database: Billi
     with database.alone() as connection:
         added = entered.grant(connection, config.tenant, config.amount, config.expires, config.description, author)
         grants = entered.grants_of(connection, config.tenant)
-        report = reporting.grant(config.tenant, added, grants, config.dry_run)
+        report = act_reports.grant(config.tenant, added, grants, config.dry_run)
         end(connection, config)
     tell(context, config, report, [])
 
@@ -325,7 +325,7 @@ def set_supplier(context: dg.OpExecutionContext, config: _Supplier, database: Bi
         entered_now = suppliers.enter(connection, month, Supplier(**given), author)
         if entered_now.logo_svg:
             pdf.refuse_logo(entered_now.logo_svg)
-        report = reporting.supplier(entered_now, month, config.dry_run)
+        report = act_reports.supplier(entered_now, month, config.dry_run)
         end(connection, config)
     tell(context, config, report, [])
 

@@ -7,7 +7,7 @@ from arcadia_pipelines.billing.money import dollars, number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month.reprice import Repriced, summed, together
 from arcadia_pipelines.month.reprice import reprice as reprice_month
-from arcadia_pipelines.pipeline import failures, pictures, reporting
+from arcadia_pipelines.pipeline import failures, pictures, tables
 from arcadia_pipelines.pipeline.acts import step_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
 from arcadia_pipelines.prices import proposed, stored, text
@@ -38,7 +38,7 @@ def _reprice(context: dg.OpExecutionContext, config: _WhatIf, database: BillingD
     context.add_output_metadata(_report(together(found)))
 
 
-def _report(repriced: Repriced) -> reporting.Metadata:
+def _report(repriced: Repriced) -> tables.Metadata:
     by = {name: summed(repriced.amounts, name) for name in ("period_start", "tenant_id", "plan", "kind")}
     more, months = int(by["period_start"]["difference_cents"].sum()), by["period_start"].sort_values("period_start")
     tenants = by["tenant_id"]["difference_cents"]
@@ -47,11 +47,11 @@ def _report(repriced: Repriced) -> reporting.Metadata:
     drawn = months.assign(month=months["period_start"].str[:7]).drop(columns="period_start")
     return {
         "summary": dg.MetadataValue.text(summary),
-        "by_month": reporting.money_table(months),
-        "by_plan": reporting.money_table(by["plan"]),
-        "by_kind": reporting.money_table(by["kind"]),
-        "largest_differences": reporting.money_table(by["tenant_id"]),
-        "left_out": reporting.table(repriced.faults[["period_start", "tenant_id", "fault", "detail"]]),
+        "by_month": tables.money_table(months),
+        "by_plan": tables.money_table(by["plan"]),
+        "by_kind": tables.money_table(by["kind"]),
+        "largest_differences": tables.money_table(by["tenant_id"]),
+        "left_out": tables.table(repriced.faults[["period_start", "tenant_id", "fault", "detail"]]),
         **pictures.drawn({"picture": lambda: pictures.repriced(drawn)}),
     }
 

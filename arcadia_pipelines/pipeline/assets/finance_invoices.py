@@ -11,7 +11,7 @@ from arcadia_pipelines.finance.client import FinanceError
 from arcadia_pipelines.finance.ledgers import ledger_of
 from arcadia_pipelines.finance.outbox import Drained
 from arcadia_pipelines.finance.reconcile import Reconciled, reconcile
-from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline import reporting, tables
 from arcadia_pipelines.pipeline.checks import partitioned_checks
 from arcadia_pipelines.pipeline.partitions import MONTHS, month_of
 from arcadia_pipelines.pipeline.resources import BillingDatabase
@@ -59,7 +59,7 @@ def finance_invoices(context: dg.AssetExecutionContext, database: BillingDatabas
             "summary": dg.MetadataValue.text(summary),
             "still_to_be_told": dg.MetadataValue.int(open_rows(rows)),
             "rows": table(rows),
-            "dagster/column_schema": reporting.table_schema(schema),
+            "dagster/column_schema": tables.table_schema(schema),
         }
     )
 
@@ -79,7 +79,7 @@ def open_rows(rows: Rows) -> int:
 def table(rows: Rows) -> dg.TableMetadataValue:
     """The rows by operation and state, for people."""
     shown = ("operation", "state", "rows", "held", "next_due_at", "last_error")
-    return reporting.table(pd.DataFrame([{name: row[name] for name in shown} for row in rows], columns=list(shown)))
+    return tables.table(pd.DataFrame([{name: row[name] for name in shown} for row in rows], columns=list(shown)))
 
 
 with partitioned_checks():
@@ -102,7 +102,7 @@ with partitioned_checks():
         )
 
 
-def compared(found: Reconciled) -> reporting.Metadata:
+def compared(found: Reconciled) -> tables.Metadata:
     """A comparison, for people."""
     shown = Finding(len(found.offenders), found.offenders[:MOST_SHOWN])
     return {

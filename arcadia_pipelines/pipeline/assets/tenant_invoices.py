@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from arcadia_pipelines.month import steps
-from arcadia_pipelines.pipeline import pictures, reporting
+from arcadia_pipelines.pipeline import pictures, reporting, tables
 from arcadia_pipelines.pipeline.assets.cloud import CLOUD_TABLES
 from arcadia_pipelines.pipeline.assets.deployment_quotes import CODE_VERSION, deployment_quotes
 from arcadia_pipelines.pipeline.checks import partitioned_checks, pass_gate
@@ -95,7 +95,7 @@ def publish_invoices(
     )
 
 
-def _drawn(earlier: pd.DataFrame, revenue: pd.DataFrame) -> reporting.Metadata:
+def _drawn(earlier: pd.DataFrame, revenue: pd.DataFrame) -> tables.Metadata:
     """The pictures of the month's revenue, by kind, and beside the months before; both are as ledger.REVENUE."""
     return pictures.drawn(
         {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from arcadia_pipelines.pipeline import reporting
+from arcadia_pipelines.pipeline import tables
 from arcadia_pipelines.storage.columns import Column
 
 COMES_FROM = {
@@ -31,7 +31,7 @@ def _spec(name: str, description: str, columns: list[Column]) -> dg.AssetSpec:
         group_name="views",
         kinds={"postgres", "view"},
         owners=["team:finance"],
-        metadata={"dagster/table_name": f"billing.{name}", "dagster/column_schema": reporting.table_schema(columns)},
+        metadata={"dagster/table_name": f"billing.{name}", "dagster/column_schema": tables.table_schema(columns)},
     )
 
 
