@@ -24,7 +24,7 @@ from arcadia_pipelines.cli.console import (
     taxable_cents,
     to_json,
 )
-from arcadia_pipelines.proof import compare, explanation, history
+from arcadia_pipelines.proof import compare, explanation, facts, history
 from arcadia_pipelines.proof.explanations.findings import Explanation, Findings
 from arcadia_pipelines.storage import database, ledger
 
@@ -94,7 +94,7 @@ def explain(invoice_or_line: str, as_json: bool) -> None:
     with _reading() as connection:
         tenant, month, line_no = history.find(connection, invoice_or_line)
         invoice = ledger.invoice_of(connection, tenant, month)
-        lines = history.worked_out(connection, invoice)
+        lines = facts.worked_out(connection, invoice)
         explained = _explained(connection, invoice, lines, line_no)
     sums = explanation.totals(invoice, lines) if line_no is None else Findings()
     disagreements = [text for found in (*explained, sums) for text in found.disagreements]
@@ -256,11 +256,11 @@ def _explained(
     """The invoice's lines explained, or the one line of this number."""
     asked = [line for line in lines if line_no in (None, line["line_no"])]
     deployments = {line["deployment_id"] for line in asked if line["kind"] == "overage" and line["deployment_id"]}
-    subscriptions = history.subscriptions(connection, invoice, deployments)
-    prices = history.prices(connection, BillingMonth(invoice["period_start"]), invoice["tenant_id"])
-    corrections = history.corrections(connection, invoice["tenant_id"])
-    terms = history.terms(connection, invoice["tenant_id"])
-    entered = history.entered(connection, invoice["tenant_id"])
+    subscriptions = facts.subscriptions(connection, invoice, deployments)
+    prices = facts.prices(connection, BillingMonth(invoice["period_start"]), invoice["tenant_id"])
+    corrections = facts.corrections(connection, invoice["tenant_id"])
+    terms = facts.terms(connection, invoice["tenant_id"])
+    entered = facts.entered(connection, invoice["tenant_id"])
     explained = explanation.explain(invoice, lines, subscriptions, prices, corrections, terms, entered)
     return [found for found in explained if line_no in (None, found.line["line_no"])]
 
@@ -292,8 +292,8 @@ def _explain_document(invoice: Invoice, explained: list[Explanation], sums: Find
     }
 
 
-def _fields(facts: Any) -> dict[str, Any] | None:
-    return None if facts is None else dataclasses.asdict(facts)
+def _fields(behind: Any) -> dict[str, Any] | None:
+    return None if behind is None else dataclasses.asdict(behind)
 
 
 def _print_explained(invoice: Invoice, explained: list[Explanation], sums: Findings) -> None:

@@ -2,7 +2,7 @@
 
 Every amount and price is in dollars.
 
-Belongs here: which facts that history.py has read are behind which line, and the invoice's sums. Does not: the words of
+Belongs here: which facts that facts.py has read are behind which line, and the invoice's sums. Does not: the words of
 each kind of line (explanations/), how it looks on a terminal (cli/history.py).
 """
 
@@ -14,7 +14,7 @@ from arcadia_pipelines.proof.explanations import charges
 from arcadia_pipelines.proof.explanations.carried import explain_carried
 from arcadia_pipelines.proof.explanations.findings import Explanation, Findings, Line, Prices, meta_quantity
 from arcadia_pipelines.proof.explanations.terms import explain_by_terms
-from arcadia_pipelines.proof.history import Correction, Entered, Subscription, Term, Usage
+from arcadia_pipelines.proof.facts import Correction, Entered, Subscription, Term, Usage
 
 
 def explain(
@@ -26,7 +26,7 @@ def explain(
     terms: Mapping[str, Term],
     entered: Mapping[str, Entered],
 ) -> list[Explanation]:
-    """Each line explained, in order; the facts are history.py's of the same names."""
+    """Each line explained, in order; the facts are facts.py's of the same names."""
     firsts = _firsts_of_meters(lines)
     owners = _owners(firsts, subscriptions, prices)
     explained = []

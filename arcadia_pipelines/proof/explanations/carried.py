@@ -8,7 +8,7 @@ import datetime as dt
 
 from arcadia_pipelines.billing.money import dollars
 from arcadia_pipelines.proof.explanations.findings import Explanation
-from arcadia_pipelines.proof.history import Entered
+from arcadia_pipelines.proof.facts import Entered
 
 
 def explain_carried(found: Explanation) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.money import dollars, exact_dollars, number_of, plain
 from arcadia_pipelines.proof.explanations.findings import Explanation, Line, Prices, meta_quantity
-from arcadia_pipelines.proof.history import Price, Subscription, Usage
+from arcadia_pipelines.proof.facts import Price, Subscription, Usage
 
 
 def code_of(line: Line) -> str:

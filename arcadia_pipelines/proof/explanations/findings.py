@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from arcadia_pipelines.proof.history import Correction, Entered, Price, Subscription, Term, Usage
+from arcadia_pipelines.proof.facts import Correction, Entered, Price, Subscription, Term, Usage
 
 Line = Mapping[str, Any]
-"""A line as from history.worked_out."""
+"""A line as from facts.worked_out."""
 
 
 @dataclass
