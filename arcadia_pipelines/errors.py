@@ -27,8 +27,8 @@ is, with exit code 1.
             NotInvoiced             storage/ledger.py
                 NoRevision          proof/history.py
                 UnknownReference    proof/history.py
-            UnknownCode             storage/catalogue.py
-                AmbiguousCode       storage/catalogue.py
+            UnknownCode             storage/price_list.py
+                AmbiguousCode       storage/price_list.py
             UnknownTenant           storage/catalogue.py
         InvalidInput                a text or a file cannot be read; also a ValueError
             InvalidBill             costs/bill.py

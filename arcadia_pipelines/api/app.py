@@ -61,7 +61,8 @@ from arcadia_pipelines.month import comparison
 from arcadia_pipelines.month.projection import CannotQuote
 from arcadia_pipelines.settings import Settings
 from arcadia_pipelines.storage import database
-from arcadia_pipelines.storage.catalogue import UnknownCode, UnknownTenant
+from arcadia_pipelines.storage.catalogue import UnknownTenant
+from arcadia_pipelines.storage.price_list import UnknownCode
 
 SHEET_PART = 500  # rows
 SHEETS_AT_ONCE = 2  # each is a connection while it is read; more wait

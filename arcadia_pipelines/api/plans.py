@@ -20,8 +20,8 @@ from arcadia_pipelines.api import quote_schemas, schemas
 from arcadia_pipelines.api.dependencies import Who, tagged, turn
 from arcadia_pipelines.api.problems import READING, TAGGED, Problem, told
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import catalogue, database
-from arcadia_pipelines.storage.catalogue import Listed
+from arcadia_pipelines.storage import database, price_list
+from arcadia_pipelines.storage.price_list import Listed
 
 Names = dict[str, dict[str, str | None]]
 
@@ -69,10 +69,10 @@ def on_sale(connection: Connection, month: BillingMonth, tenant: str | None = No
 
     What cannot be quoted is left out: a plan or an addon of an ambiguous code, a rate that cannot be charged.
     """
-    rates, tiers = catalogue.rates_for(connection, month, tenant)
+    rates, tiers = price_list.rates_for(connection, month, tenant)
     of_plans = _rates(rates, tiers)
-    plans = catalogue.plan_prices(connection, month, tenant)
-    addons = catalogue.addon_prices(connection, month, tenant)
+    plans = price_list.plan_prices(connection, month, tenant)
+    addons = price_list.addon_prices(connection, month, tenant)
     return quote_schemas.PriceList(
         month=str(month),
         plans=[
@@ -83,11 +83,11 @@ def on_sale(connection: Connection, month: BillingMonth, tenant: str | None = No
                 base_price_cents=listed[2],
                 rates=of_plans.get(listed[1], []),
             )
-            for listed, more in _named(plans, catalogue.names(connection, "plan"))
+            for listed, more in _named(plans, price_list.names(connection, "plan"))
         ],
         addons=[
             quote_schemas.Addon(**_priced(listed), name=more["name"], price_cents=listed[2])
-            for listed, more in _named(addons, catalogue.names(connection, "addon"))
+            for listed, more in _named(addons, price_list.names(connection, "addon"))
         ],
     )
 

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 from arcadia_pipelines.billing.money import dollars, plain
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month.projection import CannotQuote, project
-from arcadia_pipelines.storage import catalogue, terms
-from arcadia_pipelines.storage.catalogue import AmbiguousCode
+from arcadia_pipelines.storage import price_list, terms
+from arcadia_pipelines.storage.price_list import AmbiguousCode
 
 Usage = dict[str, Decimal]
 _LEAST = Decimal("0.000001")  # of a quantity
@@ -54,7 +54,7 @@ def compare(connection: Connection, wanted: Wanted) -> Compared:
     """
     quotes: dict[str, tuple[pd.DataFrame, pd.DataFrame]] = {}
     without: dict[str, str] = {}
-    for code in sorted({listed[0] for listed in catalogue.plan_prices(connection, wanted.month, wanted.tenant)}):
+    for code in sorted({listed[0] for listed in price_list.plan_prices(connection, wanted.month, wanted.tenant)}):
         try:
             quotes[code] = wanted.on(connection, code)
         except (CannotQuote, AmbiguousCode) as error:
@@ -85,7 +85,7 @@ def _bargains(
     by_volume = sorted(set(_by_volume(lines)))
     if not by_volume:
         return
-    _, tiers = catalogue.rates_for(connection, wanted.month, wanted.tenant)
+    _, tiers = price_list.rates_for(connection, wanted.month, wanted.tenant)
     now = _subtotal(lines)
     for kind, included in by_volume:
         ends = tiers[tiers["resource_kind"] == kind]["up_to"].dropna().unique()  # other plans' too, which does no harm

@@ -14,7 +14,7 @@ from arcadia_pipelines.billing import invoice, quote
 from arcadia_pipelines.billing.money import frame
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
-from arcadia_pipelines.storage import catalogue, terms
+from arcadia_pipelines.storage import catalogue, price_list, terms
 
 _NEW = "new"
 
@@ -37,11 +37,11 @@ def project(
     `addons` are codes, one for each unit; `usage` is quantity by resource kind, in the rates' units. A tenant's own
     prices, GST status and discounts of all its deployments count, its commitments do not; without one the list's prices
     and 10 %. From its first day of the month on it is there, which
-    makes a difference to plans that prorate. Raises catalogue.UnknownCode, catalogue.UnknownTenant and CannotQuote.
+    makes a difference to plans that prorate. Raises price_list.UnknownCode, catalogue.UnknownTenant and CannotQuote.
     """
     whom = catalogue.tenant_of(connection, tenant) if tenant else frame(invoice.TENANTS, [(_NEW, None, "{}")])
     plan_id, subscription = _subscription(connection, month, plan, tenant, first_day)
-    rates, tiers = catalogue.rates_for(connection, month, tenant)
+    rates, tiers = price_list.rates_for(connection, month, tenant)
     discounts = terms.for_new(connection, month, tenant)
     quoted = quote.quote(
         subscription,
@@ -66,10 +66,10 @@ def _subscription(
     connection: Connection, month: BillingMonth, plan: str, tenant: str | None, first_day: int
 ) -> tuple[str, pd.DataFrame]:
     """The plan's id, and the deployment's subscription of it."""
-    on_sale = catalogue.plan_prices(connection, month, tenant)
-    _, plan_id, cents, since, own = catalogue.the_only("plan", plan, on_sale, month)
+    on_sale = price_list.plan_prices(connection, month, tenant)
+    _, plan_id, cents, since, own = price_list.the_only("plan", plan, on_sale, month)
     deployment = (_NEW, tenant or _NEW, True, _NEW, True, _NEW, False, False, None, None)
-    days = (catalogue.is_daily(connection, plan_id), first_day, month.days, month.days)
+    days = (price_list.is_daily(connection, plan_id), first_day, month.days, month.days)
     row = (*deployment, plan_id, plan, cents, since.isoformat(), own, *days)
     return plan_id, frame(quote.SUBSCRIPTIONS, [row])
 
@@ -78,9 +78,10 @@ def _addons(
     connection: Connection, month: BillingMonth, addons: Sequence[str], tenant: str | None, first_day: int
 ) -> pd.DataFrame:
     """The deployment's addons, each once with its quantity."""
-    on_sale = catalogue.addon_prices(connection, month, tenant) if addons else []
+    on_sale = price_list.addon_prices(connection, month, tenant) if addons else []
     prices = {
-        code: (count, *catalogue.the_only("addon", code, on_sale, month)[2:]) for code, count in Counter(addons).items()
+        code: (count, *price_list.the_only("addon", code, on_sale, month)[2:])
+        for code, count in Counter(addons).items()
     }
     rows = [
         (code, _NEW, False, None, code, count, cents, since.isoformat(), own, first_day, month.days)

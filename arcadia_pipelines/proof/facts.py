@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import catalogue, counts
+from arcadia_pipelines.storage import catalogue, counts, price_list
 from arcadia_pipelines.storage.catalogue import bounds
 from arcadia_pipelines.storage.usage_records import ACTIVE, RECORDS, SPANS, USABLE
 from arcadia_pipelines.usage import sources
@@ -187,8 +187,8 @@ def prices(connection: Connection, month: BillingMonth, tenant: str) -> dict[tup
     """
     found: dict[tuple[str, str], list[Price]] = {}
     for kind, table, listed in (
-        ("plan_base", "plan_prices", catalogue.plan_prices(connection, month, tenant)),
-        ("addon", "addon_prices", catalogue.addon_prices(connection, month, tenant)),
+        ("plan_base", "plan_prices", price_list.plan_prices(connection, month, tenant)),
+        ("addon", "addon_prices", price_list.addon_prices(connection, month, tenant)),
     ):
         for code, _, cents, since, own in listed:
             price = Price(f"tenant_{table}" if own else table, code, since.isoformat(), Decimal(cents))

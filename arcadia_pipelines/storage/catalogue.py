@@ -1,6 +1,9 @@
 """What the platform sells and to whom, as of a month: subscriptions, addons, rates, tenants.
 
 The price of a month is the one in effect at its first instant: the newest effective_from not after period_start.
+
+Belongs here: what the month end reads of the platform. Does not: the list of prices that people are shown
+(price_list.py).
 """
 
 import datetime as dt
@@ -39,7 +42,7 @@ EVERY_DEPLOYMENT = """
     from cloud.cloud_deployments group by id
 """
 """The platform's deployments, each once."""
-_CODES_ONCE = """
+CODES_ONCE = """
     select id, min(code) as code, count(*) > 1 as twice, bool_or(code_twice) as code_twice,
            min(coalesce(to_jsonb(c) ->> 'proration', 'none')) as proration
     from (select *, count(*) over (partition by code) > 1 as code_twice from cloud.{0}) c group by id
@@ -52,7 +55,7 @@ def _whole(column: str, digits: int) -> str:
     return f"case when {column}::text ~ '^-?0*[0-9]{{1,{digits}}}([.]0*)?$' then {column}::text::numeric::bigint end"
 
 
-def _cents(column: str) -> str:
+def cents(column: str) -> str:
     """The column as cents; -1, which is a fault of the price, where it is another number than of whole cents."""
     return f"coalesce({_whole(column, 18)}, case when {column} is not null then -1 end)"
 
@@ -64,8 +67,8 @@ _PRICES = """
     from cloud.{0}_prices where effective_from between '0001-01-01' and %(month)s
     order by {0}_id, effective_from desc, 2
 """
-PLAN_PRICES = _PRICES.format("plan", "base_price_cents", _cents("base_price_cents"))
-ADDON_PRICES = _PRICES.format("addon", "price_cents", _cents("price_cents"))
+PLAN_PRICES = _PRICES.format("plan", "base_price_cents", cents("base_price_cents"))
+ADDON_PRICES = _PRICES.format("addon", "price_cents", cents("price_cents"))
 """The list's prices of plans and addons in effect; below 0: it is no price. Take `month`."""
 # A tenant's own price stands for the list's, until one of null gives the list's back.
 _OWN_PRICES = """
@@ -77,8 +80,8 @@ _OWN_PRICES = """
         order by tenant_id, {0}_id, effective_from desc, 3
     ) p where cents is not null
 """
-_OWN_PLAN_PRICES = _OWN_PRICES.format("plan", _cents("cents"))
-_OWN_ADDON_PRICES = _OWN_PRICES.format("addon", _cents("cents"))
+OWN_PLAN_PRICES = _OWN_PRICES.format("plan", cents("cents"))
+OWN_ADDON_PRICES = _OWN_PRICES.format("addon", cents("cents"))
 # What is before year 1 or after 9999, as the infinities are, no program reads.
 IS_TIMELESS = """
     (recorded_at is null or recorded_at < '0001-01-01 00:00+00' or recorded_at >= '10000-01-01 00:00+00')
@@ -93,7 +96,7 @@ _TIMELESS = f"""
     where {IS_TIMELESS} and ingested_at >= %(start)s and ingested_at < %(end)s
     group by deployment_id
 """
-_IS_DAILY = "case p.proration when 'daily' then true when 'none' then false end"
+IS_DAILY = "case p.proration when 'daily' then true when 'none' then false end"
 # A month's days are counted from 1; what is active until midnight is not active on the day that begins then.
 _FIRST_DAY = "extract(day from {0} at time zone 'UTC')::bigint"
 _LAST_DAY = "extract(day from ({0} - interval '1 microsecond') at time zone 'UTC')::bigint"
@@ -130,7 +133,7 @@ _SUBSCRIPTIONS = f"""
            s.plan_id, coalesce(p.code, s.plan_id::text) as plan,
            coalesce(own.cents, base_price_cents) as base_price_cents,
            coalesce(own.effective_from, price.effective_from) as effective_from, own.cents is not null as own_price,
-           {_IS_DAILY} as daily,
+           {IS_DAILY} as daily,
            {_FIRST_DAY.format("active_from")} as first_day,
            {_LAST_DAY.format("active_to")}
                - ({_FIRST_DAY.format("lead(active_from) over by_start")} is not distinct from
@@ -140,9 +143,9 @@ _SUBSCRIPTIONS = f"""
     left join tenants t on t.id = s.tenant_id
     left join ({EVERY_DEPLOYMENT}) d on d.id = s.deployment_id
     left join tenants owner on owner.id = d.tenant_id
-    left join ({_CODES_ONCE.format("plans")}) p on p.id = s.plan_id
+    left join ({CODES_ONCE.format("plans")}) p on p.id = s.plan_id
     left join ({PLAN_PRICES}) price on price.plan_id = s.plan_id
-    left join ({_OWN_PLAN_PRICES}) own on own.tenant_id = s.tenant_id and own.plan_id = s.plan_id
+    left join ({OWN_PLAN_PRICES}) own on own.tenant_id = s.tenant_id and own.plan_id = s.plan_id
     left join ({_TWICE.format("subscriptions")}) copied on copied.id = s.id
     left join ({_TIMELESS}) timeless on timeless.deployment_id = s.deployment_id
     window by_start as (partition by s.deployment_id order by active_from, s.id)
@@ -164,9 +167,9 @@ _ADDONS = f"""
            end as twice
     from cloud.subscription_addons a
     join ({BILLED_SUBSCRIPTIONS}) s on s.id = a.subscription_id
-    left join ({_CODES_ONCE.format("addons")}) x on x.id = a.addon_id
+    left join ({CODES_ONCE.format("addons")}) x on x.id = a.addon_id
     left join ({ADDON_PRICES}) price on price.addon_id = a.addon_id
-    left join ({_OWN_ADDON_PRICES}) own on own.tenant_id = s.tenant_id and own.addon_id = a.addon_id
+    left join ({OWN_ADDON_PRICES}) own on own.tenant_id = s.tenant_id and own.addon_id = a.addon_id
     left join ({_TWICE.format("subscription_addons")}) copied on copied.id = a.id
     where coalesce(a.started_at, '-infinity') < least(s.ended_at, %(end)s)
       and coalesce(a.ended_at, 'infinity') > greatest(a.started_at, s.started_at, %(start)s)
@@ -298,14 +301,6 @@ TENANTS = Query(_TENANTS, invoice.TENANTS)
 issued with, until it is void. Takes `month`."""
 
 
-class UnknownCode(NotFound):
-    """A plan or addon code that is not for sale in the month; the message lists those that are."""
-
-
-class AmbiguousCode(UnknownCode):
-    """A code of two plans or addons, or with two prices: what it costs cannot be told."""
-
-
 def bounds(month: BillingMonth) -> dict[str, object]:
     """The queries' `start`, `end` (the month's first instant and the next one's, UTC) and `month` (its first day)."""
     start, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (month.start, month.end))
@@ -320,70 +315,6 @@ def rates(connection: Connection, month: BillingMonth) -> pd.DataFrame:
 def tiers(connection: Connection, month: BillingMonth) -> pd.DataFrame:
     """The tiers of these rates, as models.TIERS."""
     return bulk.read(connection, TIERS, models.TIERS, bounds(month))
-
-
-_FOR_ONE = "select * from ({0}) r where tenant_id is null or tenant_id = %(tenant)s"
-
-
-def rates_for(connection: Connection, month: BillingMonth, tenant: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The list's rates with the tenant's own, and their tiers: what may be shown to that tenant, or to anybody."""
-    parameters = {**bounds(month), "tenant": tenant}
-    return (
-        bulk.read(connection, _FOR_ONE.format(RATES), quote.RATES, parameters),
-        bulk.read(connection, _FOR_ONE.format(TIERS), models.TIERS, parameters),
-    )
-
-
-Listed = tuple[str, str, int, dt.date, bool]
-"""A code, whose it is (an id), and the price in effect: cents, since when, and whether it is a tenant's own."""
-
-
-def plan_prices(connection: Connection, month: BillingMonth, tenant: str | None = None) -> list[Listed]:
-    """Every plan's base price in effect, the tenant's own where it has one.
-
-    A code that is there twice, or twice priced, is listed as often.
-    """
-    return _price_list(connection, "plan", "base_price_cents", _OWN_PLAN_PRICES, month, tenant)
-
-
-def is_daily(connection: Connection, plan_id: str) -> bool | None:
-    """Whether the plan prorates by days; None: its proration is neither daily nor none."""
-    query = f"select {_IS_DAILY} from ({_CODES_ONCE.format('plans')}) p where id = %(plan)s"
-    found: bool | None = connection.exec_driver_sql(query, {"plan": plan_id}).scalar_one()
-    return found
-
-
-def addon_prices(connection: Connection, month: BillingMonth, tenant: str | None = None) -> list[Listed]:
-    """Every addon's price in effect; as plan_prices()."""
-    return _price_list(connection, "addon", "price_cents", _OWN_ADDON_PRICES, month, tenant)
-
-
-def _price_list(
-    connection: Connection, what: str, price: str, own_prices: str, month: BillingMonth, tenant: str | None
-) -> list[Listed]:
-    query = f"""
-        select code, id::text, coalesce(own.cents, {_cents(price)}),
-               coalesce(own.effective_from, price.effective_from), own.cents is not null
-        from cloud.{what}s
-        left join ({own_prices}) own on own.tenant_id = %(tenant)s and own.{what}_id = id
-        left join (
-            select *, rank() over (partition by {what}_id order by effective_from desc) as age
-            from cloud.{what}_prices where effective_from between '0001-01-01' and %(month)s
-        ) price on price.{what}_id = id and age = 1 and own.cents is null
-        where code is not null and num_nonnulls(own.cents, price.{price}) > 0
-        order by 1, 2, 3
-    """
-    return [tuple(row) for row in connection.exec_driver_sql(query, {**bounds(month), "tenant": tenant})]
-
-
-def names(connection: Connection, what: str) -> dict[str, dict[str, str | None]]:
-    """By id, the name of every plan, with its proration, or of every addon."""
-    query = f"""
-        select id::text, min(name) as name, min(coalesce(to_jsonb(listed) ->> 'proration', 'none')) as proration
-        from cloud.{what}s listed group by id
-    """
-    rows = connection.exec_driver_sql(query).mappings()
-    return {row["id"]: {"name": row["name"], "proration": row["proration"]} for row in rows}
 
 
 class UnknownTenant(NotFound):
@@ -404,17 +335,3 @@ def tenant_of(connection: Connection, tenant: str) -> pd.DataFrame:
     if found.empty:
         raise UnknownTenant(f"there is no tenant {tenant!r}")
     return found
-
-
-def the_only(what: str, code: str, prices: list[Listed], month: BillingMonth) -> Listed:
-    """The plan's or addon's entry in the list. Raises UnknownCode and AmbiguousCode."""
-    found = [listed for listed in prices if listed[0] == code]
-    if not found:
-        known = ", ".join(sorted({listed[0] for listed in prices})) or "none"
-        raise UnknownCode(f"no {what} {code!r} with a price in {month}: there is {known}")
-    if len(found) > 1:
-        raise AmbiguousCode(
-            f"{what} {code!r} has {len(found)} prices in {month}: what it costs cannot be told until {what}s and"
-            f" {what}_prices have one each"
-        )
-    return found[0]

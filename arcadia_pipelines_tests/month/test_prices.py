@@ -7,7 +7,8 @@ import pytest
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.month.projection import CannotQuote, project
 from arcadia_pipelines.storage import database
-from arcadia_pipelines.storage.catalogue import UnknownCode, UnknownTenant
+from arcadia_pipelines.storage.catalogue import UnknownTenant
+from arcadia_pipelines.storage.price_list import UnknownCode
 from arcadia_pipelines_tests.command_line import Call
 from arcadia_pipelines_tests.world import World, uid
 
