@@ -3,6 +3,7 @@
 Belongs here: the words and the spelled numbers of a document. Does not: how it looks (invoice.typ), bytes (pdf.py).
 
 The words follow the GST Act: s 29-70 for a tax invoice, s 29-75 for an adjustment note; GSTR 2013/1 and GSTR 2013/2.
+Which word is there for which requirement is in docs/documents.md.
 """
 
 import datetime as dt
@@ -142,17 +143,22 @@ def _notices(content: Content) -> Iterator[str]:
     if content.state is State.VOID:
         yield "This document is void. Nothing is owed on it."
     if content.cancels:
-        changed = "increased" if content.total_cents > 0 else "reduced"
         yield (
-            f"The {_taken_back(content)} is cancelled, and this takes it back as a whole. The price of your supplies is"
-            f" {changed} by {amount(abs(content.total_cents))}, which includes GST of {amount(abs(content.gst_cents))}."
+            f"The {_taken_back(content)} is cancelled, and this takes it back as a whole. The price of your supplies"
+            f" {_changes(content.total_cents, content.gst_cents)}."
         )
     elif content.kind is Kind.ADJUSTMENT_NOTE and content.state is not State.VOID:
         yield (
-            f"The credits of {month_of(content.month)} exceed its charges. The price of your supplies is reduced by"
-            f" {amount(-content.subtotal_cents)} before GST, and the GST on them by {amount(-content.gst_cents)}."
-            " Each credit below says what it is for."
+            f"The credits of {month_of(content.month)} exceed its charges. The price of your supplies"
+            f" {_changes(content.total_cents, content.gst_cents)}. Each credit below says what it is for."
         )
+
+
+def _changes(price_cents: int, gst_cents: int) -> str:
+    """By how much an adjustment event changes the price, which has the GST in it (s 9-75), and the GST."""
+    changed = "increased" if price_cents > 0 else "reduced"
+    gst_in_it = f"GST of {amount(abs(gst_cents))}" if gst_cents else "no GST"
+    return f"is {changed} by {amount(abs(price_cents))}, which includes {gst_in_it}"
 
 
 def _facts(content: Content) -> Iterator[tuple[str, str]]:
@@ -259,7 +265,8 @@ def _details(line: Line) -> Iterator[str]:
         corrected = month_of(BillingMonth(dt.date.fromisoformat(str(meta["corrects"]))))
         yield (
             f"{corrected} came to another amount after {one_line(line.adjusts)} could no longer change: usage that"
-            f" arrived late, or a change of prices or terms. Difference in GST: {amount(line.gst_cents)}"
+            f" arrived late, or a change of prices or terms. Its price"
+            f" {_changes(line.amount_cents + line.gst_cents, line.gst_cents)}"
         )
     if "grant" in meta and "left" in meta:
         yield f"{amount(int(meta['left']))} of this credit is left"

@@ -197,4 +197,20 @@ CONTROLS = [
             order by abs(i.total_cents) desc, i.invoice_number
         """,
     ),
+    Control(
+        name="cancelled_invoices_are_taken_back",
+        asset="tenant_invoices",
+        description="Each invoice of the month that was voided after it was delivered is taken back by an adjustment "
+        "note that was delivered too.",
+        remedy="Within 28 days of `cancelled_on` the tenant is owed an adjustment note, unless its GST is $75 or less "
+        "(GST Act 1999, s 29-75(2) and s 29-80(2)): `arcadia deliver INVOICE`, or `arcadia deliver --email MONTH`.",
+        warning=True,
+        query="""
+            select i.invoice_number, i.tenant_id, billing.cancelled_on(i.id) as cancelled_on, i.tax_cents, i.total_cents
+            from billing.tenant_invoices i
+            where i.period_start = %(month)s and i.status = 'void' and i.delivered_at is not null
+              and not exists (select from billing.documents d where d.invoice_id = i.id and d.state = 'void')
+            order by abs(i.total_cents) desc, i.invoice_number
+        """,
+    ),
 ]

@@ -15,6 +15,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.documents import delivery, pdf
 from arcadia_pipelines.documents.content import Content, Kind, NoDocument, State, content_of
 from arcadia_pipelines.proof import left
+from arcadia_pipelines.proof.controls import CONTROLS, find
 from arcadia_pipelines.storage import database, documents
 from arcadia_pipelines.storage.acts import Author
 from arcadia_pipelines.storage.documents import Made, Shown
@@ -217,6 +218,21 @@ def test_an_adjustment_note_is_delivered_once_and_the_delivery_of_its_invoice_st
     assert delivering.query("select status, delivered_at from billing.tenant_invoices") == [("void", delivered_at)]
     assert delivering.publish("2026-04").actions["frozen"] == 0
     assert delivering.disproved() == []
+
+
+def test_a_check_names_the_adjustment_notes_that_are_still_to_be_delivered(delivering: World) -> None:
+    def found() -> list[tuple[object, object]]:
+        [control] = [control for control in CONTROLS if control.name == "cancelled_invoices_are_taken_back"]
+        with database.transaction(database.engine(delivering.url)) as connection:
+            offenders = find(connection, control, BillingMonth.parse("2026-04")).offenders
+        return [(one["invoice_number"], one["total_cents"]) for one in offenders]
+
+    delivering.done("deliver", invoices=["INV-202604-00001"])
+    assert found() == []
+    delivering.done("void_invoice", invoices=["INV-202604-00001"])
+    assert found() == [("INV-202604-00001", 7064)]
+    delivering.done("deliver", invoices=["INV-202604-00001"])
+    assert found() == []
 
 
 def test_an_invoice_that_was_never_delivered_has_no_adjustment_note_when_it_is_voided(delivering: World) -> None:

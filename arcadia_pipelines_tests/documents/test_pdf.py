@@ -190,13 +190,13 @@ def test_lines_stand_by_deployment_with_subtotals_and_discounts_under_what_they_
 
 
 def test_an_invoice_below_zero_is_an_adjustment_note_that_says_what_it_adjusts_and_why() -> None:
-    """64.22 - 200.00 = -135.78, and GST of -13.58."""
+    """64.22 - 200.00 = -135.78, and GST of -13.58: -149.36. The correction is 200.00 and 20.00."""
     found = said(invoice(STUDIO, STORAGE, HOURS, CORRECTION, gst_cents=-1358))
     assert found.startswith("Adjustment note\nfor INV-202603-00004\n")
     assert "Tax invoice" not in found
-    assert "reduced by 135.78 before GST, and the GST on them by 13.58." in found.replace("\n", " ")
+    assert "of your supplies is reduced by 149.36, which includes GST of 13.58." in found.replace("\n", " ")
     assert "March 2026 came to another amount after INV-202603-00004 could no longer change" in found.replace("\n", " ")
-    assert "Difference in GST: -20.00" in found.replace("\n", " ")
+    assert "Its price is reduced by 220.00, which includes GST of 20.00" in found.replace("\n", " ")
     assert "Credited to you\n$149.36\nthere is nothing to pay" in found
     assert "Total including GST -149.36" in found
     assert "How to pay" not in found
@@ -254,6 +254,16 @@ def test_a_tax_invoice_that_carries_a_correction_is_the_adjustment_note_of_what_
     found = said(invoice(STUDIO, replace(CORRECTION, amount_cents=-100, gst_cents=-10)))
     assert "Tax invoice\nand adjustment note for INV-202603-00004\n" in found
     assert "Adjustments of earlier invoices\nCredit: 2026-03, INV-202603-00004" in found
+    assert "Its price is reduced by 1.10, which includes GST of 0.10" in found.replace("\n", " ")
+
+
+def test_a_correction_upwards_or_without_gst_says_so() -> None:
+    """8.00 more and GST of 0.80; and 30.00 less of what was free of GST."""
+    more = replace(CORRECTION, kind="adjustment", amount_cents=800, gst_cents=80)
+    free = replace(CORRECTION, amount_cents=-3000, gst_cents=0, is_taxable=False)
+    found = said(invoice(STUDIO, more, free, gst_cents=580)).replace("\n", " ")
+    assert "Its price is increased by 8.80, which includes GST of 0.80" in found
+    assert "Its price is reduced by 30.00, which includes no GST" in found
 
 
 def test_a_gst_free_invoice_gives_the_reason_and_one_that_is_taxed_in_part_says_which_part() -> None:
