@@ -1,6 +1,8 @@
 """Other engines than DuckDB over Parquet files: the same rows, and one clear line if they fail."""
 
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -63,3 +65,42 @@ def test_a_server_that_is_not_there_and_a_table_that_is_not_are_said_in_one_line
     refused(
         arcadia("usage", "check", "2026-04", "--source", "clickhouse://ada:secret@127.0.0.1:1"), "127.0.0.1:1/default"
     )
+
+
+class _NoSuchUser(BaseHTTPRequestHandler):
+    """A ClickHouse that knows nobody, in its own words."""
+
+    def do_POST(self) -> None:
+        """Refuse whatever is asked."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said = (
+            b"Code: 516. DB::Exception: ada: Authentication failed: password is incorrect, or there is no user with"
+            b" such name. (AUTHENTICATION_FAILED)\n"
+        )
+        self.send_response(403)
+        self.send_header("X-ClickHouse-Exception-Code", "516")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on stderr."""
+
+
+def test_wrong_credentials_are_said_in_one_line_without_them_and_nothing_is_frozen(
+    world: World, arcadia: Call, in_environment: Callable[..., None]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _NoSuchUser) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        in_environment(ARCADIA_USAGE_URL=f"clickhouse://ada:a-secret@127.0.0.1:{server.server_port}")
+        told = arcadia("usage", "check", "2026-04")
+        stopped = world.stopped("2026-04")
+        server.shutdown()
+        thread.join()
+    refused(told, f"clickhouse://127.0.0.1:{server.server_port}/default?table=usage_records could not be read")
+    for said in (told.err, stopped):
+        assert "Authentication failed" in said
+        assert "a-secret" not in said
+        assert len(said.strip().splitlines()) == 1
+    assert world.query("select count(*) from billing.billing_months") == [(0,)]
