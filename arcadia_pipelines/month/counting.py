@@ -29,7 +29,7 @@ def add(connection: Connection, month: BillingMonth, source: Source) -> newer.Ad
     pin = counts.pin(connection, month)
     if pin is None or pin["source"] != source.name or not usage.is_frozen(connection, month):
         return None
-    if not scope.is_frozen_as_left(connection, month):
+    if not scope.is_frozen_as_left(connection, month) or counts.has_copies(connection, month):
         return None
     wholly = counts.recounted(connection, month, newer.MOST_SUSPECTS)
     if len(wholly) == newer.MOST_SUSPECTS:

@@ -143,6 +143,12 @@ def take(connection: Connection, month: BillingMonth, rows: pa.Table) -> Counted
     return Counted()
 
 
+def has_copies(connection: Connection, month: BillingMonth) -> bool:
+    """Whether the month's frozen usage has records of which there are copies."""
+    query = "select exists (select from billing.metered_usage where period_start = %(month)s and duplicate_records > 0)"
+    return bool(connection.exec_driver_sql(query, {"month": month.start}).scalar_one())
+
+
 def recounted(connection: Connection, month: BillingMonth, most: int) -> list[str]:
     """At most so many of the deployments that usage.RECOUNTED says."""
     return list(connection.exec_driver_sql(_RECOUNTED, {**bounds(month), "most": most}).scalars())
