@@ -129,6 +129,31 @@ def test_the_tenants_commitment_counts_those_of_its_deployments_and_comes_last()
     ]
 
 
+def test_each_tenant_has_its_own_commitment_and_its_own_deployments() -> None:
+    """The pilot's web is 20.00 of at least 50.00, and all of it of 60.00; acme's api 10.00 of 15.00, and of 18.00."""
+    month = Inputs(
+        [subscription("web", base_price_cents=2000), subscription("api", tenant="acme", base_price_cents=1000)]
+    )
+    commitments = (
+        commitment(6000),
+        commitment(1800, tenant="acme"),
+        commitment(5000, "web"),
+        commitment(1500, "api", tenant="acme"),
+    )
+    made = invoice.tenant_lines(
+        month.quote().lines,
+        invoice.Carried(),
+        tenants("acme", "pilot"),
+        APRIL,
+        commitments=frame(COMMITMENTS, list(commitments)),
+    )
+    of = rows(made[made["kind"] == "commitment"], "invoice_id", "deployment_name", "amount_cents")
+    acme, pilot = rows(invoice.totals(made, tenants("acme", "pilot"), APRIL), "subtotal_cents")
+    assert (acme, pilot) == ((1800,), (6000,))
+    assert sorted((name or "", cents) for _, name, cents in of) == [("", 300), ("", 1000), ("api", 500), ("web", 3000)]
+    assert len({invoice_id for invoice_id, *_ in of}) == 2
+
+
 def test_the_tenants_commitment_is_never_scaled() -> None:
     """5 of 30 days of 100.00 is 16.67; 100.00 whole."""
     assert missing(Inputs([part(1, 5)]), commitment(10000)) == [8333]

@@ -48,6 +48,13 @@ def test_a_grant_pays_to_the_very_last_cent() -> None:
     assert paid([4000], grant("a", 3999)) == [("Credit: a", -3999, 0)]
     assert paid([4000], grant("a", 4000)) == [("Credit: a", -4000, 0)]
     assert paid([4000], grant("a", 4001)) == [("Credit: a", -4000, 1)]
+    assert paid([1], grant("a", 1)) == [("Credit: a", -1, 0)]
+
+
+def test_what_a_grant_pays_is_a_line_of_kind_credit_that_names_the_grant() -> None:
+    before = pa.table({"tenant_id": ["acme"], "amount_cents": [400]})
+    [line] = credits.promotional(before, to_arrow(frame(GRANTS, [grant("a", 1000)]), GRANTS), ACME).to_pylist()
+    assert (line["kind"], json.loads(line["meta"])) == ("credit", {"left": 600, "grant": "a"})
 
 
 def test_the_soonest_to_expire_pays_first_and_one_without_an_end_last() -> None:

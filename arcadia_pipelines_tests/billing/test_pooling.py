@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arcadia_pipelines.billing.shares import share_out
@@ -122,6 +122,7 @@ weights = st.lists(st.integers(0, 10**18), min_size=1, max_size=8)
 
 @LAWS
 @given(total=st.integers(0, 10**23), of=weights)
+@example(total=5, of=[1, 0])
 def test_shares_sum_to_the_whole_and_none_is_off_by_one(total: int, of: list[int]) -> None:
     """Each is what it is due, rounded down, or one more; whatever order the rows come in."""
     places = list(range(len(of)))
