@@ -71,6 +71,26 @@ def test_by_volume_all_usage_has_the_price_of_the_tier_it_falls_into(used: str, 
     assert cents(used, VOLUME, charge_model="volume") == amount
 
 
+def test_rates_of_every_model_are_billed_in_one_month_each_by_its_own() -> None:
+    """20 units of each: 0.20 at 1 c; 1.00 by tens at 0.50; 0.80 at 5 c up to 10, then at 3 c; 0.60 all at 3 c."""
+    graduated, volume = (tiers((10, "5", 0), (None, "3", 0), resource_kind=kind) for kind in ("gb", "requests"))
+    rates = [
+        rate("cpu", "0", "1"),
+        rate("disk", "0", "50", charge_model="package", package_size=Decimal(10)),
+        rate("gb", "0", "0", charge_model="graduated"),
+        rate("requests", "0", "0", charge_model="volume"),
+    ]
+    usage = [use("web", "20", kind) for kind in ("cpu", "disk", "gb", "requests")]
+    lines = Inputs(NO_BASE, [], rates, usage, [*graduated, *volume]).quote().lines
+    assert rows(lines[lines["kind"] == "overage"], "resource_kind", "qty", "amount_cents") == [
+        ("cpu", Decimal(20), 20),
+        ("disk", Decimal(2), 100),
+        ("gb", Decimal(10), 50),
+        ("gb", Decimal(10), 30),
+        ("requests", Decimal(20), 60),
+    ]
+
+
 def test_known_results_of_other_systems() -> None:
     """Up to 10 at 5, then at 3: 20 units are 80 graduated and 60 by volume; 25 in packages of 10 at 50 are 150."""
     two = tiers((10, "5", 0), (None, "3", 0))

@@ -95,6 +95,19 @@ def test_each_tenant_has_its_own_pool() -> None:
     assert overage(month) == {"a": (Decimal(100), 500)}
 
 
+def test_each_kind_has_its_own_pool() -> None:
+    """1,100 of egress are 100 beyond 1,000 at 5 c, whatever is left of 500 disks, of which 510 are 10 beyond at 7 c."""
+    month = Inputs(
+        [subscription("a"), subscription("b")],
+        rates=[
+            rate("egress_gb", "500", "5", unit="GB", pooled=True),
+            rate("disk_gb", "250", "7", unit="GB", pooled=True),
+        ],
+        usage=[use("a", "1100", "egress_gb"), use("b", "510", "disk_gb")],
+    )
+    assert overage(month) == {"a": (Decimal(100), 500), "b": (Decimal(10), 70)}
+
+
 def test_a_part_month_brings_a_part_of_its_allowance() -> None:
     """15 of 30 days bring 500: 1,600 are 100 beyond 1,500."""
     days: dict[str, Any] = {"daily": True, "first_day": 16}
