@@ -27,11 +27,11 @@ dev: $(DEVELOPED)
 # All tests but those of the targets below. A file's tests share a process, and what its fixtures have made. Three
 # processes: on two cores one of them often waits for PostgreSQL.
 test: $(DEVELOPED)
-	@$(BIN)/pytest -n 3 --dist loadfile -m "not long"
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
 # Those that take long by their nature: servers are killed and restarted, whole programs run, months are repeated.
 test-long: $(DEVELOPED) $(FOCUS_1_0)/.installed
-	@$(BIN)/pytest -n 3 --dist loadfile -m long
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m long
 
 # The rules of the money alone, while you change them.
 test-fast: $(DEVELOPED)

@@ -143,6 +143,7 @@ def delivered(world: World) -> list[tuple[object, ...]]:
     )
 
 
+@pytest.mark.long
 def test_a_tenants_own_download_delivers_its_invoice_only_if_so_configured(delivering: World, serve: Serve) -> None:
     path, other = of(delivering, "tenant_id = 'pilot'"), of(delivering, "tenant_id = 'wattle-press'")
     assert serve(delivering.url).get(path, headers=tenant("pilot")).status_code == 200

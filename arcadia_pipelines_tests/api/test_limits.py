@@ -116,6 +116,7 @@ def test_a_head_without_end_is_refused_before_it_fills_the_memory(serve: Serve, 
         assert json.loads(problem)["type"] == "urn:arcadia:problem:head-too-large"
 
 
+@pytest.mark.long
 def test_who_does_not_read_what_it_asked_for_is_cut_off(
     serve: Serve, billed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,6 +234,7 @@ def test_databases_of_one_cluster_migrate_at_once(server_url: str) -> None:
         assert migrate_at_once([made.enter_context(copy_of(server_url, EMPTY)) for _ in range(4)]) == []
 
 
+@pytest.mark.long
 def test_an_owner_who_may_not_make_roles_migrates_and_is_admitted_later(server_url: str) -> None:
     """A database of an ordinary user's: the tables are made; the API is let in once a superuser granted the role."""
     user, base = f"plain_{uuid.uuid4().hex}", server_url.rpartition("@")[2].rpartition("/")[0]

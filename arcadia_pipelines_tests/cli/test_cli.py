@@ -744,6 +744,7 @@ def test_the_installed_script_says_its_version(process: Call) -> None:
 ADA = ("--operator", "ada", "--reason", "wrong tenant")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("pilots_april")
 def test_an_invoice_is_voided_on_the_command_line_once_the_dry_run_says_what_it_would_do(
     world: World, arcadia: Call

@@ -65,6 +65,7 @@ def test_a_bill_is_imported_and_set_beside_the_revenue(pilot: World, arcadia: Ca
     assert "unallocated │ 0.00 │ 2.00 │ -2.00" in shown
 
 
+@pytest.mark.long
 def test_an_imported_bill_is_in_dagsters_catalogue_and_where_that_fails_it_is_imported_and_a_warning_says_so(
     pilot: World, arcadia: Call, bill: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_bad_calls_get_one_line_and_change_nothing(pilot: World, arcadia: Call, 
     assert contents(pilot.url) == before
 
 
+@pytest.mark.long
 def test_a_bill_is_one_months_only(pilot: World, arcadia: Call, tmp_path: Path) -> None:
     """April's, without dates, is not May's too, whatever its order and its total; with May's dates it is."""
     file = tmp_path / "undated.csv"

@@ -145,6 +145,7 @@ def test_without_its_client_one_line_says_what_to_install(provider: Provider, mo
     assert provider.asked == []
 
 
+@pytest.mark.long
 def test_a_moment_of_too_many_requests_is_waited_out(provider: Provider) -> None:
     """429 with Retry-After, then the answer."""
     started = time.monotonic()
@@ -362,6 +363,7 @@ def test_a_month_that_the_provider_does_not_list_runs_on_the_bill_that_was_impor
     assert str(metadata["this_run"].value).startswith("nothing fetched: DigitalOcean has no invoice of 2026-04 yet")
 
 
+@pytest.mark.long
 def test_a_bill_that_cannot_be_fetched_leaves_the_one_that_stands(provider: Provider, world: World) -> None:
     """The run fails and says why; nothing is half-written."""
     assert world.month_costs("2026-04").success

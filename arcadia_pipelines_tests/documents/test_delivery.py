@@ -145,6 +145,7 @@ def test_without_a_supplier_there_is_no_document_and_the_invoice_gets_it_when_it
     assert pilots_april.disproved() == []
 
 
+@pytest.mark.long
 def test_a_delivered_invoice_is_never_revised_and_the_next_one_carries_the_difference(delivering: World) -> None:
     assert deliver(delivering)
     delivering.use("web", "droplet_hours", 100, "2026-04-20")
@@ -330,6 +331,7 @@ def test_an_operator_delivers_invoices_and_gets_their_pdfs_and_the_audit_makes_t
     assert delivering.disproved() == []
 
 
+@pytest.mark.long
 def test_a_document_that_would_be_another_now_is_found_and_served_all_the_same(
     delivering: World, arcadia: Call, tmp_path: Path
 ) -> None:

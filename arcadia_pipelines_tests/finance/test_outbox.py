@@ -328,6 +328,7 @@ def test_a_tenants_second_month_waits_for_its_first(april: World, finance: Recei
     assert drain(engine, month=BillingMonth.parse("2026-05")) == {"confirmed": 1}
 
 
+@pytest.mark.long
 def test_a_withdrawn_invoice_is_told_again_once_it_is_revised(april: World, finance: Receiver, engine: Engine) -> None:
     drain(engine)
     finance.invoices.clear()  # taken back there

@@ -377,6 +377,7 @@ def test_gst_that_is_taken_off_while_a_month_is_published_and_put_back_is_on_the
     assert billed.invoices("2026-04")[TENANTS[3]] == ("issued", 2, 6957, 696, 7653)
 
 
+@pytest.mark.long
 def test_a_subscription_that_moves_while_a_month_is_quoted_is_billed_to_one_of_the_two(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +426,7 @@ def test_a_month_of_before_is_known_after_its_first_rerun(billed: World, monkeyp
     assert [quoted(billed, monkeypatch) for _ in range(2)] == [(set(TENANTS), BILLED), (set(), set())]
 
 
+@pytest.mark.long
 def test_a_tenant_that_has_left_gets_its_correction_when_the_newest_month_is_run_again(world: World) -> None:
     """March is paid and gets 100 hours more, 1.00; April, where it has nothing, is run again: 1.00 and GST 0.10."""
     world.plan("studio", 5000, {"droplet_hours": (100, 1)})

@@ -525,6 +525,7 @@ def test_the_largest_month_that_fits_is_billed_to_the_cent(world: World) -> None
     }
 
 
+@pytest.mark.long
 def test_tenants_that_only_together_pass_64_bits_stop_nobody_elses_invoice(world: World) -> None:
     """2 x 7.2e18 c is past 2**63: the pilot is invoiced, and the month's sum, if it is shown, is no other number."""
     world.pilot()
@@ -656,6 +657,7 @@ def test_usage_of_which_not_even_the_month_in_which_it_came_is_known_is_named_by
 # What nobody can be billed for.
 
 
+@pytest.mark.long
 def test_usage_without_a_rate_or_a_subscription_is_kept_with_the_reason(world: World) -> None:
     """The check warns, largest first, and says what to do; the tenants are invoiced for the rest."""
     world.pilot()
@@ -696,6 +698,7 @@ def test_usage_without_a_rate_or_a_subscription_is_kept_with_the_reason(world: W
     assert world.invoices("2026-04") == {"pilot": ("issued", 1, 11422, 1142, 12564)}
 
 
+@pytest.mark.long
 def test_more_than_twenty_offenders_are_counted_and_the_largest_twenty_shown(world: World) -> None:
     """25 deployments that nobody pays for."""
     for stray in range(1, 26):

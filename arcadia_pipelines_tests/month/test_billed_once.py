@@ -233,6 +233,7 @@ def test_a_deployment_may_go_to_another_tenant_within_a_month(invoiced: World) -
     assert invoiced.disproved() == []
 
 
+@pytest.mark.long
 def test_a_subscription_that_was_ended_where_it_was_is_credited_and_may_go_on_elsewhere(invoiced: World) -> None:
     """Acme has paid for api, which was zulu's from the start: ended at acme, it is credited, and zulu pays."""
     invoiced.done("mark_invoice_paid", invoices=[JANUARY])
@@ -295,6 +296,7 @@ def test_a_tenant_that_takes_over_a_deployment_keeps_the_invoice_that_it_has(inv
     assert invoiced.disproved() == []
 
 
+@pytest.mark.long
 def test_a_draft_is_not_issued_beside_another_tenants_invoice_of_the_same_subscription(invoiced: World) -> None:
     """Acme's January is void, and zulu's, 150.00, has web and api; both go back to acme, whose draft cannot be issued.
 

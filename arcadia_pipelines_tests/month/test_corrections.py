@@ -95,6 +95,7 @@ def test_a_correction_that_two_months_could_carry_is_on_the_newest_and_stays_the
     assert paid.disproved() == []
 
 
+@pytest.mark.long
 def test_a_correction_whose_cause_goes_away_is_taken_off_the_invoice_that_carries_it(paid: World) -> None:
     """May is still open: it is revised to 57.50, and the correction is gone."""
     paid.publish("2026-05")

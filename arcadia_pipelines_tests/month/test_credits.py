@@ -336,6 +336,7 @@ def test_a_paid_invoice_keeps_what_it_took_whatever_comes(acme: World) -> None:
     assert acme.disproved() == []
 
 
+@pytest.mark.long
 def test_a_void_invoice_gives_its_line_to_the_next_one(acme: World) -> None:
     enter(acme, JANUARY, 1000)
     publish(acme, JANUARY)

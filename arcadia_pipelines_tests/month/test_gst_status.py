@@ -210,6 +210,7 @@ def test_a_paid_invoice_whose_tenants_status_changed_is_named_and_does_not_diffe
     assert world.disproved() == []
 
 
+@pytest.mark.long
 def test_a_draft_gets_the_status_of_the_day_on_which_it_is_issued(world: World) -> None:
     """On hold while it is taxed, released when it is free: as it is it cannot be issued, run again it is."""
     tenant(world)

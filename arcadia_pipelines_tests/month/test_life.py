@@ -219,6 +219,7 @@ def test_a_payment_without_a_time_is_dated_now(billed: World) -> None:
     assert billed.query("select paid_at <= now() from billing.tenant_invoices") == [(True,)]
 
 
+@pytest.mark.long
 def test_an_invoice_that_is_with_finance_is_not_reopened(billed: World) -> None:
     """A draft here, and an invoice there, would be two truths."""
     billed.query("update billing.tenant_invoices set finance_invoice_id = 'F-1'")
@@ -276,6 +277,7 @@ def test_a_month_with_an_invoice_that_an_operator_voided_is_content(billed: Worl
     }
 
 
+@pytest.mark.long
 def test_an_invoice_that_the_month_end_voided_is_named_once_there_is_something_to_bill_again(billed: World) -> None:
     """Nobody decided that: an operator reopens it, or voids what is then a draft, and the month is content."""
     billed.tenant("acme")
@@ -540,6 +542,7 @@ def test_what_was_accepted_does_not_cover_what_vanishes_afterwards(billed: World
     billed.stopped("2026-04")
 
 
+@pytest.mark.long
 def test_what_was_accepted_covers_nothing_of_usage_that_is_frozen_anew(world: World) -> None:
     """Of ten records five are lost, and accepted; five come late; then the other five are gone: refused again."""
     world.pilot()

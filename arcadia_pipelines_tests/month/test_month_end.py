@@ -351,6 +351,7 @@ FOREIGN = (
 )
 
 
+@pytest.mark.long
 def test_numbers_of_other_systems_are_left_alone_and_never_given_again(world: World) -> None:
     """Whatever their form; and 00002 is taken by one of May, 00004 and 00005 by two of April, so these are passed over.
 

@@ -258,6 +258,7 @@ def told(sensor: dg.SensorDefinition, world: World, instance: dg.DagsterInstance
     return str(answer.skip_message)
 
 
+@pytest.mark.long
 def test_closed_months_that_are_not_invoiced_are_told_every_day(
     world: World, webhook: _Received, instance: dg.DagsterInstance
 ) -> None:

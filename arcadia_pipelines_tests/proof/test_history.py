@@ -94,6 +94,7 @@ def test_people_see_a_replaced_revision_with_its_hash_and_why_it_was_replaced(wo
     assert second[-1] == "This revision stands."
 
 
+@pytest.mark.long
 def test_a_draft_that_was_replaced_is_a_revision_too(world: World, arcadia: Call) -> None:
     """`redrafted` keeps what it replaced as `reissued` does."""
     world.pilot()
@@ -242,6 +243,7 @@ def test_what_the_lines_do_not_show_is_told(world: World, arcadia: Call) -> None
     assert [(change["change"], change["cause"]) for change in compared["changes"]] == [("removed", "tax")]
 
 
+@pytest.mark.long
 def test_another_plan_is_a_subscription(world: World, arcadia: Call) -> None:
     """From studio to large, which includes 3,000 h: 90.00 for 50.00, no overage, GST on 97.50 is 9.75."""
     world.pilot()

@@ -189,6 +189,7 @@ def test_a_locked_invoice_keeps_a_line_that_is_not_its_own(books: World) -> None
     assert books.query(SEEN) == seen
 
 
+@pytest.mark.long
 def test_lost_frozen_usage_is_put_back_from_the_records_that_make_the_same_quotes(books: World) -> None:
     """A run does not count anew what was frozen: of usage that has vanished since, nobody would hear."""
     usage = "select * from billing.metered_usage order by 1, 2, 3"
@@ -210,6 +211,7 @@ def test_lost_frozen_usage_is_put_back_from_the_records_that_make_the_same_quote
     assert [row for row in books.query(usage) if str(row[0]) == "2026-04-01"] == []
 
 
+@pytest.mark.long
 def test_lost_quote_lines_come_back_when_the_month_is_run_again(books: World) -> None:
     """They are worked out from the frozen usage, and no invoice is another."""
     quotes = "select * from billing.deployment_quote_lines order by 1, 2, 5"

@@ -131,6 +131,7 @@ def test_without_a_file_there_is_nothing_to_be_up_to_date_with(empty_url: str, t
     assert World(empty_url).query("select to_regnamespace('billing')") == [(None,)]
 
 
+@pytest.mark.long
 def test_an_edited_file_is_refused_and_nothing_is_applied(empty_url: str, tmp_path: Path) -> None:
     """A comment is enough: what was applied is not what is there. The new file beside it waits."""
     engine = database.engine(empty_url)
