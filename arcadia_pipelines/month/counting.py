@@ -1,6 +1,7 @@
 """A month's usage, counted where it lies: in cloud.usage_records, or by the source that ARCADIA_USAGE_URL names."""
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy.engine import Connection
 
@@ -8,7 +9,7 @@ from arcadia_pipelines.again import newer, scope
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import counts, usage, usage_records
 from arcadia_pipelines.storage.usage_records import Counted
-from arcadia_pipelines.usage.sources import Pin, Source
+from arcadia_pipelines.usage.sources import Pin, Source, with_copies
 
 
 def count(
@@ -17,8 +18,7 @@ def count(
     """Count the month's usage as it is now, and say what was counted (None: the table). Raises UsageSourceError."""
     if source is None:
         return usage_records.count(connection, month), None
-    found = source.count(month, counts.spans(connection, month), cutoff)
-    return counts.take(connection, month, found.rows), found.pin
+    return _take(connection, month, source, cutoff)
 
 
 def add(connection: Connection, month: BillingMonth, source: Source) -> newer.Added | None:
@@ -51,5 +51,19 @@ def count_received(connection: Connection, month: BillingMonth, source: Source |
     pin = counts.pin(connection, month)
     if source is None or pin is None:
         return usage_records.count_received(connection, month, cutoff)
-    found = source.count(month, counts.spans(connection, month), cutoff, pin)
-    return counts.take(connection, month, found.rows)
+    counted, _ = _take(connection, month, source, cutoff, pin)
+    return counted
+
+
+def _take(
+    connection: Connection, month: BillingMonth, source: Source, cutoff: dt.datetime, pin: Pin | None = None
+) -> tuple[Counted, Pin]:
+    """Have the source count; it looks for copies of records while PostgreSQL takes what was counted."""
+    spans = counts.spans(connection, month)
+    found = source.count(month, spans, cutoff, pin)
+    with ThreadPoolExecutor(1, "usage") as beside:
+        looking = beside.submit(source.copies, month, spans, cutoff, found.pin)
+        counted = counts.take(connection, month, found.rows)
+    if (copies := looking.result()) is not None:
+        counted = counts.take(connection, month, with_copies(found.rows, copies))
+    return counted, found.pin

@@ -3,6 +3,7 @@
 It is counted by another expression than it was frozen by: sums of whole units and of millionths.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -25,8 +26,11 @@ def find(connection: Connection, month: BillingMonth, pin: sources.Pin, most: in
     if source is None or source.name != pin["source"] or cutoff is None:
         named = source.name if source else "cloud.usage_records"
         return 1, [{"usage_source": pin["source"], "problem": f"ARCADIA_USAGE_URL names {named}: nothing was counted"}]
-    again, changed = source.count_again(month, cutoff, pin)
-    differing = _differing(again, counts.frozen(connection, month))
+    with ThreadPoolExecutor(1, "usage") as beside:
+        counting = beside.submit(source.count_again, month, cutoff, pin)
+        frozen = counts.frozen(connection, month)
+    again, changed = counting.result()
+    differing = _differing(again, frozen)
     offenders = differing.slice(0, most).to_pylist()
     return len(differing), [{**row, **({"usage_source": changed} if changed else {})} for row in offenders]
 

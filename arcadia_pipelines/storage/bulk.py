@@ -40,6 +40,11 @@ _HEX_VALUES[np.frombuffer(b"0123456789abcdefABCDEF", np.uint8)] = [*range(16), *
 
 def read(connection: Connection, query: str, schema: pa.Schema, parameters: Mapping[str, object]) -> pd.DataFrame:
     """The query's rows as the schema's columns, which it must select by those names."""
+    return to_pandas(read_table(connection, query, schema, parameters))
+
+
+def read_table(connection: Connection, query: str, schema: pa.Schema, parameters: Mapping[str, object]) -> pa.Table:
+    """The same as Arrow's table."""
     names = ", ".join(schema.names)
     statement = f"copy (select {names} from ({query}) as q) to stdout with (format csv, header)"
     with driver(connection).cursor() as cursor, cursor.copy(statement, parameters) as rows:
@@ -52,7 +57,7 @@ def read(connection: Connection, query: str, schema: pa.Schema, parameters: Mapp
         true_values=["t"],
         false_values=["f"],
     )
-    return to_pandas(pa.csv.read_csv(io.BytesIO(text), parse_options=_PARSE, convert_options=convert))
+    return pa.csv.read_csv(io.BytesIO(text), parse_options=_PARSE, convert_options=convert)
 
 
 Types = Mapping[str, str]

@@ -123,9 +123,7 @@ def spans(connection: Connection, month: BillingMonth) -> pa.Table:
 
     Columns subscription_id, of_deployment (text), started_at, ended_at (microseconds, UTC).
     """
-    found = pa.Table.from_pandas(
-        bulk.read(connection, _PART_SPANS, _SPANS, bounds(month)), _SPANS, preserve_index=False
-    )
+    found = bulk.read_table(connection, _PART_SPANS, _SPANS, bounds(month))
     instant = pa.timestamp("us", "UTC")
     return found.cast(pa.schema([*list(_SPANS)[:2], ("started_at", instant), ("ended_at", instant)]))
 
@@ -178,8 +176,7 @@ def totals(connection: Connection, month: BillingMonth) -> tuple[int, Decimal]:
 
 def frozen(connection: Connection, month: BillingMonth) -> pa.Table:
     """The month's frozen usage, as FROZEN."""
-    found = bulk.read(connection, _FROZEN, FROZEN, {"month": month.start})
-    return pa.Table.from_pandas(found, FROZEN, preserve_index=False)
+    return bulk.read_table(connection, _FROZEN, FROZEN, {"month": month.start})
 
 
 def pin(connection: Connection, month: BillingMonth) -> dict[str, Any] | None:

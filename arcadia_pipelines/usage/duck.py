@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import duckdb
 
 DIALECT = "duckdb"
-_MEMORY = "1500MB"
+_MEMORY = "700MB"
 """What DuckDB may keep in memory; the rest goes to a folder that is removed afterwards."""
 
 

@@ -82,10 +82,10 @@ class Asked:
     def second_count(self) -> str:
         """One row per deployment and kind: how many, the sum of whole units, and of the millionths beyond them."""
         records = self._of_month()
-        units = records.quantity.floor().cast("int64")
-        beyond = records.quantity - units.cast("decimal(18, 0)")  # less than 1: a million times that is a whole number
+        units = records.quantity.floor()
+        beyond = (records.quantity - units).cast("decimal(7, 6)")  # less than 1: a million times that is a whole number
         return self._sql(
-            records.mutate(units=units, millionths=(beyond * ibis.literal(1_000_000)).cast("int64"))
+            records.mutate(units=units.cast("int64"), millionths=(beyond * ibis.literal(1_000_000)).cast("int64"))
             .group_by("deployment_id", "resource_kind")
             .aggregate(records=ibis._.count(), units=ibis._.units.sum(), millionths=ibis._.millionths.sum())
         )

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import load_catalog
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import DataScan, IncrementalAppendScan, Table
 from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 from pyiceberg.utils.config import Config
@@ -68,7 +70,7 @@ class IcebergTable:
             scan = self._table.incremental_append_scan(
                 from_snapshot_id_exclusive=self._since, to_snapshot_id_inclusive=self.pin["snapshot"]
             )
-        return scan.filter(_around(month)).select(*columns).to_arrow_batch_reader()
+        return _one_file_after_the_other(scan.filter(_around(month)).select(*columns))
 
     def has_changed(self) -> str | None:
         """Whether the snapshot has expired; while it is there, it does not change."""
@@ -84,6 +86,15 @@ class IcebergTable:
                 return replace(self, _since=pin["snapshot"]) if appended else None
             between.append(snapshot)
         return None
+
+
+def _one_file_after_the_other(scan: DataScan | IncrementalAppendScan) -> pa.RecordBatchReader:
+    """What the scan selects. PyIceberg's own reader reads all files at once, and keeps those that have to wait."""
+    columns = scan.projection()
+    files = ArrowScan(scan.table_metadata, scan.io, columns, scan.row_filter)
+    schema = schema_to_pyarrow(columns)
+    batches = chain.from_iterable(files.to_record_batches([file]) for file in scan.plan_files())
+    return pa.RecordBatchReader.from_batches(schema, batches).cast(schema)
 
 
 @contextmanager

@@ -102,20 +102,25 @@ class Source:
         """Count the month's records, up to the cut-off where the source cannot say what else it counted.
 
         With a pin, what that one says. `spans` are as SPANS: where a deployment's months are of several subscriptions.
+        Which records are copies is another question, as long: copies().
         """
         with self.opened(pin) as engine:
             _refuse(self.name, misfits(engine.types()))
             asked = _asked(engine, month, cutoff)
             _refuse_timeless(self.name, engine, asked)
-            if len(spans):  # not every engine takes a table without rows
-                engine.give(_expressions().SPANS, spans.cast(SPANS))
-            rows = engine.run(asked.counted(with_spans=len(spans) > 0), month)
-            twice = None
-            if copies := _copies(self.name, engine, asked):
-                engine.give(_expressions().IDS, pa.table({"wanted_id": pa.array(copies, pa.string())}))
-                twice = engine.run(asked.counted(len(spans) > 0, _expressions().IDS), month)
+            rows = _counted(engine, asked, spans)
             _refuse_changes(self.name, engine, month)
-            return Counts(_as_counts(self.name, month, rows, twice), engine.pin)
+            return Counts(_as_counts(self.name, month, rows), engine.pin)
+
+    def copies(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin) -> pa.Table | None:
+        """Of what count() counted, the records whose record_id stands there more than once, as COUNTS; None if none."""
+        with self.opened(pin) as engine:
+            asked, copies = _asked(engine, month, cutoff), None
+            if ids := _copied_ids(self.name, engine, asked):
+                engine.give(_expressions().IDS, pa.table({"wanted_id": pa.array(ids, pa.string())}))
+                copies = _as_counts(self.name, month, _counted(engine, asked, spans, _expressions().IDS))
+            _refuse_changes(self.name, engine, month)
+            return copies
 
     def count_added(self, month: BillingMonth, spans: pa.Table, pin: Pin, wholly: Sequence[str]) -> Added | None:
         """Count the month's records that were added since the pin, and all records of some deployments.
@@ -130,9 +135,7 @@ class Source:
             _refuse(self.name, misfits(added.types()))
             asked = _expressions().Asked(engine.dialect, month, None)
             _refuse_timeless(self.name, added, asked)
-            if len(spans):
-                engine.give(_expressions().SPANS, spans.cast(SPANS))
-            rows = added.run(asked.counted(with_spans=len(spans) > 0), month)
+            rows = _counted(added, asked, spans)
             if pc.sum(rows["known"]).as_py() != pc.sum(rows["record_count"]).as_py():
                 return None
             if _has_copies(engine, added, asked):
@@ -140,12 +143,12 @@ class Source:
             whole = rows.slice(0, 0)
             if wholly:
                 engine.give(_expressions().DEPLOYMENTS, pa.table({"wanted_deployment": pa.array(wholly, pa.string())}))
-                whole = engine.run(asked.counted(len(spans) > 0, _expressions().DEPLOYMENTS), month)
+                whole = _counted(engine, asked, spans, _expressions().DEPLOYMENTS)
             [totals] = engine.run(asked.totals(), month).to_pylist()
             _refuse_changes(self.name, engine, month)
             return Added(
-                _as_counts(self.name, month, rows, None),
-                _as_counts(self.name, month, whole, None),
+                _as_counts(self.name, month, rows),
+                _as_counts(self.name, month, whole),
                 totals["records"],
                 totals["quantity"],
                 engine.pin,
@@ -170,8 +173,10 @@ class Source:
             return engine.run(asked.records_of(deployments), month).cast(RECORDS)
 
     def check(self, month: BillingMonth, spans: pa.Table) -> Trial:
-        """Count the month as count() does, up to now, and sum up what it found."""
-        rows = self.count(month, spans, dt.datetime.now(dt.UTC)).rows
+        """Count the month as count() does, up to now, and its copies, and sum up what was found."""
+        now = dt.datetime.now(dt.UTC)
+        found = self.count(month, spans, now)
+        rows = with_copies(found.rows, self.copies(month, spans, now, found.pin))
         sums = {name: pc.sum(rows[f"{name}_records"]).as_py() or 0 for name in ("unusable", "duplicate")}
         records = pc.sum(rows["record_count"]).as_py() or 0
         return Trial(records, len(rows), sums["unusable"], sums["duplicate"])
@@ -192,6 +197,16 @@ class Source:
         except Exception as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageSourceError(f"{self.name} could not be read: {said}. Nothing was frozen") from error
+
+
+def with_copies(rows: pa.Table, copies: pa.Table | None) -> pa.Table:
+    """What was counted, as COUNTS, with how many records of each row are among those that have copies."""
+    if copies is None:
+        return rows
+    keys = [name for name in COUNTS.names if name.endswith("_id") or name == "resource_kind"]
+    of = {tuple(row[key] for key in keys): row["record_count"] for row in copies.to_pylist()}
+    duplicates = [of.get(key, 0) for key in zip(*(rows[key].to_pylist() for key in keys), strict=True)]
+    return rows.drop(["duplicate_records"]).append_column("duplicate_records", pa.array(duplicates, pa.int64()))
 
 
 def source(url: str) -> Source:
@@ -235,6 +250,12 @@ def _second(engine: Engine, month: BillingMonth, asked: Any) -> pa.Table:
     return engine.run(asked.second_count(), month).select(SECOND_COUNT.names).cast(SECOND_COUNT)
 
 
+def _counted(engine: Engine, asked: Any, spans: pa.Table, among: str | None = None) -> pa.Table:
+    if len(spans):  # not every engine takes a table without rows
+        engine.give(_expressions().SPANS, spans.cast(SPANS))
+    return engine.run(asked.counted(len(spans) > 0, among), asked.month)
+
+
 def _refuse_timeless(name: str, engine: Engine, asked: Any) -> None:
     [records] = engine.run(asked.timeless(), asked.month)["records"].to_pylist()
     if records:
@@ -260,7 +281,7 @@ def _has_copies(engine: Engine, added: Engine, asked: Any) -> bool:
     return len(engine.run(asked.copies(1, among_ids=True), asked.month)) > 0
 
 
-def _copies(name: str, engine: Engine, asked: Any) -> list[str]:
+def _copied_ids(name: str, engine: Engine, asked: Any) -> list[str]:
     """The record_ids that stand there more than once. Raises UsageSourceError if they are too many, or one is null."""
     month = asked.month
     # As many different hashes as records are as many different ids; if they are fewer, the ids themselves are counted.
@@ -280,8 +301,8 @@ def _copies(name: str, engine: Engine, asked: Any) -> list[str]:
     return found
 
 
-def _as_counts(name: str, month: BillingMonth, rows: pa.Table, twice: pa.Table | None) -> pa.Table:
-    """What the engine counted, as COUNTS; `twice` is the same of records that have copies. Raises UsageSourceError."""
+def _as_counts(name: str, month: BillingMonth, rows: pa.Table) -> pa.Table:
+    """What the engine counted, as COUNTS without duplicates. Raises UsageSourceError."""
     nameless = pc.sum(
         pc.if_else(pc.or_(rows["deployment_id"].is_null(), rows["resource_kind"].is_null()), rows["record_count"], 0)
     ).as_py()
@@ -305,16 +326,7 @@ def _as_counts(name: str, month: BillingMonth, rows: pa.Table, twice: pa.Table |
         )
     return (
         rows.append_column("unusable_records", pc.subtract(rows["record_count"], rows["known"]))
-        .append_column("duplicate_records", _duplicates(rows, twice))
+        .append_column("duplicate_records", pa.repeat(0, len(rows)))
         .select(COUNTS.names)
         .cast(COUNTS)
     )
-
-
-def _duplicates(rows: pa.Table, twice: pa.Table | None) -> pa.Array:
-    """How many records of each row are among those that have copies."""
-    if twice is None:
-        return pa.nulls(len(rows), pa.int64()).fill_null(0)
-    keys = [name for name in COUNTS.names if name.endswith("_id") or name == "resource_kind"]
-    of = {tuple(row[key] for key in keys): row["record_count"] for row in twice.to_pylist()}
-    return pa.array([of.get(key, 0) for key in zip(*(rows[key].to_pylist() for key in keys), strict=True)], pa.int64())

@@ -14,7 +14,7 @@ import pytest
 from arcadia_pipelines.month import steps
 from arcadia_pipelines.proof import controls, usage_controls
 from arcadia_pipelines.storage import counts, database
-from arcadia_pipelines.usage import sources
+from arcadia_pipelines.usage import loaders, sources
 from arcadia_pipelines.usage.contract import RECORDS, SPANS, UsageSourceError
 from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.usage.month import APRIL, hard_april, invoices, rows
@@ -254,3 +254,12 @@ def test_made_up_usage_is_of_the_month_its_deployments_and_kinds(world: World, a
     table = pq.read_table(folder)
     assert pc.count_distinct(table["record_id"]).as_py() == 1000
     assert set(table["deployment_id"].to_pylist()) == {str(uid("web"))}
+
+
+def test_the_ids_of_many_deployments_are_written_once_in_a_row_group(folder: Path) -> None:
+    meters = [(f"{number:08x}-0000-4000-8000-000000000000", "h") for number in range(40_000)]
+    assert loaders.write(loaders.made_up(120_000, APRIL, meters), APRIL, f"parquet:{folder}") == (120_000, 1)
+    file = pq.ParquetFile(folder / "usage-2026-04-00001.parquet").metadata
+    assert file.num_row_groups == 1
+    # 40,000 texts of 36 characters and their lengths are 1.6 MB; as 120,000 texts they would be 4.8 MB.
+    assert file.row_group(0).column(1).total_uncompressed_size < 2_000_000
