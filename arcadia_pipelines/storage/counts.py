@@ -16,11 +16,10 @@ from sqlalchemy.engine import Connection
 
 from arcadia_pipelines.billing.money import COUNT, QUANTITY_SUM, TEXT, to_pandas
 from arcadia_pipelines.billing.month import BillingMonth
-from arcadia_pipelines.storage import bulk
+from arcadia_pipelines.storage import bulk, streams
 from arcadia_pipelines.storage.catalogue import BILLED_SUBSCRIPTIONS, bounds
-from arcadia_pipelines.storage.database import driver
 from arcadia_pipelines.storage.usage import RECOUNTED, Replaced, replace_part
-from arcadia_pipelines.storage.usage_records import LAST_SUBSCRIPTIONS, PART_MONTHS, SPANS, Counted
+from arcadia_pipelines.storage.usage_records import LAST_SUBSCRIPTIONS, PART_MONTHS, SPANS, USABLE, Counted
 
 _MICROSECONDS = "(extract(epoch from {0}) * 1000000)::bigint"
 _PART_SPANS = f"""
@@ -83,11 +82,13 @@ _FROZEN = """
     from billing.metered_usage where period_start = %(month)s group by 1, 2
 """
 
-_RAW = """
-    select id::text, deployment_id::text, resource_kind, quantity, recorded_at, ingested_at from cloud.usage_records
-    where recorded_at >= %(start)s and recorded_at < %(end)s
+# What no file can hold is null there, which means the same: a quantity that cannot be billed, a record that was always
+# here.
+_RAW = f"""
+    select id as record_id, deployment_id, resource_kind, case when {USABLE} then quantity end as quantity, recorded_at,
+           case when isfinite(ingested_at) then ingested_at end as ingested_at
+    from cloud.usage_records where recorded_at >= %(start)s and recorded_at < %(end)s
 """
-_BATCH_ROWS = 50_000
 RECORDS = pa.schema(
     [
         *((name, TEXT) for name in ("record_id", "deployment_id", "resource_kind")),
@@ -100,12 +101,7 @@ RECORDS = pa.schema(
 
 def records(connection: Connection, month: BillingMonth) -> Iterator[pa.RecordBatch]:
     """The month's records in cloud.usage_records, some thousand at a time, as RECORDS."""
-    with driver(connection).cursor(name="usage_records") as cursor:
-        cursor.execute(_RAW, bounds(month))
-        while rows := cursor.fetchmany(_BATCH_ROWS):
-            columns = zip(*rows, strict=True)
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, RECORDS, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=RECORDS)
+    return streams.batches(connection, bounds(month), _RAW, RECORDS)
 
 
 def meters(connection: Connection, month: BillingMonth) -> list[tuple[str, str]]:

@@ -61,12 +61,27 @@ def chunks(
     few = _few(connection, parameters, queries, only)
     if few is not None:
         return iter([few])
-    shared = _Shared(*connection.exec_driver_sql(_SHARED).one())
-    raw = driver(connection)
-    server, name = waits.same_server(raw, "arcadia reader"), waits.readers_of(raw.info.backend_pid)
-    with psycopg.ClientCursor(raw) as cursor:
-        texts = [cursor.mogrify(_select(query, only), {**parameters, "only": only}) for query in queries]
-    return _chunks(server, name, shared, texts, [query.schema for query in queries])
+    shared = _shared(connection)
+    texts = [_bound(connection, _select(query, only), {**parameters, "only": only}) for query in queries]
+    return _chunks(shared, texts, [query.schema for query in queries])
+
+
+def batches(
+    connection: Connection, parameters: Mapping[str, object], query: str, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The query's rows as the schema's columns, which it must select by those names, some thousand at a time.
+
+    In the query's order. It sees, and may do, what those of chunks() do. Raises pyarrow.ArrowInvalid for a value that
+    is not of its column's type.
+    """
+    shared = _shared(connection)
+    columns = ", ".join(f"{name}::text" for name in schema.names)
+    text = _bound(connection, f"select {columns} from ({query}) q", parameters)
+    with _as_psycopg(), _connect(shared.server) as reader:
+        _settle(reader, shared.name)
+        with _rows(reader, shared, text) as rows:
+            for batch in rows:
+                yield _typed(batch, schema)
 
 
 def _few(
@@ -92,12 +107,12 @@ def _few(
 
 
 def _chunks(
-    server: str, name: str, shared: "_Shared", texts: Sequence[str], schemas: Sequence[pa.Schema]
+    shared: "_Shared", texts: Sequence[str], schemas: Sequence[pa.Schema]
 ) -> Iterator[tuple[pd.DataFrame, ...]]:
     with _as_psycopg(), ExitStack() as opened:
-        readers = [opened.enter_context(_connect(server)) for _ in texts]
+        readers = [opened.enter_context(_connect(shared.server)) for _ in texts]
         for reader in readers:
-            _settle(reader, name)
+            _settle(reader, shared.name)
         streams = [
             _Stream(opened.enter_context(_rows(reader, shared, text)), schema)
             for reader, text, schema in zip(readers, texts, schemas, strict=True)
@@ -117,9 +132,24 @@ _SHARED = """
 class _Shared(NamedTuple):
     """What a connection has in common with those that read for it: the settings as SQL spells them."""
 
+    server: str
+    name: str
+    """Of those that read."""
     snapshot: str
     statement_timeout: str
     role: str  # 'none', too
+
+
+def _shared(connection: Connection) -> _Shared:
+    raw = driver(connection)
+    server, name = waits.same_server(raw, "arcadia reader"), waits.readers_of(raw.info.backend_pid)
+    return _Shared(server, name, *connection.exec_driver_sql(_SHARED).one())
+
+
+def _bound(connection: Connection, text: str, parameters: Mapping[str, object]) -> str:
+    """The text with its parameters in it, as ADBC takes none by name."""
+    with psycopg.ClientCursor(driver(connection)) as cursor:
+        return cursor.mogrify(text, parameters)
 
 
 class _Database:
@@ -216,9 +246,14 @@ class _Stream:
         batch = next(self._batches, None)
         if batch is None:
             return False
-        columns = [column.cast(field.type) for column, field in zip(batch.columns, self._schema, strict=True)]
-        self._held = pa.concat_tables([self._held, pa.table(columns, schema=self._schema)])
+        self._held = pa.concat_tables([self._held, pa.Table.from_batches([_typed(batch, self._schema)])])
         return True
+
+
+def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch of texts as the schema's columns."""
+    columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _settle(reader: adbc.Connection, name: str) -> None:

@@ -263,3 +263,15 @@ def test_the_ids_of_many_deployments_are_written_once_in_a_row_group(folder: Pat
     assert file.num_row_groups == 1
     # 40,000 texts of 36 characters and their lengths are 1.6 MB; as 120,000 texts they would be 4.8 MB.
     assert file.row_group(0).column(1).total_uncompressed_size < 2_000_000
+
+
+def test_what_no_file_can_hold_is_null_in_it(world: World, tmp_path: Path) -> None:
+    shop(world)
+    world.query(
+        "insert into cloud.usage_records select gen_random_uuid(), id, 'h', 'NaN', '2026-04-05', 'infinity'"
+        " from cloud.cloud_deployments"
+    )
+    with database.snapshot(world.engine()) as connection:
+        loaders.write(counts.records(connection, APRIL), APRIL, f"parquet:{tmp_path}/usage")
+    [written] = pq.read_table(tmp_path / "usage").to_pylist()
+    assert (written["deployment_id"], written["quantity"], written["ingested_at"]) == (str(uid("web")), None, None)
