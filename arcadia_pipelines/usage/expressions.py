@@ -17,7 +17,9 @@ from arcadia_pipelines.billing.month import BillingMonth
 RECORDS, SPANS = "arcadia_usage_records", "arcadia_usage_spans"
 IDS, DEPLOYMENTS = "arcadia_usage_ids", "arcadia_usage_deployments"
 """The names under which an engine finds the records, the spans (contract.SPANS), and ids to look for."""
-WITH_WIDE_HASHES = ("duckdb", "clickhouse")
+IN_THIS_PROCESS = "duckdb"
+"""The engine to which this process lends its memory."""
+WITH_WIDE_HASHES = (IN_THIS_PROCESS, "clickhouse")
 """The engines whose hash of a text has 64 bits: of a billion texts two share one once in forty times."""
 _RECORDS = ibis.table(
     {
@@ -103,6 +105,15 @@ class Asked:
         return self._sql(
             per_id.aggregate(records=ibis._.records.sum(), named=ibis._.named.sum(), ids=ibis._.one.count())
         )
+
+    def near(self) -> str:
+        """One row: how many records the month and its neighbours have."""
+        return self._sql(self._with_neighbours().aggregate(records=ibis._.count()))
+
+    def hashes(self) -> str:
+        """A hash of each record_id of the month and its neighbours, or null, as `one`."""
+        id_ = ibis._.record_id
+        return self._sql(self._with_neighbours().select(one=ibis.ifelse(id_.isnull(), ibis.null("int64"), id_.hash())))
 
     def ids(self) -> str:
         """The record_ids of the month and its neighbours, as IDS."""

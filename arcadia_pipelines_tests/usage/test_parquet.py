@@ -145,8 +145,12 @@ def test_records_that_come_later_are_added_and_those_that_vanish_stop_the_month(
     assert lines(world)[1] == ("Overage: h", 15, 30)
 
 
-def test_copies_of_a_record_and_one_without_a_quantity_hold_back_their_tenants_only(world: World, folder: Path) -> None:
-    """Also a copy in the month after, which would be billed in both."""
+@pytest.mark.parametrize("most_sorted", [20_000_000, 0])
+def test_copies_of_a_record_and_one_without_a_quantity_hold_back_their_tenants_only(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, most_sorted: int
+) -> None:
+    """Also a copy in the month after, which would be billed in both. Of few records, and as of too many to sort."""
+    monkeypatch.setattr(sources, "_MOST_SORTED", most_sorted)
     shop(world)
     for tenant in "bcd":
         world.tenant(tenant)
