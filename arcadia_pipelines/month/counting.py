@@ -9,6 +9,7 @@ from arcadia_pipelines.again import newer, scope
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import counts, usage, usage_records
 from arcadia_pipelines.storage.usage_records import Counted
+from arcadia_pipelines.usage.contract import UsageSourceError
 from arcadia_pipelines.usage.sources import Pin, Source, with_copies
 
 
@@ -49,8 +50,13 @@ def add(connection: Connection, month: BillingMonth, source: Source) -> newer.Ad
 def count_received(connection: Connection, month: BillingMonth, source: Source | None, cutoff: dt.datetime) -> Counted:
     """Count what the month's frozen usage was counted from, up to the cut-off. Raises UsageSourceError."""
     pin = counts.pin(connection, month)
-    if source is None or pin is None:
+    if pin is None:
         return usage_records.count_received(connection, month, cutoff)
+    if source is None or source.name != pin["source"]:
+        named = source.name if source else "cloud.usage_records"
+        raise UsageSourceError(
+            f"{month} was counted from {pin['source']}, and ARCADIA_USAGE_URL names {named}: let it name the other"
+        )
     counted, _ = _take(connection, month, source, cutoff, pin)
     return counted
 

@@ -50,6 +50,8 @@ def rebuild(connection: Connection, month: BillingMonth, author: Author) -> list
     for source, invoiced in _computed(connection, month, [i for i in provable if i.id not in sources]):
         proven = _take_proven(connection, month, [i for i in provable if i.id not in sources], invoiced)
         sources |= dict.fromkeys(proven, source)
+        if len(sources) == len(provable):
+            break  # before raw usage is counted, which takes long, and may be away
     parts = [_usage_part(connection, month)] if usage.is_lost(connection, month) else []
     proven_ones = [invoice for invoice in lost if invoice.id in sources]
     altered = storage.put_back(connection, month, proven_ones, author)

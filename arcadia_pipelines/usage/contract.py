@@ -5,6 +5,7 @@ scale rounds: so there is one type for each column, and nothing is converted.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -84,13 +85,20 @@ def _is_short(type_: str) -> bool:
 
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
-    """The types of Arrow's columns, in the words of COLUMNS where they are those."""
-    return {field.name: _word_for(field.type) for field in schema}
+    """The types of Arrow's columns, in the words of COLUMNS where they are those.
+
+    Engines do not tell small letters in a column's name from capitals: which of two they would count is not known.
+    """
+    named = Counter(name.lower() for name in schema.names)
+    return {
+        field.name: _word_for(field.type) if named[field.name.lower()] == 1 else "there more than once, in any letters"
+        for field in schema
+    }
 
 
 def _word_for(type_: pa.DataType) -> str:
     plain = type_.value_type if pa.types.is_dictionary(type_) else type_
-    if pa.types.is_string(plain) or pa.types.is_large_string(plain):
+    if pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain):
         return TEXT
     if pa.types.is_decimal(plain):
         return f"decimal({plain.precision}, {plain.scale})"

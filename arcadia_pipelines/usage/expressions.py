@@ -82,12 +82,21 @@ class Asked:
         )
 
     def second_count(self) -> str:
-        """One row per deployment and kind: how many, the sum of whole units, and of the millionths beyond them."""
+        """One row per deployment and kind: how many, the sum of whole units, and of the millionths beyond them.
+
+        Both are below 0 if the quantity is: rounded down, the smallest quantity would have 19 digits.
+        """
         records = self._of_month()
-        units = records.quantity.floor()
-        beyond = (records.quantity - units).cast("decimal(7, 6)")  # less than 1: a million times that is a whole number
+        quantity = records.quantity
+        units = (quantity < 0).ifelse(quantity.ceil(), quantity.floor())
+        beyond = (quantity - units).cast("decimal(7, 6)")  # less than 1: a million times that is a whole number
         return self._sql(
-            records.mutate(units=units.cast("int64"), millionths=(beyond * ibis.literal(1_000_000)).cast("int64"))
+            records.select(
+                "deployment_id",
+                "resource_kind",
+                units=units.cast("int64"),
+                millionths=(beyond * ibis.literal(1_000_000)).cast("int64"),
+            )
             .group_by("deployment_id", "resource_kind")
             .aggregate(records=ibis._.count(), units=ibis._.units.sum(), millionths=ibis._.millionths.sum())
         )
@@ -139,9 +148,13 @@ class Asked:
         return self._sql(_RECORDS.filter(_RECORDS.recorded_at.isnull()).aggregate(records=ibis._.count()))
 
     def records_of(self, deployments: Sequence[str]) -> str:
-        """The month's records of these deployments, as contract.RECORDS."""
+        """The month's records of these deployments: the columns of contract.RECORDS, in another order.
+
+        In their own order they would be written as `*`, which also is what a source has beside them.
+        """
         records = self._of_month()
-        return self._sql(records.filter(records.deployment_id.isin(list(deployments))).select(*_RECORDS.columns))
+        of_them = records.filter(records.deployment_id.isin(list(deployments)))
+        return self._sql(of_them.select(*reversed(_RECORDS.columns)))
 
     def _of_month(self) -> ir.Table:
         return self._between(self.month.start, self.month.end, self.cutoff)

@@ -1,5 +1,6 @@
 """Usage written to Parquet files: the records of the table, or made-up ones of any number."""
 
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
@@ -39,20 +40,21 @@ def write(batches: Iterable[pa.RecordBatch], month: BillingMonth, to: str) -> tu
         raise NotLoaded(f"{to!r} names no folder: write it like parquet:/data/usage")
     files, root = url_to_fs(to.removeprefix("parquet:"))
     files.makedirs(root, exist_ok=True)
-    if there := files.glob(f"{root}/usage-{month}-*.parquet"):
+    mine = f"usage-{month}-"
+    if there := files.glob(f"{glob.escape(root)}/{mine}*.parquet"):
         raise NotLoaded(f"{to} has {len(there)} files of {month} already: remove them, or name another folder")
     rows = number = 0
     for groups in _files(_row_groups(batches)):
         number += 1
-        name = f"{root}/usage-{month}-{number:05}.parquet"
+        name = f"{mine}{number:05}.parquet"
         with (
-            files.open(name.replace("/usage-", "/.usage-"), "wb") as out,
+            files.open(f"{root}/.{name}", "wb") as out,
             pq.ParquetWriter(out, RECORDS, **_WRITTEN) as writer,
         ):
             for group in groups:
                 writer.write_table(group, row_group_size=group.num_rows)
                 rows += group.num_rows
-        files.mv(name.replace("/usage-", "/.usage-"), name)
+        files.mv(f"{root}/.{name}", f"{root}/{name}")
     return rows, number
 
 

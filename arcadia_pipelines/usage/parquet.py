@@ -3,6 +3,8 @@
 What was counted is the list of files, each with its size and the store's ETag, or the time of its last change.
 """
 
+import glob
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -86,9 +88,9 @@ class ParquetFiles:
         return replace(self, pin={**self.pin, "files": added})
 
     def _path(self, name: str) -> str:
-        return (
-            f"{self._root}/{name}" if _is_local(self._files) else self._files.unstrip_protocol(f"{self._root}/{name}")
-        )
+        """The file's path for DuckDB, which would take an asterisk or a bracket in it for a pattern."""
+        path = f"{self._root}/{name}"
+        return glob.escape(path if _is_local(self._files) else self._files.unstrip_protocol(path))
 
     def _schema(self, name: str) -> pa.Schema:
         try:
@@ -117,12 +119,22 @@ def _opened(url: str, address: str, pin: Pin | None) -> Iterator[ParquetFiles]:
 
 
 def _listed(files: fsspec.AbstractFileSystem, root: str) -> list[Pin]:
-    """The Parquet files below the folder, by name; not what others hide, or are still writing."""
+    """The Parquet files below the folder, by name; not what others hide, or are still writing.
+
+    Raises UsageSourceError for a link to a folder: whose files it has, perhaps also by another name, is not looked at.
+    """
     files.invalidate_cache()
     found = []
     for path, info in files.find(root, detail=True).items():
         name = path.removeprefix(root).lstrip("/")
-        if name.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in name.split("/")):
+        if any(part.startswith(("_", ".")) for part in name.split("/")):
+            continue
+        is_link = bool(info.get("islink"))
+        if is_link and files.isdir(path):
+            raise UsageSourceError(f"{name} of {root} is a link to a folder: put the folder itself there")
+        if name.endswith(".parquet"):
+            if is_link:  # which stays as it is when its file changes
+                info = files.info(os.path.realpath(path))
             tag = next((str(info[key]) for key in _TAGS if info.get(key)), "")
             found.append({"name": name, "size": info["size"], "etag": tag.strip('"')})
     return sorted(found, key=lambda file: str(file["name"]))

@@ -173,7 +173,7 @@ class Source:
         """The records of some deployments in the month, as RECORDS."""
         with self.opened(None) as engine:
             asked = _expressions().Asked(engine.dialect, month, None)
-            return engine.run(asked.records_of(deployments), month).cast(RECORDS)
+            return engine.run(asked.records_of(deployments), month).select(RECORDS.names).cast(RECORDS)
 
     def check(self, month: BillingMonth, spans: pa.Table) -> Trial:
         """Count the month as count() does, up to now, and its copies, and sum up what was found."""
@@ -325,6 +325,10 @@ def _as_counts(name: str, month: BillingMonth, rows: pa.Table) -> pa.Table:
         raise UsageSourceError(
             f"{name} has records of {month} without a deployment_id or a resource_kind: {nameless}. Nobody could be"
             " billed for them: complete or remove them"
+        )
+    if pc.any(pc.match_substring(rows["resource_kind"].cast(pa.string()), "\0")).as_py():
+        raise UsageSourceError(
+            f"{name} has resource_kinds of {month} with a zero byte in them, which PostgreSQL cannot keep: correct them"
         )
     ids = pc.unique(rows["deployment_id"])
     odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _UUID)))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from arcadia_pipelines.usage import sources
 from arcadia_pipelines_tests.command_line import Call, refused
-from arcadia_pipelines_tests.usage.month import freeze, records_without_spans, rows
+from arcadia_pipelines_tests.usage.month import APRIL, freeze, records_without_spans, rows
 from arcadia_pipelines_tests.usage.servers import lake, sail
 from arcadia_pipelines_tests.world import World
 
@@ -47,6 +48,9 @@ def test_an_iceberg_table_is_counted_at_one_snapshot(
     changed, pin = freeze(world)
     assert (changed, rows(world)) == (False, april)
     assert pin is not None
+    source = sources.configured()
+    assert source is not None
+    assert len(source.records_of(APRIL, whole["deployment_id"].unique().to_pylist())) == len(whole)
     lake(tmp_path / "lake", first.slice(0, 0))  # another snapshot, with nothing in it
     assert freeze(world)[1] != pin
     assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}

@@ -50,6 +50,17 @@ def write(folder: Path, name: str, *records: dict[str, Any]) -> None:
     pq.write_table(pa.Table.from_pylist(list(records), RECORDS), folder / name)
 
 
+NOW = dt.datetime(2026, 5, 2, tzinfo=dt.UTC)
+
+
+def trial() -> tuple[int, int, int, int]:
+    """What the check finds of April: records, meters, those that are unusable, and those that have copies."""
+    source = sources.configured()
+    assert source is not None
+    found = source.check(APRIL, SPANS.empty_table())
+    return found.records, found.meters, found.unusable, found.copies
+
+
 def shop(world: World) -> None:
     """Tenant a with one deployment on a plan of 1.00, and 2 c for each unit."""
     world.plan("small", 100, {"h": (0, 2)})
@@ -128,6 +139,25 @@ def test_files_that_were_only_joined_are_no_difference(world: World, folder: Pat
     assert world.findings("2026-04") == {}
 
 
+def test_lost_lines_are_rebuilt_while_the_source_is_away_and_lost_usage_is_not(
+    world: World, arcadia: Call, folder: Path, in_environment: Callable[..., None]
+) -> None:
+    """The quote lines prove the invoice's; nothing but the source that was counted could prove the usage."""
+    shop(world)
+    write(folder, "a.parquet", record(1, "web", "10", "2026-04-03"))
+    world.publish("2026-04")
+    billed = lines(world)
+    in_environment(ARCADIA_USAGE_URL="parquet:/no/such/folder")
+    world.tamper("delete from billing.tenant_invoice_lines")
+    assert "the quote lines" in arcadia("rebuild", "2026-04").out
+    assert lines(world) == billed
+    world.tamper("delete from billing.metered_usage")
+    said = f"2026-04 was counted from parquet:{folder}, and ARCADIA_USAGE_URL names parquet:/no/such/folder"
+    refused(arcadia("rebuild", "2026-04"), said)
+    in_environment(ARCADIA_USAGE_URL=f"parquet:{folder}")
+    assert arcadia("rebuild", "2026-04").code == 0
+
+
 def test_records_that_come_later_are_added_and_those_that_vanish_stop_the_month(world: World, folder: Path) -> None:
     """10 and later 5 more units at 2 c; then the first file is gone."""
     shop(world)
@@ -180,6 +210,7 @@ _PLAIN = {field.name: field.type for field in RECORDS}
         ({"recorded_at": pa.timestamp("ns", "UTC")}, "recorded_at is timestamp to the nanosecond"),
         ({"deployment_id": pa.binary(16)}, "deployment_id is fixed_size_binary[16], and must be text"),
         ({"ingested_at": None}, "there is no column ingested_at"),
+        ({"Quantity": pa.float64()}, "quantity is there more than once, in any letters, and must be decimal(18, 6)"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_in_words(folder: Path, columns: dict[str, Any], said: str) -> None:
@@ -200,6 +231,7 @@ def test_columns_that_do_not_fit_are_refused_in_words(folder: Path, columns: dic
     ("broken", "said"),
     [
         ({"resource_kind": None}, "without a deployment_id or a resource_kind: 1"),
+        ({"resource_kind": "h\0"}, "with a zero byte in them"),
         ({"deployment_id": str(uid("web")).upper()}, "that are not UUIDs in small letters with hyphens: 1"),
         ({"record_id": None}, "without a record_id"),
         ({"recorded_at": None}, "records without a recorded_at: 1"),
@@ -223,6 +255,58 @@ def test_a_file_that_is_half_written_stops_the_month_in_one_line(world: World, f
     checked = arcadia("usage", "check", "2026-04")
     refused(checked, "b.parquet", "is no whole Parquet file")
     assert "is no whole Parquet file" in world.stopped("2026-04")
+
+
+def test_files_are_told_apart_whatever_their_names(folder: Path) -> None:
+    """An engine would take three of them for patterns, read other files in their place, and one of those twice."""
+    (folder / "_b").mkdir()
+    for number, name in enumerate(("a1", "a[1]", "a*", "_b/a1", "?b")):
+        write(folder, f"{name}.parquet", record(number, "web", "1", "2026-04-03"))
+    assert trial() == (4, 1, 0, 0)
+
+
+def test_a_link_to_a_folder_is_refused_and_a_file_behind_a_link_is_watched(folder: Path, tmp_path: Path) -> None:
+    """Else the folder's usage would be left out in silence; and a link is not written when its file is."""
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", "a.parquet", record(1, "web", "1", "2026-04-03"))
+    (folder / "linked.parquet").symlink_to(tmp_path / "other" / "a.parquet")
+    source = sources.configured()
+    assert source is not None
+    pin = source.count(APRIL, SPANS.empty_table(), NOW).pin
+    assert source.is_as_it_was(pin)
+    write(tmp_path / "other", "a.parquet", record(1, "web", "2", "2026-04-03"))
+    assert not source.is_as_it_was(pin)
+    (folder / "march").symlink_to(tmp_path / "other")
+    with pytest.raises(UsageSourceError, match=f"march of {folder} is a link to a folder"):
+        trial()
+
+
+def test_text_may_be_views_and_columns_beside_the_contracts_are_left_alone(folder: Path) -> None:
+    """Arrow's string_view is what some writers call their text; the other column is a list in one file only."""
+    plain = pa.Table.from_pylist([record(1, "web", "1", "2026-04-03")], RECORDS)
+    views = plain.set_column(2, "resource_kind", pa.array(["h"], pa.string_view()))
+    pq.write_table(views.append_column("tags", pa.array([["a"]])), folder / "a.parquet")
+    write(folder, "b.parquet", record(2, "web", "1", "2026-04-03"))
+    assert trial() == (2, 1, 0, 0)
+    source = sources.configured()
+    assert source is not None
+    records = source.records_of(APRIL, [str(uid("web"))])
+    assert (records.schema, sorted(records["record_id"].to_pylist())) == (RECORDS, ["record 1", "record 2"])
+
+
+def test_quantities_of_eighteen_digits_are_counted_a_second_way(folder: Path) -> None:
+    """Twice 999,999,999,999.999999 is 1,999,999,999,998 units and 1,999,998 millionths."""
+    for number, (kind, quantity) in enumerate((("more", "999999999999.999999"), ("less", "-999999999999.999999"))):
+        twice = [record(10 * number + n, "web", quantity, "2026-04-03", kind) for n in range(2)]
+        write(folder, f"{kind}.parquet", *twice)
+    source = sources.configured()
+    assert source is not None
+    pin = source.count(APRIL, SPANS.empty_table(), NOW).pin
+    again, _ = source.count_again(APRIL, NOW, pin)
+    assert sorted((row["resource_kind"], row["units"], row["millionths"]) for row in again.to_pylist()) == [
+        ("less", -1_999_999_999_998, -1_999_998),
+        ("more", 1_999_999_999_998, 1_999_998),
+    ]
 
 
 def test_an_empty_folder_stops_the_month_as_everybody_would_be_billed_for_no_usage(world: World, folder: Path) -> None:
@@ -258,6 +342,13 @@ def test_made_up_usage_is_of_the_month_its_deployments_and_kinds(world: World, a
     table = pq.read_table(folder)
     assert pc.count_distinct(table["record_id"]).as_py() == 1000
     assert set(table["deployment_id"].to_pylist()) == {str(uid("web"))}
+
+
+def test_files_of_a_month_are_written_once_whatever_the_folders_name(folder: Path) -> None:
+    to, meters = f"parquet:{folder}/usage-[april]", [(str(uid("web")), "h")]
+    assert loaders.write(loaders.made_up(10, APRIL, meters), APRIL, to) == (10, 1)
+    with pytest.raises(loaders.NotLoaded, match="has 1 files of 2026-04 already"):
+        loaders.write(loaders.made_up(10, APRIL, meters), APRIL, to)
 
 
 def test_the_ids_of_many_deployments_are_written_once_in_a_row_group(folder: Path) -> None:
