@@ -68,6 +68,7 @@ class Price:
     effective_from: str
     unit_price_cents: Decimal
     included: Decimal | None = None
+    unit: str = "month"
 
 
 @dataclass(frozen=True)
@@ -193,14 +194,14 @@ def prices(connection: Connection, month: BillingMonth, tenant: str) -> dict[tup
         for code, _, cents, since, own in listed:
             price = Price(f"tenant_{table}" if own else table, code, since.isoformat(), Decimal(cents))
             found.setdefault((kind, code), []).append(price)
-    rates = catalogue.rates(connection, month)
+    rates = catalogue.rates(connection, month).fillna({"unit": "units"})  # a view may show one without
     of_list, own_rates = rates[rates["tenant_id"].isna()], rates[rates["tenant_id"] == tenant]
     for table, of_whom in (("plan_rates", of_list), ("tenant_rates", own_rates)):  # one's own stand for the list's
         rows: list[dict[Any, Any]] = of_whom.to_dict("records")
         for rate in rows:
             key = f"{rate['plan_id']}/{rate['resource_kind']}"
-            price = Price(table, key, rate["effective_from"], rate["unit_price_cents"], rate["included"])
-            found["overage", key] = [price]
+            of = (rate[name] for name in ("effective_from", "unit_price_cents", "included", "unit"))
+            found["overage", key] = [Price(table, key, *of)]
     return found
 
 

@@ -352,6 +352,7 @@ def test_an_explanation_as_json_has_the_lines_and_what_is_behind_them(world: Wor
         "effective_from": "2026-01-01",
         "unit_price_cents": "5000",
         "included": None,
+        "unit": "month",
     }
     assert (plan["usage"], plan["correction"]) == (None, None)
     assert (overage["amount_cents"], overage["qty"], overage["price"]["included"]) == (672, "672.000000", "1488.000000")
@@ -468,6 +469,37 @@ def test_each_of_two_subscriptions_has_its_own_records(world: World, arcadia: Ca
     answer = arcadia("explain", "INV-202604-00001")
     assert objections(answer) == ["the records sum to 1,601 hour now, 1,600 was billed: late usage?"]
     assert "the records sum to 1,500 hour, as billed" in lines_of(answer)
+
+
+def test_records_are_in_the_unit_of_their_rate_whatever_the_line_charges(world: World, arcadia: Call) -> None:
+    """25 calls are 3 packages of 10, 4 builds a flat fee of 2.00, 9 GB a cap of 0.50: nobody uses 9 caps."""
+    world.tenant("pilot")
+    world.plan("studio", 5000, {"calls": (0, 100), "builds": (0, 0), "egress": (0, 10)})
+    world.query("update cloud.plan_rates set unit = case resource_kind when 'egress' then 'GB' else resource_kind end")
+    world.query("update cloud.plan_rates set charge_model = 'package', package_size = 10 where resource_kind = 'calls'")
+    world.query("update cloud.plan_rates set charge_model = 'graduated' where resource_kind = 'builds'")
+    world.query("update cloud.plan_rates set maximum_cents = 50 where resource_kind = 'egress'")
+    world.query(
+        "insert into cloud.plan_rate_tiers values (%s, 'builds', '2026-01-01', null, 0, 200)",
+        uid("studio"),
+    )
+    world.deployment("pilot", "web", "studio")
+    for kind, quantity in (("calls", 25), ("builds", 4), ("egress", 9)):
+        world.use("web", kind, quantity)
+    world.publish("2026-04")
+    told = text(arcadia("explain", "INV-202604-00001"))
+    assert [line for line in told if " x " in line and "month" not in line][:3] == [
+        "1 flat fee x 2.00 = 2.00",
+        "3 package of 10 calls x 1.00 = 3.00",
+        "1 cap x 0.50 = 0.50",
+    ]
+    assert [line for line in told if "as billed" in line] == [
+        "the records sum to 4 builds, as billed",
+        "the records sum to 25 calls, as billed",
+        "the records sum to 9 GB, as billed",
+    ]
+    listed = [line.split()[2:4] for line in told if line.startswith("2026-04-15 12:00:00")]
+    assert listed == [["4", "builds"], ["25", "calls"], ["9", "GB"]]
 
 
 @pytest.mark.usefixtures("pilots_april")

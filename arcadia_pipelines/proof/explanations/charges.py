@@ -134,11 +134,14 @@ def explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Prices
     if subscription is None or usage is None:
         found.object_to("its subscription no longer exists: neither its rate nor its usage can be found")
         return
-    if not _rule(line):  # else its price is in the rate's tiers, or the cap
-        found.price = rate_of(line, subscription, prices)
+    rate, unit = rate_of(line, subscription, prices), line["unit"]
+    if _rule(line):  # its price is in the rate's tiers, or the cap; its unit may be a package, a flat fee or the cap
+        unit = rate.unit if rate else "units"
+    else:
+        found.price = rate
         explain_price(found, invoice, f"plan {subscription.plan}")
-    _list_records(found, usage, f"received by {invoice['usage_cutoff']:%Y-%m-%d %H:%M}")
-    used, unit = meta_quantity(line, "used"), line["unit"]
+    _list_records(found, usage, f"received by {invoice['usage_cutoff']:%Y-%m-%d %H:%M}", unit)
+    used = meta_quantity(line, "used")
     total = f"the records sum to {plain(usage.quantity)} {unit}"
     if usage.quantity == used:
         found.say(f"{total}, as billed")
@@ -152,7 +155,7 @@ def explain_usage(found: Explanation, invoice: Mapping[str, Any], prices: Prices
         found.say(f"{late}: not on this invoice")
 
 
-def _list_records(found: Explanation, usage: Usage, received: str) -> None:
+def _list_records(found: Explanation, usage: Usage, received: str, unit: str) -> None:
     if not usage.records:
         found.say(f"no usage records {received} UTC")
         return
@@ -164,4 +167,4 @@ def _list_records(found: Explanation, usage: Usage, received: str) -> None:
             found.say(f"  ... {usage.records - len(usage.shown):,} more ...")
         recorded_at = dt.datetime.fromisoformat(record["recorded_at"])
         quantity = plain(Decimal(record["quantity"]))
-        found.say(f"  {recorded_at:%Y-%m-%d %H:%M:%S}  {quantity:>12} {found.line['unit']}  {record['id']}")
+        found.say(f"  {recorded_at:%Y-%m-%d %H:%M:%S}  {quantity:>12} {unit}  {record['id']}")
