@@ -18,6 +18,7 @@ from arcadia_pipelines.billing import gst
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import catalogue, counts, price_list
 from arcadia_pipelines.storage.catalogue import bounds
+from arcadia_pipelines.storage.usage import cutoff_of
 from arcadia_pipelines.storage.usage_records import ACTIVE, RECORDS, SPANS, USABLE
 from arcadia_pipelines.usage import sources
 
@@ -150,7 +151,7 @@ def subscriptions(
     if not deployments:
         return []
     month = BillingMonth(invoice["period_start"])
-    given = _records_elsewhere(connection, month, deployments)
+    given = _records_elsewhere(connection, month, deployments, invoice["usage_cutoff"])
     parameters = {
         **bounds(month),
         "given": given,
@@ -171,12 +172,24 @@ def subscriptions(
     ]
 
 
-def _records_elsewhere(connection: Connection, month: BillingMonth, deployments: Collection[uuid.UUID]) -> str | None:
-    """These deployments' records of a month that was counted elsewhere, as JSON; None if it was not."""
+def _records_elsewhere(
+    connection: Connection, month: BillingMonth, deployments: Collection[uuid.UUID], billed_until: dt.datetime
+) -> str | None:
+    """These deployments' records of a month that was counted elsewhere, as JSON; None if it was not.
+
+    Which of them came after the month was frozen the source knows better than their stamps, if it can tell.
+    """
     pin, source = counts.pin(connection, month), sources.configured()
     if pin is None or source is None or source.name != pin["source"]:
         return None
-    records = source.records_of(month, [str(deployment) for deployment in deployments]).to_pylist()
+    ids = [str(deployment) for deployment in deployments]
+    records, counted = source.records_of(month, ids).to_pylist(), source.counted_ids(month, ids, pin)
+    is_of_the_freezing = billed_until == cutoff_of(connection, month)
+    for record in records:
+        if counted is not None and record["record_id"] not in counted:
+            record["ingested_at"] = "infinity"
+        elif counted is not None and is_of_the_freezing:
+            record["ingested_at"] = None
     return json.dumps([{"id": record["record_id"], **record} for record in records], default=str)
 
 

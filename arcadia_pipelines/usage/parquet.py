@@ -5,6 +5,7 @@ What was counted is the list of files, each with its size and the store's ETag, 
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -26,11 +27,15 @@ _TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "u
 
 
 def source(url: str) -> tuple[str, Callable[[Pin | None], AbstractContextManager["ParquetFiles"]]]:
-    """The name and the opener of a URL like parquet:/data/usage or parquet:s3://bucket/usage."""
+    """The name and the opener of a URL like parquet:/data/usage or parquet:s3://bucket/usage.
+
+    The name leaves out a password, which an object store has in variables, and sftp://user:password@host here.
+    """
     address = url.removeprefix("parquet:")
     if not address:
         raise UsageSourceError("ARCADIA_USAGE_URL names no folder: write it like parquet:/data/usage")
-    return url, partial(_opened, url, address)
+    name = re.sub("(?<=://)([^/@:]*):[^/@]*@", r"\1@", url)
+    return name, partial(_opened, name, address)
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,14 @@ class ParquetFiles:
 
 
 @contextmanager
-def _opened(url: str, address: str, pin: Pin | None) -> Iterator[ParquetFiles]:
+def _opened(name: str, address: str, pin: Pin | None) -> Iterator[ParquetFiles]:
     files, root = url_to_fs(address)
     root = root.rstrip("/")
     if not files.isdir(root):
-        raise UsageSourceError(f"{url}: there is no such folder")
-    counted_from = pin or {"source": url, "files": _listed(files, root)}
+        raise UsageSourceError(f"{name}: there is no such folder")
+    counted_from = pin or {"source": name, "files": _listed(files, root)}
     if not counted_from["files"]:  # else a month of no usage at all would be invoiced
-        raise UsageSourceError(f"{url} has no *.parquet files: write them, or correct ARCADIA_USAGE_URL")
+        raise UsageSourceError(f"{name} has no *.parquet files: write them, or correct ARCADIA_USAGE_URL")
     with duck.connection() as connection:
         if not _is_local(files):
             connection.register_filesystem(files)

@@ -172,8 +172,14 @@ class Source:
     def records_of(self, month: BillingMonth, deployments: Sequence[str]) -> pa.Table:
         """The records of some deployments in the month, as RECORDS."""
         with self.opened(None) as engine:
-            asked = _expressions().Asked(engine.dialect, month, None)
-            return engine.run(asked.records_of(deployments), month).select(RECORDS.names).cast(RECORDS)
+            return _records_of(engine, month, deployments)
+
+    def counted_ids(self, month: BillingMonth, deployments: Sequence[str], pin: Pin) -> set[str] | None:
+        """The record_ids of those that the pin says were counted; None if that cannot be told, or no longer."""
+        with self.opened(pin) as engine:
+            if not engine.is_pinned or engine.has_changed():
+                return None
+            return set(_records_of(engine, month, deployments)["record_id"].to_pylist())
 
     def check(self, month: BillingMonth, spans: pa.Table) -> Trial:
         """Count the month as count() does, up to now, and its copies, and sum up what was found."""
@@ -226,7 +232,12 @@ def source(url: str) -> Source:
             f"usage by {scheme}: needs a package that is not installed ({error.name}): run pip install"
             f" 'arcadia-pipelines[{extra}]'"
         ) from error
-    name, opened = module.source(url)
+    try:
+        name, opened = module.source(url)
+    except ValueError as error:  # which shows a part of the password, if its characters are taken for a port
+        raise UsageSourceError(
+            "ARCADIA_USAGE_URL is no address: its host or its port cannot be read. In a password, / is written as %2F"
+        ) from error
     return Source(name, opened)
 
 
@@ -251,6 +262,11 @@ def _asked(engine: Engine, month: BillingMonth, cutoff: dt.datetime) -> Any:
 
 def _second(engine: Engine, month: BillingMonth, asked: Any) -> pa.Table:
     return engine.run(asked.second_count(), month).select(SECOND_COUNT.names).cast(SECOND_COUNT)
+
+
+def _records_of(engine: Engine, month: BillingMonth, deployments: Sequence[str]) -> pa.Table:
+    asked = _expressions().Asked(engine.dialect, month, None)
+    return engine.run(asked.records_of(deployments), month).select(RECORDS.names).cast(RECORDS)
 
 
 def _counted(engine: Engine, asked: Any, spans: pa.Table, among: str | None = None) -> pa.Table:

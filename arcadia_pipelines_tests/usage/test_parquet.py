@@ -127,6 +127,20 @@ def test_a_month_from_files_is_invoiced_explained_and_audited(world: World, arca
     assert found.offenders[0]["usage_source"] == "a.parquet has changed"
 
 
+def test_an_explanation_goes_by_the_files_that_were_counted_and_not_by_stamps(
+    world: World, arcadia: Call, folder: Path
+) -> None:
+    """One record is stamped years ahead, and was counted; the other has an early stamp, in a file that came later."""
+    shop(world)
+    ahead = dt.datetime(2199, 1, 1, tzinfo=dt.UTC)
+    write(folder, "a.parquet", record(1, "web", "10", "2026-04-03", ingested_at=ahead))
+    world.publish("2026-04")
+    write(folder, "b.parquet", record(2, "web", "5", "2026-04-04"))
+    explained = arcadia("explain", "INV-202604-00001")
+    assert (explained.code, "!!" in explained.out) == (0, False)
+    assert "1 more came later, 5 hour in sum: not on this invoice" in explained.out
+
+
 def test_files_that_were_only_joined_are_no_difference(world: World, folder: Path) -> None:
     shop(world)
     one, two = record(1, "web", "10", "2026-04-03"), record(2, "web", "-0.000001", "2026-04-04")
@@ -318,6 +332,13 @@ def test_a_folder_that_is_not_there_and_a_kind_that_nobody_knows_are_refused(arc
     gone = arcadia("usage", "check", "2026-04", "--source", "parquet:/no/such/folder")
     refused(gone, "parquet:/no/such/folder: there is no such folder")
     refused(arcadia("usage", "check", "2026-04", "--source", "oracle:usage"), "of no known kind: write parquet:FOLDER")
+
+
+def test_a_password_is_in_no_sources_name_and_in_no_refusal_of_its_url() -> None:
+    assert sources.source("parquet:sftp://ada:secret@host/usage").name == "parquet:sftp://ada@host/usage"
+    assert sources.source("parquet:s3://bucket/a:b@c").name == "parquet:s3://bucket/a:b@c"
+    with pytest.raises(UsageSourceError, match=r"its host or its port cannot be read. In a password, / is written"):
+        sources.source("clickhouse://ada:sec/ret@host/db")
 
 
 def test_an_object_store_is_read_as_a_folder_is(world: World, in_environment: Callable[..., None]) -> None:
