@@ -9,8 +9,9 @@ from arcadia_pipelines.again import newer, scope
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import counts, usage, usage_records
 from arcadia_pipelines.storage.usage_records import Counted
+from arcadia_pipelines.usage.answers import with_copies
 from arcadia_pipelines.usage.contract import UsageSourceError
-from arcadia_pipelines.usage.sources import Pin, Source, with_copies
+from arcadia_pipelines.usage.sources import Pin, Source
 
 
 def count(

@@ -1,7 +1,7 @@
 """A usage source: the one that ARCADIA_USAGE_URL names, and what all of them can be asked.
 
-Belongs here: which engine a URL is for, and turning the engine's answers into the contract's (contract.py), or into
-a refusal in words. Does not: how an engine is reached, and what it says that it counted (parquet.py and its siblings).
+Belongs here: which engine a URL is for, and what it is asked. Does not: how an engine is reached, and what it says that
+it counted (parquet.py and its siblings); what becomes of its counts (answers.py).
 """
 
 import datetime as dt
@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import ArcadiaError
 from arcadia_pipelines.settings import Settings
-from arcadia_pipelines.usage.contract import COUNTS, RECORDS, SECOND_COUNT, SPANS, UsageSourceError, misfits
+from arcadia_pipelines.usage.answers import as_counts, with_copies
+from arcadia_pipelines.usage.contract import RECORDS, SECOND_COUNT, SPANS, UsageSourceError, misfits
 
 Pin = dict[str, Any]
 """What was counted, as JSON: `source`, the source's name, and what the engine knows: `files`, or a `snapshot`."""
 
 _MODULES = {"parquet": "parquet", "iceberg": "iceberg", "sc": "spark", "clickhouse": "clickhouse"}
-_UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _SHOWN = 3
 _MOST_COPIES = 10_000
 _MOST_SORTED = 20_000_000
@@ -113,7 +113,7 @@ class Source:
             _refuse_timeless(self.name, engine, asked)
             rows = _counted(engine, asked, spans)
             _refuse_changes(self.name, engine, month)
-            return Counts(_as_counts(self.name, month, rows), engine.pin)
+            return Counts(as_counts(self.name, month, rows), engine.pin)
 
     def copies(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin) -> pa.Table | None:
         """Of what count() counted, the records whose record_id stands there more than once, as COUNTS; None if none."""
@@ -121,7 +121,7 @@ class Source:
             asked, copies = _asked(engine, month, cutoff), None
             if ids := _copied_ids(self.name, engine, asked):
                 engine.give(_expressions().IDS, pa.table({"wanted_id": pa.array(ids, pa.string())}))
-                copies = _as_counts(self.name, month, _counted(engine, asked, spans, _expressions().IDS))
+                copies = as_counts(self.name, month, _counted(engine, asked, spans, _expressions().IDS))
             _refuse_changes(self.name, engine, month)
             return copies
 
@@ -150,8 +150,8 @@ class Source:
             [totals] = engine.run(asked.totals(), month).to_pylist()
             _refuse_changes(self.name, engine, month)
             return Added(
-                _as_counts(self.name, month, rows),
-                _as_counts(self.name, month, whole),
+                as_counts(self.name, month, rows),
+                as_counts(self.name, month, whole),
                 totals["records"],
                 totals["quantity"],
                 engine.pin,
@@ -206,16 +206,6 @@ class Source:
         except Exception as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageSourceError(f"{self.name} could not be read: {said}. Nothing was frozen") from error
-
-
-def with_copies(rows: pa.Table, copies: pa.Table | None) -> pa.Table:
-    """What was counted, as COUNTS, with how many records of each row are among those that have copies."""
-    if copies is None:
-        return rows
-    keys = [name for name in COUNTS.names if name.endswith("_id") or name == "resource_kind"]
-    of = {tuple(row[key] for key in keys): row["record_count"] for row in copies.to_pylist()}
-    duplicates = [of.get(key, 0) for key in zip(*(rows[key].to_pylist() for key in keys), strict=True)]
-    return rows.drop(["duplicate_records"]).append_column("duplicate_records", pa.array(duplicates, pa.int64()))
 
 
 def source(url: str) -> Source:
@@ -330,38 +320,3 @@ def _all_differ(engine: Engine, asked: Any) -> bool:
     hashed = engine.dialect in _expressions().WITH_WIDE_HASHES
     [identity] = engine.run(asked.identity(hashed), asked.month).to_pylist()
     return bool((identity["records"] or 0) == (identity["named"] or 0) == identity["ids"])
-
-
-def _as_counts(name: str, month: BillingMonth, rows: pa.Table) -> pa.Table:
-    """What the engine counted, as COUNTS without duplicates. Raises UsageSourceError."""
-    nameless = pc.sum(
-        pc.if_else(pc.or_(rows["deployment_id"].is_null(), rows["resource_kind"].is_null()), rows["record_count"], 0)
-    ).as_py()
-    if nameless:
-        raise UsageSourceError(
-            f"{name} has records of {month} without a deployment_id or a resource_kind: {nameless}. Nobody could be"
-            " billed for them: complete or remove them"
-        )
-    if pc.any(pc.match_substring(rows["resource_kind"].cast(pa.string()), "\0")).as_py():
-        raise UsageSourceError(
-            f"{name} has resource_kinds of {month} with a zero byte in them, which PostgreSQL cannot keep: correct them"
-        )
-    ids = pc.unique(rows["deployment_id"])
-    odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _UUID)))
-    if len(odd):
-        raise UsageSourceError(
-            f"{name} has deployment_ids of {month} that are not UUIDs in small letters with hyphens: {len(odd)}, as"
-            f" {odd[0].as_py()!r}"
-        )
-    overflown = rows.filter(pc.and_(rows["quantity"].is_null(), pc.greater(rows["known"], 0)))
-    if len(overflown):
-        raise UsageSourceError(
-            f"{name} could not sum {overflown['resource_kind'][0]} of deployment {overflown['deployment_id'][0]} in"
-            f" {month}: it is more than the engine can hold"
-        )
-    return (
-        rows.append_column("unusable_records", pc.subtract(rows["record_count"], rows["known"]))
-        .append_column("duplicate_records", pa.repeat(0, len(rows)))
-        .select(COUNTS.names)
-        .cast(COUNTS)
-    )
