@@ -67,7 +67,7 @@ def _take(
 ) -> tuple[Counted, Pin]:
     """Have the source count; it looks for copies of records while PostgreSQL takes what was counted."""
     spans = counts.spans(connection, month)
-    found = source.count(month, spans, cutoff, pin)
+    found = source.count_received(month, spans, cutoff, pin) if pin else source.count(month, spans, cutoff)
     with ThreadPoolExecutor(1, "usage") as beside:
         looking = beside.submit(source.copies, month, spans, cutoff, found.pin)
         counted = counts.take(connection, month, found.rows)

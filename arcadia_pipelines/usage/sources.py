@@ -101,19 +101,26 @@ class Source:
     """The URL without what is secret in it."""
     _open: Callable[[Pin | None], AbstractContextManager[Engine]]
 
-    def count(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin | None = None) -> Counts:
+    def count(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime) -> Counts:
         """Count the month's records, up to the cut-off where the source cannot say what else it counted.
 
-        With a pin, what that one says. `spans` are as SPANS: where a deployment's months are of several subscriptions.
-        Which records are copies is another question, as long: copies().
+        `spans` are as SPANS: where a deployment's months are of several subscriptions. Which records are copies is
+        another question, as long: copies().
         """
-        with self.opened(pin) as engine:
-            _refuse(self.name, misfits(engine.types()))
-            asked = _asked(engine, month, cutoff)
-            _refuse_timeless(self.name, engine, asked)
-            rows = _counted(engine, asked, spans)
-            _refuse_changes(self.name, engine, month)
-            return Counts(as_counts(self.name, month, rows), engine.pin)
+        with self.opened(None) as engine:
+            return self._count(engine, _asked(engine, month, cutoff), spans)
+
+    def count_received(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin) -> Counts:
+        """Count as count() did what the pin says; if that has changed since, what there is now up to the cut-off."""
+        with self._opened_again(month, cutoff, pin) as (engine, asked, _):
+            return self._count(engine, asked, spans)
+
+    def _count(self, engine: Engine, asked: Any, spans: pa.Table) -> Counts:
+        _refuse(self.name, misfits(engine.types()))
+        _refuse_timeless(self.name, engine, asked)
+        rows = _counted(engine, asked, spans)
+        _refuse_changes(self.name, engine, asked.month)
+        return Counts(as_counts(self.name, asked.month, rows), engine.pin)
 
     def copies(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin) -> pa.Table | None:
         """Of what count() counted, the records whose record_id stands there more than once, as COUNTS; None if none."""
@@ -162,12 +169,8 @@ class Source:
 
         And what of it has changed or vanished since, in words: then what there is now is counted, up to the cut-off.
         """
-        with self.opened(pin) as engine:
-            changed = engine.has_changed()
-            if changed is None:
-                return _second(engine, month, _asked(engine, month, cutoff)), None
-        with self.opened(None) as engine:
-            return _second(engine, month, _expressions().Asked(engine.dialect, month, cutoff)), changed
+        with self._opened_again(month, cutoff, pin) as (engine, asked, changed):
+            return engine.run(asked.second_count(), month).select(SECOND_COUNT.names).cast(SECOND_COUNT), changed
 
     def records_of(self, month: BillingMonth, deployments: Sequence[str]) -> pa.Table:
         """The records of some deployments in the month, as RECORDS."""
@@ -194,6 +197,19 @@ class Source:
         """Whether there is nothing newer than what the pin says, as far as the source can tell without counting."""
         with self.opened(None) as engine:
             return engine.is_pinned and engine.pin == pin
+
+    @contextmanager
+    def _opened_again(
+        self, month: BillingMonth, cutoff: dt.datetime, pin: Pin
+    ) -> Iterator[tuple[Engine, Any, str | None]]:
+        """The engine at the pin, and what to ask; if that has changed, as it is now, and what has changed, in words."""
+        with self.opened(pin) as engine:
+            changed = engine.has_changed()
+            if changed is None:
+                yield engine, _asked(engine, month, cutoff), None
+                return
+        with self.opened(None) as engine:
+            yield engine, _expressions().Asked(engine.dialect, month, cutoff), changed
 
     @contextmanager
     def opened(self, pin: Pin | None) -> Iterator[Engine]:
@@ -248,10 +264,6 @@ def _refuse(name: str, faults: Sequence[str]) -> None:
 
 def _asked(engine: Engine, month: BillingMonth, cutoff: dt.datetime) -> Any:
     return _expressions().Asked(engine.dialect, month, None if engine.is_pinned else cutoff)
-
-
-def _second(engine: Engine, month: BillingMonth, asked: Any) -> pa.Table:
-    return engine.run(asked.second_count(), month).select(SECOND_COUNT.names).cast(SECOND_COUNT)
 
 
 def _records_of(engine: Engine, month: BillingMonth, deployments: Sequence[str]) -> pa.Table:

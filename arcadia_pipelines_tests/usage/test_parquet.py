@@ -141,7 +141,8 @@ def test_an_explanation_goes_by_the_files_that_were_counted_and_not_by_stamps(
     assert "1 more came later, 5 hour in sum: not on this invoice" in explained.out
 
 
-def test_files_that_were_only_joined_are_no_difference(world: World, folder: Path) -> None:
+def test_files_that_were_only_joined_are_no_difference(world: World, arcadia: Call, folder: Path) -> None:
+    """Neither for the check nor if the frozen usage is lost: then what came until the cut-off is put back."""
     shop(world)
     one, two = record(1, "web", "10", "2026-04-03"), record(2, "web", "-0.000001", "2026-04-04")
     write(folder, "a.parquet", one)
@@ -150,6 +151,10 @@ def test_files_that_were_only_joined_are_no_difference(world: World, folder: Pat
     for name in "ab":
         (folder / f"{name}.parquet").unlink()
     write(folder, "both.parquet", one, two)
+    write(folder, "late.parquet", record(3, "web", "7", "2026-04-05", ingested_at=dt.datetime.now(dt.UTC)))
+    world.tamper("delete from billing.metered_usage")
+    assert arcadia("rebuild", "2026-04").code == 0
+    (folder / "late.parquet").unlink()
     assert world.findings("2026-04") == {}
 
 
