@@ -16,6 +16,7 @@ import duckdb
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.asyn import AsyncFileSystem
 from fsspec.core import url_to_fs
 
 from arcadia_pipelines.billing.month import BillingMonth
@@ -130,11 +131,11 @@ def _listed(files: fsspec.AbstractFileSystem, root: str) -> list[Pin]:
     """
     files.invalidate_cache()
     found = []
-    for path, info in files.find(root, detail=True).items():
+    for info in _below(files, root):
+        path, is_link = info["name"], bool(info.get("islink"))
         name = path.removeprefix(root).lstrip("/")
         if any(part.startswith(("_", ".")) for part in name.split("/")):
             continue
-        is_link = bool(info.get("islink"))
         if is_link and files.isdir(path):
             raise UsageSourceError(f"{name} of {root} is a link to a folder: put the folder itself there")
         if name.endswith(".parquet"):
@@ -143,6 +144,21 @@ def _listed(files: fsspec.AbstractFileSystem, root: str) -> list[Pin]:
             tag = next((str(info[key]) for key in _TAGS if info.get(key)), "")
             found.append({"name": name, "size": info["size"], "etag": tag.strip('"')})
     return sorted(found, key=lambda file: str(file["name"]))
+
+
+def _below(files: fsspec.AbstractFileSystem, folder: str) -> Iterator[dict[str, Any]]:
+    """All files below the folder, as fsspec has them. Its own walk leaves out in silence a folder that it cannot list.
+
+    An object store has no folders: it lists all at once, or fails.
+    """
+    if isinstance(files, AsyncFileSystem):
+        yield from files.find(folder, detail=True).values()
+        return
+    for info in files.ls(folder, detail=True):
+        if info["type"] != "directory":
+            yield info
+        elif not info["name"].rpartition("/")[2].startswith(("_", ".")):
+            yield from _below(files, info["name"])
 
 
 def _is_local(files: fsspec.AbstractFileSystem) -> bool:

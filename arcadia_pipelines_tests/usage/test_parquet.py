@@ -1,6 +1,7 @@
 """Usage in Parquet files: counted there as PostgreSQL counts it, pinned, and refused where it does not fit."""
 
 import datetime as dt
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -297,6 +298,19 @@ def test_a_link_to_a_folder_is_refused_and_a_file_behind_a_link_is_watched(folde
     assert not source.is_as_it_was(pin)
     (folder / "march").symlink_to(tmp_path / "other")
     with pytest.raises(UsageSourceError, match=f"march of {folder} is a link to a folder"):
+        trial()
+
+
+def test_a_folder_that_cannot_be_listed_stops_the_count(folder: Path) -> None:
+    """Its usage would be left out in silence. This one's path is longer than the system takes; a disk may fail, too."""
+    write(folder, "a.parquet", record(1, "web", "1", "2026-04-03"))
+    deep = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=deep)
+        above, deep = deep, os.open("x" * 250, os.O_RDONLY, dir_fd=deep)
+        os.close(above)
+    os.close(deep)
+    with pytest.raises(UsageSourceError, match="File name too long"):
         trial()
 
 
