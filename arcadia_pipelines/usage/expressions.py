@@ -89,7 +89,7 @@ class Asked:
         records = self._of_month()
         quantity = records.quantity
         units = (quantity < 0).ifelse(quantity.ceil(), quantity.floor())
-        beyond = (quantity - units).cast("decimal(7, 6)")  # less than 1: a million times that is a whole number
+        beyond = (quantity - units).cast("decimal(11, 6)")  # less than 1; ClickHouse needs the digits of the product
         return self._sql(
             records.select(
                 "deployment_id",
