@@ -19,10 +19,7 @@ def as_counts(name: str, month: BillingMonth, rows: pa.Table) -> pa.Table:
             f"{name} has records of {month} without a deployment_id or a resource_kind: {nameless}. Nobody could be"
             " billed for them: complete or remove them"
         )
-    if pc.any(pc.match_substring(rows["resource_kind"].cast(pa.string()), "\0")).as_py():
-        raise UsageSourceError(
-            f"{name} has resource_kinds of {month} with a zero byte in them, which PostgreSQL cannot keep: correct them"
-        )
+    _refuse_unkept(name, month, rows["resource_kind"].cast(pa.string()))
     ids = pc.unique(rows["deployment_id"])
     odd = ids.filter(pc.invert(pc.match_substring_regex(ids, _UUID)))
     if len(odd):
@@ -42,6 +39,17 @@ def as_counts(name: str, month: BillingMonth, rows: pa.Table) -> pa.Table:
         .select(COUNTS.names)
         .cast(COUNTS)
     )
+
+
+def _refuse_unkept(name: str, month: BillingMonth, kinds: pa.ChunkedArray) -> None:
+    try:
+        kinds.validate(full=True)
+        if not pc.any(pc.match_substring(kinds, "\0")).as_py():
+            return
+        what = "with a zero byte in them"
+    except pa.ArrowInvalid:
+        what = "that are not UTF-8"
+    raise UsageSourceError(f"{name} has resource_kinds of {month} {what}, which PostgreSQL cannot keep: correct them")
 
 
 def with_copies(rows: pa.Table, copies: pa.Table | None) -> pa.Table:

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arcadia_pipelines.usage import sources
+from arcadia_pipelines.usage import answers, sources
+from arcadia_pipelines.usage.contract import UsageSourceError
 from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.usage.month import APRIL, freeze, records_without_spans, rows
 from arcadia_pipelines_tests.usage.servers import lake, sail
-from arcadia_pipelines_tests.world import World
+from arcadia_pipelines_tests.world import World, uid
 
 
 def test_a_cluster_counts_as_the_table_does(
@@ -54,6 +56,15 @@ def test_an_iceberg_table_is_counted_at_one_snapshot(
     lake(tmp_path / "lake", first.slice(0, 0))  # another snapshot, with nothing in it
     assert freeze(world)[1] != pin
     assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}
+
+
+def test_a_kind_that_is_no_text_is_refused_in_words() -> None:
+    """ClickHouse and Iceberg keep any bytes as text; the rows are what an engine counted."""
+    kinds = pa.StringArray.from_buffers(1, pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pa.py_buffer(b"\xff\xfe"))
+    row = {"deployment_id": [str(uid("web"))], "subscription_id": [""], "quantity": [None], "known": [0]}
+    rows = pa.table({**row, "record_count": [1], "resource_kind": kinds})
+    with pytest.raises(UsageSourceError, match="has resource_kinds of 2026-04 that are not UTF-8"):
+        answers.as_counts("clickhouse://host", APRIL, rows)
 
 
 @pytest.mark.long
