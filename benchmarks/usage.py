@@ -137,7 +137,7 @@ def _count(url: str) -> Figures:
     started = time.perf_counter()
     found = source.count(MONTH, spans, now)
     counted = time.perf_counter()
-    source.copies(MONTH, spans, now, found.pin)
+    source.copies(MONTH, spans, found)
     ended = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return {"groups": len(found.rows), "counted_s": counted - started, "ids_s": ended - counted, "peak_mib": peak}

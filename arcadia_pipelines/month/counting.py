@@ -10,8 +10,7 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.storage import counts, usage, usage_records
 from arcadia_pipelines.storage.usage_records import Counted
 from arcadia_pipelines.usage.answers import with_copies
-from arcadia_pipelines.usage.contract import UsageSourceError
-from arcadia_pipelines.usage.sources import Pin, Source
+from arcadia_pipelines.usage.sources import Pin, Source, refuse_another
 
 
 def count(
@@ -53,12 +52,7 @@ def count_received(connection: Connection, month: BillingMonth, source: Source |
     pin = counts.pin(connection, month)
     if pin is None:
         return usage_records.count_received(connection, month, cutoff)
-    if source is None or source.name != pin["source"]:
-        named = source.name if source else "cloud.usage_records"
-        raise UsageSourceError(
-            f"{month} was counted from {pin['source']}, and ARCADIA_USAGE_URL names {named}: let it name the other"
-        )
-    counted, _ = _take(connection, month, source, cutoff, pin)
+    counted, _ = _take(connection, month, refuse_another(source, pin, month), cutoff, pin)
     return counted
 
 
@@ -69,7 +63,7 @@ def _take(
     spans = counts.spans(connection, month)
     found = source.count_received(month, spans, cutoff, pin) if pin else source.count(month, spans, cutoff)
     with ThreadPoolExecutor(1, "usage") as beside:
-        looking = beside.submit(source.copies, month, spans, cutoff, found.pin)
+        looking = beside.submit(source.copies, month, spans, found)
         counted = counts.take(connection, month, found.rows)
     if (copies := looking.result()) is not None:
         counted = counts.take(connection, month, with_copies(found.rows, copies))

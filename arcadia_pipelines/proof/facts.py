@@ -177,11 +177,13 @@ def _records_elsewhere(
 ) -> str | None:
     """These deployments' records of a month that was counted elsewhere, as JSON; None if it was not.
 
-    Which of them came after the month was frozen the source knows better than their stamps, if it can tell.
+    Which of them came after the month was frozen the source knows better than their stamps, if it can tell. Raises
+    UsageSourceError.
     """
-    pin, source = counts.pin(connection, month), sources.configured()
-    if pin is None or source is None or source.name != pin["source"]:
+    pin = counts.pin(connection, month)
+    if pin is None:
         return None
+    source = sources.refuse_another(sources.configured(), pin, month)
     ids = [str(deployment) for deployment in deployments]
     records, counted = source.records_of(month, ids).to_pylist(), source.counted_ids(month, ids, pin)
     is_of_the_freezing = billed_until == cutoff_of(connection, month)

@@ -157,15 +157,15 @@ class Asked:
         return self._sql(of_them.select(*reversed(_RECORDS.columns)))
 
     def _of_month(self) -> ir.Table:
-        return self._between(self.month.start, self.month.end, self.cutoff)
+        return self._between(self.month.start, self.month.end)
 
     def _with_neighbours(self) -> ir.Table:
-        return self._between(self.month.before.start, BillingMonth(self.month.end).end, None)
+        return self._between(self.month.before.start, BillingMonth(self.month.end).end)
 
-    def _between(self, start: dt.date, end: dt.date, cutoff: dt.datetime | None) -> ir.Table:
+    def _between(self, start: dt.date, end: dt.date) -> ir.Table:
         kept = (_RECORDS.recorded_at >= _instant(start)) & (_RECORDS.recorded_at < _instant(end))
-        if cutoff is not None:
-            until = _instant(cutoff.astimezone(dt.UTC).replace(tzinfo=None))
+        if self.cutoff is not None:
+            until = _instant(self.cutoff.astimezone(dt.UTC).replace(tzinfo=None))
             kept &= _RECORDS.ingested_at.isnull() | (_RECORDS.ingested_at <= until)
         return _RECORDS.filter(kept)
 

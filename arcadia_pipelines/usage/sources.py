@@ -62,10 +62,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a source counted of a month, as COUNTS, and what it says that it counted."""
+    """What a source counted of a month, as COUNTS, what it says that it counted, and up to which cut-off, if any."""
 
     rows: pa.Table
     pin: Pin
+    until: dt.datetime | None
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,12 @@ class Source:
         _refuse_timeless(self.name, engine, asked)
         rows = _counted(engine, asked, spans)
         _refuse_changes(self.name, engine, asked.month)
-        return Counts(as_counts(self.name, asked.month, rows), engine.pin)
+        return Counts(as_counts(self.name, asked.month, rows), engine.pin, asked.cutoff)
 
-    def copies(self, month: BillingMonth, spans: pa.Table, cutoff: dt.datetime, pin: Pin) -> pa.Table | None:
-        """Of what count() counted, the records whose record_id stands there more than once, as COUNTS; None if none."""
-        with self.opened(pin) as engine:
-            asked, copies = _asked(engine, month, cutoff), None
+    def copies(self, month: BillingMonth, spans: pa.Table, counted: Counts) -> pa.Table | None:
+        """Of what was counted, the records whose record_id stands there more than once, as COUNTS; None if none."""
+        with self.opened(counted.pin) as engine:
+            asked, copies = _expressions().Asked(engine.dialect, month, counted.until), None
             if ids := _copied_ids(self.name, engine, asked):
                 engine.give(_expressions().IDS, pa.table({"wanted_id": pa.array(ids, pa.string())}))
                 copies = as_counts(self.name, month, _counted(engine, asked, spans, _expressions().IDS))
@@ -188,7 +189,7 @@ class Source:
         """Count the month as count() does, up to now, and its copies, and sum up what was found."""
         now = dt.datetime.now(dt.UTC)
         found = self.count(month, spans, now)
-        rows = with_copies(found.rows, self.copies(month, spans, now, found.pin))
+        rows = with_copies(found.rows, self.copies(month, spans, found))
         sums = {name: pc.sum(rows[f"{name}_records"]).as_py() or 0 for name in ("unusable", "duplicate")}
         records = pc.sum(rows["record_count"]).as_py() or 0
         return Trial(records, len(rows), sums["unusable"], sums["duplicate"])
@@ -245,6 +246,16 @@ def source(url: str) -> Source:
             "ARCADIA_USAGE_URL is no address: its host or its port cannot be read. In a password, / is written as %2F"
         ) from error
     return Source(name, opened)
+
+
+def refuse_another(source: Source | None, pin: Pin, month: BillingMonth) -> Source:
+    """The source, if the month was counted from it. Raises UsageSourceError."""
+    if source is None or source.name != pin["source"]:
+        named = source.name if source else "cloud.usage_records"
+        raise UsageSourceError(
+            f"{month} was counted from {pin['source']}, and ARCADIA_USAGE_URL names {named}: let it name the other"
+        )
+    return source
 
 
 def configured() -> Source | None:

@@ -129,7 +129,7 @@ def test_a_month_from_files_is_invoiced_explained_and_audited(world: World, arca
 
 
 def test_an_explanation_goes_by_the_files_that_were_counted_and_not_by_stamps(
-    world: World, arcadia: Call, folder: Path
+    world: World, arcadia: Call, folder: Path, in_environment: Callable[..., None]
 ) -> None:
     """One record is stamped years ahead, and was counted; the other has an early stamp, in a file that came later."""
     shop(world)
@@ -140,21 +140,30 @@ def test_an_explanation_goes_by_the_files_that_were_counted_and_not_by_stamps(
     explained = arcadia("explain", "INV-202604-00001")
     assert (explained.code, "!!" in explained.out) == (0, False)
     assert "1 more came later, 5 hour in sum: not on this invoice" in explained.out
+    in_environment(ARCADIA_USAGE_URL=f"parquet:{folder}/elsewhere")  # which has none of these records
+    said = f"2026-04 was counted from parquet:{folder}, and ARCADIA_USAGE_URL names parquet:{folder}/elsewhere"
+    refused(arcadia("explain", "INV-202604-00001"), said)
 
 
 def test_files_that_were_only_joined_are_no_difference(world: World, arcadia: Call, folder: Path) -> None:
-    """Neither for the check nor if the frozen usage is lost: then what came until the cut-off is put back."""
+    """Neither for the check nor if the frozen usage is lost: then what came until the cut-off is put back.
+
+    A copy that came later is none of that.
+    """
     shop(world)
     one, two = record(1, "web", "10", "2026-04-03"), record(2, "web", "-0.000001", "2026-04-04")
     write(folder, "a.parquet", one)
     write(folder, "b.parquet", two)
     world.publish("2026-04")
+    frozen = rows(world)
     for name in "ab":
         (folder / f"{name}.parquet").unlink()
     write(folder, "both.parquet", one, two)
-    write(folder, "late.parquet", record(3, "web", "7", "2026-04-05", ingested_at=dt.datetime.now(dt.UTC)))
+    late: dict[str, Any] = {"ingested_at": dt.datetime.now(dt.UTC)}
+    write(folder, "late.parquet", record(3, "web", "7", "2026-04-05", **late), {**one, **late})
     world.tamper("delete from billing.metered_usage")
     assert arcadia("rebuild", "2026-04").code == 0
+    assert rows(world) == frozen
     (folder / "late.parquet").unlink()
     assert world.findings("2026-04") == {}
 
