@@ -91,7 +91,7 @@ def types_of(schema: pa.Schema) -> dict[str, str]:
     """
     named = Counter(name.lower() for name in schema.names)
     return {
-        field.name: _word_for(field.type) if named[field.name.lower()] == 1 else "there more than once, in any letters"
+        field.name: _word_for(field.type) if named[field.name.lower()] == 1 else "there more than once (capitals aside)"
         for field in schema
     }
 

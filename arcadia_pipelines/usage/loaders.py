@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from arcadia_pipelines.billing.money import number_of
 from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.errors import Refused
 from arcadia_pipelines.usage.contract import RECORDS
@@ -42,7 +43,9 @@ def write(batches: Iterable[pa.RecordBatch], month: BillingMonth, to: str) -> tu
     files.makedirs(root, exist_ok=True)
     mine = f"usage-{month}-"
     if there := files.glob(f"{glob.escape(root)}/{mine}*.parquet"):
-        raise NotLoaded(f"{to} has {len(there)} files of {month} already: remove them, or name another folder")
+        raise NotLoaded(
+            f"{to} has {number_of(len(there), 'files')} of {month} already: remove them, or name another folder"
+        )
     rows = number = 0
     for groups in _files(_row_groups(batches)):
         number += 1

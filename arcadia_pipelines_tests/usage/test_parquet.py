@@ -239,7 +239,7 @@ _PLAIN = {field.name: field.type for field in RECORDS}
         ({"recorded_at": pa.timestamp("ns", "UTC")}, "recorded_at is timestamp to the nanosecond"),
         ({"deployment_id": pa.binary(16)}, "deployment_id is fixed_size_binary[16], and must be text"),
         ({"ingested_at": None}, "there is no column ingested_at"),
-        ({"Quantity": pa.float64()}, "quantity is there more than once, in any letters, and must be decimal(18, 6)"),
+        ({"Quantity": pa.float64()}, "quantity is there more than once (capitals aside), and must be decimal(18, 6)"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_in_words(folder: Path, columns: dict[str, Any], said: str) -> None:
@@ -385,7 +385,7 @@ def test_made_up_usage_is_of_the_month_its_deployments_and_kinds(world: World, a
     made = arcadia("usage", "generate", "1000", "--month", "2026-04", "--to", f"parquet:{folder}")
     assert made.out.strip() == f"1,000 records in 1 file of parquet:{folder}"
     again = arcadia("usage", "generate", "1000", "--month", "2026-04", "--to", f"parquet:{folder}")
-    assert "has 1 files of 2026-04 already" in again.err
+    assert "has 1 file of 2026-04 already" in again.err
     checked = arcadia("usage", "check", "2026-04")
     assert checked.out.strip() == f"parquet:{folder} fits: 2026-04 has 1,000 records of 1 meter"
     table = pq.read_table(folder)
@@ -396,7 +396,7 @@ def test_made_up_usage_is_of_the_month_its_deployments_and_kinds(world: World, a
 def test_files_of_a_month_are_written_once_whatever_the_folders_name(folder: Path) -> None:
     to, meters = f"parquet:{folder}/usage-[april]", [(str(uid("web")), "h")]
     assert loaders.write(loaders.made_up(10, APRIL, meters), APRIL, to) == (10, 1)
-    with pytest.raises(loaders.NotLoaded, match="has 1 files of 2026-04 already"):
+    with pytest.raises(loaders.NotLoaded, match="has 1 file of 2026-04 already"):
         loaders.write(loaders.made_up(10, APRIL, meters), APRIL, to)
 
 
