@@ -18,9 +18,26 @@ from arcadia_pipelines.billing.month import BillingMonth
 from arcadia_pipelines.usage import expressions
 from arcadia_pipelines.usage.contract import INSTANT, TEXT, UsageSourceError
 
-# PySpark takes a program whose main module has no file for a test of its own, and ends it.
-vars(sys.modules["__main__"]).setdefault("__file__", "")
-with warnings.catch_warnings():  # at import, that it has not been tried with every function of pandas 3
+
+@contextmanager
+def _main_module_has_a_file() -> Iterator[None]:
+    """At its import, PySpark takes a program whose main module has no file for a run of its own doctests, and ends it.
+
+    Only there: the processes that this one starts would look for their main module in that file.
+    """
+    main = vars(sys.modules["__main__"])
+    if "__file__" in main:
+        yield
+        return
+    main["__file__"] = ""
+    try:
+        yield
+    finally:
+        del main["__file__"]
+
+
+with _main_module_has_a_file(), warnings.catch_warnings():
+    # that it has not been tried with every function of pandas 3
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession

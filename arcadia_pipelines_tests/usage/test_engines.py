@@ -1,5 +1,7 @@
 """Other engines than DuckDB over Parquet files: the same rows, and one clear line if they fail."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +67,20 @@ def test_a_kind_that_is_no_text_is_refused_in_words() -> None:
     rows = pa.table({**row, "record_count": [1], "resource_kind": kinds})
     with pytest.raises(UsageSourceError, match="has resource_kinds of 2026-04 that are not UTF-8"):
         answers.as_counts("clickhouse://host", APRIL, rows)
+
+
+@pytest.mark.long
+def test_a_program_that_has_loaded_sparks_client_starts_processes_as_before() -> None:
+    """PySpark ends a program whose main module has no file; with an empty one, none of its processes would start."""
+    program = """
+import multiprocessing
+import arcadia_pipelines.usage.spark
+process = multiprocessing.get_context("forkserver").Process(target=print, args=("started",))
+process.start()
+process.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("started\n", "")
 
 
 @pytest.mark.long
