@@ -214,8 +214,19 @@ def test_without_the_proxys_login_the_ui_is_for_looking(ui: Ui) -> None:
     assert ui.done()[0] == before[0] + 2
 
 
+_FORGET_RUNS = """
+    do $$ begin
+        if to_regclass('dagster.runs') is not null then
+            truncate dagster.runs, dagster.run_tags, dagster.bulk_actions cascade;
+        end if;
+    end $$
+"""
+"""Those that other tests have launched; a daemon would run them first."""
+
+
 def test_whatever_is_launched_is_the_logins_and_no_request_says_otherwise(ui: Ui) -> None:
     """Every way to launch, each with a tag that names somebody else: the run, or the backfill, has the login's."""
+    ui.world.query(_FORGET_RUNS)
     eve = [{"key": "arcadia/operator", "value": "eve@example.com"}]
     where = {"repositoryName": "__repository__", "repositoryLocationName": "arcadia_pipelines"}
     run = launch("INV-202604-00001")["p"] | {"executionMetadata": {"tags": eve}}
@@ -267,16 +278,6 @@ def test_no_other_site_shows_the_ui_inside_its_own_page(ui: Ui) -> None:
     page = ui.ask("GET", "/")
     assert (page.status_code, page.headers["X-Frame-Options"]) == (200, "SAMEORIGIN")
     assert "Content-Security-Policy" in page.headers
-
-
-_FORGET_RUNS = """
-    do $$ begin
-        if to_regclass('dagster.runs') is not null then
-            truncate dagster.runs, dagster.run_tags, dagster.bulk_actions cascade;
-        end if;
-    end $$
-"""
-"""Those that other tests have queued: the daemon would run them first."""
 
 
 def test_an_operators_job_is_run_and_ctrl_c_stops_all(billed: World, tmp_path: Path) -> None:

@@ -829,7 +829,7 @@ def test_a_folder_that_is_not_there_is_named(world: World, arcadia: Call) -> Non
 @pytest.mark.long
 def test_the_validator_of_focus_1_0_passes_both_sides(sample: World, tmp_path: Path) -> None:
     """With five columns called as it calls them. It does check: a currency that there is not, it refuses."""
-    assert VALIDATOR.exists(), f"make {VALIDATOR.parents[1].name}/.installed (make test does)"
+    assert VALIDATOR.exists(), f"make {VALIDATOR.parents[1].name}/.installed (make test-long does)"
     sample.query(
         "insert into cloud.discounts"
         " select gen_random_uuid(), id, null, null, null, 10, null, '2026-01-01', null, 'ten' from cloud.tenants"
