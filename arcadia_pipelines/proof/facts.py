@@ -192,6 +192,8 @@ def _records_elsewhere(
             record["ingested_at"] = "infinity"
         elif counted is not None and is_of_the_freezing:
             record["ingested_at"] = None
+        # PostgreSQL can keep no zero byte.
+        record.update({name: text.replace("\0", "\ufffd") for name, text in record.items() if isinstance(text, str)})
     return json.dumps([{"id": record["record_id"], **record} for record in records], default=str)
 
 

@@ -44,8 +44,9 @@ def _differing(again: pa.Table, frozen: pa.Table) -> pa.Table:
     quantity = pc.add(again["units"].cast(pa.decimal128(19, 0)), millionths).cast(_EXACT)
     raw = again.drop(["units", "millionths"]).append_column("quantity", pc.fill_null(quantity, pa.scalar(0, _EXACT)))
     keys = ["deployment_id", "resource_kind"]
+    summed = frozen.group_by(keys).aggregate([("records", "sum"), ("quantity", "sum")])
     both = raw.rename_columns([*keys, "raw_records", "raw_quantity"]).join(
-        frozen.rename_columns([*keys, "frozen_records", "frozen_quantity"]), keys, join_type="full outer"
+        summed.rename_columns([*keys, "frozen_records", "frozen_quantity"]), keys, join_type="full outer"
     )
     same = pc.and_(
         pc.equal(both["raw_records"], both["frozen_records"]), pc.equal(both["raw_quantity"], both["frozen_quantity"])

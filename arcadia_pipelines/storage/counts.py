@@ -76,10 +76,15 @@ _TOTALS = """
 """
 
 FROZEN = pa.schema([("deployment_id", TEXT), ("resource_kind", TEXT), ("records", COUNT), ("quantity", QUANTITY_SUM)])
-"""One row per deployment and resource kind: its frozen usage, of how many records."""
+"""One row per deployment, resource kind and subscription: its frozen usage, of how many records."""
+# In arrays: row by row it takes three times as long.
 _FROZEN = """
-    select deployment_id, resource_kind, sum(record_count)::bigint as records, sum(quantity) as quantity
-    from billing.metered_usage where period_start = %(month)s group by 1, 2
+    select array_agg(deployment_id::text) as deployment_id, array_agg(resource_kind) as resource_kind,
+           array_agg(record_count) as records, array_agg(quantity::text) as quantity
+    from (
+        select *, row_number() over () / 10000 as part from billing.metered_usage where period_start = %(month)s
+    ) m
+    group by part
 """
 
 # What no file can hold is null there, which means the same: a quantity that cannot be billed, a record that was always
@@ -172,7 +177,8 @@ def totals(connection: Connection, month: BillingMonth) -> tuple[int, Decimal]:
 
 def frozen(connection: Connection, month: BillingMonth) -> pa.Table:
     """The month's frozen usage, as FROZEN."""
-    return bulk.read_table(connection, _FROZEN, FROZEN, {"month": month.start})
+    parts = connection.exec_driver_sql(_FROZEN, {"month": month.start}).mappings()
+    return pa.concat_tables([FROZEN.empty_table(), *(pa.table(dict(part)).cast(FROZEN) for part in parts)])
 
 
 def pin(connection: Connection, month: BillingMonth) -> dict[str, Any] | None:

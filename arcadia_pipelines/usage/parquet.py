@@ -30,12 +30,15 @@ _TAGS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "u
 def source(url: str) -> tuple[str, Callable[[Pin | None], AbstractContextManager["ParquetFiles"]]]:
     """The name and the opener of a URL like parquet:/data/usage or parquet:s3://bucket/usage.
 
-    The name leaves out a password, which an object store has in variables, and sftp://user:password@host here.
+    The name leaves out a slash at the end, and a password: an object store has that in variables, sftp as
+    sftp://user:password@host here.
     """
     address = url.removeprefix("parquet:")
+    if len(address) > 1:
+        address = address.rstrip("/")
     if not address:
         raise UsageSourceError("ARCADIA_USAGE_URL names no folder: write it like parquet:/data/usage")
-    name = re.sub("(?<=://)([^/@:]*):[^/@]*@", r"\1@", url)
+    name = "parquet:" + re.sub("(?<=://)([^/@:]*):[^/@]*@", r"\1@", address)
     return name, partial(_opened, name, address)
 
 

@@ -136,10 +136,12 @@ def test_an_explanation_goes_by_the_files_that_were_counted_and_not_by_stamps(
     ahead = dt.datetime(2199, 1, 1, tzinfo=dt.UTC)
     write(folder, "a.parquet", record(1, "web", "10", "2026-04-03", ingested_at=ahead))
     world.publish("2026-04")
-    write(folder, "b.parquet", record(2, "web", "5", "2026-04-04"))
+    write(folder, "b.parquet", record(2, "web", "5", "2026-04-04", record_id="2\0"))  # no id for PostgreSQL
     explained = arcadia("explain", "INV-202604-00001")
     assert (explained.code, "!!" in explained.out) == (0, False)
     assert "1 more came later, 5 hour in sum: not on this invoice" in explained.out
+    in_environment(ARCADIA_USAGE_URL=f"parquet:{folder}/")  # the same folder
+    assert arcadia("explain", "INV-202604-00001").out == explained.out
     in_environment(ARCADIA_USAGE_URL=f"parquet:{folder}/elsewhere")  # which has none of these records
     said = f"2026-04 was counted from parquet:{folder}, and ARCADIA_USAGE_URL names parquet:{folder}/elsewhere"
     refused(arcadia("explain", "INV-202604-00001"), said)
