@@ -1,4 +1,4 @@
-# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | test-tryton | check | docs | schema | audit-deps | sbom | focus | einvoice | test-clickhouse | test-spark | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
+# make demo | dev | test | test-long | test-fast | test-postgres | test-ui | test-deploy | test-tryton | check | docs | schema | audit-deps | sbom | focus | einvoice | test-clickhouse | test-s3 | test-spark | mutation | ui | api | bench | bench-api | bench-costs | bench-finance | bench-documents | bench-usage | chaos | chance | down | lock | clean;   PYTHON=python3.13 for another Python
 PYTHON ?= python3
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -10,13 +10,14 @@ FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
 # Engines that count usage: ClickHouse beside what the tests have; Spark as a server, its client is in DEVELOPED.
 CLICKHOUSE := $(subst .venv,.venv-clickhouse,$(VENV))
+S3 := $(subst .venv,.venv-s3,$(VENV))
 SPARK := $(subst .venv,.venv-spark,$(VENV))
 # A ledger that finance may be, as a server of its own; nothing of it is imported.
 TRYTON := $(subst .venv,.venv-tryton,$(VENV))
 # What looks at the locks, beside what they install: see supply_chain/tools.in.
 SUPPLY_CHAIN := $(subst .venv,.venv-supply-chain,$(VENV))
 
-.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy test-tryton check docs schema audit-deps sbom focus einvoice test-clickhouse test-spark mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
+.PHONY: demo dev test test-long test-fast test-postgres test-ui test-deploy test-tryton check docs schema audit-deps sbom focus einvoice test-clickhouse test-s3 test-spark mutation ui api bench bench-api bench-costs bench-finance bench-documents bench-usage chaos chance down lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/arcadia demo
@@ -94,6 +95,10 @@ einvoice: $(DEVELOPED)
 # Whether ClickHouse counts usage as PostgreSQL does; in process, 150 MB.
 test-clickhouse: $(DEVELOPED) $(CLICKHOUSE)/.installed
 	@PYTHONPATH="$(CURDIR)/$(CLICKHOUSE)" $(BIN)/pytest arcadia_pipelines_tests/usage/engines/test_clickhouse.py
+
+# Whether usage and documents in an object store are as in a folder: S3, over HTTP.
+test-s3: $(DEVELOPED) $(S3)/.installed
+	@PYTHONPATH="$(CURDIR)/$(S3)" $(BIN)/pytest arcadia_pipelines_tests/usage/engines/test_s3.py
 
 # Whether Spark itself does: needs Java 17 or later, and 450 MB.
 test-spark: $(DEVELOPED) $(SPARK)/.installed
@@ -176,10 +181,13 @@ $(FOCUS_1_2)/.installed: conformance/focus-1.2.lock
 	@$(FOCUS_1_2)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-$(CLICKHOUSE)/.installed: conformance/clickhouse.lock $(DEVELOPED)
-	@echo "installing ClickHouse into $(CLICKHOUSE) (once)"
-	@rm -rf $(CLICKHOUSE)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(CLICKHOUSE) -r $<
+# Beside what the tests have, which these need too.
+$(CLICKHOUSE)/.installed: conformance/clickhouse.lock
+$(S3)/.installed: conformance/s3.lock
+$(CLICKHOUSE)/.installed $(S3)/.installed: $(DEVELOPED)
+	@echo "installing what $(filter %.lock,$^) names into $(@D) (once)"
+	@rm -rf $(@D)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $(filter %.lock,$^)
 	@touch $@
 
 # Spark is published as source: what builds it comes first, from the same lock.
@@ -212,6 +220,7 @@ lock:
 	uv pip compile --universal --python-version 3.11 --overrides conformance/focus-1.0.overrides --generate-hashes --no-header -o conformance/focus-1.0.lock conformance/focus-1.0.in
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-header -o conformance/focus-1.2.lock conformance/focus-1.2.in
 	uv pip compile --universal --python-version 3.11 --overrides conformance/clickhouse.overrides --generate-hashes --no-header -o conformance/clickhouse.lock conformance/clickhouse.in
+	uv pip compile --universal --python-version 3.11 --constraints requirements.lock --constraints requirements-dev.lock --generate-hashes --no-header -o conformance/s3.lock conformance/s3.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o conformance/spark.lock conformance/spark.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o conformance/tryton.lock conformance/tryton.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -o supply_chain/tools.lock supply_chain/tools.in

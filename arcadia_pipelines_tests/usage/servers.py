@@ -34,15 +34,19 @@ def sail(workers: int = 2) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
         process.wait()
 
 
-def lake(folder: Path, *appended: pa.Table) -> dict[str, str]:
-    """An Iceberg table metering.usage_records, a snapshot for each part; the variables that name its catalogue."""
+def lake(folder: Path, *appended: pa.Table, **elsewhere: str) -> dict[str, str]:
+    """An Iceberg table metering.usage_records, a snapshot for each part; the variables that name its catalogue.
+
+    Its files are in the folder; `elsewhere` has variables of a catalogue whose files are not.
+    """
     folder.mkdir(exist_ok=True)
     variables = {
         "PYICEBERG_CATALOG__LAKE__TYPE": "sql",
         "PYICEBERG_CATALOG__LAKE__URI": f"sqlite:///{folder}/catalogue.db",
         "PYICEBERG_CATALOG__LAKE__WAREHOUSE": f"file://{folder}",
+        **elsewhere,
     }
-    properties = {name.rsplit("__", 1)[1].lower(): value for name, value in variables.items()}
+    properties = {name.split("__", 2)[2].replace("__", ".").lower(): value for name, value in variables.items()}
     catalogue = load_catalog("lake", **properties)
     catalogue.create_namespace_if_not_exists("metering")
     table = catalogue.create_table_if_not_exists("metering.usage_records", appended[0].schema)
