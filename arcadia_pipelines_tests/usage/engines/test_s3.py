@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import s3fs
 
 from arcadia_pipelines.usage.contract import RECORDS
 from arcadia_pipelines_tests.command_line import Call, refused
@@ -43,7 +43,7 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def store(endpoint: str, in_environment: Callable[..., None]) -> Iterator[s3fs.S3FileSystem]:
+def store(endpoint: str, in_environment: Callable[..., None]) -> Iterator[fsspec.AbstractFileSystem]:
     """The store as users have it: by variables. It has an empty bucket `usage`."""
     in_environment(
         AWS_ENDPOINT_URL=endpoint,
@@ -52,8 +52,8 @@ def store(endpoint: str, in_environment: Callable[..., None]) -> Iterator[s3fs.S
         AWS_DEFAULT_REGION="us-east-1",
         AWS_MAX_ATTEMPTS="1",
     )
-    s3fs.S3FileSystem.clear_instance_cache()
-    files = s3fs.S3FileSystem()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    files = fsspec.filesystem("s3")
     files.mkdir("usage")
     yield files
     files.rm("usage", recursive=True)
@@ -62,7 +62,7 @@ def store(endpoint: str, in_environment: Callable[..., None]) -> Iterator[s3fs.S
 def test_a_bucket_is_counted_as_the_table_is(
     world: World,
     april: list[tuple[object, ...]],
-    store: s3fs.S3FileSystem,
+    store: fsspec.AbstractFileSystem,
     tmp_path: Path,
     in_environment: Callable[..., None],
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_bucket_is_counted_as_the_table_is(
 
 
 def test_an_object_that_changes_vanishes_or_is_half_written_is_noticed(
-    world: World, store: s3fs.S3FileSystem, arcadia: Call, in_environment: Callable[..., None]
+    world: World, store: fsspec.AbstractFileSystem, arcadia: Call, in_environment: Callable[..., None]
 ) -> None:
     """10.5 units at 2 c are 0.21, on 1.00. Then there are 11.5, in as many bytes: the ETag is another."""
     world.plan("small", 100, {"h": (0, 2)})
@@ -107,18 +107,20 @@ def test_an_object_that_changes_vanishes_or_is_half_written_is_noticed(
 
 
 def test_buckets_and_servers_that_are_not_there_are_one_line(
-    store: s3fs.S3FileSystem, arcadia: Call, in_environment: Callable[..., None]
+    store: fsspec.AbstractFileSystem, arcadia: Call, in_environment: Callable[..., None]
 ) -> None:
     there_is_none = "there is no such folder"
     refused(arcadia("usage", "check", "2026-04", "--source", "parquet:s3://usage/nowhere"), there_is_none)
     refused(arcadia("usage", "check", "2026-04", "--source", "parquet:s3://no-such-bucket/usage"), there_is_none)
     put(store, "a.parquet", units("10"))
     in_environment(AWS_ENDPOINT_URL="http://127.0.0.1:1")
-    s3fs.S3FileSystem.clear_instance_cache()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     refused(arcadia("usage", "check", "2026-04", "--source", USAGE), f"{USAGE} could not be read: Could not connect")
 
 
-def test_what_is_generated_into_a_bucket_is_counted(store: s3fs.S3FileSystem, arcadia: Call, world: World) -> None:
+def test_what_is_generated_into_a_bucket_is_counted(
+    store: fsspec.AbstractFileSystem, arcadia: Call, world: World
+) -> None:
     world.plan("small", 100, {"h": (0, 2)})
     world.tenant("a")
     world.deployment("a", "web", "small")
@@ -131,7 +133,7 @@ def test_what_is_generated_into_a_bucket_is_counted(store: s3fs.S3FileSystem, ar
 def test_an_iceberg_table_in_a_bucket_is_counted_as_the_table_is(
     world: World,
     april: list[tuple[object, ...]],
-    store: s3fs.S3FileSystem,
+    store: fsspec.AbstractFileSystem,
     endpoint: str,
     tmp_path: Path,
     in_environment: Callable[..., None],
@@ -145,7 +147,9 @@ def test_an_iceberg_table_in_a_bucket_is_counted_as_the_table_is(
     assert world.findings("2026-04").keys() <= {"all_usage_is_billed", "no_tenant_is_held_back"}
 
 
-def test_a_months_documents_are_written_into_a_bucket(store: s3fs.S3FileSystem, arcadia: Call, world: World) -> None:
+def test_a_months_documents_are_written_into_a_bucket(
+    store: fsspec.AbstractFileSystem, arcadia: Call, world: World
+) -> None:
     with_supplier(world)
     answer = arcadia("documents", "2026-04", "--into", "s3://usage/april")
     assert (answer.code, answer.out, answer.err) == (0, "1 document of 2026-04 in s3://usage/april\n", "")
@@ -159,7 +163,7 @@ def units(*quantities: str) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(RECORDS.names, row, strict=True)) for row in rows], RECORDS)
 
 
-def put(store: s3fs.S3FileSystem, name: str, records: pa.Table) -> None:
+def put(store: fsspec.AbstractFileSystem, name: str, records: pa.Table) -> None:
     """Write the records to an object of the folder."""
     with store.open(f"{FOLDER}/{name}", "wb") as out:
         pq.write_table(records, out)
