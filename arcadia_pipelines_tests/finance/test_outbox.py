@@ -430,14 +430,16 @@ def test_a_database_that_fails_while_a_row_is_on_its_way_loses_nothing(
 def test_whoever_locks_the_invoices_in_another_order_wins_and_what_finance_said_is_kept(
     world: World, finance: Receiver, engine: Engine, first: str
 ) -> None:
-    """PostgreSQL ends the wait of the drain, which waited first, after a second; in one of the two orders."""
+    """PostgreSQL ends the wait of the drain, which is the first to look for a deadlock; in one of the two orders."""
     world.plan("studio", 5000)
     for tenant in ("t1", "t2"):
         world.tenant(tenant)
         world.deployment(tenant, f"of {tenant}", "studio")
     world.publish("2026-04")
     lock = "select from billing.tenant_invoices where tenant_id = %s for update"
-    with psycopg.connect(world.url) as other:
+    [[name]] = world.query("select current_database()")
+    world.query(f"alter database {name} set deadlock_timeout = '3s'")
+    with psycopg.connect(world.url, options="-c deadlock_timeout=1min") as other:
 
         def wait(call: Call) -> None:
             other.execute(lock, [first])
