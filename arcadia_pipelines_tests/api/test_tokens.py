@@ -293,7 +293,7 @@ def test_an_issuer_that_hangs_holds_nobody_up_whose_key_is_known(
 
     with ThreadPoolExecutor(4) as clients:
         for status, seconds in clients.map(ask, range(4)):  # all of them wait for the one fetch
-            assert (status, 1.4 < seconds < 4) == (503, True), seconds
+            assert (status, 1.4 < seconds < 5.5) == (503, True), seconds
     assert issuer.asked == 1
     issuer.hangs = ""
     assert ask(10)[0] == 200
