@@ -9,6 +9,7 @@ DEVELOPED := $(VENV)/.developed
 FOCUS_1_0 := $(subst .venv,.venv-focus-1.0,$(VENV))
 FOCUS_1_2 := .venv-focus-1.2
 # Engines that count usage: ClickHouse beside what the tests have; Spark as a server, its client is in DEVELOPED.
+# And an object store, the client and a server, beside what the tests have.
 CLICKHOUSE := $(subst .venv,.venv-clickhouse,$(VENV))
 S3 := $(subst .venv,.venv-s3,$(VENV))
 SPARK := $(subst .venv,.venv-spark,$(VENV))
@@ -181,7 +182,6 @@ $(FOCUS_1_2)/.installed: conformance/focus-1.2.lock
 	@$(FOCUS_1_2)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-# Beside what the tests have, which these need too.
 $(CLICKHOUSE)/.installed: conformance/clickhouse.lock
 $(S3)/.installed: conformance/s3.lock
 $(CLICKHOUSE)/.installed $(S3)/.installed: $(DEVELOPED)

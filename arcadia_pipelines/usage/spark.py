@@ -23,7 +23,7 @@ from arcadia_pipelines.usage.contract import INSTANT, TEXT, UsageSourceError
 def _main_module_has_a_file() -> Iterator[None]:
     """At its import, PySpark takes a program whose main module has no file for a run of its own doctests, and ends it.
 
-    Only there: the processes that this one starts would look for their main module in that file.
+    Not for longer: the processes that this one starts would look for their main module in that file.
     """
     main = vars(sys.modules["__main__"])
     if "__file__" in main:
@@ -37,7 +37,7 @@ def _main_module_has_a_file() -> Iterator[None]:
 
 
 with _main_module_has_a_file(), warnings.catch_warnings():
-    # that it has not been tried with every function of pandas 3
+    # PySpark warns that it has not been tried with every function of pandas 3.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession

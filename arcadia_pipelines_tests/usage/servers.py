@@ -13,25 +13,41 @@ import pyarrow as pa
 from pyiceberg.catalog import load_catalog
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def serving(command: list[str], port: int, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server's process, once it listens; it ends with the test."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=os.environ | variables, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+    with process:
+        try:
+            while not _listens(port):
+                assert process.poll() is None, command
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def sail(workers: int = 2) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     """A Sail server in a cluster of its own with so many workers: its port, and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("sail")), "spark", "server", "--ip", "127.0.0.1", "--port", str(port)]
     cluster = {"SAIL_MODE": "local-cluster", "SAIL_CLUSTER__WORKER_INITIAL_COUNT": str(workers), "RUST_LOG": "off"}
-    process = subprocess.Popen(command, env=os.environ | cluster, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None:
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.02)
+    with serving(command, port, **cluster) as process:
         yield port, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def lake(folder: Path, *appended: pa.Table, **elsewhere: str) -> dict[str, str]:

@@ -1,10 +1,7 @@
 """Usage and documents in an object store that is spoken to over HTTP, as S3 is (moto): `make test-s3`."""
 
 import datetime as dt
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +15,7 @@ from arcadia_pipelines.usage.contract import RECORDS
 from arcadia_pipelines_tests.command_line import Call, refused
 from arcadia_pipelines_tests.documents.test_delivery import with_supplier
 from arcadia_pipelines_tests.usage.month import freeze, records_without_spans, rows
-from arcadia_pipelines_tests.usage.servers import lake
+from arcadia_pipelines_tests.usage.servers import free_port, lake, serving
 from arcadia_pipelines_tests.world import World, uid
 
 FOLDER = "usage/of all tenants"
@@ -28,18 +25,9 @@ USAGE = f"parquet:s3://{FOLDER}"
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """The address of a server of S3."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        while server.poll() is None:
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    port = free_port()
+    with serving([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
         yield f"http://127.0.0.1:{port}"
-        server.terminate()
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Spark itself, with Java: `make test-spark`."""
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from arcadia_pipelines_tests.usage.month import freeze, records_without_spans, rows
+from arcadia_pipelines_tests.usage.servers import free_port, serving
 from arcadia_pipelines_tests.world import World
 
 _SERVER = """
@@ -30,18 +28,9 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A Spark Connect server, whose own zone is Sydney's; SPARK_PYTHON is the Python of an environment that has it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = int(free.getsockname()[1])
-    command = [os.environ["SPARK_PYTHON"], "-c", _SERVER, str(number)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"}) as server:
-        while server.poll() is None:
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", number)) == 0:
-                    break
-            time.sleep(0.1)
+    number = free_port()
+    with serving([os.environ["SPARK_PYTHON"], "-c", _SERVER, str(number)], number, SPARK_LOCAL_IP="127.0.0.1"):
         yield number
-        server.terminate()
 
 
 def test_spark_counts_as_the_table_does(
